@@ -1,0 +1,461 @@
+@0xf7b7879a5269d537;
+# The host's API of blocksyncd: Cap'n Proto RPC, two-party, over a Unix socket.
+#
+# This one file is the contract for every language. It carries no annotation of any language and imports nothing, so that
+# each implementation can load it as it stands, or from a copy with its own annotations added.
+#
+# Conventions
+# - Heights are rollup heights, at least 1; 0 means "none" where a field says so. DA heights are the DA layer's own.
+# - Hashes are 32 bytes of SHA-256. Times are nanoseconds since the Unix epoch. Durations say their unit in their name.
+# - An outcome that a host is expected to handle is an arm of a result union. Exceptions mean faults: `overloaded` (try
+#   later), `disconnected` (open again), `unimplemented` (an older sidecar), `failed` (a bug, or a call that the
+#   contract forbids).
+# - Unions grow. What a reader does with an arm that it does not know is said at each union; where nothing is said, it
+#   treats the whole result as a failure of that one call.
+# - Every call may be repeated. No call holds resources after its answer, except through the capabilities it returns; to
+#   drop a capability is to give it back.
+# - One message is never larger than `Limits.maxMessageBytes`, in either direction.
+# - A capability of a role is fenced when somebody else takes the role: its calls then fail with `disconnected`.
+
+const schemaRevision :UInt32 = 1;
+# Rises with every change of this file. Changes only add.
+
+interface BlockSync {
+  # The bootstrap capability. Cheap; no effect on the chain.
+
+  info @0 () -> (info :ServerInfo);
+  # Who this is and where it stands. Never waits; fit for a health check.
+
+  open @1 (hello :ClientHello) -> (result :OpenResult);
+  # A host introduces itself and takes the roles that it wants.
+
+  admin @2 () -> (admin :Admin);
+  # For the operator. Whoever may open the socket is one.
+}
+
+struct ServerInfo {
+  version @0 :Text;              # of the sidecar, as "0.1.0"
+  schemaRevision @1 :UInt32;     # of the schema that it was built with
+  features @2 :List(Text);       # names of optional abilities; unknown ones are to be ignored
+  chainId @3 :Text;
+  initialHeight @4 :UInt64;
+  storeId @5 :Data;              # 16 bytes; differs after the database was made anew
+  peerId @6 :Text;               # libp2p peer id, base58
+  limits @7 :Limits;
+  phase @8 :Phase;
+  heads @9 :Heads;
+  proposer @10 :Data;            # 32 bytes: the key that this node signs with; empty when it does not sign
+  durability @11 :Durability;    # what a publish that was accepted survives
+}
+
+struct Limits {
+  maxMessageBytes @0 :UInt64;    # a larger message ends the connection
+  maxBlockBytes @1 :UInt64;      # of an encoded SignedBlock
+  maxInlineBytes @2 :UInt64;     # a larger payload is published through an Upload, and read through a BytesReader
+  maxEvents @3 :UInt32;          # in one batch of a stream
+  maxWaitMs @4 :UInt32;          # longest long poll; a longer wish is shortened
+  maxCalls @5 :UInt32;           # in flight on one connection; one more fails with `overloaded`
+}
+
+enum Durability {
+  power @0;                      # fsynced: survives a power cut
+  process @1;                    # survives the death of the process, not of the machine
+}
+
+enum Phase {
+  # A reader treats a phase that it does not know as `syncing`.
+  waitingForPeers @0;            # nobody to sync from yet
+  syncing @1;                    # behind the highest block that is proved to exist
+  following @2;                  # at it
+  halted @3;                     # publishing has stopped: see Status.halt
+  draining @4;                   # about to end; open again later
+}
+
+struct Heads {
+  # always: tail <= hard <= soft <= target
+  tail @0 :UInt64;               # lowest stored height
+  hard @1 :UInt64;               # 0: none yet
+  hardHash @2 :Data;             # empty: none yet
+  soft @3 :UInt64;               # 0: nothing stored yet
+  softHash @4 :Data;
+  target @5 :UInt64;             # the highest height that a sequencer's signature proves to exist; 0: none known
+  epoch @6 :UInt64;              # rises when stored blocks are taken back
+  scannedThrough @7 :UInt64;     # every DA height up to this one has been reported
+}
+
+struct ClientHello {
+  name @0 :Text;                 # for logs, at most 64 bytes
+  schemaRevision @1 :UInt32;     # that the client was built with
+  chainId @2 :Text;              # empty: any
+  wantObserver @3 :Bool;
+  wantPublisher @4 :Bool;        # at most one publisher: the newest is it, older ones are fenced
+  wantReporter @5 :Bool;         # likewise
+  signer @6 :Signer;             # with wantPublisher: sign with this instead of a key file; null otherwise
+}
+
+struct OpenResult {
+  union {
+    granted @0 :Granted;
+    wrongChain @1 :Text;         # the sidecar's chain id
+    clientTooOld @2 :UInt32;     # the oldest schema revision that it still speaks
+    serverTooOld @3 :UInt32;     # its own revision, where the client demands more than it can do
+    busy @4 :Text;               # try again later; says why
+    notSigner @5 :Text;          # the signer's key proposes at no height of this chain, or the sidecar has a key already
+  }
+}
+
+struct Granted {
+  observer @0 :Observer;         # each null unless asked for
+  publisher @1 :Publisher;
+  reporter @2 :DaReporter;
+  info @3 :ServerInfo;
+}
+
+interface Signer {
+  # Implemented by a host that keeps the proposer's key to itself. The sidecar calls it with one block at a time, and never
+  # for two different blocks at one height.
+  publicKey @0 () -> (publicKey :Data);                  # 32 bytes, ed25519
+  sign @1 (message :Data, id :BlockId) -> (signature :Data);
+  # `message` is the domain prefix "blocksync/block/v1\0" followed by the header bytes; 64 bytes come back. An exception
+  # means "not now": the publish is answered with notReady.
+}
+
+struct BlockId {
+  height @0 :UInt64;
+  hash @1 :Data;                 # 32 bytes; empty where only the height is known or wanted
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Observing
+
+interface Observer {
+  stream @0 (from :StartPoint, options :StreamOptions) -> (result :StreamResult);
+  # The ordered events of the chain from a point on. Many streams may be open.
+
+  block @1 (id :BlockId) -> (result :LookupResult);
+  # By hash, by height, or by both, which must then agree.
+
+  rejectBlock @2 (id :BlockId, reason :Text) -> (result :RejectResult);
+  # "My execution refuses this block." The chain then ends at its parent, until DA or the operator decides.
+
+  status @3 () -> (status :Status);
+}
+
+struct StartPoint {
+  union {
+    genesis @0 :Void;            # from the chain's initial height
+    tip @1 :Void;                # only what is new from now on; hard events too start above the present hard
+    resume @2 :Resume;           # from where the host itself stands
+  }
+}
+
+struct Resume {
+  # The host resumes from its own state. Events go on above the newest entry of `locator` that is on our chain; if that is
+  # not the first entry, the first event is `retract` to it.
+  locator @0 :List(BlockId);     # the host's blocks, newest first; sparse is fine, one is enough; at most 64
+  hard @1 :BlockId;              # the newest block that the host knows to be hard; null or height 0: none
+}
+
+struct StreamOptions {
+  consumer @0 :Text;             # a name, at most 64 bytes, makes `ack` durable; empty: no name
+  withBodies @1 :Bool = true;    # false: soft events carry headers only
+  softEvents @2 :Bool = true;    # false: a block is told when it becomes hard, soft and hard together
+}
+
+struct StreamResult {
+  union {
+    stream @0 :BlockStream;
+    forkedBelowHard @1 :ForkedBelowHard;
+    busy @2 :Text;               # too many streams; try again later
+    invalid @3 :Text;            # the start point or the options make no sense
+  }
+}
+
+struct ForkedBelowHard {
+  # The block that the host calls hard is not on our chain. This is never answered with a rewind: one of the two follows
+  # the wrong chain or the wrong DA, and an operator must find out which.
+  theirs @0 :BlockId;
+  ours @1 :BlockId;              # what we have at that height
+}
+
+interface BlockStream {
+  # A cursor over the store: to leave it unread costs the sidecar nothing. Dropping it unsubscribes.
+
+  next @0 (maxEvents :UInt32, maxBytes :UInt64, waitMs :UInt32) -> (batch :Batch);
+  # Waits up to waitMs for at least one event. 0 for maxEvents or maxBytes means the limit. One call at a time.
+  # In order, at least once, no gaps; hard(h) never before soft(h).
+
+  ack @1 (upTo :BlockId) -> (known :Bool);
+  # "I have processed everything up to here." Durable when it returns, for named consumers: pruning waits for them.
+  # known = false: that block is not on our chain, and nothing was recorded.
+}
+
+struct Batch {
+  events @0 :List(Event);        # empty: the wait was over
+  heads @1 :Heads;               # at the moment of the answer
+  phase @2 :Phase;               # `draining`: no more will come; open again later
+}
+
+struct Event {
+  union {
+    # A reader that meets an arm it does not know skips that event.
+    soft @0 :Block;              # the next block: verified, linked, durable
+    hard @1 :DaInclusion;        # the next block that DA has confirmed; follows its soft event
+    retract @2 :Retract;         # everything above `to` is taken back; undo it before anything else
+    gap @3 :Gap;                 # blocks that this sidecar no longer has, or never had
+    dataLoss @4 :Range;          # damage took these from the sidecar's store; they will be fetched again. Nothing is undone.
+    equivocation @5 :Equivocation;   # the sequencer signed two blocks for one height; see Admin.evidence
+    progress @6 :Void;           # nothing but newer heads in this batch
+  }
+}
+
+struct Block {
+  id @0 :BlockId;
+  parentHash @1 :Data;           # empty at the initial height
+  timeUnixNanos @2 :UInt64;
+  hostId @3 :Data;
+  proposer @4 :Data;
+  header @5 :Data;               # the signed header bytes
+  signature @6 :Data;
+  payload :union {
+    inline @7 :Data;
+    omitted @8 :UInt64;          # its size in bytes: the stream was opened without bodies
+    reader @9 :BytesReader;      # larger than the call's maxBytes or Limits.maxInlineBytes
+  }
+  origin @10 :Origin;
+}
+
+enum Origin {
+  unknown @0;
+  published @1;                  # by this sidecar's own host
+  gossip @2;
+  range @3;                      # the range exchange between peers
+  da @4;
+}
+
+interface BytesReader {
+  size @0 () -> (bytes :UInt64);
+  read @1 (offset :UInt64, maxBytes :UInt64) -> (data :Data);   # shorter at the end, empty beyond it
+}
+
+struct DaInclusion {
+  id @0 :BlockId;
+  daHeight @1 :UInt64;
+  index @2 :UInt32;              # among this chain's blocks within that DA height
+}
+
+struct Retract {
+  to @0 :BlockId;                # the newest block that stays; height 0: nothing stays
+  epoch @1 :UInt64;
+}
+
+struct Gap {
+  from @0 :UInt64;               # first missing height
+  to @1 :UInt64;                 # last missing height; soft(to + 1) follows
+}
+
+struct Range {
+  from @0 :UInt64;               # inclusive
+  to @1 :UInt64;                 # inclusive
+}
+
+struct Equivocation {
+  height @0 :UInt64;
+  first @1 :Data;                # hash
+  second @2 :Data;               # hash
+}
+
+struct LookupResult {
+  union {
+    found @0 :FoundBlock;
+    notFound @1 :Void;           # not on our chain, as far as we have it
+    pruned @2 :UInt64;           # below our tail, whose height this is
+  }
+}
+
+struct FoundBlock {
+  block @0 :Block;
+  inclusion @1 :DaInclusion;     # null: not hard yet
+}
+
+struct RejectResult {
+  union {
+    stopped @0 :Void;            # the chain ends at its parent until DA or the operator decides
+    notFound @1 :Void;
+    hard @2 :Void;               # DA has decided already: the host has to be repaired, not the chain
+  }
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Publishing
+
+interface Publisher {
+  publish @0 (block :NewBlock) -> (result :PublishResult);
+  # Answers when the block is durable. The same NewBlock on the same parent always gives the same hash: to repeat a call
+  # whose answer was lost is safe and right.
+
+  publishSigned @1 (signedBlock :Data) -> (result :PublishResult);
+  # A block that the host has signed itself: an encoded SignedBlock of block.proto.
+
+  beginPublish @2 (block :NewBlock, payloadBytes :UInt64, signed :Bool) -> (result :BeginResult);
+  # For what does not fit into one message. `block.payload` is empty; with `signed` the upload is an encoded SignedBlock
+  # and `block` is ignored.
+}
+
+struct NewBlock {
+  height @0 :UInt64;
+  parentHash @1 :Data;           # the host's idea of the parent; empty: whatever is there
+  timeUnixNanos @2 :UInt64;      # chosen by the host, not before the parent's; part of the hash
+  hostId @3 :Data;               # the rollup's own block id, at most 64 bytes; may be empty
+  payload @4 :Data;
+}
+
+struct PublishResult {
+  union {
+    # A publisher treats an arm that it does not know as `invalid`.
+    accepted @0 :Published;      # durable, and on its way to the peers
+    duplicate @1 :Published;     # the very same block was here already; broadcast once more
+    conflict @2 :BlockId;        # another block is stored, or was signed, at this height. Nothing has changed
+    notNext @3 :BlockId;         # height: the one that can be published now; hash: of the parent it must have
+    invalid @4 :Text;            # the block itself is wrong; repeating it is useless
+    tooLarge @5 :UInt64;         # Limits.maxBlockBytes
+    notReady @6 :Text;           # not yet: says what is waited for
+    halted @7 :Text;             # publishing has stopped until an operator acts: says why
+    storageFull @8 :Void;        # free disk space is below the reserve; goes on by itself
+    overloaded @9 :UInt32;       # try again after so many milliseconds
+    draining @10 :Void;          # the sidecar is about to end
+  }
+}
+
+struct Published {
+  id @0 :BlockId;
+  signedBlock @1 :Data;          # the encoded SignedBlock, ready to be posted to DA; empty when it is larger than
+                                 # Limits.maxInlineBytes: read it through `reader`
+  reader @2 :BytesReader;        # null unless signedBlock is empty
+  durability @3 :Durability;
+}
+
+struct BeginResult {
+  union {
+    upload @0 :Upload;
+    tooLarge @1 :UInt64;
+    overloaded @2 :UInt32;
+    invalid @3 :Text;
+  }
+}
+
+interface Upload {
+  # Dropping it before `commit` forgets it.
+  write @0 (offset :UInt64, data :Data) -> (received :UInt64);   # in order, without gaps; at most Limits.maxInlineBytes
+  commit @1 () -> (result :PublishResult);                       # when all bytes are there
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reporting DA
+
+interface DaReporter {
+  # For hosts that watch their DA layer themselves, whatever it is.
+
+  report @0 (scannedThrough :UInt64, sightings :List(DaSighting)) -> (result :ReportResult);
+  # "This is everything that I saw up to this DA height." Durable when it returns. DA heights are reported in order and
+  # without omission; to report some of them again is harmless.
+
+  position @1 () -> (scannedThrough :UInt64);
+  # From which DA height (this one, plus one) to go on.
+}
+
+struct DaSighting {
+  daHeight @0 :UInt64;
+  index @1 :UInt32;              # among this chain's blocks within that DA height, from 0
+  height @2 :UInt64;             # the rollup height
+  what :union {
+    hash @3 :Data;               # the block's hash: enough for a block that the sidecar has
+    signedBlock @4 :Data;        # the block itself
+    hostId @5 :Data;             # the rollup's own id. Weaker: a match hardens, a mismatch can only halt
+    payloadHash @6 :Data;        # as weak as hostId
+  }
+}
+
+struct ReportResult {
+  scannedThrough @0 :UInt64;     # durable; may be lower than reported: go on from there
+  wanted @1 :List(BlockId);      # DA names these and nobody has given them to us: report them again with signedBlock
+  junk @2 :UInt32;               # sightings of this report that are no valid blocks of this chain, and were skipped
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Operating
+
+interface Admin {
+  status @0 () -> (status :Status);
+  peers @1 () -> (peers :List(PeerInfo));
+  evidence @2 (after :UInt64, max :UInt32) -> (evidence :List(EvidenceInfo));   # ascending by id, above `after`
+  schedule @3 () -> (entries :List(ScheduleEntry));
+  extendSchedule @4 (entry :ScheduleEntry) -> (result :OperatorResult);         # append-only, above soft, durable
+  abandonBranch @5 (from :BlockId) -> (result :OperatorResult);
+  # After a divergence on DA: take back our own branch from this block on, and go on with what DA has. The only way in
+  # which a node that signs may ever sign a height again.
+  assertSigned @6 (last :BlockId) -> (result :OperatorResult);
+  # The last block that this node's key ever signed; height 0: it never signed. For a node whose guard file is lost, or
+  # ahead of its store.
+  liftVeto @7 () -> (result :OperatorResult);
+  setLogFilter @8 (filter :Text) -> (result :OperatorResult);                   # as in the configuration: log.filter
+  shutdown @9 (abrupt :Bool) -> ();                                             # as SIGTERM does; abrupt: at once
+}
+
+struct OperatorResult {
+  union {
+    done @0 :Void;
+    refused @1 :Text;            # why, and what would be needed
+  }
+}
+
+struct Status {
+  info @0 :ServerInfo;
+  uptimeMs @1 :UInt64;
+  peers @2 :UInt32;
+  received @3 :Received;
+  forked @4 :Bool;               # somebody holds another branch that the sequencer signed; only DA can decide
+  halt @5 :Text;                 # why publishing has stopped; empty: it has not
+  vetoed @6 :BlockId;            # what the host's execution refuses; null: nothing
+  notReady @7 :Text;             # why nothing can be published now; empty: something can, or this node does not sign
+  wanted @8 :BlockId;            # DA names this block and nobody has it; null: none
+  heldBlocks @9 :UInt32;         # verified blocks that wait for those before them
+  openRequests @10 :UInt32;
+  pendingSightings @11 :UInt32;  # DA sightings that wait for their turn
+  storageFull @12 :Bool;
+  lost @13 :Range;               # lost to damage and not fetched again yet; null: nothing
+  sessions @14 :UInt32;          # connected hosts
+  streams @15 :UInt32;
+  listen @16 :List(Text);        # addresses, each with /p2p/<peer id>
+}
+
+struct Received {
+  # Blocks that became soft since the sidecar started, by where they came from.
+  published @0 :UInt64;
+  gossip @1 :UInt64;
+  range @2 :UInt64;
+  da @3 :UInt64;
+}
+
+struct PeerInfo {
+  peerId @0 :Text;
+  address @1 :Text;
+  outbound @2 :Bool;             # we dialled it
+  agent @3 :Text;                # as it calls itself: not to be trusted
+  connectedMs @4 :UInt64;
+  latencyUs @5 :UInt64;          # of the last ping; 0: not measured yet
+}
+
+struct ScheduleEntry {
+  fromHeight @0 :UInt64;
+  proposer @1 :Data;             # 32 bytes, ed25519
+}
+
+struct EvidenceInfo {
+  id @0 :UInt64;
+  height @1 :UInt64;
+  firstHeader @2 :Data;          # signed header bytes
+  firstSignature @3 :Data;
+  secondHeader @4 :Data;
+  secondSignature @5 :Data;
+}

@@ -1,0 +1,56 @@
+//! `blocksyncd`: P2P block sync for rollup nodes in any language, as a sidecar.
+//!
+//! ```text
+//!                         blocksyncd
+//!                        +------------------------------------------------------+
+//!  +----------+   unix   |  +-------+  Request  +--------+  Command  +-------+  |  libp2p   +----------+
+//!  |  rollup  |<----------->|  api  |---------->|  node  |---------->|  p2p  |<------------>|  peers   |
+//!  |   node   |   capnp  |  |       |<----------| (sync) |<----------|       |  |           | (ours,   |
+//!  |  (host)  |          |  +---+---+   Heads   +---+----+   Event   +---+---+  |           |  or Go)  |
+//!  +----------+          |      | feed              | Batch             | serve|           +----------+
+//!                        |      |               +---v-----+             |      |
+//!                        |      +-------------->|  store  |<------------+      |
+//!                        |          read        +---------+      read          |
+//!                        +------------------------------------------------------+
+//!
+//!   tail               hard                  soft                        target
+//!    |------- hard -----|------- soft --------|------ wanted / held ------|
+//!    '------------ stored, contiguous --------'
+//!    always:  tail <= hard <= soft <= target        (hard may be "none yet")
+//! ```
+//!
+//! Layers; arrows only downward, and `tests/layering` fails otherwise:
+//!
+//! ```text
+//!   6  main  cli  config  telemetry
+//!   5  node                         <- where everything meets, and nothing is decided
+//!   4  api   p2p                    <- do not know each other; may read the store
+//!   3  store                        <- knows what a Batch is, not why
+//!   2  sync                         <- decides; owns the words that the seams use
+//!   1  verify
+//!   0  block  clock
+//! ```
+//!
+//! Foreign libraries stay at home: libp2p only in `p2p`, Cap'n Proto only in `api`, fjall only in `store`.
+
+#![forbid(unsafe_code)]
+
+pub mod block;
+pub mod clock;
+pub mod sync;
+pub mod verify;
+
+#[cfg(feature = "sidecar")]
+pub mod api;
+#[cfg(feature = "sidecar")]
+pub mod cli;
+#[cfg(feature = "sidecar")]
+pub mod config;
+#[cfg(feature = "sidecar")]
+pub mod node;
+#[cfg(feature = "sidecar")]
+pub mod p2p;
+#[cfg(feature = "sidecar")]
+pub mod store;
+#[cfg(feature = "sidecar")]
+pub mod telemetry;

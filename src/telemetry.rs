@@ -1,0 +1,1 @@
+//! Logs, and what a supervisor is told.
