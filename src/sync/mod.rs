@@ -23,6 +23,7 @@ mod held;
 mod peers;
 mod publish;
 mod report;
+pub mod serve;
 mod settings;
 mod words;
 
