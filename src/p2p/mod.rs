@@ -2,11 +2,15 @@
 //!
 //! (Seam sketch: types are the contract, bodies are to be written.)
 
+mod address;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+
+pub use address::{check_listen_address, check_seed_address, peer_id};
 
 use crate::block::Lane;
 use crate::store::Reader;
