@@ -2,6 +2,7 @@
 //!
 //! (Seam sketch: types are the contract, bodies are to be written.)
 
+mod address;
 mod key;
 mod limits;
 mod view;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+
+pub use address::{check_listen_address, check_seed_address, peer_id};
 
 use crate::block::Lane;
 use crate::store::Reader;

@@ -1,0 +1,10 @@
+//! A host that stands in for a rollup node.
+
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub fn run(_args: Args) -> ExitCode {
+    super::exit::report(Err(super::Failure::new(super::Code::Unavailable, "not built yet")))
+}
