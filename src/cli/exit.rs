@@ -68,7 +68,7 @@ pub fn report(outcome: Result<(), Failure>) -> ExitCode {
         Err(failure) => {
             eprintln!("blocksyncd: {failure}");
             failure.code.into()
-        },
+        }
     }
 }
 
