@@ -13,6 +13,7 @@
 //! 5. Nothing is told about a block of our own before it is durable.
 //! 6. The same seed and the same inputs give the same effects.
 
+pub mod cursor;
 mod words;
 
 use std::time::Duration;
