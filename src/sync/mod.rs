@@ -17,6 +17,7 @@ pub mod blame;
 mod branches;
 mod chain;
 mod confirm;
+pub mod cursor;
 mod exchange;
 mod fetch;
 mod held;
