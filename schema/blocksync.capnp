@@ -220,7 +220,7 @@ struct Block {
   payload :union {
     inline @7 :Data;
     omitted @8 :UInt64;          # its size in bytes: the stream was opened without bodies
-    reader @9 :BytesReader;      # larger than the call's maxBytes or Limits.maxInlineBytes
+    chunked @9 :BytesReader;     # larger than the call's maxBytes or Limits.maxInlineBytes
   }
   origin @10 :Origin;
 }

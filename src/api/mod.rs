@@ -2,6 +2,12 @@
 //!
 //! (Seam sketch: types are the contract, bodies are to be written.)
 
+#[rustfmt::skip]
+#[allow(clippy::all, clippy::pedantic, clippy::unwrap_used, missing_debug_implementations, unused_qualifications)]
+mod blocksync_capnp;
+pub mod client;
+mod convert;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
