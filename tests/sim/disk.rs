@@ -124,6 +124,8 @@ impl Image {
             Change::Schedule(entry) => self.schedule.push(*entry),
             Change::Veto(vetoed) => self.vetoed = *vetoed,
             Change::Halt(halted) => self.halted = *halted,
+            // Not in the store: see `Disk`.
+            Change::ResetGuard(_) => {}
             Change::Ack { consumer, up_to } => {
                 self.acked.insert(consumer.clone(), *up_to);
             }
@@ -250,6 +252,11 @@ impl Disk {
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), String> {
+        for change in &batch.changes {
+            if let Change::ResetGuard(last) = change {
+                self.guard = last.map_or(GuardState::Unused, |last| GuardState::Signed(GuardEntry { last }));
+            }
+        }
         if let Some(entry) = batch.guard {
             self.write_guard(entry);
         }

@@ -233,6 +233,7 @@ impl Plan {
             head_interval: millis(rng, 1_000..=5_000),
             request_timeout: millis(rng, 1_500..=4_000),
             gossip_grace: millis(rng, 20..=300),
+            hedge_after: millis(rng, 200..=1_500),
             backoff_min: millis(rng, 50..=500),
             backoff_max: millis(rng, 1_000..=5_000),
             target_patience: millis(rng, 5_000..=12_000),
