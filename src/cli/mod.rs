@@ -11,6 +11,7 @@ mod mock_execution;
 mod run;
 mod supervisor;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -74,4 +75,9 @@ const fn phase_name(phase: Phase) -> &'static str {
         Phase::Halted => "halted",
         Phase::Draining => "draining",
     }
+}
+
+/// A path that the environment gives; empty is as good as unset.
+fn path_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }

@@ -67,16 +67,12 @@ impl SettingsArgs {
         let texts = [("api.socket", &self.socket), ("log.filter", &self.log)];
         assignments.extend(texts.iter().filter_map(|(key, text)| Some(format!("{key}={}", text.as_ref()?))));
         Ok(Sources {
-            home: self.home.clone().or_else(|| path_variable("BLOCKSYNCD_HOME")),
-            file: self.config.clone().or_else(|| path_variable("BLOCKSYNCD_CONFIG")),
+            home: self.home.clone().or_else(|| super::path_variable("BLOCKSYNCD_HOME")),
+            file: self.config.clone().or_else(|| super::path_variable("BLOCKSYNCD_CONFIG")),
             environment: config::environment()?,
             assignments,
         })
     }
-}
-
-fn path_variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
