@@ -4,6 +4,7 @@
 //! code. Standard output belongs to the answer that was asked for, never to logs.
 
 mod ctl;
+mod dev_da;
 mod devnet;
 mod exit;
 mod init;

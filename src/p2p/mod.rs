@@ -3,8 +3,15 @@
 //! (Seam sketch: types are the contract, bodies are to be written.)
 
 mod address;
+mod key;
+mod limits;
+mod view;
+mod wire;
 
-use std::path::PathBuf;
+pub use key::{KeyError, NodeKeyFile, peer_id_of};
+pub use limits::{Limits, LimitsError, Queue};
+pub use view::{Source, View};
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -105,6 +112,3 @@ pub struct StartError {
     pub address: String,
     pub why: String,
 }
-
-/// Reads or makes (0600) the node key file.
-pub struct NodeKeyFile(pub PathBuf);

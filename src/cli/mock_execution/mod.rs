@@ -1,5 +1,13 @@
 //! A host that stands in for a rollup node.
 
+mod checker;
+mod da_blob;
+mod journal;
+mod latency;
+mod ledger;
+mod payloads;
+mod rlp;
+
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
