@@ -6,6 +6,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::config::{ConfigError, ErrorKind};
+
 /// Why the program ends, as a number for supervisors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -77,4 +79,17 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     // Nothing can be done when the terminal is gone.
     let _ = error.print();
     if error.use_stderr() { Code::Usage.into() } else { ExitCode::SUCCESS }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let code = match error.kind {
+            ErrorKind::Usage => Code::Usage,
+            ErrorKind::Config => Code::Config,
+            ErrorKind::Permission => Code::Permission,
+            ErrorKind::Create => Code::CannotCreate,
+            ErrorKind::Io => Code::Io,
+        };
+        Self::new(code, error.message)
+    }
 }
