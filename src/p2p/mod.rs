@@ -2,11 +2,22 @@
 //!
 //! (Seam sketch: types are the contract, bodies are to be written.)
 
-use std::path::PathBuf;
+mod address;
+mod key;
+mod limits;
+mod view;
+mod wire;
+
+pub use key::{KeyError, NodeKeyFile, peer_id_of};
+pub use limits::{Limits, LimitsError, Queue};
+pub use view::{Source, View};
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+
+pub use address::{check_listen_address, check_seed_address, peer_id};
 
 use crate::block::Lane;
 use crate::store::Reader;
@@ -101,6 +112,3 @@ pub struct StartError {
     pub address: String,
     pub why: String,
 }
-
-/// Reads or makes (0600) the node key file.
-pub struct NodeKeyFile(pub PathBuf);

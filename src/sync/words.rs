@@ -275,6 +275,9 @@ pub enum Seen {
     HostId(Bytes),
     /// Only its payload's hash: as weak as `HostId`.
     PayloadHash(Hash),
+    /// What is there turned out to be no valid block of this chain: whatever was said of this position before is forgotten.
+    /// Never stored.
+    Junk,
 }
 
 /// Two blocks that the sequencer signed for one height, or one that does not link to what it signed before.
@@ -344,6 +347,9 @@ pub enum Change {
         consumer: String,
         up_to: BlockId,
     },
+    /// An operator overrides the guard: this, or nothing, is the last block that the key signed. The only change that may
+    /// lower it.
+    ResetGuard(Option<BlockId>),
 }
 
 /// Everything that one decision writes: applied in order, all or nothing.
@@ -353,7 +359,7 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// The heads after the last change. `target` is not stored.
     pub heads: Heads,
-    /// Must be durable no later than the batch.
+    /// Must be durable no later than the batch. Never lower than what the guard holds, unless a `ResetGuard` came before.
     pub guard: Option<GuardEntry>,
 }
 
