@@ -88,6 +88,14 @@ pub struct DaPosition {
     pub index: u32,
 }
 
+impl DaPosition {
+    /// The position right after everything at `height`.
+    #[must_use]
+    pub const fn after_height(height: u64) -> Self {
+        Self { height: height.saturating_add(1), index: 0 }
+    }
+}
+
 /// How a block came to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
@@ -455,7 +463,9 @@ pub enum RejectAnswer {
 /// What a host asks about its DA layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaReport {
-    /// Everything up to this DA height is covered by this and earlier reports.
+    /// The report covers the DA heights above this one...
+    pub after: u64,
+    /// ...up to and including this one.
     pub scanned_through: u64,
     /// In any order; duplicates are fine.
     pub sightings: Vec<Sighting>,
