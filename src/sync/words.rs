@@ -374,10 +374,11 @@ pub struct Batch {
 impl Batch {
     /// Puts `next`, decided after `self`, into the same write.
     pub fn absorb(&mut self, next: Self) {
+        let resets = next.changes.iter().any(|change| matches!(change, Change::ResetGuard(_)));
+        self.guard = next.guard.or(self.guard.filter(|_| !resets));
         self.id = next.id;
         self.changes.extend(next.changes);
         self.heads = next.heads;
-        self.guard = next.guard.or(self.guard);
     }
 }
 
