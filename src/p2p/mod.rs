@@ -2,8 +2,11 @@
 //!
 //! (Seam sketch: types are the contract, bodies are to be written.)
 
+mod exchange;
+mod fetch;
 mod key;
 mod limits;
+mod serve;
 mod view;
 mod wire;
 
