@@ -24,8 +24,8 @@ use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
     ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent,
-    ToSwarm,
+    NetworkBehaviour, NotifyHandler, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::Semaphore;
@@ -143,8 +143,11 @@ impl Behaviour {
             return Err(StreamEnded::NotSent);
         }
         let load = |connection: &ConnectionId| self.open.values().filter(|open| open.connection == *connection).count();
-        let (load, connection) =
-            connections.iter().map(|connection| (load(connection), *connection)).min().ok_or(StreamEnded::Disconnected)?;
+        let (load, connection) = connections
+            .iter()
+            .map(|connection| (load(connection), *connection))
+            .min()
+            .ok_or(StreamEnded::Disconnected)?;
         if load >= MAX_ASKS_PER_CONNECTION {
             return Err(StreamEnded::NotSent);
         }
@@ -158,7 +161,11 @@ impl Behaviour {
         let (abort, registration) = AbortHandle::new_pair();
         self.open.insert(fetch.request, Open { peer, connection, lane: fetch.lane, abort });
         let event = ToHandler { job, lane: fetch.lane, registration };
-        self.to_swarm.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler: NotifyHandler::One(connection), event });
+        self.to_swarm.push_back(ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(connection),
+            event,
+        });
         Ok(())
     }
 

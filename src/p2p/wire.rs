@@ -220,7 +220,8 @@ mod tests {
     use super::*;
 
     fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d.try_into().expect("a digit")).collect();
+        let digits: Vec<u8> =
+            text.chars().filter_map(|c| c.to_digit(16)).map(|d| d.try_into().expect("a digit")).collect();
         digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
     }
 
@@ -289,7 +290,10 @@ mod tests {
         let mut frame = Vec::new();
         put_ok_frame(&Bytes::from_static(b"abc"), &mut frame);
         assert_eq!(frame, hex("07 0a 03 61 62 63 10 01"));
-        assert_eq!(decode_response(Bytes::copy_from_slice(&frame[1..])), Some(Answer::Block(Bytes::from_static(b"abc"))));
+        assert_eq!(
+            decode_response(Bytes::copy_from_slice(&frame[1..])),
+            Some(Answer::Block(Bytes::from_static(b"abc")))
+        );
         let not_found = HeaderResponse { body: Bytes::new(), status_code: NOT_FOUND };
         assert_eq!(not_found.encode_length_delimited_to_vec(), NOT_FOUND_FRAME);
         assert_eq!(decode_response(Bytes::from_static(&NOT_FOUND_FRAME[1..])), Some(Answer::NotFound));
