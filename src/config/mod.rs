@@ -268,7 +268,7 @@ impl Config {
             self.genesis.initial_height,
             self.genesis.schedule.entries().len()
         );
-        out.push_str(&format!("# peer id {}\n\n", p2p::peer_id(self.p2p.node_key.secret())));
+        out.push_str(&format!("# peer id {}\n\n", p2p::peer_id_of(self.p2p.node_key.secret())));
         out.push_str(&self.settings.to_toml());
         out.push_str("\n# Memory at worst, from limits.memory_bytes\n");
         for line in self.budget.table().lines() {
