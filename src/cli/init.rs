@@ -94,7 +94,7 @@ fn make(args: &Args) -> Result<Made, Failure> {
     let settings = settings::commented_file(signer.as_slice());
     keys::create_file(&home.join(config::FILE_NAME), settings.as_bytes(), 0o644)?;
 
-    let peer_id = p2p::peer_id(node_key.secret());
+    let peer_id = p2p::peer_id_of(node_key.secret());
     Ok(Made { home, genesis, peer_id, proposer: proposer.map(|seed| seed.public()), files })
 }
 

@@ -268,7 +268,7 @@ impl Config {
             self.genesis.initial_height,
             self.genesis.schedule.entries().len()
         );
-        out.push_str(&format!("# peer id {}\n\n", p2p::peer_id(self.p2p.node_key.secret())));
+        out.push_str(&format!("# peer id {}\n\n", p2p::peer_id_of(self.p2p.node_key.secret())));
         out.push_str(&self.settings.to_toml());
         out.push_str("\n# Memory at worst, from limits.memory_bytes\n");
         for line in self.budget.table().lines() {
@@ -321,9 +321,10 @@ fn block_bytes(settings: &Settings) -> Result<usize, ConfigError> {
 
 fn budget(settings: &Settings, max_block_bytes: usize) -> Result<Budget, ConfigError> {
     const KEY: &str = "limits.memory_bytes";
-    let memory = settings.bytes(KEY)?.unwrap_or(0);
-    let cache = settings.bytes("store.cache_bytes")?;
-    Budget::share_out(memory, cache, max_block_bytes as u64)
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let memory = size(settings.bytes(KEY)?.unwrap_or(0));
+    let cache = settings.bytes("store.cache_bytes")?.map(size);
+    Budget::share_out(memory, cache, max_block_bytes)
         .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", settings::show_bytes(memory))))
 }
 

@@ -1,7 +1,6 @@
-//! The text forms that a configuration uses: multiaddrs and peer ids, checked before anything is opened.
+//! The text forms that a configuration uses: multiaddrs, checked before anything is opened.
 
 use libp2p::multiaddr::{Multiaddr, Protocol};
-use libp2p::{PeerId, identity};
 
 /// Whether we can listen there: an IP address, and a TCP port or a QUIC one.
 ///
@@ -30,13 +29,6 @@ pub fn check_seed_address(text: &str) -> Result<(), String> {
         (_, [] | [Protocol::P2p(_)]) => Ok(()),
         _ => Err(format!("`{}` must end with its port, or with /p2p/<peer id>", text.escape_debug())),
     }
-}
-
-/// The peer id, in base58, of a node key.
-#[must_use]
-pub fn peer_id(seed: &[u8; 32]) -> String {
-    let keypair = identity::Keypair::ed25519_from_bytes(*seed).expect("any 32 bytes are an ed25519 seed");
-    PeerId::from_public_key(&keypair.public()).to_base58()
 }
 
 fn parse(text: &str) -> Result<Vec<Protocol<'static>>, String> {
@@ -83,11 +75,5 @@ mod tests {
         assert_eq!(check_seed_address("/ip4/127.0.0.1/tcp/1"), Ok(()));
         assert!(check_seed_address(&format!("/ip4/127.0.0.1/tcp/0/p2p/{PEER}")).is_err());
         assert!(check_seed_address(&format!("/ip4/127.0.0.1/tcp/1/p2p/{PEER}/p2p-circuit")).is_err());
-    }
-
-    #[test]
-    fn the_peer_id_of_a_known_seed() {
-        assert!(peer_id(&[1; 32]).starts_with("12D3KooW"));
-        assert_ne!(peer_id(&[1; 32]), peer_id(&[2; 32]));
     }
 }

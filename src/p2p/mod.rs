@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-pub use address::{check_listen_address, check_seed_address, peer_id};
+pub use address::{check_listen_address, check_seed_address};
 
 use crate::block::Lane;
 use crate::store::Reader;
