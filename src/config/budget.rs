@@ -77,9 +77,9 @@ impl Budget {
         let too_small = |who: &str| {
             format!(
                 "there would be no room for {MIN_BLOCKS} blocks of limits.max_block_bytes ({}) in every queue of {who}: give it at \
-                 least {}, or allow smaller blocks only",
+                 least {}MiB, or allow smaller blocks only",
                 show_bytes(max_block),
-                show_bytes(enough(cache, max_block))
+                enough(cache, max_block) >> 20
             )
         };
         let two_blocks = max_block.saturating_mul(MIN_BLOCKS);
@@ -118,9 +118,9 @@ impl Budget {
     /// The table for people, one queue a line.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut out = format!("{:<36} {:>12} {:>14}\n", "queue", "at worst", "largest blocks");
+        let mut out = format!("{:<42} {:>12} {:>14}\n", "queue", "at worst", "largest blocks");
         let mut line = |name: &str, bytes: usize| {
-            let _ = writeln!(out, "{name:<36} {:>12} {:>14}", show_bytes(bytes), bytes / self.max_block.max(1));
+            let _ = writeln!(out, "{name:<42} {:>12} {:>14}", show_bytes(bytes), bytes / self.max_block.max(1));
         };
         line("p2p, all", self.p2p.memory_bytes);
         for queue in self.p2p.worst_case() {

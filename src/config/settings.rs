@@ -150,7 +150,8 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Path,
         "\"\"",
         "Remembers what the proposer's key has signed, so that no height is ever signed twice. Unset: beside the key,\n\
-         with `.guard` added to its name. Never delete it, never restore it from a backup.",
+         with `.guard` added to its name. Without signer.key, it lets the host sign. Never delete it, and never\n\
+         restore it from a backup.",
     ),
     setting(
         "log.filter",

@@ -123,7 +123,6 @@ fn settings_that_are_wrong_are_named_with_their_place() {
         ("[limits]\nmemory_bytes = \"16MiB\"", &["`limits.memory_bytes`", "16 MiB is too small", "at least"]),
         ("[log]\nfilter = \"blocksyncd=loud\"", &["`log.filter`", "not a log filter"]),
         ("[log]\nformat = \"xml\"", &["\"auto\", \"text\", \"json\""]),
-        ("[signer]\nguard = \"g\"", &["no signer.key"]),
         ("[chain\n", &["line 1", "not TOML"]),
         ("shutdown_grace = \"1s\"\nshutdown_grace = \"2s\"", &["line 2", "not TOML"]),
     ] {
