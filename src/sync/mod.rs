@@ -59,7 +59,7 @@ pub enum Input {
     /// The host hands over a block that it signed itself.
     PublishSigned {
         ticket: Ticket,
-        block: AuthenticBlock,
+        outcome: Result<AuthenticBlock, Fault>,
     },
     /// The answer to [`Effect::Sign`]; `Err` says why there is no signature.
     Signed {
@@ -167,6 +167,8 @@ pub struct Syncer {
     requests: Requests,
     /// What DA has, above hard.
     sightings: Sightings,
+    /// Everything before this position on DA has been reported, and kept until it was judged.
+    known_before: DaPosition,
     publishing: Publishing,
 
     /// Heights above hard of which evidence is kept; bounded by `limits.evidence`.
@@ -222,6 +224,7 @@ impl Syncer {
             peers: Peers::new(config.timing, limits.remembered_peers),
             requests: Requests::new(),
             sightings: Sightings::new(at.sightings, limits.sightings, limits.sighting_bytes),
+            known_before: DaPosition::after_height(at.heads.scanned_through),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
             evidence: at.evidence.into_iter().collect(),
             vetoed: at.vetoed,
@@ -249,7 +252,7 @@ impl Syncer {
         let turn = Turn { now, stored };
         match input {
             Input::Publish { ticket, proposal } => self.publish(turn, ticket, proposal),
-            Input::PublishSigned { ticket, block } => self.publish_signed(turn, ticket, &block),
+            Input::PublishSigned { ticket, outcome } => self.publish_signed(turn, ticket, outcome),
             Input::Signed { ticket, outcome } => self.signed(turn, ticket, outcome),
             Input::Signer(key) => self.publishing.signs = key,
             Input::Gossip { peer, ticket, outcome } => self.gossip(turn, &peer, ticket, outcome),
