@@ -204,11 +204,6 @@ impl Drop for Handle {
     }
 }
 
-impl Handle {
-    /// Answers what is parked, tells the hosts, and ends within the grace.
-    pub async fn drain(self, _grace: Duration) {}
-}
-
 /// Takes the lock, binds the socket, and serves until the handle is dropped or drained. A full `requests` queue is answered with
 /// `overloaded`.
 ///

@@ -320,7 +320,7 @@ impl wire::da_reporter::Server for Reporter {
         let _call = self.connection.enter()?;
         self.fence.check()?;
         let server = &self.connection.server;
-        let (permit, scanned_through, sightings) = {
+        let (permit, after, scanned_through, sightings) = {
             let from = params.get()?;
             let list = from.get_sightings()?;
             let size = usize::try_from(from.total_size()?.word_count).unwrap_or(usize::MAX).saturating_mul(8);
@@ -333,10 +333,11 @@ impl wire::da_reporter::Server for Reporter {
             }
             let permit = server.intake(cost).ok_or_else(|| Error::overloaded("too much is on its way in".into()))?;
             let sightings = list.iter().map(read_sighting).collect::<Result<Vec<_>>>()?;
-            (permit, from.get_scanned_through(), sightings)
+            (permit, from.get_after(), from.get_scanned_through(), sightings)
         };
         drop(params);
-        let answer = server.ask_holding(permit, |reply| Request::Report { scanned_through, sightings, reply }).await?;
+        let report = |reply| Request::Report { after, scanned_through, sightings, reply };
+        let answer = server.ask_holding(permit, report).await?;
         let mut to = results.get().init_result();
         to.set_scanned_through(answer.scanned_through);
         to.set_junk(answer.junk);
