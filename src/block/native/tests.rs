@@ -112,6 +112,7 @@ fn decoding_copies_neither_header_nor_payload() {
     let block = decode(&bytes, MAX).unwrap();
     let inside = |part: &Bytes| bytes.as_ptr_range().contains(&part.as_ptr());
     assert!(inside(block.bytes()) && inside(block.header_bytes()) && inside(block.payload()));
+    assert!(!inside(&block.signed_header().header), "evidence must not keep payloads in memory");
 }
 
 #[test]
