@@ -1,4 +1,5 @@
 use ed25519_dalek::{Signer as _, SigningKey};
+use proptest::prelude::*;
 
 use super::*;
 use crate::block::Header;
@@ -471,4 +472,19 @@ fn faults_say_what_is_wrong() {
     assert_eq!(Fault::FromTheFuture { ahead }.to_string(), "its time is 12345 ms ahead of our clock");
     let fault = Fault::from(Malformed::TooLarge { len: 9, max: 8 });
     assert_eq!(fault.to_string(), "malformed: 9 bytes, the limit is 8");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_judged_without_a_panic(lane in 0..3u8, bytes in proptest::collection::vec(any::<u8>(), 0..1100)) {
+        prop_assert!(rules().check(Lane(lane), &bytes.into()).is_err());
+    }
+
+    /// What nobody signed is refused, however well it is made.
+    #[test]
+    fn no_signature_is_guessed(signature in proptest::collection::vec(any::<u8>(), 64)) {
+        let header = native::encode_header(&header());
+        let bytes = native::encode(&header, &signature.try_into().unwrap(), &b"payload"[..].into());
+        prop_assert_eq!(rules().check(Lane::BLOCK, &bytes), Err(Fault::BadSignature));
+    }
 }

@@ -157,8 +157,10 @@ impl Watch<'_> {
     /// DA names blocks that nobody has given to the sidecar.
     async fn answer_wanted(&self, reported: &Reported) -> Result<(), Trouble> {
         let wanted = reported.wanted.iter().filter(|_| self.settings.bodies);
-        let found: Vec<DaPosition> =
-            wanted.filter_map(|id| self.seen.iter().find(|(seen, _)| seen == id)).map(|(_, position)| *position).collect();
+        let found: Vec<DaPosition> = wanted
+            .filter_map(|id| self.seen.iter().find(|(seen, _)| seen == id))
+            .map(|(_, position)| *position)
+            .collect();
         for position in found {
             let blocks = self.blocks_at(position.height).await?;
             let index = usize::try_from(position.index).unwrap_or(usize::MAX);
