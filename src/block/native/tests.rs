@@ -193,6 +193,7 @@ fn what_is_not_protobuf_is_refused() {
     assert_eq!(decode_vec(hex("0aff01")), not_a_block, "a length beyond the end");
     assert_eq!(decode_vec(hex("0affffffffffffffffff01")), not_a_block, "a length beyond all memory");
     assert_eq!(decode_vec(hex("0801")), not_a_block, "the header as a number");
+    assert_eq!(decode_vec(vec![0x23; 100_000]), not_a_block, "groups in groups must not exhaust the stack");
 
     let not_a_header = Err(Malformed::NotProtobuf("BlockHeader"));
     assert_eq!(with_header(&[0xff; 11]), not_a_header);
