@@ -256,7 +256,8 @@ impl World {
         let life = host.life;
         let scanned_through = through.max(host.reporter.scanned);
         let ticket = self.nodes[n].wait(Waits::Report, n, life);
-        let input = self.mutate_report(ticket, DaReport { scanned_through, sightings });
+        let after = host.reporter.scanned;
+        let input = self.mutate_report(ticket, DaReport { after, scanned_through, sightings });
         self.handle(n, input);
     }
 

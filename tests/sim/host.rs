@@ -398,7 +398,7 @@ impl World {
             if wait {
                 self.hosts[0].pending.push_back((ticket, height));
             }
-            Input::PublishSigned { ticket, block }
+            Input::PublishSigned { ticket, outcome: Ok(block) }
         } else {
             let ticket = self.nodes[0].wait(Waits::Publish, 0, life);
             if wait {
