@@ -13,8 +13,9 @@ impl Syncer {
             }
             let heads = &mut self.chain.heads;
             heads.scanned_through = heads.scanned_through.max(report.scanned_through);
-            self.shed_sightings();
+            // Judged before anything is shed: a DA height with more in it than there is room for would else never pass.
             self.advance(turn);
+            self.shed_sightings();
         }
         let wanted = self.wanted.into_iter().collect();
         let scanned_through = self.chain.heads.scanned_through;
@@ -37,7 +38,8 @@ impl Syncer {
         }
     }
 
-    /// What there is no room for is to be reported again: the cursor goes back to before it.
+    /// What there is no room for is to be reported again: the cursor goes back to before it. Only where the reporter is told
+    /// so in the answer: it would else go on from where it was, and what was shed would count as scanned.
     fn shed_sightings(&mut self) {
         while let Some(shed) = self.sightings.shed() {
             self.chain.change(Change::DropSighting(shed.position));
@@ -46,7 +48,8 @@ impl Syncer {
         }
     }
 
-    /// A block that DA names, and that somebody gave us now.
+    /// A block that DA names, and that somebody gave us now. It may take the sightings above their bound, by this one block,
+    /// until the next report.
     pub(super) fn offer_wanted(&mut self, block: &AuthenticBlock) {
         if self.wanted != Some(block.id()) {
             return;
@@ -56,7 +59,6 @@ impl Syncer {
             self.sightings.place(sighting.clone());
             self.chain.change(Change::KeepSighting(sighting));
         }
-        self.shed_sightings();
         self.wanted = None;
     }
 

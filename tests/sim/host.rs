@@ -42,7 +42,7 @@ pub struct HostState {
     /// From the chain's initial height on.
     pub chain: Vec<BlockId>,
     pub hard: Option<BlockId>,
-    /// What it made, until it is well below the tip: to be published again when the answer was lost.
+    /// What it made: to be published again when the answer was lost, or the sidecar's disk was.
     made: BTreeMap<Height, Proposal>,
     /// The newest height that it posted to DA.
     posted: Option<Height>,
@@ -120,7 +120,9 @@ impl Host {
     }
 
     pub fn restart(&mut self, from_backup: Option<usize>) {
-        self.up = true;
+        if std::mem::replace(&mut self.up, true) {
+            return;
+        }
         if let Some(backup) = from_backup.and_then(|pick| self.backups.get(pick % self.backups.len().max(1))) {
             self.state = backup.clone();
         }
@@ -281,6 +283,10 @@ impl World {
         state.posted = state.posted.min(tip);
         let host = &mut self.hosts[n];
         host.pending.clear();
+        if n == 0 && self.plan.signing == Signing::ByHost {
+            // The host's own word: what it signs from here on replaces what it was told to undo.
+            self.oracle.abandoned(to.map_or(initial, |to| to.height.next()));
+        }
         Ok(true)
     }
 
@@ -353,10 +359,6 @@ impl World {
             }
         };
         self.hosts[0].state.made.insert(height, proposal.clone());
-        let made = &mut self.hosts[0].state.made;
-        while made.len() > 12 {
-            made.pop_first();
-        }
         self.hosts[0].pending_since = self.now;
         self.publish(proposal, true)
     }
@@ -434,7 +436,14 @@ impl World {
                         host.state.made.split_off(&height);
                         host.pending.clear();
                     }
-                    PublishAnswer::NotNext { .. } => host.pending.clear(),
+                    // The sidecar lost its disk: the host publishes its history again.
+                    PublishAnswer::NotNext { height: next, .. } => {
+                        host.pending.clear();
+                        let history: Vec<Proposal> = host.state.made.range(*next..height).map(|(_, p)| p.clone()).collect();
+                        for proposal in history.into_iter().take(8) {
+                            self.publish(proposal, false);
+                        }
+                    }
                     _ => host.pending.clear(),
                 }
             }
