@@ -127,10 +127,6 @@ impl Host {
             self.state = backup.clone();
         }
     }
-
-    pub fn has_stream(&self) -> bool {
-        self.stream.is_some()
-    }
 }
 
 /// How many events one call of `next` gives.
@@ -308,7 +304,7 @@ impl World {
     /// The publisher makes a block, or says again what it said before.
     pub fn produce(&mut self) {
         let now = self.now;
-        if !self.hosts[0].up || self.nodes[0].life().is_none() || !self.hosts[0].has_stream() {
+        if !self.hosts[0].up || self.nodes[0].life().is_none() {
             return;
         }
         let host = &mut self.hosts[0];
