@@ -143,6 +143,11 @@ pub struct NodeStatus {
 /// The running API. Dropping it ends it at once and removes the socket.
 pub struct Handle {}
 
+impl Handle {
+    /// Answers what is parked, tells the hosts, and ends within the grace.
+    pub async fn drain(self, _grace: Duration) {}
+}
+
 /// Takes the lock, binds the socket, and serves until the handle is dropped or drained. A full `requests` queue is answered with
 /// `overloaded`.
 pub fn start(

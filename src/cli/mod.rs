@@ -10,12 +10,16 @@ mod exit;
 mod init;
 mod mock_execution;
 mod run;
+mod supervisor;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 pub use exit::{Code, Failure};
+
+use crate::sync::Phase;
 
 #[derive(Debug, Parser)]
 #[command(name = "blocksyncd", version, about, max_term_width = 100)]
@@ -52,4 +56,29 @@ pub fn main() -> ExitCode {
         Command::Devnet(args) => devnet::run(args),
         Command::MockExecution(args) => mock_execution::run(args),
     }
+}
+
+/// Runs what must stay on one thread, as everything of [`crate::api::client`] must.
+fn local<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Internal, format!("cannot start: {error}")))?;
+    Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
+}
+
+/// As the schema calls it.
+const fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::WaitingForPeers => "waitingForPeers",
+        Phase::Syncing => "syncing",
+        Phase::Following => "following",
+        Phase::Halted => "halted",
+        Phase::Draining => "draining",
+    }
+}
+
+/// A path that the environment gives; empty is as good as unset.
+fn path_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }

@@ -83,6 +83,22 @@ impl Reader {
     }
 }
 
+impl crate::sync::Stored for Reader {
+    fn hash(&self, _height: Height) -> Option<Hash> {
+        None
+    }
+    fn header(&self, _height: Height) -> Option<crate::block::Header> {
+        None
+    }
+}
+
+impl Reader {
+    /// Free bytes on the store's disk.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        Err(StoreError::Io("not built yet".into()))
+    }
+}
+
 pub struct Snapshot {}
 
 impl Snapshot {

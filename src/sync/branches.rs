@@ -32,7 +32,9 @@ impl Syncer {
     ) -> Verdict {
         let id = block.id();
         let heads = self.chain.heads;
-        if id.height < heads.tail || self.rules.check_time(block, turn.now).is_err() {
+        // The schedule may have grown since the block was checked.
+        let scheduled = self.rules.schedule.proposer_at(id.height) == Some(block.block().header().proposer);
+        if id.height < heads.tail || !scheduled || self.rules.check_time(block, turn.now).is_err() {
             return Verdict::Ignore;
         }
         if let Some(peer) = peer {

@@ -59,7 +59,7 @@ pub enum Input {
     /// The host hands over a block that it signed itself.
     PublishSigned {
         ticket: Ticket,
-        block: AuthenticBlock,
+        outcome: Result<AuthenticBlock, Fault>,
     },
     /// The answer to [`Effect::Sign`]; `Err` says why there is no signature.
     Signed {
@@ -249,7 +249,7 @@ impl Syncer {
         let turn = Turn { now, stored };
         match input {
             Input::Publish { ticket, proposal } => self.publish(turn, ticket, proposal),
-            Input::PublishSigned { ticket, block } => self.publish_signed(turn, ticket, &block),
+            Input::PublishSigned { ticket, outcome } => self.publish_signed(turn, ticket, outcome),
             Input::Signed { ticket, outcome } => self.signed(turn, ticket, outcome),
             Input::Signer(key) => self.publishing.signs = key,
             Input::Gossip { peer, ticket, outcome } => self.gossip(turn, &peer, ticket, outcome),

@@ -13,8 +13,8 @@
 use std::collections::VecDeque;
 
 use super::{Answer, Effect, GuardEntry, GuardState, Halt, Origin, Proposal, PublishAnswer, Syncer, Ticket, Turn};
-use crate::block::{BlockId, Hash, Header, Height, PublicKey, native};
-use crate::verify::AuthenticBlock;
+use crate::block::{BlockId, Hash, Header, Height, Malformed, PublicKey, native};
+use crate::verify::{AuthenticBlock, Fault};
 
 /// A proposal whose signature is awaited.
 #[derive(Debug)]
@@ -165,8 +165,12 @@ impl Syncer {
     }
 
     /// A block that the host signed itself.
-    pub(super) fn publish_signed(&mut self, turn: Turn<'_>, ticket: Ticket, block: &AuthenticBlock) {
-        let answer = self.try_publish_signed(turn, block).unwrap_or_else(|answer| answer);
+    pub(super) fn publish_signed(&mut self, turn: Turn<'_>, ticket: Ticket, outcome: Result<AuthenticBlock, Fault>) {
+        let answer = match outcome {
+            Ok(block) => self.try_publish_signed(turn, &block).unwrap_or_else(|answer| answer),
+            Err(Fault::Malformed(Malformed::TooLarge { max, .. })) => PublishAnswer::TooLarge { max_block_bytes: max },
+            Err(fault) => PublishAnswer::Invalid(fault.to_string()),
+        };
         self.answer(ticket, answer);
     }
 

@@ -7,6 +7,8 @@ use crate::verify::{AuthenticBlock, Fault};
 
 impl Syncer {
     pub(super) fn report(&mut self, turn: Turn<'_>, ticket: Ticket, report: DaReport) {
+        let junk = report.sightings.iter().filter(|sighting| sighting.what == Seen::Junk).count();
+        let junk = u32::try_from(junk).unwrap_or(u32::MAX);
         if !self.storage_full {
             for sighting in report.sightings {
                 self.sight(turn, sighting);
@@ -19,7 +21,7 @@ impl Syncer {
         }
         let wanted = self.wanted.into_iter().collect();
         let scanned_through = self.chain.heads.scanned_through;
-        self.reply(ticket, Answer::Report(ReportAnswer { scanned_through, wanted }));
+        self.reply(ticket, Answer::Report(ReportAnswer { scanned_through, wanted, junk }));
     }
 
     fn sight(&mut self, turn: Turn<'_>, sighting: Sighting) {

@@ -437,6 +437,8 @@ pub struct ReportAnswer {
     pub scanned_through: u64,
     /// Blocks that DA names and that nobody has given us: report these with their bytes.
     pub wanted: Vec<BlockId>,
+    /// Sightings of this report that are no valid blocks of this chain.
+    pub junk: u32,
 }
 
 /// What became of a host's veto.
