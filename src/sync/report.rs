@@ -71,10 +71,10 @@ impl Syncer {
             let height = self.chain.next_unconfirmed();
             let ours = self.chain.hash(height, turn.stored);
             let heads = self.chain.heads;
-            let judgement =
-                judge(self.sightings.at(height), heads.scanned_through, heads.hard.map(|hard| hard.hash), ours, || {
-                    self.chain.header(height, turn.stored)
-                });
+            let seen: Vec<_> = self.sightings.at(height).collect();
+            let judgement = judge(&seen, heads.scanned_through, heads.hard.map(|hard| hard.hash), ours, || {
+                self.chain.header(height, turn.stored)
+            });
             match (judgement, ours) {
                 (Judgement::Open, _) => break,
                 (Judgement::Confirmed(position), Some(hash)) => self.confirm(BlockId { height, hash }, position),

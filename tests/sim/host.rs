@@ -320,12 +320,29 @@ impl World {
         if !self.healed && self.rng.f64() < self.plan.other_block {
             self.publish_another();
         }
+        if self.publish_history() {
+            return;
+        }
         let depth = self.plan.pipeline;
         while self.hosts[0].pending.len() < depth && !self.is_over() {
             if !self.make_next() {
                 break;
             }
         }
+    }
+
+    /// A sidecar that lost its disk, and says nothing because it is behind its host, is given the host's history again.
+    fn publish_history(&mut self) -> bool {
+        let host = &self.hosts[0];
+        let next = self.nodes[0].disk.image.heads.next_height();
+        if host.stream.is_some() || host.state.tip().is_none_or(|tip| tip.height < next) {
+            return false;
+        }
+        let history: Vec<Proposal> = host.state.made.range(next..).take(8).map(|(_, made)| made.clone()).collect();
+        for proposal in history {
+            self.publish(proposal, false);
+        }
+        true
     }
 
     /// Proposes the block after everything that it has proposed; false: not now.
@@ -390,7 +407,7 @@ impl World {
             if wait {
                 self.hosts[0].pending.push_back((ticket, height));
             }
-            Input::PublishSigned { ticket, block }
+            Input::PublishSigned { ticket, outcome: Ok(block) }
         } else {
             let ticket = self.nodes[0].wait(Waits::Publish, 0, life);
             if wait {
@@ -431,14 +448,6 @@ impl World {
                     PublishAnswer::Conflict(_) => {
                         host.state.made.split_off(&height);
                         host.pending.clear();
-                    }
-                    // The sidecar lost its disk: the host publishes its history again.
-                    PublishAnswer::NotNext { height: next, .. } => {
-                        host.pending.clear();
-                        let history: Vec<Proposal> = host.state.made.range(*next..height).map(|(_, p)| p.clone()).collect();
-                        for proposal in history.into_iter().take(8) {
-                            self.publish(proposal, false);
-                        }
                     }
                     _ => host.pending.clear(),
                 }
