@@ -246,9 +246,9 @@ impl World {
         let host = &mut self.hosts[n];
         host.reporter.waiting_since = Some(now);
         let life = host.life;
-        let scanned_through = through.max(host.reporter.scanned);
+        let (after, scanned_through) = (from.saturating_sub(1), through.max(host.reporter.scanned));
         let ticket = self.nodes[n].wait(Waits::Report, n, life);
-        let input = self.mutate_report(ticket, DaReport { scanned_through, sightings });
+        let input = self.mutate_report(ticket, DaReport { after, scanned_through, sightings });
         self.handle(n, input);
     }
 
