@@ -57,6 +57,7 @@ pub enum Request {
         reply: oneshot::Sender<PublishAnswer>,
     },
     Report {
+        after: u64,
         scanned_through: u64,
         sightings: Vec<ReportedSighting>,
         reply: oneshot::Sender<Reported>,

@@ -15,6 +15,7 @@ use super::{Code, Failure};
 use crate::block::{ChainId, Height, PublicKey};
 use crate::config::{self, Genesis, Seed, keys, settings};
 use crate::p2p;
+use crate::store;
 use crate::verify::{Schedule, ScheduleEntry};
 
 const NODE_KEY: &str = "node.key";
@@ -157,8 +158,8 @@ fn make_home(home: &Path) -> Result<(), Failure> {
 
 /// The memory of what the key has signed: nothing yet, because the chain is new.
 fn create_guard(path: &Path, genesis: &Genesis) -> Result<(), Failure> {
-    let _ = (path, genesis);
-    Ok(())
+    store::guard::create_unused(path, &genesis.chain_id)
+        .map_err(|error| Failure::new(Code::CannotCreate, format!("cannot make the guard: {error}")))
 }
 
 fn print_json(made: &Made) {

@@ -496,11 +496,11 @@ impl Node {
                 };
                 self.pool.submit(Source::Host, Box::new(check));
             }
-            Request::Report { scanned_through, sightings, reply } => {
+            Request::Report { after, scanned_through, sightings, reply } => {
                 let ticket = self.ticket(Reply::Report(reply));
                 let check = move |checker: &Checker| {
                     let sightings = sightings.into_iter().map(|sighting| check_sighting(checker, sighting)).collect();
-                    Input::Da { ticket, report: DaReport { scanned_through, sightings } }
+                    Input::Da { ticket, report: DaReport { after, scanned_through, sightings } }
                 };
                 self.pool.submit(Source::Host, Box::new(check));
             }

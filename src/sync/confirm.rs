@@ -7,7 +7,7 @@
 //! Invariants:
 //! 1. Every sighting above hard that was reported is in the store, or the cursor is below its DA height: a crash or a full
 //!    buffer loses none.
-//! 2. A sighting is judged only when every DA height up to its own has been scanned.
+//! 2. A sighting is judged only when everything before it on DA has been reported and kept.
 //! 3. An id that proves nothing (`HostId`, `PayloadHash`) can confirm the stored block or stop, but never replace it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,11 +131,11 @@ pub(super) enum Judgement {
     Contradicted(DaPosition),
 }
 
-/// Judges one height. `parent` is the winner below it (`None` at the first height), `ours` the hash of what is stored
+/// Judges one height, from what lies before `known_before` on DA. `parent` is the winner below it (`None` at the first height), `ours` the hash of what is stored
 /// there, and `header` looks up its header, which only the ids that prove nothing need.
 pub(super) fn judge<'a>(
     sightings: impl Iterator<Item = &'a Sighting>,
-    scanned_through: u64,
+    known_before: DaPosition,
     parent: Option<Hash>,
     ours: Option<Hash>,
     header: impl Fn() -> Option<Header>,
@@ -146,7 +146,7 @@ pub(super) fn judge<'a>(
         None => Judgement::Open,
     };
     for Sighting { position, height, what } in sightings {
-        if position.height > scanned_through {
+        if *position >= known_before {
             break;
         }
         return match what {

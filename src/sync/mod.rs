@@ -167,6 +167,8 @@ pub struct Syncer {
     requests: Requests,
     /// What DA has, above hard.
     sightings: Sightings,
+    /// Everything before this position on DA has been reported, and kept until it was judged.
+    known_before: DaPosition,
     publishing: Publishing,
 
     /// Heights above hard of which evidence is kept; bounded by `limits.evidence`.
@@ -222,6 +224,7 @@ impl Syncer {
             peers: Peers::new(config.timing, limits.remembered_peers),
             requests: Requests::new(),
             sightings: Sightings::new(at.sightings, limits.sightings, limits.sighting_bytes),
+            known_before: DaPosition::after_height(at.heads.scanned_through),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
             evidence: at.evidence.into_iter().collect(),
             vetoed: at.vetoed,

@@ -9,12 +9,12 @@ impl Syncer {
     pub(super) fn report(&mut self, turn: Turn<'_>, ticket: Ticket, report: DaReport) {
         let junk = report.sightings.iter().filter(|sighting| sighting.what == Seen::Junk).count();
         let junk = u32::try_from(junk).unwrap_or(u32::MAX);
-        if !self.storage_full {
+        // A report that leaves something out is not taken: what it left out may decide.
+        if !self.storage_full && report.after <= self.chain.heads.scanned_through {
             for sighting in report.sightings {
                 self.sight(turn, sighting);
             }
-            let heads = &mut self.chain.heads;
-            heads.scanned_through = heads.scanned_through.max(report.scanned_through);
+            self.known_before = self.known_before.max(DaPosition::after_height(report.scanned_through));
             self.shed_sightings();
             self.advance(turn);
         }
@@ -39,13 +39,14 @@ impl Syncer {
         }
     }
 
-    /// What there is no room for is to be reported again: the cursor goes back to before it.
+    /// What there is no room for is to be reported again: the cursor goes back to before its DA height. What lies before it
+    /// can be judged all the same, or a DA height with more blocks than there is room for would never be passed.
     fn shed_sightings(&mut self) {
         while let Some(shed) = self.sightings.shed() {
             self.chain.change(Change::DropSighting(shed.position));
-            let heads = &mut self.chain.heads;
-            heads.scanned_through = heads.scanned_through.min(shed.position.height.saturating_sub(1));
+            self.known_before = self.known_before.min(shed.position);
         }
+        self.chain.heads.scanned_through = self.known_before.height.saturating_sub(1);
     }
 
     /// A block that DA names, and that somebody gave us now.
@@ -70,7 +71,7 @@ impl Syncer {
             let ours = self.chain.hash(height, turn.stored);
             let heads = self.chain.heads;
             let judgement =
-                judge(self.sightings.at(height), heads.scanned_through, heads.hard.map(|hard| hard.hash), ours, || {
+                judge(self.sightings.at(height), self.known_before, heads.hard.map(|hard| hard.hash), ours, || {
                     self.chain.header(height, turn.stored)
                 });
             match (judgement, ours) {

@@ -183,9 +183,9 @@ impl World {
 
     /// When everything heals: a branch whose rival never came is posted after all.
     pub fn release_all(&mut self) {
-        let twin_is_late = self.fork_height().is_none_or(|fork| !self.twins.iter().any(|hash| {
-            self.chain.signed(*hash).is_some_and(|block| block.height() == fork)
-        }));
+        let twin_is_late = self.fork_height().is_none_or(|fork| {
+            !self.twins.iter().any(|hash| self.chain.signed(*hash).is_some_and(|block| block.height() == fork))
+        });
         if twin_is_late {
             for block in std::mem::take(&mut self.da.held_back) {
                 self.da.post(self.now, block.block().bytes().clone());
@@ -256,7 +256,8 @@ impl World {
         let life = host.life;
         let scanned_through = through.max(host.reporter.scanned);
         let ticket = self.nodes[n].wait(Waits::Report, n, life);
-        let input = self.mutate_report(ticket, DaReport { scanned_through, sightings });
+        let after = host.reporter.scanned;
+        let input = self.mutate_report(ticket, DaReport { after, scanned_through, sightings });
         self.handle(n, input);
     }
 

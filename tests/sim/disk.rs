@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::sync::{
-    Anchor, Batch, Change, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState, Halt,
-    Heads, Origin, Recovered, Sighting, Stored,
+    Anchor, Batch, Change, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState,
+    Halt, Heads, Origin, Recovered, Sighting, Stored,
 };
 use blocksyncd::verify::{ScheduleEntry, VerifiedBlock};
 use fastrand::Rng;

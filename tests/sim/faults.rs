@@ -127,11 +127,8 @@ impl Plan {
         } else {
             Vec::new()
         };
-        let twin = (rng.f64() < 0.3).then(|| Twin {
-            fork: rng.u64(1..=25),
-            length: rng.u64(1..=40),
-            wins: rng.f64() < 0.6,
-        });
+        let twin =
+            (rng.f64() < 0.3).then(|| Twin { fork: rng.u64(1..=25), length: rng.u64(1..=40), wins: rng.f64() < 0.6 });
         let delay_min = millis(rng, 0..=20);
         let delay_max = delay_min + if rng.bool() { millis(rng, 1..=30) } else { millis(rng, 30..=600) };
         let write_min = millis(rng, 0..=5);

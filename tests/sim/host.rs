@@ -171,7 +171,9 @@ impl World {
             }
             Resumed::Waiting => {}
             Resumed::ForkedBelowHard { theirs, ours } => {
-                self.fail(format!("h{n} was told that its hard block {theirs:?} is not on the chain, which has {ours:?}"));
+                self.fail(format!(
+                    "h{n} was told that its hard block {theirs:?} is not on the chain, which has {ours:?}"
+                ));
             }
         }
     }
@@ -270,7 +272,10 @@ impl World {
         let keep = to.map_or(0, |to| usize::try_from(to.height.above(initial)).unwrap_or(usize::MAX).saturating_add(1));
         let newest = keep.checked_sub(1).and_then(|index| state.chain.get(index)).copied();
         if newest != to || (to.is_some() && newest.is_none()) {
-            return Err(format!("told to go back to {to:?}, the host has {newest:?} there, its tip is {:?}", state.tip()));
+            return Err(format!(
+                "told to go back to {to:?}, the host has {newest:?} there, its tip is {:?}",
+                state.tip()
+            ));
         }
         if state.hard.is_some_and(|hard| to.is_none_or(|to| to.height < hard.height)) {
             return Err(format!("told to go back to {to:?}, below its hard block {:?}", state.hard));
@@ -362,7 +367,8 @@ impl World {
     }
 
     fn proposal(&self, height: Height, parent: Option<Hash>, payload: Bytes) -> Proposal {
-        let parent_time = self.hosts[0].state.tip().and_then(|tip| self.chain.signed(tip.hash)).map(|b| b.time_unix_nanos());
+        let parent_time =
+            self.hosts[0].state.tip().and_then(|tip| self.chain.signed(tip.hash)).map(|b| b.time_unix_nanos());
         let elapsed = u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX);
         Proposal {
             height,
@@ -392,7 +398,7 @@ impl World {
             if wait {
                 self.hosts[0].pending.push_back((ticket, height));
             }
-            Input::PublishSigned { ticket, block }
+            Input::PublishSigned { ticket, outcome: Ok(block) }
         } else {
             let ticket = self.nodes[0].wait(Waits::Publish, 0, life);
             if wait {

@@ -125,11 +125,14 @@ impl World {
     pub fn check_disk(&mut self, n: usize) {
         let image = &self.nodes[n].disk.image;
         if n == 0 {
-            let lost = self.oracle.acknowledged.iter().find(|(height, hash)| {
-                image.id(**height).is_none_or(|stored| stored.hash != **hash)
-            });
+            let lost = self
+                .oracle
+                .acknowledged
+                .iter()
+                .find(|(height, hash)| image.id(**height).is_none_or(|stored| stored.hash != **hash));
             if let Some((height, hash)) = lost {
-                let why = format!("n0 lost {height}/{hash:?}, which it has acknowledged; it has {:?}", image.id(*height));
+                let why =
+                    format!("n0 lost {height}/{hash:?}, which it has acknowledged; it has {:?}", image.id(*height));
                 return self.fail(why);
             }
         }
@@ -211,7 +214,8 @@ impl World {
 
     pub fn check_served(&mut self, n: usize, answered: &Answered) {
         let most = usize::try_from(MAX_RANGE).unwrap_or(usize::MAX);
-        let blocks: Result<Vec<AuthenticBlock>, _> = answered.bodies.iter().map(|body| self.chain.check(body)).collect();
+        let blocks: Result<Vec<AuthenticBlock>, _> =
+            answered.bodies.iter().map(|body| self.chain.check(body)).collect();
         let sound = blocks.is_ok_and(|blocks| {
             blocks.len() <= most && blocks.windows(2).all(|pair| pair[1].parent_hash() == Some(pair[0].hash()))
         });

@@ -52,9 +52,18 @@ pub struct Message {
 #[derive(Clone, Debug)]
 pub enum Packet {
     Gossip(Message),
-    Ask { request: RequestId, life: u64, ask: Ask },
+    Ask {
+        request: RequestId,
+        life: u64,
+        ask: Ask,
+    },
     /// What arrives of an answer before it ends; `None`: it never does.
-    Answer { request: RequestId, life: u64, bodies: Vec<Bytes>, end: Option<StreamEnd> },
+    Answer {
+        request: RequestId,
+        life: u64,
+        bodies: Vec<Bytes>,
+        end: Option<StreamEnd>,
+    },
 }
 
 #[derive(Clone, Debug, Default)]
@@ -237,7 +246,9 @@ impl World {
             (true, Packet::Gossip(message)) => self.node_hears(to, from, message),
             (false, Packet::Gossip(message)) => self.liar_hears(to, from, message),
             (_, Packet::Ask { request, life, ask }) => self.serve(to, from, request, life, ask),
-            (true, Packet::Answer { request, life, bodies, end }) => self.on_answer(to, from, request, life, bodies, end),
+            (true, Packet::Answer { request, life, bodies, end }) => {
+                self.on_answer(to, from, request, life, bodies, end)
+            }
             (false, Packet::Answer { .. }) => {}
         }
     }

@@ -8,8 +8,8 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, Plan, Span, Wanted};
 use blocksyncd::sync::{
-    Answer, Ask, Batch, CommitId, Config, Effect, Ended, Fetch, Fetched, GuardEntry, Heads, Input, MAX_RANGE, PublishAnswer,
-    RequestId, Syncer, Ticket, Verdict,
+    Answer, Ask, Batch, CommitId, Config, Effect, Ended, Fetch, Fetched, GuardEntry, Heads, Input, MAX_RANGE,
+    PublishAnswer, RequestId, Syncer, Ticket, Verdict,
 };
 use bytes::Bytes;
 
@@ -262,7 +262,9 @@ impl World {
                 self.nodes[n].fetches.remove(&request);
             }
             Effect::Penalize { peer, offence, ban } => self.penalize(n, index_of(&peer), offence, ban),
-            Effect::Sign { ticket, header_bytes, payload, guard } => self.sign(n, ticket, &header_bytes, &payload, guard),
+            Effect::Sign { ticket, header_bytes, payload, guard } => {
+                self.sign(n, ticket, &header_bytes, &payload, guard)
+            }
             Effect::Commit(batch) => self.commit(n, batch),
             Effect::Reply { .. } | Effect::Announce(_) | Effect::Broadcast(_) => {
                 let early = match (&effect, self.bug) {

@@ -11,9 +11,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
-use blocksyncd::sync::{
-    Answer, Command, Ended, GuardEntry, GuardState, Halt, Input, PeerId, RequestId, Ticket,
-};
+use blocksyncd::sync::{Answer, Command, Ended, GuardEntry, GuardState, Halt, Input, PeerId, RequestId, Ticket};
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 use fastrand::Rng;
@@ -33,16 +31,61 @@ use super::trace::Trace;
 /// Everything that is going to happen.
 #[derive(Debug)]
 pub enum Event {
-    Packet { from: usize, to: usize, generation: u64, packet: Packet },
-    PeerDown { node: usize, life: u64, peer: usize },
-    Checked { node: usize, life: u64, ticket: Ticket },
-    Written { node: usize, life: u64 },
-    GuardWritten { node: usize, life: u64, ticket: Ticket, header_bytes: Bytes, payload: Bytes, guard: GuardEntry },
-    Signed { node: usize, life: u64, ticket: Ticket, outcome: Result<AuthenticBlock, String> },
-    FetchLate { node: usize, life: u64, request: RequestId, ended: Ended },
-    Wakeup { node: usize, life: u64, at: Duration },
-    Answered { host: usize, host_life: u64, waits: Waits, ticket: Ticket, answer: Answer },
-    HostTurn { host: usize },
+    Packet {
+        from: usize,
+        to: usize,
+        generation: u64,
+        packet: Packet,
+    },
+    PeerDown {
+        node: usize,
+        life: u64,
+        peer: usize,
+    },
+    Checked {
+        node: usize,
+        life: u64,
+        ticket: Ticket,
+    },
+    Written {
+        node: usize,
+        life: u64,
+    },
+    GuardWritten {
+        node: usize,
+        life: u64,
+        ticket: Ticket,
+        header_bytes: Bytes,
+        payload: Bytes,
+        guard: GuardEntry,
+    },
+    Signed {
+        node: usize,
+        life: u64,
+        ticket: Ticket,
+        outcome: Result<AuthenticBlock, String>,
+    },
+    FetchLate {
+        node: usize,
+        life: u64,
+        request: RequestId,
+        ended: Ended,
+    },
+    Wakeup {
+        node: usize,
+        life: u64,
+        at: Duration,
+    },
+    Answered {
+        host: usize,
+        host_life: u64,
+        waits: Waits,
+        ticket: Ticket,
+        answer: Answer,
+    },
+    HostTurn {
+        host: usize,
+    },
     /// Regular ones.
     HostsTurn,
     Produce,
@@ -53,10 +96,17 @@ pub enum Event {
     FaultsTurn,
     OperatorTurn,
     /// The end of a fault.
-    StartNode { node: usize },
-    RestartHost { host: usize, backup: Option<usize> },
+    StartNode {
+        node: usize,
+    },
+    RestartHost {
+        host: usize,
+        backup: Option<usize>,
+    },
     Unblock,
-    StorageFree { node: usize },
+    StorageFree {
+        node: usize,
+    },
     Heal,
     NoMoreBlocks,
     Judge,
@@ -244,7 +294,8 @@ impl World {
             blocks: self.da.last_winner().map_or(0, |id| id.height.above(self.chain.initial_height()) + 1),
             crashes: self.crashes,
             bans: self.bans,
-            retractions: self.retractions + self.nodes.iter().map(|n| n.disk.image.retractions.len() as u64).sum::<u64>(),
+            retractions: self.retractions
+                + self.nodes.iter().map(|n| n.disk.image.retractions.len() as u64).sum::<u64>(),
             hash: self.trace.hash(),
         }
     }

@@ -200,10 +200,17 @@ impl Reporter {
         Self { role, _connection: connection }
     }
 
-    /// "This is everything that I saw up to this DA height", durable when it returns. All of it must fit into one message.
-    pub async fn report(&self, scanned_through: u64, sightings: &[ReportedSighting]) -> Result<Reported, ClientError> {
+    /// "This is everything that I saw above `after`, up to `scanned_through`", durable when it returns. All of it must fit into
+    /// one message.
+    pub async fn report(
+        &self,
+        after: u64,
+        scanned_through: u64,
+        sightings: &[ReportedSighting],
+    ) -> Result<Reported, ClientError> {
         let len = u32::try_from(sightings.len()).map_err(|_| ClientError::Invalid("too many sightings".into()))?;
         let mut request = self.role.report_request();
+        request.get().set_after(after);
         request.get().set_scanned_through(scanned_through);
         let mut list = request.get().init_sightings(len);
         for (index, sighting) in (0..len).zip(sightings) {

@@ -164,7 +164,10 @@ impl Host {
         if let Some(time) = executed.or(intent.map(|intent| intent.time_unix_nanos)) {
             return Ok(time);
         }
-        let parent = height.prev().and_then(|below| self.journal.ledger().get(below)).filter(|below| Some(below.id.hash) == parent);
+        let parent = height
+            .prev()
+            .and_then(|below| self.journal.ledger().get(below))
+            .filter(|below| Some(below.id.hash) == parent);
         let time_unix_nanos = self.now().max(parent.map_or(0, |parent| parent.time_unix_nanos));
         self.journal.record(Step::Intent(Intent { height, time_unix_nanos }))?;
         Ok(time_unix_nanos)

@@ -135,8 +135,7 @@ fn try_run(args: &Args) -> Result<(), Failure> {
         Some(path) => Payloads::read(path).map_err(|why| Failure::new(Code::Data, why))?,
         None => Payloads::Random { bytes: args.payload_size, seed: args.seed },
     };
-    let production =
-        Production { payloads, block_time: args.block_time, last: args.blocks, has_da: args.da.is_some() };
+    let production = Production { payloads, block_time: args.block_time, last: args.blocks, has_da: args.da.is_some() };
     let internal = |error: std::io::Error| Failure::new(Code::Internal, format!("the runtime: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
     runtime.block_on(LocalSet::new().run_until(sessions(args, &production)))
@@ -191,8 +190,7 @@ struct Attached {
 
 async fn attach(args: &Args, chain_id: Option<ChainId>) -> Result<Attached, Ended> {
     let client = Client::connect(&args.socket).await?;
-    let roles =
-        Roles { observer: true, publisher: args.role == Role::Sequencer, reporter: args.da.is_some() };
+    let roles = Roles { observer: true, publisher: args.role == Role::Sequencer, reporter: args.da.is_some() };
     let session = client.open(&Hello { name: args.name.clone(), chain_id, roles }, None).await?;
     let rules = rules(&client, &session.info).await?;
     let da = args.da.as_deref().map(|url| DaClient::new(url, Namespace::of(rules.chain_id.as_str())));

@@ -192,11 +192,7 @@ pub async fn post(
 }
 
 /// The blocks that are to be posted next, as a blob, with the height of the last one.
-async fn next_blob(
-    host: &RefCell<Host>,
-    observer: &Observer,
-    info: &Info,
-) -> Result<(Vec<u8>, Option<Height>), Ended> {
+async fn next_blob(host: &RefCell<Host>, observer: &Observer, info: &Info) -> Result<(Vec<u8>, Option<Height>), Ended> {
     let mut blocks: Vec<Bytes> = Vec::new();
     let mut bytes = 0;
     let mut last = None;

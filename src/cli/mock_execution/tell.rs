@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn lines_are_read_as_they_are_written() {
-        let progress = Progress { soft: 3, soft_latency_ms: Some(Percentiles { p50: 1.5, p99: 2.0 }), ..Progress::default() };
+        let progress =
+            Progress { soft: 3, soft_latency_ms: Some(Percentiles { p50: 1.5, p99: 2.0 }), ..Progress::default() };
         let lines = [
             Line::Progress(progress.clone()),
             Line::Violation(Violation::new(Rule::HardBeforeSoft, 7, "x")),

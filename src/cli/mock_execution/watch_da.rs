@@ -141,31 +141,33 @@ impl Watch<'_> {
         through: u64,
         sightings: Vec<ReportedSighting>,
     ) -> Result<Reported, ClientError> {
-        let mut rest = sightings.as_slice();
+        let (mut after, mut rest) = (scanned, sightings.as_slice());
         while rest.len() > MAX_SIGHTINGS {
             let (now, later) = rest.split_at(MAX_SIGHTINGS);
             let complete = later.first().map_or(scanned, |next| next.position.height - 1);
-            let reported = self.reporter.report(complete, now).await?;
+            let reported = self.reporter.report(after, complete, now).await?;
             if reported.scanned_through < complete {
                 return Ok(reported);
             }
-            rest = later;
+            (after, rest) = (complete, later);
         }
-        self.reporter.report(through, rest).await
+        self.reporter.report(after, through, rest).await
     }
 
     /// DA names blocks that nobody has given to the sidecar.
     async fn answer_wanted(&self, reported: &Reported) -> Result<(), Trouble> {
         let wanted = reported.wanted.iter().filter(|_| self.settings.bodies);
-        let found: Vec<DaPosition> =
-            wanted.filter_map(|id| self.seen.iter().find(|(seen, _)| seen == id)).map(|(_, position)| *position).collect();
+        let found: Vec<DaPosition> = wanted
+            .filter_map(|id| self.seen.iter().find(|(seen, _)| seen == id))
+            .map(|(_, position)| *position)
+            .collect();
         for position in found {
             let blocks = self.blocks_at(position.height).await?;
             let index = usize::try_from(position.index).unwrap_or(usize::MAX);
             let Some(block) = blocks.get(index) else { continue };
             let what = ReportedAs::SignedBlock(block.block().bytes().clone());
             let sighting = ReportedSighting { position, height: block.height(), what };
-            self.reporter.report(reported.scanned_through, &[sighting]).await?;
+            self.reporter.report(reported.scanned_through, reported.scanned_through, &[sighting]).await?;
         }
         Ok(())
     }
