@@ -269,7 +269,8 @@ impl<R: AsyncRead + Unpin> Input<R> {
     async fn read(&mut self, limits: &Limits) -> Result<Option<Segments>, Error> {
         let mut head = [0; WORD];
         let first = self.reader.read(&mut head);
-        let read = if self.began { first.await? } else { in_time(limits.frame_deadline, "nothing was said", first).await? };
+        let read =
+            if self.began { first.await? } else { in_time(limits.frame_deadline, "nothing was said", first).await? };
         if read == 0 {
             return Ok(None);
         }
@@ -283,7 +284,8 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 
     async fn read_rest(&mut self, head: [u8; WORD], max_bytes: usize) -> Result<Segments, Error> {
-        let [count, first] = [&head[..4], &head[4..]].map(|half| half.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)));
+        let [count, first] =
+            [&head[..4], &head[4..]].map(|half| half.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)));
         if count >= MAX_SEGMENTS {
             return Err(Error::failed(format!("a message of {} segments", count.saturating_add(1))));
         }
@@ -447,7 +449,9 @@ async fn write_message(
     let segments = message.get_segments_for_output();
     let size = |bytes: usize| u32::try_from(bytes / WORD).map_err(|_| Error::failed("a segment is too large".into()));
     let mut table = Vec::with_capacity((segments.len() / 2 + 1) * WORD);
-    table.extend_from_slice(&u32::try_from(segments.len() - 1).map_err(|_| Error::failed("too many".into()))?.to_le_bytes());
+    table.extend_from_slice(
+        &u32::try_from(segments.len() - 1).map_err(|_| Error::failed("too many".into()))?.to_le_bytes(),
+    );
     for segment in &segments[..] {
         table.extend_from_slice(&size(segment.len())?.to_le_bytes());
     }
@@ -544,7 +548,8 @@ mod tests {
         let asked = Rc::new(Cell::new(0));
         let mut bytes: VecDeque<u8> = header(&[1 << 20]).into();
         bytes.extend([0; 100]);
-        let mut input = Input { reader: tokio::io::BufReader::with_capacity(16, Trickle(asked.clone(), bytes)), began: false };
+        let mut input =
+            Input { reader: tokio::io::BufReader::with_capacity(16, Trickle(asked.clone(), bytes)), began: false };
         assert!(input.read(&Limits { max_message_bytes: 8 << 20, ..limits() }).now_or_never().is_none());
         assert!((16..=FIRST_STEP_WORDS * WORD).contains(&asked.get()), "{} bytes were made room for", asked.get());
     }

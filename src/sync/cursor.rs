@@ -159,7 +159,7 @@ pub struct Cursor {
 ///
 /// # Errors
 /// What `chain` fails with.
-pub fn resume<C: Chain>(
+pub fn resume<C: Chain + ?Sized>(
     start: &Start,
     wanted: Wanted,
     initial_height: Height,
@@ -245,7 +245,7 @@ enum Place {
     Below,
 }
 
-fn place<C: Chain>(block: BlockId, heads: &Heads, chain: &C) -> Result<Place, C::Error> {
+fn place<C: Chain + ?Sized>(block: BlockId, heads: &Heads, chain: &C) -> Result<Place, C::Error> {
     if heads.soft_height().is_none_or(|soft| block.height > soft) {
         return Ok(if block.height < heads.tail { Place::Below } else { Place::Above });
     }
@@ -290,7 +290,7 @@ impl Cursor {
     ///
     /// # Errors
     /// What `chain` fails with.
-    pub fn step<C: Chain>(&mut self, heads: &Heads, chain: &C) -> Result<Step, C::Error> {
+    pub fn step<C: Chain + ?Sized>(&mut self, heads: &Heads, chain: &C) -> Result<Step, C::Error> {
         if heads.epoch > self.epoch {
             let from = chain.retracted_since(self.epoch)?;
             self.epoch = heads.epoch;
