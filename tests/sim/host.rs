@@ -84,7 +84,8 @@ pub struct Host {
     /// Waiting for answers, lowest first; only the publisher's.
     pending: VecDeque<(Ticket, Height)>,
     pending_since: Duration,
-    turn_at: Option<Duration>,
+    /// Since when the guard says that another block was signed, which is not stored.
+    pub refused_since: Option<Duration>,
 }
 
 impl Host {
@@ -98,7 +99,7 @@ impl Host {
             reporter: Reporter::default(),
             pending: VecDeque::new(),
             pending_since: Duration::ZERO,
-            turn_at: None,
+            refused_since: None,
         }
     }
 
@@ -113,10 +114,15 @@ impl Host {
         self.backups.push(self.state.clone());
     }
 
-    pub fn crash(&mut self) {
+    /// With `forgets`, what it made last was not on its own disk yet.
+    pub fn crash(&mut self, forgets: bool) {
         self.up = false;
         self.life += 1;
         self.lose_node();
+        if forgets {
+            let tip = self.state.tip().map(|tip| tip.height);
+            self.state.made.retain(|height, _| Some(*height) <= tip);
+        }
     }
 
     pub fn restart(&mut self, from_backup: Option<usize>) {
@@ -436,9 +442,19 @@ impl World {
     }
 
     pub fn on_answered(&mut self, n: usize, life: u64, waits: Waits, ticket: Ticket, answer: &Answer) {
+        let stored = self.nodes[n].disk.image.heads.soft_height();
         let host = &mut self.hosts[n];
         if !host.up || host.life != life {
             return;
+        }
+        if let Answer::Publish(answer) = answer {
+            match answer {
+                PublishAnswer::Conflict(id) if Some(id.height) > stored => {
+                    host.refused_since.get_or_insert(self.now);
+                }
+                PublishAnswer::Accepted(_) => host.refused_since = None,
+                _ => {}
+            }
         }
         match (waits, answer) {
             (Waits::Report, Answer::Report(answer)) => {
@@ -486,6 +502,5 @@ impl World {
         if self.hosts[n].up && self.nodes[n].life().is_some() {
             self.reporter_turn(n);
         }
-        let _ = self.hosts[n].turn_at.take();
     }
 }

@@ -53,6 +53,8 @@ pub struct Node {
     pub damaged: bool,
     lives: u64,
     started: Duration,
+    /// `Now::elapsed` of the last input.
+    elapsed: Duration,
     wake_at: Option<Duration>,
     idle_wakeups: u32,
     /// The newest commit that was asked for, and the newest that is durable.
@@ -83,6 +85,7 @@ impl Node {
             damaged: false,
             lives: 0,
             started: Duration::ZERO,
+            elapsed: Duration::ZERO,
             wake_at: None,
             idle_wakeups: 0,
             asked: CommitId::default(),
@@ -186,6 +189,7 @@ impl World {
         self.trace.note(self.now, format_args!("n{n} starts with {:?}", recovered.heads));
         node.lives += 1;
         node.started = self.now;
+        node.elapsed = Duration::ZERO;
         node.announced = None;
         node.last = None;
         node.syncer = Some(Syncer::recover(config, recovered, self.plan.seed ^ node.lives));
@@ -232,6 +236,11 @@ impl World {
         let node = &mut self.nodes[n];
         let Some(syncer) = &mut node.syncer else { return };
         let life = node.lives;
+        if now.elapsed < node.elapsed {
+            let why = format!("n{n}'s clock went back from {:?} to {:?}", node.elapsed, now.elapsed);
+            return self.fail(why);
+        }
+        node.elapsed = now.elapsed;
         self.trace.note(self.now, format_args!("n{n} < {input:?}"));
         let effects = syncer.handle(now, input, &node.disk.image);
         self.check_node(n);
