@@ -140,10 +140,10 @@ impl Image {
         if heads.soft != top {
             return Err(format!("soft says {:?}, the store's top is {top:?}", heads.soft));
         }
-        if let Some(hard) = heads.hard {
-            if self.id(hard.height) != Some(hard) || !self.confirmations.contains_key(&hard.height) {
-                return Err(format!("hard says {hard:?}, stored there is {:?}", self.id(hard.height)));
-            }
+        if let Some(hard) = heads.hard
+            && (self.id(hard.height) != Some(hard) || !self.confirmations.contains_key(&hard.height))
+        {
+            return Err(format!("hard says {hard:?}, stored there is {:?}", self.id(hard.height)));
         }
         if heads.epoch < before.epoch {
             return Err(format!("epoch fell from {} to {}", before.epoch, heads.epoch));

@@ -14,6 +14,7 @@ use std::time::Duration;
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::sync::cursor::{self, Cursor, Locator, Resumed, Start, Step, Wanted};
 use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, Ticket};
+use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 
 use super::chain::EPOCH_UNIX_NANOS;
@@ -210,12 +211,8 @@ impl World {
                 Step::Hard(height) => self.told_hard(n, height),
                 Step::Retract { to, .. } => self.told_retract(n, to),
                 Step::Gap { from, to } => Err(format!("a gap {from}..={to} where nothing is pruned")),
-                Step::DataLoss(lost) if self.nodes[n].damaged => {
-                    let _ = lost;
-                    Ok(true)
-                }
-                Step::DataLoss(lost) => Err(format!("{lost:?} without damage")),
-                Step::Equivocation { .. } => Ok(true),
+                Step::DataLoss(lost) if !self.nodes[n].damaged => Err(format!("{lost:?} without damage")),
+                Step::DataLoss(_) | Step::Equivocation { .. } => Ok(true),
                 Step::Lost => Ok(false),
                 Step::Idle => unreachable!("returned above"),
             };
@@ -373,14 +370,13 @@ impl World {
         if !on_tip && self.plan.signing == Signing::ByHost {
             return false;
         }
-        let proposal = match host.state.made.get(&height) {
+        let proposal = if let Some(made) = host.state.made.get(&height) {
             // Its answer was lost.
-            Some(proposal) => Proposal { parent: proposal.parent.and(tip).map(|tip| tip.hash), ..proposal.clone() },
-            None => {
-                let payload: Bytes = (0..self.plan.payload_bytes).map(|_| self.rng.u8(..)).collect();
-                let parent = if on_tip { tip.map(|tip| tip.hash) } else { None };
-                self.proposal(height, parent, payload)
-            }
+            Proposal { parent: made.parent.and(tip).map(|tip| tip.hash), ..made.clone() }
+        } else {
+            let payload: Bytes = (0..self.plan.payload_bytes).map(|_| self.rng.u8(..)).collect();
+            let parent = if on_tip { tip.map(|tip| tip.hash) } else { None };
+            self.proposal(height, parent, payload)
         };
         self.hosts[0].state.made.insert(height, proposal.clone());
         self.hosts[0].pending_since = self.now;
@@ -389,7 +385,7 @@ impl World {
 
     fn proposal(&self, height: Height, parent: Option<Hash>, payload: Bytes) -> Proposal {
         let parent_time =
-            self.hosts[0].state.tip().and_then(|tip| self.chain.signed(tip.hash)).map(|b| b.time_unix_nanos());
+            self.hosts[0].state.tip().and_then(|tip| self.chain.signed(tip.hash)).map(AuthenticBlock::time_unix_nanos);
         let elapsed = u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX);
         Proposal {
             height,

@@ -268,15 +268,15 @@ impl World {
             }
             Effect::Penalize { peer, offence, ban } => self.penalize(n, index_of(&peer), offence, ban),
             Effect::Sign { ticket, header_bytes, payload, guard } => {
-                self.sign(n, ticket, &header_bytes, &payload, guard)
+                self.sign(n, ticket, &header_bytes, &payload, guard);
             }
             Effect::Commit(batch) => self.commit(n, batch),
             Effect::Reply { .. } | Effect::Announce(_) | Effect::Broadcast(_) => {
-                let early = match (&effect, self.bug) {
-                    (Effect::Reply { .. }, Some(Bug::AckBeforeDurable)) => true,
-                    (Effect::Broadcast(_), Some(Bug::GossipBeforeDurable)) => true,
-                    _ => false,
-                };
+                let early = matches!(
+                    (&effect, self.bug),
+                    (Effect::Reply { .. }, Some(Bug::AckBeforeDurable))
+                        | (Effect::Broadcast(_), Some(Bug::GossipBeforeDurable))
+                );
                 let node = &mut self.nodes[n];
                 if node.asked > node.durable && !early {
                     node.waiting.push_back((node.asked, effect));
@@ -303,7 +303,7 @@ impl World {
     fn start_write(&mut self, n: usize) {
         let Some(life) = self.nodes[n].life() else { return };
         let (min, max) = self.plan.write;
-        let mut took = min + (max - min).mul_f64(self.rng.f64());
+        let mut took = min + max.saturating_sub(min).mul_f64(self.rng.f64());
         if !self.healed && self.rng.f64() < self.plan.write_stall {
             took += Duration::from_millis(self.rng.u64(500..=4_000));
         }
@@ -417,7 +417,7 @@ impl World {
         node.gossip.insert(ticket, Unjudged { from, message });
         node.checking += 1;
         node.checked_until = node.checked_until.max(now) + check;
-        let wait = node.checked_until - now;
+        let wait = node.checked_until.saturating_sub(now);
         self.later(wait, Event::Checked { node: n, life, ticket });
     }
 
@@ -467,15 +467,7 @@ impl World {
         }
     }
 
-    pub fn on_answer(
-        &mut self,
-        n: usize,
-        _from: usize,
-        request: RequestId,
-        life: u64,
-        bodies: Vec<Bytes>,
-        end: Option<StreamEnd>,
-    ) {
+    pub fn on_answer(&mut self, n: usize, request: RequestId, life: u64, bodies: Vec<Bytes>, end: Option<StreamEnd>) {
         if self.nodes[n].life() != Some(life) {
             return;
         }

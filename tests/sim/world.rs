@@ -574,7 +574,7 @@ impl World {
     }
 
     /// What the sequencer's node has.
-    fn main_branch(&self) -> Vec<AuthenticBlock> {
+    pub fn main_branch(&self) -> Vec<AuthenticBlock> {
         let blocks = &self.nodes[0].disk.image.blocks;
         blocks.values().filter_map(|(block, _)| self.chain.signed(block.id().hash)).cloned().collect()
     }
@@ -584,7 +584,7 @@ impl World {
         if self.reformed() && lie != Lie::Twin { Lie::WeakRelay } else { lie }
     }
 
-    pub fn liar_hears(&mut self, index: usize, from: usize, message: Message) {
+    pub fn liar_hears(&mut self, index: usize, from: usize, message: &Message) {
         let lie = self.lie_to_serve(index);
         let liar = index - self.nodes.len();
         if !lie.forwards() || !self.liars[liar].seen.insert(message.id) {
@@ -604,7 +604,7 @@ impl World {
             }
             _ => {}
         }
-        self.spread(index, Some(from), &message);
+        self.spread(index, Some(from), message);
     }
 
     fn liar_gossips(&mut self, liar: usize, bytes: Bytes) {
@@ -624,7 +624,7 @@ impl World {
             let bytes = match self.liars[liar].lie {
                 Lie::Replays => branch[self.rng.usize(0..branch.len())].block().bytes().clone(),
                 Lie::Copies => liars::copy(&branch[self.rng.usize(0..branch.len())], &mut self.rng),
-                Lie::ForgesRarely if self.rng.f64() > 0.06 => continue,
+                Lie::ForgesRarely if self.rng.f64() > 0.02 => continue,
                 Lie::Forges | Lie::ForgesRarely => {
                     self.chain.forge(top.height().next(), top.hash(), &Bytes::from_static(b"forged"))
                 }
