@@ -64,7 +64,7 @@ impl Mark {
     pub(super) fn open(path: &Path) -> Result<Option<(Self, MarkState)>, StoreError> {
         match Slots::open(path, MAGIC).at(path)? {
             Found::Absent => Ok(None),
-            Found::Present(slots, payload) => match MarkState::decode(payload) {
+            Found::Present { slots, payload, .. } => match MarkState::decode(payload) {
                 Some(state) => Ok(Some((Self { slots }, state))),
                 None => Ok(Self::distrust(path)),
             },

@@ -6,7 +6,7 @@
 //!        /store/            the database (fjall 3.1.13): the truth
 //!        /mark              the high-water mark: what was acknowledged, to miss what vanishes
 //!        /store.damaged-N/  what a repair replaced, the latest
-//!        /journal.cut/      what was cut from torn journals, the latest
+//!        /cut/              what was cut off torn or damaged files, the latest
 //!        /suspect           asks for a full check at the next start
 //!   the guard               beside the proposer key: what was signed
 //! ```
@@ -25,6 +25,7 @@
 mod check;
 mod db;
 mod error;
+mod files;
 mod fold;
 pub mod guard;
 mod journal;

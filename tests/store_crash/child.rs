@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use blocksyncd::block::{BlockId, Hash, Height, Lane};
-use blocksyncd::store::{Durability, Options, Reader, Store};
+use blocksyncd::store::{Durability, Options, Reader, Store, StoreError};
 use blocksyncd::sync::{
     Batch, Change, CommitId, DaPosition, GuardEntry, GuardState, Heads, Origin, Recovered, Seen, Sighting,
 };
@@ -258,7 +258,10 @@ impl Known {
     }
 
     /// What the store says of itself.
-    pub fn read(reader: &Reader, recovered: &Recovered) -> Self {
+    ///
+    /// # Errors
+    /// Damage that it meets.
+    pub fn read(reader: &Reader, recovered: &Recovered) -> Result<Self, StoreError> {
         let guard = match recovered.guard {
             GuardState::Signed(entry) => Some(entry.last),
             _ => None,
@@ -267,14 +270,12 @@ impl Known {
         let mut known = Self::of(&recovered.heads, guard);
         if let Some(soft) = recovered.heads.soft_height() {
             for height in recovered.heads.tail.get()..=soft.get() {
-                let (block, _) = snapshot
-                    .block(Height::new(height).expect("not 0"))
-                    .expect("it reads")
-                    .expect("everything up to soft is stored");
+                let block = snapshot.block(Height::new(height).expect("not 0"))?;
+                let (block, _) = block.expect("everything up to soft is stored");
                 known.chain.insert(height, block.hash().to_string());
             }
         }
-        known
+        Ok(known)
     }
 }
 
@@ -311,7 +312,7 @@ impl Told {
             return Err("it says that the hard block is lost".into());
         }
         reader.snapshot().verify(|_| true).map_err(|error| format!("it is not sound: {error}"))?;
-        let found = Known::read(&reader, &recovered);
+        let found = Known::read(&reader, &recovered).map_err(|error| error.to_string())?;
         drop((store, reader));
         // The guard may be ahead by the entry that was being written.
         let unguarded = |known: &Known| Known { guard: None, ..known.clone() };

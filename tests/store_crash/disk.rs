@@ -27,7 +27,8 @@ enum Meta {
     Make(PathBuf, Node),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
-    Length(usize, u64),
+    /// Of which file; how long is in the [`Change`] that goes with it.
+    Length(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -241,7 +242,7 @@ impl Disk {
 
     fn set_len(&mut self, line: usize, inode: usize, len: u64) {
         let number = self.metas.len();
-        self.meta(line, Meta::Length(inode, len));
+        self.meta(line, Meta::Length(inode));
         self.inodes[inode].pending.push(Change::Length(number, len));
         self.inodes[inode].live_len = len;
     }
@@ -271,7 +272,7 @@ impl Disk {
         let node = self.opens[open].node;
         let own = |meta: &Meta| match (meta, node) {
             (Meta::Make(_, made), _) => *made == node,
-            (Meta::Length(changed, _), Node::File(inode)) => *changed == inode,
+            (Meta::Length(changed), Node::File(inode)) => *changed == inode,
             (Meta::Rename(_, to), _) => *to == self.opens[open].path,
             _ => false,
         };
@@ -394,6 +395,6 @@ fn apply_meta(names: &mut Names, meta: &Meta) {
         Meta::Remove(path) => {
             names.remove(path);
         }
-        Meta::Length(..) => {}
+        Meta::Length(_) => {}
     }
 }

@@ -126,7 +126,7 @@ fn cut(recording: &Recording, durability: Durability, states: u64, rig: u64) -> 
                     let Ok((moment, dir, mut told)) = receive.lock().expect("no panic").recv() else { return };
                     let acks = told.acks;
                     let checked = told.check(dir.path(), durability);
-                    cuts.fetch_add(u64::from(dir.path().join("data/journal.cut").exists()), Ordering::Relaxed);
+                    cuts.fetch_add(u64::from(dir.path().join("data/cut").exists()), Ordering::Relaxed);
                     if let Err(wrong) = checked {
                         let wrong = format!("call {moment}, {acks} acknowledged: {wrong}");
                         outcome.lock().expect("no panic").wrong.push(wrong);
