@@ -146,16 +146,17 @@ impl Trailer {
     }
 }
 
+/// A real directory has a dozen entries.
+const MAX_DIRECTORY_BYTES: usize = 1 << 16;
+
 /// The directory of an archive, if it is sound.
 fn directory(file: &File) -> io::Result<Option<Bytes>> {
     let Some(end) = file.metadata()?.len().checked_sub(TRAILER_BYTES as u64) else { return Ok(None) };
     let mut trailer = [0; TRAILER_BYTES];
     file.read_exact_at(&mut trailer, end)?;
     let Some(trailer) = Trailer::read(&trailer) else { return Ok(None) };
-    /// Real ones have a dozen entries.
-    const MAX_BYTES: usize = 1 << 16;
     let len = end.checked_sub(trailer.position).and_then(|len| usize::try_from(len).ok());
-    let Some(len) = len.filter(|len| *len <= MAX_BYTES) else { return Ok(None) };
+    let Some(len) = len.filter(|len| *len <= MAX_DIRECTORY_BYTES) else { return Ok(None) };
     let mut directory = vec![0; len];
     file.read_exact_at(&mut directory, trailer.position)?;
     Ok((xxh3_128(&directory) == trailer.checksum).then(|| directory.into()))

@@ -250,16 +250,13 @@ impl Fold<'_> {
 
     /// The tip of the chain that ends at `height`, which must be stored.
     fn tip(&self, height: Height) -> Result<Option<Tip>, StoreError> {
-        // Blocks are appended above soft only, so one that this batch wrote has its tip there.
-        match self.writes.get(&(Space::Blocks, keys::height(height).to_vec())) {
-            None => self.view.tip(height)?.map(Some).ok_or_else(|| StoreError::damaged(format!("header {height}"))),
-            Some(_) => {
-                let body = self.get(Space::Blocks, &keys::height(height))?;
-                let block = body.and_then(|body| decode_block(self.format, height, &body));
-                let (block, _) = block.ok_or_else(|| StoreError::damaged(format!("block {height}")))?;
-                Ok(Some(Tip { id: block.id(), time_unix_nanos: block.header().time_unix_nanos }))
-            }
+        if !self.writes.contains_key(&(Space::Blocks, keys::height(height).to_vec())) {
+            return self.view.tip(height)?.map(Some).ok_or_else(|| StoreError::damaged(format!("header {height}")));
         }
+        let body = self.get(Space::Blocks, &keys::height(height))?;
+        let block = body.and_then(|body| decode_block(self.format, height, &body));
+        let (block, _) = block.ok_or_else(|| StoreError::damaged(format!("block {height}")))?;
+        Ok(Some(Tip { id: block.id(), time_unix_nanos: block.header().time_unix_nanos }))
     }
 
     /// What this batch wrote, or else what is stored.

@@ -74,13 +74,11 @@ impl Guard {
     /// Durable when it returns. `None`: the key has never signed.
     pub(super) fn write(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
         let payload = encode(&self.chain_id, last);
-        match &mut self.slots {
-            Some(slots) => slots.write(&payload, true).at(&self.path),
-            None => {
-                self.slots = Some(Slots::create(&self.path, MAGIC, &payload, 0o600).at(&self.path)?);
-                Ok(())
-            }
+        if let Some(slots) = &mut self.slots {
+            return slots.write(&payload, true).at(&self.path);
         }
+        self.slots = Some(Slots::create(&self.path, MAGIC, &payload, 0o600).at(&self.path)?);
+        Ok(())
     }
 }
 

@@ -104,7 +104,7 @@ fn keep(aside: &mut Aside, journal: &Path, from: u64) {
 
 /// How many bytes from `from` on there are before the zeros at the end.
 fn meaningful(path: &Path, from: u64) -> io::Result<u64> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let mut file = File::open(path)?;
     let mut buffer = vec![0; ZEROS.len()];
     let (mut len, mut position) = (0, from);

@@ -132,7 +132,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64, sync: bool, rules: &Rules) -> R
     }
     for _ in 0..=MAX_REPAIRS {
         if let Some((db, stamped)) = settle(&paths, cache_bytes, &lock, marked.as_ref(), rules)? {
-            return finish(paths, db, stamped, mark, marked, sync, rules);
+            return finish(paths, db, stamped, mark, marked.as_ref(), sync, rules);
         }
     }
     Err(StoreError::Io { context: paths.store.display().to_string(), why: "repairing it did not help".into() })
@@ -247,7 +247,7 @@ fn finish(
     db: Arc<Db>,
     stamped: Stamped,
     mark: Option<Mark>,
-    marked: Option<MarkState>,
+    marked: Option<&MarkState>,
     sync: bool,
     rules: &Rules,
 ) -> Result<Opened, StoreError> {
@@ -272,7 +272,7 @@ fn finish(
     };
     let mark = match mark {
         None => Mark::create(&paths.mark, &state)?,
-        Some(mark) if marked.as_ref() == Some(&state) => mark,
+        Some(mark) if marked == Some(&state) => mark,
         Some(mut mark) => {
             if sync {
                 // What the mark will vouch for must not be younger than what is on disk.

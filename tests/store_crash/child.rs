@@ -89,9 +89,10 @@ fn child() {
     let mut workload = Workload::new(&reader, &recovered, task.seed, task.payload);
     for _ in 0..task.commits {
         let batch = workload.next_batch();
-        let state = Known::of(&workload.heads, workload.guard).line(&batch);
-        say(&format!("TRY {state}"));
-        store.commit(&batch).expect("it is written");
+        say(&workload.tries(&batch));
+        if let Err(error) = store.commit(&batch) {
+            return say(&format!("ERR {error:?}"));
+        }
         say("ACK");
     }
 }
@@ -164,6 +165,11 @@ impl Workload {
         Batch { id: self.commit, changes, heads: self.heads, guard }
     }
 
+    /// The line that says what the batch is about to do.
+    pub fn tries(&self, batch: &Batch) -> String {
+        format!("TRY {}", Known::of(&self.heads, self.guard).line(batch))
+    }
+
     fn append(&mut self, changes: &mut Vec<Change>) {
         let parent = self.recent.last_key_value().map(|(_, block)| block.clone());
         let branch = self.heads.epoch.0;
@@ -231,8 +237,8 @@ impl Known {
         let mut line = format!("{} {} {} {guard}", self.hard, self.epoch, self.scanned);
         for change in &batch.changes {
             match change {
-                Change::Append { block, .. } => line.push_str(&format!(" +{}", block.id())),
-                Change::Truncate { from, .. } => line.push_str(&format!(" -{from}")),
+                Change::Append { block, .. } => line = format!("{line} +{}", block.id()),
+                Change::Truncate { from, .. } => line = format!("{line} -{from}"),
                 _ => {}
             }
         }

@@ -6,7 +6,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use blocksyncd::block::BlockId;
+use blocksyncd::block::{BlockId, Height};
 use blocksyncd::store::{Durability, Store, StoreError};
 use blocksyncd::sync::{GuardState, Recovered};
 
@@ -129,8 +129,8 @@ fn original() -> Original {
         hard = workload.heads.hard;
         known = Known::of(&workload.heads, workload.guard);
         let snapshot = reader.snapshot();
-        for height in 1..=workload.heads.soft_height().map_or(0, |soft| soft.get()) {
-            let height = blocksyncd::block::Height::new(height).expect("not 0");
+        for height in 1..=workload.heads.soft_height().map_or(0, Height::get) {
+            let height = Height::new(height).expect("not 0");
             let hash = snapshot.hash(height).expect("it reads").expect("it is stored");
             known.chain.insert(height.get(), hash.to_string());
         }
