@@ -38,8 +38,6 @@ pub(super) struct State {
 pub(super) struct Folded {
     pub(super) writes: Writes,
     pub(super) state: State,
-    /// To be put into the mark first, because blocks are taken back.
-    pub(super) intent: Option<Heads>,
 }
 
 /// Folds a batch over the state that it follows.
@@ -60,7 +58,6 @@ pub(super) fn fold(
         writes: Writes::new(),
         heads: Heads { tail: heads.tail, ..before },
         evidence: None,
-        lowest: None,
         known_evidence: &state.evidence,
     };
     batch.changes.iter().try_for_each(|change| fold.apply(change))?;
@@ -79,9 +76,8 @@ pub(super) fn fold(
     if before.scanned_through != heads.scanned_through {
         fold.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
     }
-    let intent = fold.intent(before)?;
     let evidence = fold.evidence.unwrap_or_else(|| state.evidence.clone());
-    Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence }, intent })
+    Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence } })
 }
 
 struct Fold<'a> {
@@ -94,8 +90,6 @@ struct Fold<'a> {
     /// A copy of the known evidence, once it changes.
     evidence: Option<EvidenceIndex>,
     known_evidence: &'a EvidenceIndex,
-    /// The lowest height from which blocks were taken back.
-    lowest: Option<Height>,
 }
 
 impl Fold<'_> {
@@ -146,7 +140,6 @@ impl Fold<'_> {
 
     fn truncate(&mut self, from: Height) -> Result<(), StoreError> {
         assert!(self.heads.hard_height().is_none_or(|hard| from > hard), "nothing at or below hard is taken back");
-        self.lowest = Some(self.lowest.map_or(from, |lowest| lowest.min(from)));
         let Some(soft) = self.heads.soft_height() else { return Ok(()) };
         let from = from.max(self.heads.tail);
         for height in from.get()..=soft.get() {
@@ -187,18 +180,6 @@ impl Fold<'_> {
         }
         self.evidence = Some(index);
         Ok(())
-    }
-
-    /// The mark as it must be before blocks that are on disk are taken back.
-    fn intent(&self, before: Heads) -> Result<Option<Heads>, StoreError> {
-        let Some(lowest) = self.lowest.filter(|lowest| before.soft_height().is_some_and(|soft| *lowest <= soft)) else {
-            return Ok(None);
-        };
-        let soft = match lowest.prev().filter(|parent| *parent >= before.tail) {
-            None => None,
-            Some(parent) => self.view.tip(parent)?,
-        };
-        Ok(Some(Heads { soft, ..before }))
     }
 
     /// Hard itself, or what was hard before a loss and is not reached again yet.

@@ -59,7 +59,7 @@ fn a_power_cut_loses_something_with_durability_process() {
     if !strace::available("power loss") {
         return;
     }
-    let recording = record(Durability::Process, 0, 60);
+    let recording = record(Durability::Process, 20, 60);
     let outcome = cut(&recording, Durability::Process, 40 * scale(), 5);
     report("without syncs", &outcome);
     assert!(outcome.wrong.len() as u64 > outcome.states / 4, "the rig does not find losses: {outcome:?}");
