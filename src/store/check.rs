@@ -155,7 +155,8 @@ fn against(view: &View, stamped: &Stamped, mark: &MarkState) -> Result<Health, S
         return Ok(Health::Broken(format!("the block at {} is not the one that was hard", hard.id.height)));
     }
     let same = about.is_ok_and(|about| about.store_id == mark.store_id);
-    if same && stamped.commit > mark.commit {
+    let admitted = stamped.heads.lost.is_some_and(|lost| Some(lost.to) >= mark.heads.soft_height());
+    if stamped.commit > mark.commit && (same || admitted) {
         return Ok(Health::Sound);
     }
     let complete = match mark.heads.soft_id() {

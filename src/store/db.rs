@@ -109,6 +109,9 @@ impl Db {
     }
 }
 
+/// A key and its record's body; an error with the key, if that much can be read.
+pub(super) type Entry = Result<(Vec<u8>, Bytes), (Option<Vec<u8>>, StoreError)>;
+
 /// The database as of one moment. Records come out with their checksum verified.
 pub(super) struct View {
     snapshot: fjall::Snapshot,
@@ -129,13 +132,8 @@ impl View {
         self.snapshot.contains_key(self.db.space(space), key).map_err(|error| self.fault(space, &error))
     }
 
-    /// The records from a key on, ascending. A damaged one is an error with its key, if that much can be read, and one need
-    /// not be the last.
-    pub(super) fn from(
-        &self,
-        space: Space,
-        from: &[u8],
-    ) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, Bytes), (Option<Vec<u8>>, StoreError)>> {
+    /// The records from a key on, ascending. Others may follow a damaged one.
+    pub(super) fn from(&self, space: Space, from: &[u8]) -> impl DoubleEndedIterator<Item = Entry> {
         self.snapshot.range(self.db.space(space), from..).map(move |guard| {
             let (key, record) = guard.into_inner().map_err(|error| (None, self.fault(space, &error)))?;
             match record::unseal(space, &key, record) {

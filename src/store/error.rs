@@ -76,9 +76,9 @@ pub(super) fn classify(dir: &Path, error: &fjall::Error) -> DbFault {
         | io::ErrorKind::InvalidData
         | io::ErrorKind::AlreadyExists
         | io::ErrorKind::IsADirectory
-        | io::ErrorKind::NotADirectory => DbFault::Damage(io.to_string()),
+        | io::ErrorKind::NotADirectory
         // An offset that no file can have comes from a damaged length.
-        io::ErrorKind::InvalidInput => DbFault::Damage(io.to_string()),
+        | io::ErrorKind::InvalidInput => DbFault::Damage(io.to_string()),
         io::ErrorKind::Other if io.raw_os_error().is_none() => DbFault::Damage(io.to_string()),
         _ => DbFault::World(StoreError::io(dir, io)),
     }

@@ -38,8 +38,6 @@ pub(super) struct State {
 pub(super) struct Folded {
     pub(super) writes: Writes,
     pub(super) state: State,
-    /// To be put into the mark first, because blocks are taken back.
-    pub(super) intent: Option<Heads>,
     /// What the guard is to say, when the batch says anything about it.
     pub(super) guard: Option<Option<BlockId>>,
 }
@@ -62,7 +60,6 @@ pub(super) fn fold(
         writes: Writes::new(),
         heads: Heads { tail: heads.tail, ..before },
         evidence: None,
-        lowest: None,
         reset_guard: None,
         known_evidence: &state.evidence,
     };
@@ -82,10 +79,9 @@ pub(super) fn fold(
     if before.scanned_through != heads.scanned_through {
         fold.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
     }
-    let intent = fold.intent(before)?;
     let evidence = fold.evidence.unwrap_or_else(|| state.evidence.clone());
     let guard = batch.guard.map(|entry| Some(entry.last)).or(fold.reset_guard);
-    Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence }, intent, guard })
+    Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence }, guard })
 }
 
 struct Fold<'a> {
@@ -98,8 +94,6 @@ struct Fold<'a> {
     /// A copy of the known evidence, once it changes.
     evidence: Option<EvidenceIndex>,
     known_evidence: &'a EvidenceIndex,
-    /// The lowest height from which blocks were taken back.
-    lowest: Option<Height>,
     /// The operator's last word about the guard.
     reset_guard: Option<Option<BlockId>>,
 }
@@ -153,7 +147,6 @@ impl Fold<'_> {
 
     fn truncate(&mut self, from: Height) -> Result<(), StoreError> {
         assert!(self.heads.hard_height().is_none_or(|hard| from > hard), "nothing at or below hard is taken back");
-        self.lowest = Some(self.lowest.map_or(from, |lowest| lowest.min(from)));
         let Some(soft) = self.heads.soft_height() else { return Ok(()) };
         let from = from.max(self.heads.tail);
         for height in from.get()..=soft.get() {
@@ -194,18 +187,6 @@ impl Fold<'_> {
         }
         self.evidence = Some(index);
         Ok(())
-    }
-
-    /// The mark as it must be before blocks that are on disk are taken back.
-    fn intent(&self, before: Heads) -> Result<Option<Heads>, StoreError> {
-        let Some(lowest) = self.lowest.filter(|lowest| before.soft_height().is_some_and(|soft| *lowest <= soft)) else {
-            return Ok(None);
-        };
-        let soft = match lowest.prev().filter(|parent| *parent >= before.tail) {
-            None => None,
-            Some(parent) => self.view.tip(parent)?,
-        };
-        Ok(Some(Heads { soft, ..before }))
     }
 
     /// Hard itself, or what was hard before a loss and is not reached again yet.
@@ -257,16 +238,13 @@ impl Fold<'_> {
 
     /// The tip of the chain that ends at `height`, which must be stored.
     fn tip(&self, height: Height) -> Result<Option<Tip>, StoreError> {
-        // Blocks are appended above soft only, so one that this batch wrote has its tip there.
-        match self.writes.get(&(Space::Blocks, keys::height(height).to_vec())) {
-            None => self.view.tip(height)?.map(Some).ok_or_else(|| StoreError::damaged(format!("header {height}"))),
-            Some(_) => {
-                let body = self.get(Space::Blocks, &keys::height(height))?;
-                let block = body.and_then(|body| decode_block(self.format, height, &body));
-                let (block, _) = block.ok_or_else(|| StoreError::damaged(format!("block {height}")))?;
-                Ok(Some(Tip { id: block.id(), time_unix_nanos: block.header().time_unix_nanos }))
-            }
+        if !self.writes.contains_key(&(Space::Blocks, keys::height(height).to_vec())) {
+            return self.view.tip(height)?.map(Some).ok_or_else(|| StoreError::damaged(format!("header {height}")));
         }
+        let body = self.get(Space::Blocks, &keys::height(height))?;
+        let block = body.and_then(|body| decode_block(self.format, height, &body));
+        let (block, _) = block.ok_or_else(|| StoreError::damaged(format!("block {height}")))?;
+        Ok(Some(Tip { id: block.id(), time_unix_nanos: block.header().time_unix_nanos }))
     }
 
     /// What this batch wrote, or else what is stored.

@@ -2,7 +2,8 @@
 //!
 //! 1. It is a file of its own beside the key, not in the store: it outlives a wiped store and a restored backup.
 //! 2. It is always synced, whatever the durability of the store.
-//! 3. Whatever cannot be read counts as unknown, and then nothing is signed until an operator says what was.
+//! 3. Whatever cannot be read, be it the older of its slots, counts as unknown, and then nothing is signed until an operator
+//!    says what was.
 //! 4. It is bound to the chain, not to the key: a new key does not make a second block at a signed height right.
 
 use std::path::{Path, PathBuf};
@@ -48,8 +49,9 @@ impl Guard {
                 tracing::warn!(path = %path.display(), "the guard is missing: nobody knows what this key has signed");
                 GuardState::Missing
             }
-            Found::Damaged => guard.distrust(),
-            Found::Present(slots, payload) => match decode(payload) {
+            // The slot that cannot be read may have been the newer one.
+            Found::Damaged | Found::Present { whole: false, .. } => guard.distrust(),
+            Found::Present { slots, payload, .. } => match decode(payload) {
                 Some((found, _)) if found != chain_id.as_str() => {
                     let wanted = chain_id.to_string();
                     return Err(StoreError::WrongChain { dir: path.to_owned(), found, wanted });
@@ -72,13 +74,11 @@ impl Guard {
     /// Durable when it returns. `None`: the key has never signed.
     pub(super) fn write(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
         let payload = encode(&self.chain_id, last);
-        match &mut self.slots {
-            Some(slots) => slots.write(&payload, true).at(&self.path),
-            None => {
-                self.slots = Some(Slots::create(&self.path, MAGIC, &payload, 0o600).at(&self.path)?);
-                Ok(())
-            }
+        if let Some(slots) = &mut self.slots {
+            return slots.write(&payload, true).at(&self.path);
         }
+        self.slots = Some(Slots::create(&self.path, MAGIC, &payload, 0o600).at(&self.path)?);
+        Ok(())
     }
 }
 

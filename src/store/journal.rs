@@ -30,6 +30,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::StoreError;
 use super::error::At as _;
+use super::files::Aside;
 use super::slots::sync_dir;
 
 const TRAILER: [u8; 4] = *b"FJL\x03";
@@ -42,7 +43,7 @@ pub(super) struct Journals {
 }
 
 /// Makes all journals of the database at `db` well-formed. What is cut goes to the directory `aside`.
-pub(super) fn repair(db: &Path, aside: &Path) -> Result<Journals, StoreError> {
+pub(super) fn repair(db: &Path, aside: &mut Aside) -> Result<Journals, StoreError> {
     let mut journals = Journals::default();
     let mut last_sequence = None;
     let mut previous = None;
@@ -51,7 +52,6 @@ pub(super) fn repair(db: &Path, aside: &Path) -> Result<Journals, StoreError> {
         let follows = previous.is_none_or(|previous: u64| previous + 1 == number);
         if broken || !follows {
             if !broken {
-                start_aside(aside);
                 tracing::error!(journal = %path.display(), "the journal before this one is missing: it is set aside");
             }
             broken = true;
@@ -62,7 +62,6 @@ pub(super) fn repair(db: &Path, aside: &Path) -> Result<Journals, StoreError> {
         previous = Some(number);
         let scan = scan(&path, &mut journals, &mut last_sequence).at(&path)?;
         if scan.damaged {
-            start_aside(aside);
             keep(aside, &path, scan.good_end);
             tracing::warn!(journal = %path.display(), at = scan.good_end, "the journal ends in a torn or damaged write: it is cut there");
             let file = OpenOptions::new().write(true).open(&path).at(&path)?;
@@ -89,23 +88,13 @@ fn list(db: &Path) -> Result<BTreeMap<u64, PathBuf>, StoreError> {
     Ok(found)
 }
 
-/// Empties the directory for what is cut: only the latest is kept.
-fn start_aside(aside: &Path) {
-    if let Err(error) = fs::remove_dir_all(aside)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %aside.display(), %error, "cannot be emptied");
-    }
-}
-
 /// Keeps what is about to be cut, for somebody to look at. That it works out is not worth failing for: the disk may be full.
-fn keep(aside: &Path, journal: &Path, from: u64) {
-    let copy = || {
-        fs::create_dir_all(aside)?;
+fn keep(aside: &mut Aside, journal: &Path, from: u64) {
+    let mut copy = || {
         let mut source = File::open(journal)?;
         source.seek(SeekFrom::Start(from))?;
         let name = journal.file_name().unwrap_or_default();
-        let mut target = File::create(aside.join(name))?;
+        let mut target = File::create(aside.dir()?.join(name))?;
         io::copy(&mut source.take(meaningful(journal, from)?), &mut target)
     };
     if let Err(error) = copy() {
@@ -115,7 +104,7 @@ fn keep(aside: &Path, journal: &Path, from: u64) {
 
 /// How many bytes from `from` on there are before the zeros at the end.
 fn meaningful(path: &Path, from: u64) -> io::Result<u64> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let mut file = File::open(path)?;
     let mut buffer = vec![0; ZEROS.len()];
     let (mut len, mut position) = (0, from);

@@ -2,7 +2,8 @@
 //! there is missed.
 //!
 //! 1. It is written after the commit that it describes: it never claims what the database does not have.
-//! 2. Before a truncation it is lowered: a crash in between cannot look like a loss.
+//! 2. It has the number of that commit: a database with a higher number is ahead of it, whatever it took back; so a crash between
+//!    the two writes cannot look like a loss.
 //! 3. Its hard block is the highest that was ever hard, also while the store itself is behind it.
 
 use std::path::Path;
@@ -64,7 +65,7 @@ impl Mark {
     pub(super) fn open(path: &Path) -> Result<Option<(Self, MarkState)>, StoreError> {
         match Slots::open(path, MAGIC).at(path)? {
             Found::Absent => Ok(None),
-            Found::Present(slots, payload) => match MarkState::decode(payload) {
+            Found::Present { slots, payload, .. } => match MarkState::decode(payload) {
                 Some(state) => Ok(Some((Self { slots }, state))),
                 None => Ok(Self::distrust(path)),
             },

@@ -6,7 +6,7 @@
 //!        /store/            the database (fjall 3.1.13): the truth
 //!        /mark              the high-water mark: what was acknowledged, to miss what vanishes
 //!        /store.damaged-N/  what a repair replaced, the latest
-//!        /journal.cut/      what was cut from torn journals, the latest
+//!        /cut/              what was cut off torn or damaged files, the latest
 //!        /suspect           asks for a full check at the next start
 //!   the guard               beside the proposer key: what was signed
 //! ```
@@ -25,6 +25,7 @@
 mod check;
 mod db;
 mod error;
+mod files;
 mod fold;
 pub mod guard;
 mod journal;
@@ -173,26 +174,17 @@ impl Store {
         let view = self.shared.db.view();
         let folded = fold::fold(&view, self.shared.format, self.max_evidence, &self.state, batch)
             .inspect_err(|error| self.shared.note(error))?;
-        if let Some(lowered) = folded.intent {
-            let commit = self.state.stamped.commit;
-            let intent = MarkState { heads: lowered, ..self.mark_state(&self.state, commit) };
-            self.mark.write(&self.shared.paths.mark, &intent, sync)?;
-        }
         write_both(&self.shared.db, folded.writes, sync, self.guard.as_mut(), folded.guard)?;
-        let state = self.mark_state(&folded.state, folded.state.stamped.commit);
-        self.mark.write(&self.shared.paths.mark, &state, sync)?;
-        self.state = folded.state;
-        Ok(())
-    }
-
-    fn mark_state(&self, state: &State, commit: u64) -> MarkState {
-        MarkState {
+        let mark = MarkState {
             store_id: self.shared.store_id,
             chain_id: self.chain_id.clone(),
-            commit,
-            heads: state.stamped.heads,
-            hard: state.hard,
-        }
+            commit: folded.state.stamped.commit,
+            heads: folded.state.stamped.heads,
+            hard: folded.state.hard,
+        };
+        self.mark.write(&self.shared.paths.mark, &mark, sync)?;
+        self.state = folded.state;
+        Ok(())
     }
 
     /// Makes the guard durable, before a signer outside of the process is asked.

@@ -4,7 +4,7 @@
 //! ```text
 //!   lock ─ remove leftovers ─ read the mark ─┬─ no store ──────────────── create (empty, or with the mark's anchor)
 //!                                            │
-//!                                            └─ cut torn journals ─ open ─ check ─┬─ sound ── done
+//!                                            └─ verify files, cut journals ─ open ─ check ─┬─ sound ── done
 //!                                                      ^                          ├─ behind the mark ── adopt the loss
 //!                                                      └──────── once more ───────┴─ broken ── rebuild from what is intact
 //! ```
@@ -18,6 +18,7 @@ use super::StoreError;
 use super::check::{self, Health};
 use super::db::{Db, Writes};
 use super::error::{At as _, DbFault};
+use super::files::{self, Aside, Files};
 use super::journal;
 use super::keys::{self, Space};
 use super::mark::{Mark, MarkState};
@@ -35,7 +36,7 @@ pub(super) struct Paths {
     lock: PathBuf,
     /// Its existence asks for a full check at the next opening.
     pub(super) suspect: PathBuf,
-    /// What was cut from journals, the last time that something was.
+    /// What was cut off a damaged database, the last time that something was.
     cut: PathBuf,
 }
 
@@ -50,7 +51,7 @@ impl Paths {
             mark: dir.join("mark"),
             lock: dir.join("lock"),
             suspect: dir.join("suspect"),
-            cut: dir.join("journal.cut"),
+            cut: dir.join("cut"),
         }
     }
 
@@ -131,7 +132,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64, sync: bool, rules: &Rules) -> R
     }
     for _ in 0..=MAX_REPAIRS {
         if let Some((db, stamped)) = settle(&paths, cache_bytes, &lock, marked.as_ref(), rules)? {
-            return finish(paths, db, stamped, mark, marked, sync, rules);
+            return finish(paths, db, stamped, mark, marked.as_ref(), sync, rules);
         }
     }
     Err(StoreError::Io { context: paths.store.display().to_string(), why: "repairing it did not help".into() })
@@ -152,8 +153,14 @@ fn settle(
         repair::install(paths, rules, &plan, None, cache_bytes)?;
         return Ok(None);
     }
-    let journals = journal::repair(&paths.store, &paths.cut)?;
-    let db = match Db::open(&paths.store, cache_bytes, Some(Arc::clone(lock))) {
+    let mut aside = Aside::new(&paths.cut);
+    let files = files::verify(&paths.store, &mut aside)?;
+    let journals = journal::repair(&paths.store, &mut aside)?;
+    let opened = match files {
+        Files::Hopeless => Err(DbFault::Damage("its own description is damaged".into())),
+        Files::Sound | Files::Incomplete => Db::open(&paths.store, cache_bytes, Some(Arc::clone(lock))),
+    };
+    let db = match opened {
         Ok(db) => Arc::new(db),
         Err(DbFault::World(error)) => return Err(error),
         Err(DbFault::Damage(why)) => {
@@ -175,6 +182,7 @@ fn settle(
     }
     let everything = paths.suspect.exists();
     let health = match view.about() {
+        Ok(_) if files == Files::Incomplete => Health::Broken("a keyspace is gone".into()),
         Ok(_) => check::check(&db, &view, rules.format, &journals, marked, everything)?,
         Err(error) => Health::Broken(error.to_string()),
     };
@@ -239,7 +247,7 @@ fn finish(
     db: Arc<Db>,
     stamped: Stamped,
     mark: Option<Mark>,
-    marked: Option<MarkState>,
+    marked: Option<&MarkState>,
     sync: bool,
     rules: &Rules,
 ) -> Result<Opened, StoreError> {
@@ -264,7 +272,7 @@ fn finish(
     };
     let mark = match mark {
         None => Mark::create(&paths.mark, &state)?,
-        Some(mark) if marked.as_ref() == Some(&state) => mark,
+        Some(mark) if marked == Some(&state) => mark,
         Some(mut mark) => {
             if sync {
                 // What the mark will vouch for must not be younger than what is on disk.

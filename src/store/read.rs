@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::StoreError;
 use super::db::View;
 use super::keys::{self, Space};
-use super::record::{self, About, ReadSighting, Stamped};
+use super::record::{self, About, Stamped};
 use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, native};
 use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting};
 use crate::verify::{Rules, ScheduleEntry, Tip};
@@ -144,8 +144,8 @@ impl View {
             let (key, body) = entry.map_err(|(_, error)| error)?;
             let Some(position) = keys::read_position(&key) else { continue };
             match record::decode_sighting(body, position, rules) {
-                Some(ReadSighting::Valid(sighting)) => read.push(sighting),
-                Some(ReadSighting::Refused) => {
+                Some(Some(sighting)) => read.push(sighting),
+                Some(None) => {
                     tracing::warn!(?position, "a block seen on DA is dropped: the rules refuse it now");
                 }
                 None => return Err(StoreError::damaged("a sighting")),

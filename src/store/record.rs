@@ -21,7 +21,9 @@ const CHECKSUM_BYTES: usize = 8;
 pub(super) fn seal(space: Space, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(CHECKSUM_BYTES + parts.iter().map(|part| part.len()).sum::<usize>());
     out.extend_from_slice(&[0; CHECKSUM_BYTES]);
-    parts.iter().for_each(|part| out.extend_from_slice(part));
+    for part in parts {
+        out.extend_from_slice(part);
+    }
     let checksum = checksum(space, key, &out[CHECKSUM_BYTES..]);
     out[..CHECKSUM_BYTES].copy_from_slice(&checksum);
     out
@@ -351,27 +353,23 @@ pub(super) fn encode_sighting(sighting: &Sighting) -> Vec<u8> {
     put.0
 }
 
-/// A sighting as read: a block in it is checked again.
-pub(super) enum ReadSighting {
-    Valid(Sighting),
-    /// The record is whole, and the rules of today refuse its block.
-    Refused,
-}
-
-pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) -> Option<ReadSighting> {
+/// A sighting, a block in it checked again. The outer `None`: not a record. The inner one: the record is whole, and the rules
+/// of today refuse its block.
+#[expect(clippy::option_option, reason = "a refused block and a broken record are different things")]
+pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) -> Option<Option<Sighting>> {
     let mut take = Take(body);
     let height = take.height()?;
     let what = match take.u8()? {
         0 => match rules.check(crate::block::Lane::BLOCK, &take.0) {
             Ok(block) => Seen::Block(block),
-            Err(_) => return Some(ReadSighting::Refused),
+            Err(_) => return Some(None),
         },
         1 => Seen::Hash(Hash::from_slice(&take.0)?),
         2 => Seen::HostId(take.0),
         3 => Seen::PayloadHash(Hash::from_slice(&take.0)?),
         _ => return None,
     };
-    Some(ReadSighting::Valid(Sighting { position, height, what }))
+    Some(Some(Sighting { position, height, what }))
 }
 
 /// The body of an evidence, both sides carried; its id is the key.

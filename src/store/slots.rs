@@ -8,7 +8,7 @@
 //! 1. A slot is 512 bytes, the smallest sector, and the two lie 4096 bytes apart, the largest: one torn write damages one
 //!    slot at most.
 //! 2. A write goes to the slot that does not hold the newest payload, so the newest one that was complete stays readable.
-//! 3. The file appears under its name only with a valid slot in it.
+//! 3. The file appears under its name only with both slots valid, so one that is not was torn, or is damaged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -34,7 +34,13 @@ pub(super) enum Found {
     Absent,
     /// There is a file, and none of its slots can be trusted.
     Damaged,
-    Present(Slots, Vec<u8>),
+    Present {
+        slots: Slots,
+        /// Of the newest valid slot.
+        payload: Vec<u8>,
+        /// Whether the other slot is valid, too: if not, there may have been something newer.
+        whole: bool,
+    },
 }
 
 /// The open file.
@@ -56,17 +62,19 @@ impl Slots {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
             Err(error) => return Err(error),
         };
-        let mut newest = None;
+        let (mut newest, mut valid) = (None, 0);
         for slot in 0..2 {
-            if let Some((generation, payload)) = read_slot(&file, slot, magic)?
-                && newest.as_ref().is_none_or(|(best, _, _)| generation > *best)
-            {
-                newest = Some((generation, slot, payload));
+            if let Some((generation, payload)) = read_slot(&file, slot, magic)? {
+                valid += 1;
+                if newest.as_ref().is_none_or(|(best, _, _)| generation > *best) {
+                    newest = Some((generation, slot, payload));
+                }
             }
         }
         Ok(match newest {
             Some((generation, slot, payload)) => {
-                Found::Present(Self { file, magic, generation, next: 1 - slot }, payload)
+                let slots = Self { file, magic, generation, next: 1 - slot };
+                Found::Present { slots, payload, whole: valid == 2 }
             }
             None => Found::Damaged,
         })
@@ -80,10 +88,10 @@ impl Slots {
             _ => {}
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&aside)?;
-        // Both slots have their place on disk from the start: later writes need no new space.
-        file.write_all_at(&[0; SLOT_BYTES], DISTANCE)?;
         let mut slots = Self { file, magic, generation: 0, next: 0 };
-        slots.write(payload, true)?;
+        // Both have their place on disk from the start: later writes need no new space.
+        slots.write(payload, false)?;
+        slots.write(payload, false)?;
         slots.file.sync_all()?;
         fs::rename(&aside, path)?;
         sync_parent(path)?;

@@ -16,7 +16,7 @@ use crate::block::{BlockId, Height};
 
 /// Above this many bad signatures a minute, and above half of what it delivers, a peer is banned.
 const BAD_SIGNATURES_PER_MINUTE: u32 = 10;
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// A connected peer.
 #[derive(Debug)]

@@ -97,9 +97,9 @@ impl Default for Timing {
             hedge_after: Duration::from_secs(1),
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
-            target_patience: Duration::from_secs(60),
-            ban_min: Duration::from_secs(60),
-            ban_max: Duration::from_secs(24 * 3600),
+            target_patience: Duration::from_mins(1),
+            ban_min: Duration::from_mins(1),
+            ban_max: Duration::from_hours(24),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use blocksyncd::block::{BlockId, Hash, Height, Lane};
-use blocksyncd::store::{Durability, Options, Reader, Store};
+use blocksyncd::store::{Durability, Options, Reader, Store, StoreError};
 use blocksyncd::sync::{
     Batch, Change, CommitId, DaPosition, GuardEntry, GuardState, Heads, Origin, Recovered, Seen, Sighting,
 };
@@ -89,9 +89,10 @@ fn child() {
     let mut workload = Workload::new(&reader, &recovered, task.seed, task.payload);
     for _ in 0..task.commits {
         let batch = workload.next_batch();
-        let state = Known::of(&workload.heads, workload.guard).line(&batch);
-        say(&format!("TRY {state}"));
-        store.commit(&batch).expect("it is written");
+        say(&workload.tries(&batch));
+        if let Err(error) = store.commit(&batch) {
+            return say(&format!("ERR {error:?}"));
+        }
         say("ACK");
     }
 }
@@ -164,6 +165,11 @@ impl Workload {
         Batch { id: self.commit, changes, heads: self.heads, guard }
     }
 
+    /// The line that says what the batch is about to do.
+    pub fn tries(&self, batch: &Batch) -> String {
+        format!("TRY {}", Known::of(&self.heads, self.guard).line(batch))
+    }
+
     fn append(&mut self, changes: &mut Vec<Change>) {
         let parent = self.recent.last_key_value().map(|(_, block)| block.clone());
         let branch = self.heads.epoch.0;
@@ -231,8 +237,8 @@ impl Known {
         let mut line = format!("{} {} {} {guard}", self.hard, self.epoch, self.scanned);
         for change in &batch.changes {
             match change {
-                Change::Append { block, .. } => line.push_str(&format!(" +{}", block.id())),
-                Change::Truncate { from, .. } => line.push_str(&format!(" -{from}")),
+                Change::Append { block, .. } => line = format!("{line} +{}", block.id()),
+                Change::Truncate { from, .. } => line = format!("{line} -{from}"),
                 _ => {}
             }
         }
@@ -258,7 +264,10 @@ impl Known {
     }
 
     /// What the store says of itself.
-    pub fn read(reader: &Reader, recovered: &Recovered) -> Self {
+    ///
+    /// # Errors
+    /// Damage that it meets.
+    pub fn read(reader: &Reader, recovered: &Recovered) -> Result<Self, StoreError> {
         let guard = match recovered.guard {
             GuardState::Signed(entry) => Some(entry.last),
             _ => None,
@@ -267,14 +276,12 @@ impl Known {
         let mut known = Self::of(&recovered.heads, guard);
         if let Some(soft) = recovered.heads.soft_height() {
             for height in recovered.heads.tail.get()..=soft.get() {
-                let (block, _) = snapshot
-                    .block(Height::new(height).expect("not 0"))
-                    .expect("it reads")
-                    .expect("everything up to soft is stored");
+                let block = snapshot.block(Height::new(height).expect("not 0"))?;
+                let (block, _) = block.expect("everything up to soft is stored");
                 known.chain.insert(height, block.hash().to_string());
             }
         }
-        known
+        Ok(known)
     }
 }
 
@@ -311,7 +318,7 @@ impl Told {
             return Err("it says that the hard block is lost".into());
         }
         reader.snapshot().verify(|_| true).map_err(|error| format!("it is not sound: {error}"))?;
-        let found = Known::read(&reader, &recovered);
+        let found = Known::read(&reader, &recovered).map_err(|error| error.to_string())?;
         drop((store, reader));
         // The guard may be ahead by the entry that was being written.
         let unguarded = |known: &Known| Known { guard: None, ..known.clone() };

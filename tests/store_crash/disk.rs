@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::strace::{Argument, Call};
 
-const SECTOR: u64 = 512;
+const SECTOR: usize = 512;
+const SECTOR_BYTES: u64 = SECTOR as u64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
@@ -27,7 +28,8 @@ enum Meta {
     Make(PathBuf, Node),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
-    Length(usize, u64),
+    /// Of which file; how long is in the [`Change`] that goes with it.
+    Length(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -42,7 +44,7 @@ enum Change {
 #[derive(Clone, Debug, Default)]
 struct Content {
     len: u64,
-    sectors: BTreeMap<u64, [u8; SECTOR as usize]>,
+    sectors: BTreeMap<u64, [u8; SECTOR]>,
 }
 
 impl Content {
@@ -50,10 +52,10 @@ impl Content {
         let mut at = 0;
         while at < data.len() {
             let position = offset + at as u64;
-            let (sector, within) = (position / SECTOR, usize::try_from(position % SECTOR).expect("small"));
-            let len = (SECTOR as usize - within).min(data.len() - at);
+            let (sector, within) = (position / SECTOR_BYTES, usize::try_from(position % SECTOR_BYTES).expect("small"));
+            let len = (SECTOR - within).min(data.len() - at);
             if keep() {
-                let target = self.sectors.entry(sector).or_insert([0; SECTOR as usize]);
+                let target = self.sectors.entry(sector).or_insert([0; SECTOR]);
                 target[within..within + len].copy_from_slice(&data[at..at + len]);
                 self.len = self.len.max(position + len as u64);
             }
@@ -63,9 +65,9 @@ impl Content {
 
     fn set_len(&mut self, len: u64) {
         if len < self.len {
-            self.sectors.split_off(&len.div_ceil(SECTOR));
-            if let Some(last) = self.sectors.get_mut(&(len / SECTOR)) {
-                last[usize::try_from(len % SECTOR).expect("small")..].fill(0);
+            self.sectors.split_off(&len.div_ceil(SECTOR_BYTES));
+            if let Some(last) = self.sectors.get_mut(&(len / SECTOR_BYTES)) {
+                last[usize::try_from(len % SECTOR_BYTES).expect("small")..].fill(0);
             }
         }
         self.len = len;
@@ -129,9 +131,9 @@ impl Disk {
             }
             let bytes = fs::read(&path).expect("it reads");
             let mut content = Content::default();
-            for (number, sector) in bytes.chunks(SECTOR as usize).enumerate() {
+            for (number, sector) in bytes.chunks(SECTOR).enumerate() {
                 if sector.iter().any(|byte| *byte != 0) {
-                    content.write(number as u64 * SECTOR, sector, || true);
+                    content.write(number as u64 * SECTOR_BYTES, sector, || true);
                 }
             }
             content.len = bytes.len() as u64;
@@ -164,7 +166,7 @@ impl Disk {
             }
             "write" | "writev" => self.write(call, None),
             "pwrite64" | "pwritev" => {
-                self.write(call, Some(u64::try_from(call.number(call.arguments.len() - 1)).expect("not negative")))
+                self.write(call, Some(u64::try_from(call.number(call.arguments.len() - 1)).expect("not negative")));
             }
             "ftruncate" => {
                 if let Some(Node::File(inode)) = self.opened(call).map(|open| self.opens[open].node) {
@@ -187,7 +189,7 @@ impl Disk {
             }
             "fcntl" => {}
             "mmap" => assert!(
-                !call.word(3).contains("MAP_SHARED") || self.open.get(&call.number(4)).is_none(),
+                !call.word(3).contains("MAP_SHARED") || !self.open.contains_key(&call.number(4)),
                 "the model knows no shared maps: {call:?}"
             ),
             other => assert!(self.opened(call).is_none(), "the model does not know {other}"),
@@ -214,15 +216,13 @@ impl Disk {
     fn open(&mut self, call: &Call) {
         let Some(path) = self.path(call.bytes(1)) else { return };
         let flags = call.word(2).to_owned();
-        let node = match self.live.get(&path) {
-            Some(node) => *node,
-            None => {
-                self.inodes.push(Inode::default());
-                let node = Node::File(self.inodes.len() - 1);
-                self.meta(call.ended, Meta::Make(path.clone(), node));
-                node
-            }
-        };
+        let known = self.live.get(&path).copied();
+        let node = known.unwrap_or_else(|| {
+            self.inodes.push(Inode::default());
+            let node = Node::File(self.inodes.len() - 1);
+            self.meta(call.ended, Meta::Make(path.clone(), node));
+            node
+        });
         if let Node::File(inode) = node
             && flags.contains("O_TRUNC")
             && self.inodes[inode].live_len > 0
@@ -241,7 +241,7 @@ impl Disk {
 
     fn set_len(&mut self, line: usize, inode: usize, len: u64) {
         let number = self.metas.len();
-        self.meta(line, Meta::Length(inode, len));
+        self.meta(line, Meta::Length(inode));
         self.inodes[inode].pending.push(Change::Length(number, len));
         self.inodes[inode].live_len = len;
     }
@@ -271,7 +271,7 @@ impl Disk {
         let node = self.opens[open].node;
         let own = |meta: &Meta| match (meta, node) {
             (Meta::Make(_, made), _) => *made == node,
-            (Meta::Length(changed, _), Node::File(inode)) => *changed == inode,
+            (Meta::Length(changed), Node::File(inode)) => *changed == inode,
             (Meta::Rename(_, to), _) => *to == self.opens[open].path,
             _ => false,
         };
@@ -367,8 +367,8 @@ impl Content {
         let file = fs::File::create(path).expect("a file can be made");
         file.set_len(self.len).expect("it can be long");
         for (number, sector) in &self.sectors {
-            let offset = number * SECTOR;
-            let len = usize::try_from(SECTOR.min(self.len.saturating_sub(offset))).expect("small");
+            let offset = number * SECTOR_BYTES;
+            let len = usize::try_from(SECTOR_BYTES.min(self.len.saturating_sub(offset))).expect("small");
             file.write_all_at(&sector[..len], offset).expect("it can be written");
         }
     }
@@ -394,6 +394,6 @@ fn apply_meta(names: &mut Names, meta: &Meta) {
         Meta::Remove(path) => {
             names.remove(path);
         }
-        Meta::Length(..) => {}
+        Meta::Length(_) => {}
     }
 }

@@ -1,1 +1,119 @@
-//! x
+//! The disk is full: the commit says so, reads go on, and the next start works, also while it is still full.
+
+use std::process::{Command, Stdio};
+
+use blocksyncd::store::{Durability, Store, StoreError};
+use blocksyncd::sync::Recovered;
+
+use super::child::{Known, Task, Told, Workload, options};
+use super::strace;
+use super::tempdir::TempDir;
+use super::{blocks, scale};
+
+/// A file system of a chosen size, for as long as it lives.
+struct Small(TempDir);
+
+impl Small {
+    /// `None` where mounting is not permitted.
+    fn mount(size: &str) -> Option<Self> {
+        let dir = TempDir::new("store-full");
+        let options = format!("size={size}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
+        mount.is_ok_and(|mounted| mounted.status.success()).then_some(Self(dir))
+    }
+
+    fn resize(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        let status = Command::new("mount").args(["-o", &options]).arg(self.0.path()).status();
+        assert!(status.is_ok_and(|status| status.success()), "it can be resized");
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        Command::new("umount").arg(self.0.path()).status().ok();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_survived() {
+    match Small::mount("24m") {
+        Some(small) => fill(&small),
+        // Where only root may mount, strace is left, which CI requires.
+        None => println!("SKIPPED: full disk: mounting a tmpfs is not permitted"),
+    }
+    if strace::available("full disk, by strace") {
+        fail_writes();
+    }
+}
+
+/// A real, small file system.
+fn fill(small: &Small) {
+    let options = options(small.0.path(), Durability::Power);
+    let (mut store, reader, recovered) = Store::open(&options, &blocks::rules()).expect("it opens");
+    let mut workload = Workload::new(&reader, &recovered, 1, 100_000);
+    let mut told = Told::default();
+    let mut acknowledged = recovered.heads;
+    let full = loop {
+        let batch = workload.next_batch();
+        told.hear(&workload.tries(&batch));
+        match store.commit(&batch) {
+            Ok(()) => told.hear("ACK"),
+            Err(error) => break error,
+        }
+        acknowledged = workload.heads;
+    };
+    assert!(matches!(full, StoreError::Full(_)), "{full:?}");
+    assert!(told.acks > 20, "full after {} commits: the rig proves nothing", told.acks);
+    // It writes no more, and reads on.
+    assert!(store.commit(&workload.next_batch()).is_err());
+    let snapshot = reader.snapshot();
+    assert_eq!(snapshot.heads(), Ok(acknowledged));
+    assert_eq!(
+        Known::read(&reader, &Recovered { heads: acknowledged, ..recovered }).map(|known| known.chain),
+        Ok(told.acknowledged.chain.clone())
+    );
+    let free = reader.free_bytes();
+    drop((snapshot, store, reader));
+
+    for round in 0..3 {
+        told.check(small.0.path(), Durability::Power)
+            .unwrap_or_else(|wrong| panic!("still full, start {round}: {wrong}"));
+    }
+    let (mut store, reader, recovered) = Store::open(&options, &blocks::rules()).expect("it opens");
+    let mut too_large = Workload::new(&reader, &recovered, 2, 8_000_000).next_batch();
+    too_large.guard = None;
+    assert!(matches!(store.commit(&too_large), Err(StoreError::Full(_))));
+    drop((store, reader));
+
+    small.resize("64m");
+    told.check(small.0.path(), Durability::Power).unwrap_or_else(|wrong| panic!("with more room: {wrong}"));
+    let (mut store, reader, recovered) = Store::open(&options, &blocks::rules()).expect("it opens");
+    let mut workload = Workload::new(&reader, &recovered, 3, 1000);
+    for _ in 0..5 {
+        store.commit(&workload.next_batch()).expect("there is room again");
+    }
+    assert_eq!(reader.snapshot().verify(|_| true), Ok(()));
+    println!("full disk: full after {} commits with {free:?} bytes free, 0 lost, goes on with more room", told.acks);
+}
+
+/// The journal's writes fail from the n-th one on.
+fn fail_writes() {
+    for n in 0..4 * scale() {
+        let dir = TempDir::new("store-enospc");
+        let journal = dir.path().join("data/store/0.jnl");
+        let inject = format!("inject=write:error=ENOSPC:when={}+", 3 + 17 * n);
+        let arguments = ["-f", "-o", "/dev/null", "-P", journal.to_str().expect("text"), "-e", &inject];
+        let task =
+            Task { dir: dir.path().to_owned(), durability: Durability::Power, payload: 3000, commits: 200, seed: n };
+        let output = task.command_under("strace", &arguments).stderr(Stdio::null()).output().expect("strace runs");
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut told = Told::default();
+        output.lines().for_each(|line| told.hear(line));
+        assert!(output.contains("\nERR Full("), "write {n} fails: {output}");
+        if let Err(wrong) = told.check(dir.path(), Durability::Power) {
+            panic!("no space from write {n} on, after {} acknowledgements: {wrong}", told.acks);
+        }
+    }
+    println!("full disk, by strace: {} runs, 0 lost", 4 * scale());
+}

@@ -59,7 +59,7 @@ fn a_power_cut_loses_something_with_durability_process() {
     if !strace::available("power loss") {
         return;
     }
-    let recording = record(Durability::Process, 0, 60);
+    let recording = record(Durability::Process, 20, 60);
     let outcome = cut(&recording, Durability::Process, 40 * scale(), 5);
     report("without syncs", &outcome);
     assert!(outcome.wrong.len() as u64 > outcome.states / 4, "the rig does not find losses: {outcome:?}");
@@ -126,7 +126,7 @@ fn cut(recording: &Recording, durability: Durability, states: u64, rig: u64) -> 
                     let Ok((moment, dir, mut told)) = receive.lock().expect("no panic").recv() else { return };
                     let acks = told.acks;
                     let checked = told.check(dir.path(), durability);
-                    cuts.fetch_add(u64::from(dir.path().join("data/journal.cut").exists()), Ordering::Relaxed);
+                    cuts.fetch_add(u64::from(dir.path().join("data/cut").exists()), Ordering::Relaxed);
                     if let Err(wrong) = checked {
                         let wrong = format!("call {moment}, {acks} acknowledged: {wrong}");
                         outcome.lock().expect("no panic").wrong.push(wrong);

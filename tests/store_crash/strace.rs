@@ -107,7 +107,7 @@ fn arguments(text: &str) -> Vec<Argument> {
 fn argument(text: &str) -> Argument {
     if text.starts_with('[') {
         // The buffers of a gathering write, one after the other.
-        let buffers = text.split("iov_base=").skip(1).filter_map(|buffer| string(buffer));
+        let buffers = text.split("iov_base=").skip(1).filter_map(string);
         return Argument::Bytes(buffers.flatten().collect());
     }
     string(text).map_or_else(|| Argument::Word(text.to_owned()), Argument::Bytes)

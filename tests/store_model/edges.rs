@@ -114,7 +114,9 @@ fn the_guard_outlives_the_store_and_is_never_replaced_by_init() {
     assert!(matches!(other, Err(StoreError::WrongChain { .. })));
 
     let mut bytes = std::fs::read(&path).expect("a guard");
-    bytes.iter_mut().for_each(|byte| *byte ^= 1);
+    for byte in &mut bytes {
+        *byte ^= 1;
+    }
     std::fs::write(&path, bytes).expect("it can be damaged");
     assert_eq!(open(&options).2.guard, GuardState::Missing);
 }

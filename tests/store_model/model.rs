@@ -94,9 +94,12 @@ impl Model {
             }
             14 => {
                 let position = DaPosition { height: random.u64(1..9), index: 3 };
-                self.halted = self.heads.soft_id().map(|ours| match random.bool() {
-                    true => Halt::Diverged { ours, da: BlockId { hash: Hash([9; 32]), ..ours }, position },
-                    false => Halt::Contradicted { ours, position },
+                self.halted = self.heads.soft_id().map(|ours| {
+                    if random.bool() {
+                        Halt::Diverged { ours, da: BlockId { hash: Hash([9; 32]), ..ours }, position }
+                    } else {
+                        Halt::Contradicted { ours, position }
+                    }
                 });
                 Some(Change::Halt(self.halted))
             }
