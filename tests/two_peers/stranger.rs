@@ -178,7 +178,7 @@ pub struct Stranger {
     to_open: mpsc::UnboundedSender<(PeerId, Opening)>,
     accepted: mpsc::UnboundedReceiver<Stream>,
     /// Told when the last connection is gone.
-    closed: mpsc::UnboundedReceiver<()>,
+    pub closed: mpsc::UnboundedReceiver<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
