@@ -196,6 +196,18 @@ async fn large_blocks_arrive_whole_and_the_cap_cuts_between_them() {
 }
 
 #[tokio::test]
+async fn an_answer_that_we_cut_leaves_no_stream_behind() {
+    let (mut client, server) = pair(TCP, Chain::new(1..=64, MAX_BLOCK)).await;
+    // Many more than the server keeps open at a time, and less patience than it has with a reader that has stopped.
+    let patience = Duration::from_secs(6);
+    for turn in 0..100 {
+        let request = client.ask(&server.id(), range(1, 64), 3 * MAX_BLOCK / 2, patience).await;
+        let (bodies, ended) = client.answer(request).await;
+        assert_eq!((heights(&bodies), ended), (vec![1], StreamEnded::Complete), "{turn}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_of_one_moment() {
     // More than a chunk, so that the answer is read from the store in several steps.
     let chain = Chain::new(1..=64, MAX_BLOCK);
