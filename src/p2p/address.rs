@@ -32,13 +32,29 @@ impl Address {
     }
 }
 
-/// Whether this is an address of a seed or a listener: `/ip4/1.2.3.4/tcp/7676`, or with `/udp/7676/quic-v1`, and for a seed
-/// better with its `/p2p/<peer id>`.
+/// Whether we can listen there: an IP address with a TCP port or a QUIC one, port 0 for any.
 ///
 /// # Errors
-/// What is wrong with it, as a sentence's end.
-pub fn parse_multiaddr(text: &str) -> Result<(), String> {
-    parse(text).map(|_| ())
+/// What is wrong, as a sentence.
+pub fn check_listen_address(text: &str) -> Result<(), String> {
+    match parse(text) {
+        Ok(Address { peer: None, .. }) => Ok(()),
+        Ok(_) => Err(format!("`{}` says too much to listen there: leave the peer id out", text.escape_debug())),
+        Err(why) => Err(format!("`{}` {why}", text.escape_debug())),
+    }
+}
+
+/// Whether we can dial it: as for listening, with a port other than 0, and the peer id of who is expected there, which may
+/// be left out.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub fn check_seed_address(text: &str) -> Result<(), String> {
+    let address = parse(text).map_err(|why| format!("`{}` {why}", text.escape_debug()))?;
+    if address.dial.iter().any(|part| matches!(part, Protocol::Tcp(0) | Protocol::Udp(0))) {
+        return Err(format!("`{}` has port 0, which cannot be dialled", text.escape_debug()));
+    }
+    Ok(())
 }
 
 pub(super) fn parse(text: &str) -> Result<Address, String> {
@@ -51,22 +67,22 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
         Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => {
             return Err(format!("names a host, and names are not resolved: {wanted}"));
         }
-        _ => return Err(wanted.to_owned()),
+        _ => return Err(format!("cannot be used: {wanted}")),
     };
     let (dial, quic) = match parts.next() {
         Some(tcp @ Protocol::Tcp(_)) => (dial.with(tcp), false),
         Some(udp @ Protocol::Udp(_)) if parts.next() == Some(Protocol::QuicV1) => {
             (dial.with(udp).with(Protocol::QuicV1), true)
         }
-        _ => return Err(wanted.to_owned()),
+        _ => return Err(format!("cannot be used: {wanted}")),
     };
     let peer = match parts.next() {
         None => None,
         Some(Protocol::P2p(peer)) => Some(peer),
-        Some(_) => return Err(wanted.to_owned()),
+        Some(_) => return Err(format!("cannot be used: {wanted}")),
     };
     if parts.next().is_some() {
-        return Err(wanted.to_owned());
+        return Err(format!("cannot be used: {wanted}"));
     }
     Ok(Address { dial, peer, quic })
 }
@@ -106,7 +122,7 @@ mod tests {
             "/dns4/example.com/tcp/1",
             "/unix/tmp/x",
         ] {
-            let error = parse_multiaddr(text).expect_err(text);
+            let error = parse(text).expect_err(text);
             assert!(error.contains("/ip4/<address>/tcp/<port>"), "{text}: {error}");
         }
         assert!(parse(&format!("/ip4/1.2.3.4/tcp/1/p2p/{PEER}/p2p-circuit")).is_err());

@@ -51,7 +51,7 @@ use driver::Driver;
 use gossip::Topics;
 use serve::Server;
 
-pub use address::parse_multiaddr;
+pub use address::{check_listen_address, check_seed_address};
 pub use key::{KeyError, NodeKeyFile, peer_id_of};
 pub use limits::{Limits, LimitsError, Queue};
 pub use view::{Source, View};
@@ -61,7 +61,7 @@ pub use view::{Source, View};
 pub struct Config {
     /// ed25519 seed of the node key.
     pub node_key: [u8; 32],
-    /// Multiaddrs; see [`parse_multiaddr`].
+    /// Multiaddrs; see [`check_listen_address`].
     pub listen: Vec<String>,
     /// Multiaddrs, best with the peer's id.
     pub seeds: Vec<String>,

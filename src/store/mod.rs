@@ -1,13 +1,61 @@
 //! The block store: fjall, behind guarantees that fjall alone does not give. Only the node's writer thread writes it;
 //! anyone may read, each answer from one [`Snapshot`].
 //!
-//! (Seam sketch: signatures are the contract, bodies are to be written.)
+//! ```text
+//!   <dir>/lock              one process at a time
+//!        /store/            the database (fjall 3.1.13): the truth
+//!        /mark              the high-water mark: what was acknowledged, to miss what vanishes
+//!        /store.damaged-N/  what a repair replaced, the latest
+//!        /journal.cut/      what was cut from torn journals, the latest
+//!        /suspect           asks for a full check at the next start
+//!   the guard               beside the proposer key: what was signed
+//! ```
+//!
+//! Invariants:
+//! 1. A commit is atomic. When it returns, it survives a power cut ([`Durability::Power`]) or the death of the process
+//!    ([`Durability::Process`]), and so does the guard's entry in it.
+//! 2. Opening needs no operator: a killed creation, a torn journal, a missing file all end in a sound store.
+//! 3. Nothing that was acknowledged vanishes silently: what is lost to damage is in [`Heads::lost`] until it is back, in the
+//!    log, and the highest hard block stays pinned as [`Recovered::anchor`].
+//! 4. Nothing damaged is passed on: each record is verified at each read.
+//! 5. Only blocks that were verified get in, and they form one linked chain from `tail` to `soft`.
+//!
+//! What it is not: it decides nothing about blocks, and it does not defend against somebody who can write its files.
 
-use std::path::PathBuf;
+mod check;
+mod db;
+mod error;
+mod fold;
+pub mod guard;
+mod journal;
+mod keys;
+mod mark;
+mod open;
+mod read;
+mod record;
+mod repair;
+mod slots;
+mod snapshot;
 
-use crate::block::{Block, BlockId, Hash, Height};
-use crate::sync::{Batch, DaPosition, Epoch, Evidence, EvidenceId, GuardEntry, Heads, Origin, Recovered};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+pub use error::StoreError;
+pub use snapshot::{Reader, Snapshot};
+
+use crate::block::{BlockId, Format};
+use crate::sync::{Anchor, Batch, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
+use db::{Db, Writes};
+use fold::State;
+use guard::Guard;
+use mark::{Mark, MarkState};
+use open::{Opened, Paths};
+
+/// The version of everything that this module writes.
+pub const VERSION: u32 = 1;
 
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,106 +67,182 @@ pub enum Durability {
     Process,
 }
 
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// The data directory; the store lives in `<dir>/store`, the high-water mark in `<dir>/mark`.
+    /// The data directory; see the picture above.
     pub dir: PathBuf,
     /// The guard's file, beside the proposer key; `None` when this node does not sign.
     pub guard: Option<PathBuf>,
     pub durability: Durability,
+    /// Of blocks that were read. Each of the two busy keyspaces may take a quarter of it, 1 to 64 MiB, once more for what
+    /// was written and is not in tables yet.
     pub cache_bytes: u64,
     /// The most evidence that is kept: the oldest goes first.
     pub max_evidence: usize,
 }
 
-/// Why the store cannot be opened, read or written. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("another process uses {0}")]
-    Locked(PathBuf),
-    #[error("{dir} holds chain `{found}`, not `{wanted}`")]
-    WrongChain { dir: PathBuf, found: String, wanted: String },
-    #[error("{dir} was written by store version {found}; this program reads {wanted}")]
-    WrongVersion { dir: PathBuf, found: u32, wanted: u32 },
-    #[error("no space left on the device of {0}")]
-    Full(PathBuf),
-    #[error("store: {0}")]
-    Io(String),
+/// What reading and writing share.
+#[derive(Debug)]
+struct Shared {
+    db: Arc<Db>,
+    paths: Paths,
+    format: Format,
+    store_id: [u8; 16],
+    /// Whether damage was met, and noted, already.
+    suspect: AtomicBool,
 }
 
 /// The one writer.
-pub struct Store {}
+#[derive(Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    durability: Durability,
+    max_evidence: usize,
+    mark: Mark,
+    guard: Option<Guard>,
+    chain_id: String,
+    state: State,
+    /// A write failed: what is on disk is not known any more.
+    failed: bool,
+}
 
 impl Store {
     /// Opens, or creates, and repairs what a power cut may have torn.
-    pub fn open(_options: &Options, _rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
-        Err(StoreError::Io("not built yet".into()))
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::WrongChain`] and [`StoreError::WrongVersion`] before anything is changed; otherwise
+    /// what the file system says.
+    pub fn open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
+        match Self::try_open(options, rules) {
+            // It has been noted: the second time everything is checked, and repaired.
+            Err(StoreError::Damaged { .. }) => Self::try_open(options, rules),
+            other => other,
+        }
     }
 
-    /// Writes the batch, atomically. When it returns the batch has the promised durability; on an error the process must end.
-    pub fn commit(&mut self, _batch: &Batch) -> Result<(), StoreError> {
-        Err(StoreError::Io("not built yet".into()))
+    fn try_open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
+        let sync = options.durability == Durability::Power;
+        let Opened { db, paths, store_id, stamped, anchor, mark } =
+            open::open(&options.dir, options.cache_bytes, sync, rules)?;
+        let (guard, guard_state) = match &options.guard {
+            Some(path) => Guard::open(path, &rules.chain_id).map(|(guard, state)| (Some(guard), state))?,
+            None => (None, GuardState::Missing),
+        };
+        let shared = Arc::new(Shared { db, paths, format: rules.format, store_id, suspect: AtomicBool::new(false) });
+        let reader = Reader::new(Arc::clone(&shared));
+        let snapshot = reader.snapshot();
+        let (recovered, evidence) = snapshot.recover(rules, anchor, guard_state)?;
+        let hard = match (anchor, stamped.heads.hard) {
+            (Some(anchor), _) => Some(anchor),
+            (None, Some(id)) => snapshot.confirmation(id.height)?.map(|position| Anchor { id, position }),
+            (None, None) => None,
+        };
+        let store = Self {
+            shared,
+            durability: options.durability,
+            max_evidence: options.max_evidence,
+            mark,
+            guard,
+            chain_id: rules.chain_id.to_string(),
+            state: State { stamped, hard, evidence },
+            failed: false,
+        };
+        Ok((store, reader, recovered))
+    }
+
+    /// Writes the batch, atomically. When it returns the batch has the promised durability, and its guard entry survives a power
+    /// cut.
+    ///
+    /// # Errors
+    /// Whether anything was written is then unknown: the process must end. Reads go on working.
+    ///
+    /// # Panics
+    /// On a batch that breaks the chain: see the assertions of `fold`.
+    pub fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        if self.failed {
+            let context = self.shared.paths.store.display().to_string();
+            return Err(StoreError::Io { context, why: "an earlier write failed: start again".into() });
+        }
+        let outcome = self.try_commit(batch);
+        self.failed = outcome.is_err();
+        outcome
+    }
+
+    fn try_commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let sync = self.durability == Durability::Power;
+        let view = self.shared.db.view();
+        let folded = fold::fold(&view, self.shared.format, self.max_evidence, &self.state, batch)
+            .inspect_err(|error| self.shared.note(error))?;
+        if let Some(lowered) = folded.intent {
+            let commit = self.state.stamped.commit;
+            let intent = MarkState { heads: lowered, ..self.mark_state(&self.state, commit) };
+            self.mark.write(&self.shared.paths.mark, &intent, sync)?;
+        }
+        write_both(&self.shared.db, folded.writes, sync, self.guard.as_mut(), folded.guard)?;
+        let state = self.mark_state(&folded.state, folded.state.stamped.commit);
+        self.mark.write(&self.shared.paths.mark, &state, sync)?;
+        self.state = folded.state;
+        Ok(())
+    }
+
+    fn mark_state(&self, state: &State, commit: u64) -> MarkState {
+        MarkState {
+            store_id: self.shared.store_id,
+            chain_id: self.chain_id.clone(),
+            commit,
+            heads: state.stamped.heads,
+            hard: state.hard,
+        }
     }
 
     /// Makes the guard durable, before a signer outside of the process is asked.
-    pub fn guard(&mut self, _entry: GuardEntry) -> Result<(), StoreError> {
-        Err(StoreError::Io("not built yet".into()))
+    ///
+    /// # Errors
+    /// Nothing may be signed then: the process must end.
+    pub fn guard(&mut self, entry: GuardEntry) -> Result<(), StoreError> {
+        self.assert_guard(Some(entry.last))
+    }
+
+    /// The operator's word for what this key signed last; `None`: nothing. Takes the place of a guard that is missing, damaged, or
+    /// ahead of the store.
+    ///
+    /// # Errors
+    /// The guard cannot be written; what it says is unchanged, or as asked for.
+    pub fn assert_guard(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
+        match &mut self.guard {
+            Some(guard) => guard.write(last),
+            None => Err(no_guard()),
+        }
     }
 }
 
-/// Reads; cheap to clone, safe from any thread.
-#[derive(Clone)]
-pub struct Reader {}
-
-impl Reader {
-    /// The state as of one commit: nothing that happens later is seen through it.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {}
-    }
-
-    /// 16 random bytes, made with the database.
-    #[must_use]
-    pub fn store_id(&self) -> [u8; 16] {
-        [0; 16]
-    }
+fn no_guard() -> StoreError {
+    StoreError::Io { context: "guard".into(), why: "this node was not configured to sign".into() }
 }
 
-pub struct Snapshot {}
+/// The commit and the guard's entry, each with its own sync, side by side.
+fn write_both(
+    db: &Db,
+    writes: Writes,
+    sync: bool,
+    guard: Option<&mut Guard>,
+    guard_says: Option<Option<BlockId>>,
+) -> Result<(), StoreError> {
+    let Some(last) = guard_says else { return db.write(writes, sync) };
+    let guard = guard.ok_or_else(no_guard)?;
+    std::thread::scope(|scope| {
+        let guarded = scope.spawn(|| guard.write(last));
+        let written = db.write(writes, sync);
+        let guarded = guarded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        written.and(guarded)
+    })
+}
 
-impl Snapshot {
-    pub fn heads(&self) -> Result<Heads, StoreError> {
-        Err(StoreError::Io("not built yet".into()))
-    }
-
-    /// Its checksum verified; `None` when nothing is stored there.
-    pub fn block(&self, _height: Height) -> Result<Option<(Block, Origin)>, StoreError> {
-        Err(StoreError::Io("not built yet".into()))
-    }
-
-    pub fn hash(&self, _height: Height) -> Result<Option<Hash>, StoreError> {
-        Err(StoreError::Io("not built yet".into()))
-    }
-
-    pub fn height_of(&self, _hash: Hash) -> Result<Option<Height>, StoreError> {
-        Err(StoreError::Io("not built yet".into()))
-    }
-
-    pub fn confirmation(&self, _height: Height) -> Result<Option<DaPosition>, StoreError> {
-        Err(StoreError::Io("not built yet".into()))
-    }
-
-    /// The lowest height taken back by any epoch above `epoch`.
-    pub fn retracted_since(&self, _epoch: Epoch) -> Result<Option<Height>, StoreError> {
-        Err(StoreError::Io("not built yet".into()))
-    }
-
-    /// Ascending, above `after`, at most `max`; `first` is always `Carried`.
-    pub fn evidence(&self, _after: EvidenceId, _max: usize) -> Result<Vec<Evidence>, StoreError> {
-        Err(StoreError::Io("not built yet".into()))
-    }
-
-    /// What a named consumer has acknowledged.
-    pub fn acked(&self, _consumer: &str) -> Result<Option<BlockId>, StoreError> {
-        Err(StoreError::Io("not built yet".into()))
-    }
+/// Bytes that are free for us on the file system of `dir`.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

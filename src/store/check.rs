@@ -1,0 +1,169 @@
+//! Is what is stored one sound chain, and is it all that was acknowledged?
+
+use super::StoreError;
+use super::db::{Db, View};
+use super::journal::Journals;
+use super::keys::{self, Space};
+use super::mark::MarkState;
+use super::record::Stamped;
+use crate::block::{BlockId, Format, Height};
+use crate::sync::Heads;
+
+/// The last so many blocks are verified at each opening,
+const BLOCKS: u64 = 1024;
+/// as long as they have no more bytes than this together.
+const BYTES: usize = 64 << 20;
+
+/// The verdict about an opened database.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Sound,
+    /// A sound state, of a moment before the last one that was acknowledged.
+    Behind,
+    /// It contradicts itself, or the mark: why.
+    Broken(String),
+}
+
+/// Judges what is stored by itself and against the mark. An error is of the world around it, never damage.
+pub(super) fn check(
+    db: &Db,
+    view: &View,
+    format: Format,
+    journals: &Journals,
+    mark: Option<&MarkState>,
+    everything: bool,
+) -> Result<Health, StoreError> {
+    let judged = quick(db, view, format, journals).and_then(|stamped| {
+        if everything {
+            verify(view, format, |_| true)?;
+        }
+        match mark {
+            Some(mark) => against(view, &stamped, mark),
+            None => Ok(Health::Sound),
+        }
+    });
+    match judged {
+        Ok(health) => Ok(health),
+        Err(StoreError::Damaged { what }) => Ok(Health::Broken(format!("{what} is damaged"))),
+        Err(other) => Err(other),
+    }
+}
+
+/// The heads, and the blocks that damage is most likely to have hit.
+fn quick(db: &Db, view: &View, format: Format, journals: &Journals) -> Result<Stamped, StoreError> {
+    let stamped = view.stamped()?;
+    let heads = stamped.heads;
+    if view.cursor()? != heads.scanned_through {
+        return Err(StoreError::damaged("the DA cursor"));
+    }
+    let next = keys::height(heads.next_height());
+    for space in [Space::Blocks, Space::Headers, Space::Confirmations] {
+        if view.contains(space, &next)? {
+            return Err(StoreError::damaged(format!("what {} has above the head", space.name())));
+        }
+    }
+    if let Some(soft) = heads.soft {
+        // Tables have their own checksums; what only the journals have is verified all of it, and its seam with the tables.
+        let journaled = db.number(Space::Blocks).and_then(|number| journals.lowest.get(&number)).copied();
+        let journaled = journaled.and_then(Height::new).map(|lowest| lowest.prev().unwrap_or(lowest));
+        let recent = soft.id.height.get().saturating_sub(BLOCKS - 1);
+        let recent = Height::new(recent).unwrap_or(Height::MIN);
+        chain(view, format, &heads, journaled.map_or(recent, |journaled| journaled.min(recent)), journaled)?;
+        if view.tip(soft.id.height)? != Some(soft) {
+            return Err(StoreError::damaged("the soft head"));
+        }
+    }
+    if let Some(hard) = heads.hard
+        && (view.confirmation(hard.height)?.map(|(hash, _)| hash) != Some(hard.hash)
+            || view.hash(hard.height)? != Some(hard.hash))
+    {
+        return Err(StoreError::damaged("the hard head"));
+    }
+    view.anchor()?;
+    Ok(stamped)
+}
+
+/// Verifies the stored blocks from soft down to `lowest`: at least down to `needed`, further as long as they are not too
+/// many bytes.
+fn chain(view: &View, format: Format, heads: &Heads, lowest: Height, needed: Option<Height>) -> Result<(), StoreError> {
+    let (Some(soft), mut bytes) = (heads.soft, 0) else { return Ok(()) };
+    let lowest = lowest.max(heads.tail);
+    let mut expected = soft.id.hash;
+    for height in (lowest.get()..=soft.id.height.get()).rev() {
+        let Some(height) = Height::new(height) else { break };
+        if bytes > BYTES && needed.is_none_or(|needed| height < needed) {
+            break;
+        }
+        let id = BlockId { height, hash: expected };
+        let block = linked(view, format, id)?;
+        bytes += block.bytes().len();
+        match block.header().parent_hash {
+            Some(parent) => expected = parent,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// The block there, if all its records agree on it.
+pub(super) fn linked(view: &View, format: Format, id: BlockId) -> Result<crate::block::Block, StoreError> {
+    let damaged = || StoreError::damaged(format!("block {}", id.height));
+    let (block, _) = view.block(format, id.height)?.ok_or_else(damaged)?;
+    let agree = block.id() == id
+        && view.hash(id.height)? == Some(id.hash)
+        && view.header(id.height)?.as_ref() == Some(block.header())
+        && view.height_of(&id.hash)? == Some(id.height);
+    if agree { Ok(block) } else { Err(damaged()) }
+}
+
+/// Reads every record, and follows the chain from the tail to soft. `go_on` is asked after each block, and may end it.
+pub(super) fn verify(view: &View, format: Format, mut go_on: impl FnMut(Height) -> bool) -> Result<(), StoreError> {
+    let heads = view.stamped()?.heads;
+    for space in Space::ALL {
+        // The blocks follow, and with them the keyspaces that point to them.
+        if !matches!(space, Space::Blocks | Space::Headers) {
+            view.from(space, &[]).try_for_each(|entry| entry.map(|_| ()).map_err(|(_, error)| error))?;
+        }
+    }
+    let Some(soft) = heads.soft else { return Ok(()) };
+    let mut parent = None;
+    for height in heads.tail.get()..=soft.id.height.get() {
+        let Some(height) = Height::new(height) else { continue };
+        let damaged = || StoreError::damaged(format!("block {height}"));
+        let hash = view.hash(height)?.ok_or_else(damaged)?;
+        let block = linked(view, format, BlockId { height, hash })?;
+        if parent.is_some() && block.header().parent_hash != parent {
+            return Err(damaged());
+        }
+        parent = Some(hash);
+        if !go_on(height) {
+            return Ok(());
+        }
+    }
+    if parent == Some(soft.id.hash) { Ok(()) } else { Err(StoreError::damaged("the soft head")) }
+}
+
+fn against(view: &View, stamped: &Stamped, mark: &MarkState) -> Result<Health, StoreError> {
+    let about = view.about()?;
+    let holds = |id: BlockId| Ok::<_, StoreError>(view.hash(id.height)? == Some(id.hash));
+    let beyond = |id: BlockId| stamped.heads.soft_height().is_none_or(|soft| id.height > soft);
+    if let Some(hard) = mark.hard
+        && !beyond(hard.id)
+        && hard.id.height >= stamped.heads.tail
+        && !holds(hard.id)?
+    {
+        return Ok(Health::Broken(format!("the block at {} is not the one that was hard", hard.id.height)));
+    }
+    let same = about.is_ok_and(|about| about.store_id == mark.store_id);
+    if same && stamped.commit > mark.commit {
+        return Ok(Health::Sound);
+    }
+    let complete = match mark.heads.soft_id() {
+        None => true,
+        Some(soft) if beyond(soft) => false,
+        Some(soft) if holds(soft)? => true,
+        Some(soft) => return Ok(Health::Broken(format!("the block at {} is not the acknowledged one", soft.height))),
+    };
+    // A store that was put here from elsewhere is measured by its blocks alone.
+    Ok(if complete && (!same || stamped.commit == mark.commit) { Health::Sound } else { Health::Behind })
+}

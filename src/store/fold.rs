@@ -1,0 +1,298 @@
+//! A [`Batch`] becomes one write: its changes, in order, are folded over what is stored, so that each key is written once.
+//!
+//! Asserted, since a store that obeys nonsense is worse than a process that ends:
+//! 1. A block is appended directly above soft, and links to it.
+//! 2. Nothing at or below hard is taken back, and a truncation raises the epoch.
+//! 3. Only stored blocks are confirmed, or are a side of evidence.
+//! 4. The heads that the batch announces are those that its changes lead to; hard never decreases, never changes its hash,
+//!    and is not above soft.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::StoreError;
+use super::db::{View, Writes};
+use super::keys::{self, Space};
+use super::read::decode_block;
+use super::record::{self, Stamped};
+use crate::block::{BlockId, Format, Hash, Height, SignedHeader};
+use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, Heads, Origin};
+use crate::verify::{Tip, VerifiedBlock};
+
+/// Of which heights evidence is kept.
+pub(super) type EvidenceIndex = BTreeMap<EvidenceId, Height>;
+
+/// What the store remembers between commits.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    /// As last committed; no target.
+    pub(super) stamped: Stamped,
+    /// The highest hard block ever; above `heads.hard` while a loss is being repaired.
+    pub(super) hard: Option<Anchor>,
+    pub(super) evidence: EvidenceIndex,
+}
+
+/// One write, and what it leads to.
+#[derive(Debug)]
+pub(super) struct Folded {
+    pub(super) writes: Writes,
+    pub(super) state: State,
+    /// To be put into the mark first, because blocks are taken back.
+    pub(super) intent: Option<Heads>,
+    /// What the guard is to say, when the batch says anything about it.
+    pub(super) guard: Option<Option<BlockId>>,
+}
+
+/// Folds a batch over the state that it follows.
+pub(super) fn fold(
+    view: &View,
+    format: Format,
+    max_evidence: usize,
+    state: &State,
+    batch: &Batch,
+) -> Result<Folded, StoreError> {
+    let heads = batch.heads;
+    let before = state.stamped.heads;
+    assert!(before.soft.is_none() || heads.tail == before.tail, "the tail moves only by pruning");
+    let mut fold = Fold {
+        view,
+        format,
+        max_evidence,
+        writes: Writes::new(),
+        heads: Heads { tail: heads.tail, ..before },
+        evidence: None,
+        lowest: None,
+        reset_guard: None,
+        known_evidence: &state.evidence,
+    };
+    batch.changes.iter().try_for_each(|change| fold.apply(change))?;
+
+    assert_eq!(fold.heads.soft, heads.soft, "the changes of a commit lead to its soft head");
+    assert_eq!(fold.heads.epoch, heads.epoch, "only a truncation changes the epoch");
+    assert!(heads.hard_height() <= heads.soft_height(), "hard is not above soft");
+    assert!(before.hard_height() <= heads.hard_height(), "hard never decreases");
+    if before.hard_height() == heads.hard_height() {
+        assert_eq!(before.hard, heads.hard, "hard never changes its hash");
+    }
+
+    let hard = fold.highest_hard(state, heads.hard)?;
+    let stamped = Stamped { commit: state.stamped.commit + 1, heads: Heads { target: None, ..heads } };
+    fold.put(Space::Meta, keys::HEADS, &stamped.encode());
+    if before.scanned_through != heads.scanned_through {
+        fold.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
+    }
+    let intent = fold.intent(before)?;
+    let evidence = fold.evidence.unwrap_or_else(|| state.evidence.clone());
+    let guard = batch.guard.map(|entry| Some(entry.last)).or(fold.reset_guard);
+    Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence }, intent, guard })
+}
+
+struct Fold<'a> {
+    view: &'a View,
+    format: Format,
+    max_evidence: usize,
+    writes: Writes,
+    /// As they are after the changes so far.
+    heads: Heads,
+    /// A copy of the known evidence, once it changes.
+    evidence: Option<EvidenceIndex>,
+    known_evidence: &'a EvidenceIndex,
+    /// The lowest height from which blocks were taken back.
+    lowest: Option<Height>,
+    /// The operator's last word about the guard.
+    reset_guard: Option<Option<BlockId>>,
+}
+
+impl Fold<'_> {
+    fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
+        match change {
+            Change::Append { block, origin } => self.append(block, *origin),
+            Change::Truncate { from, epoch } => {
+                assert!(*epoch > self.heads.epoch, "a truncation raises the epoch");
+                self.heads.epoch = *epoch;
+                self.truncate(*from)?;
+                self.put(Space::Retractions, &keys::epoch(*epoch), &keys::height(*from));
+            }
+            Change::Confirm { height, position } => {
+                assert!(self.heads.stores(*height), "only a stored block is confirmed");
+                let hash = self.stored_hash(*height)?;
+                self.put(Space::Confirmations, &keys::height(*height), &record::encode_confirmation(hash, *position));
+            }
+            Change::KeepSighting(sighting) => {
+                let body = record::encode_sighting(sighting);
+                self.put(Space::Sightings, &keys::position(sighting.position), &body);
+            }
+            Change::DropSighting(position) => self.remove(Space::Sightings, &keys::position(*position)),
+            Change::Evidence(evidence) => self.keep_evidence(evidence)?,
+            Change::Schedule(entry) => self.put(Space::Meta, &keys::schedule(entry.from), &entry.proposer.0),
+            Change::Veto(vetoed) => self.put_or_remove(keys::VETO, vetoed.map(record::encode_id)),
+            Change::Halt(halted) => self.put_or_remove(keys::HALT, halted.map(record::encode_halt)),
+            Change::Ack { consumer, up_to } => {
+                self.put(Space::Meta, &keys::ack(consumer), &record::encode_id(*up_to));
+            }
+            Change::ResetGuard(last) => self.reset_guard = Some(*last),
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, verified: &VerifiedBlock, origin: Origin) {
+        let block = verified.block();
+        let height = block.height();
+        assert_eq!(height, self.heads.next_height(), "a block is appended directly above soft");
+        if let Some(soft) = self.heads.soft {
+            assert_eq!(block.header().parent_hash, Some(soft.id.hash), "an appended block links to soft");
+        }
+        let key = keys::height(height);
+        let hash = block.hash();
+        self.put_parts(Space::Blocks, &key, &[&[record::encode_origin(origin)], block.bytes()]);
+        self.put_parts(Space::Headers, &key, &[&hash.0, block.header_bytes()]);
+        self.put(Space::Hashes, keys::hash(&hash), &key);
+        self.heads.soft = Some(verified.tip());
+    }
+
+    fn truncate(&mut self, from: Height) -> Result<(), StoreError> {
+        assert!(self.heads.hard_height().is_none_or(|hard| from > hard), "nothing at or below hard is taken back");
+        self.lowest = Some(self.lowest.map_or(from, |lowest| lowest.min(from)));
+        let Some(soft) = self.heads.soft_height() else { return Ok(()) };
+        let from = from.max(self.heads.tail);
+        for height in from.get()..=soft.get() {
+            let Some(height) = Height::new(height) else { continue };
+            let hash = self.stored_hash(height)?;
+            let key = keys::height(height);
+            self.remove(Space::Blocks, &key);
+            self.remove(Space::Headers, &key);
+            self.remove(Space::Hashes, keys::hash(&hash));
+            self.remove(Space::Confirmations, &key);
+        }
+        if from <= soft {
+            let parent = from.prev().filter(|parent| *parent >= self.heads.tail);
+            self.heads.soft = match parent {
+                None => None,
+                Some(parent) => self.tip(parent)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn keep_evidence(&mut self, evidence: &Evidence) -> Result<(), StoreError> {
+        let mut index = self.evidence.take().unwrap_or_else(|| self.known_evidence.clone());
+        // One pair proves it; more of them prove nothing more.
+        if !index.values().any(|height| *height == evidence.height) {
+            let first = match &evidence.first {
+                EvidenceSide::Carried(signed) => signed.clone(),
+                EvidenceSide::Stored(id) => self.stored_signed_header(*id)?,
+            };
+            let body = record::encode_evidence(evidence.height, &first, &evidence.second);
+            self.put(Space::Evidence, &keys::evidence(evidence.id), &body);
+            index.insert(evidence.id, evidence.height);
+            while index.len() > self.max_evidence
+                && let Some((oldest, _)) = index.pop_first()
+            {
+                self.remove(Space::Evidence, &keys::evidence(oldest));
+            }
+        }
+        self.evidence = Some(index);
+        Ok(())
+    }
+
+    /// The mark as it must be before blocks that are on disk are taken back.
+    fn intent(&self, before: Heads) -> Result<Option<Heads>, StoreError> {
+        let Some(lowest) = self.lowest.filter(|lowest| before.soft_height().is_some_and(|soft| *lowest <= soft)) else {
+            return Ok(None);
+        };
+        let soft = match lowest.prev().filter(|parent| *parent >= before.tail) {
+            None => None,
+            Some(parent) => self.view.tip(parent)?,
+        };
+        Ok(Some(Heads { soft, ..before }))
+    }
+
+    /// Hard itself, or what was hard before a loss and is not reached again yet.
+    fn highest_hard(&mut self, state: &State, hard: Option<BlockId>) -> Result<Option<Anchor>, StoreError> {
+        let Some(id) = hard else { return Ok(state.hard) };
+        match state.hard {
+            Some(highest) if highest.id.height > id.height => return Ok(state.hard),
+            Some(highest) if highest.id.height == id.height => {
+                assert_eq!(highest.id, id, "what was hard once stays so");
+                if state.stamped.heads.hard != hard {
+                    self.remove(Space::Meta, keys::ANCHOR);
+                    let key = keys::height(id.height);
+                    if self.get(Space::Confirmations, &key)?.is_none() {
+                        // The anchor knows where it was confirmed.
+                        let body = record::encode_confirmation(id.hash, highest.position);
+                        self.put(Space::Confirmations, &key, &body);
+                    }
+                }
+                return Ok(state.hard);
+            }
+            Some(highest) if self.heads.stores(highest.id.height) => {
+                let stored = self.stored_hash(highest.id.height)?;
+                assert_eq!(stored, highest.id.hash, "hard moves on along what was hard before");
+            }
+            _ => {}
+        }
+        self.remove(Space::Meta, keys::ANCHOR);
+        let position = match self.get(Space::Confirmations, &keys::height(id.height))? {
+            Some(body) => record::decode_confirmation(body).map(|(_, position)| position),
+            None => None,
+        };
+        let position = position.unwrap_or_else(|| panic!("the hard block {} is a confirmed one", id.height));
+        Ok(Some(Anchor { id, position }))
+    }
+
+    fn stored_hash(&self, height: Height) -> Result<Hash, StoreError> {
+        let body = self.get(Space::Headers, &keys::height(height))?;
+        let hash = body.as_ref().and_then(|body| body.get(..Hash::LEN)).and_then(Hash::from_slice);
+        hash.ok_or_else(|| StoreError::damaged(format!("header {height}")))
+    }
+
+    fn stored_signed_header(&self, id: BlockId) -> Result<SignedHeader, StoreError> {
+        let body = self.get(Space::Blocks, &keys::height(id.height))?;
+        let block = body.and_then(|body| decode_block(self.format, id.height, &body));
+        let (block, _) = block.ok_or_else(|| StoreError::damaged(format!("block {}", id.height)))?;
+        assert_eq!(block.id(), id, "the stored side of evidence is stored");
+        Ok(block.signed_header())
+    }
+
+    /// The tip of the chain that ends at `height`, which must be stored.
+    fn tip(&self, height: Height) -> Result<Option<Tip>, StoreError> {
+        // Blocks are appended above soft only, so one that this batch wrote has its tip there.
+        match self.writes.get(&(Space::Blocks, keys::height(height).to_vec())) {
+            None => self.view.tip(height)?.map(Some).ok_or_else(|| StoreError::damaged(format!("header {height}"))),
+            Some(_) => {
+                let body = self.get(Space::Blocks, &keys::height(height))?;
+                let block = body.and_then(|body| decode_block(self.format, height, &body));
+                let (block, _) = block.ok_or_else(|| StoreError::damaged(format!("block {height}")))?;
+                Ok(Some(Tip { id: block.id(), time_unix_nanos: block.header().time_unix_nanos }))
+            }
+        }
+    }
+
+    /// What this batch wrote, or else what is stored.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.writes.get(&(space, key.to_vec())) {
+            Some(written) => Ok(written.as_ref().map(|record| record::body(record))),
+            None => self.view.get(space, key),
+        }
+    }
+
+    fn put(&mut self, space: Space, key: &[u8], body: &[u8]) {
+        self.put_parts(space, key, &[body]);
+    }
+
+    fn put_parts(&mut self, space: Space, key: &[u8], parts: &[&[u8]]) {
+        self.writes.insert((space, key.to_vec()), Some(record::seal(space, key, parts)));
+    }
+
+    fn put_or_remove(&mut self, key: &[u8], body: Option<Vec<u8>>) {
+        match body {
+            Some(body) => self.put(Space::Meta, key, &body),
+            None => self.remove(Space::Meta, key),
+        }
+    }
+
+    fn remove(&mut self, space: Space, key: &[u8]) {
+        self.writes.insert((space, key.to_vec()), None);
+    }
+}

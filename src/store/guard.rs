@@ -1,0 +1,98 @@
+//! The guard: the last block that this node's key signed, or was about to sign.
+//!
+//! 1. It is a file of its own beside the key, not in the store: it outlives a wiped store and a restored backup.
+//! 2. It is always synced, whatever the durability of the store.
+//! 3. Whatever cannot be read counts as unknown, and then nothing is signed until an operator says what was.
+//! 4. It is bound to the chain, not to the key: a new key does not make a second block at a signed height right.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::StoreError;
+use super::error::At as _;
+use super::record::{Put, Take};
+use super::slots::{Found, Slots};
+use crate::block::{BlockId, ChainId};
+use crate::sync::{GuardEntry, GuardState};
+
+const MAGIC: [u8; 8] = *b"BSGUARD\x01";
+
+/// Makes the guard of a key that has never signed. Refuses to touch one that exists.
+///
+/// # Errors
+/// [`StoreError::Io`] when there is a guard already, or when it cannot be written.
+pub fn create_unused(path: &Path, chain_id: &ChainId) -> Result<(), StoreError> {
+    match Slots::open(path, MAGIC).at(path)? {
+        Found::Absent => Slots::create(path, MAGIC, &encode(chain_id, None), 0o600).at(path).map(|_| ()),
+        _ => Err(StoreError::Io {
+            context: path.display().to_string(),
+            why: "there is a guard already, and it is never replaced: it knows what this key has signed".into(),
+        }),
+    }
+}
+
+/// The guard's file, which need not exist yet.
+#[derive(Debug)]
+pub(super) struct Guard {
+    path: PathBuf,
+    chain_id: ChainId,
+    slots: Option<Slots>,
+}
+
+impl Guard {
+    pub(super) fn open(path: &Path, chain_id: &ChainId) -> Result<(Self, GuardState), StoreError> {
+        let mut guard = Self { path: path.to_owned(), chain_id: chain_id.clone(), slots: None };
+        let state = match Slots::open(path, MAGIC).at(path)? {
+            Found::Absent => {
+                tracing::warn!(path = %path.display(), "the guard is missing: nobody knows what this key has signed");
+                GuardState::Missing
+            }
+            Found::Damaged => guard.distrust(),
+            Found::Present(slots, payload) => match decode(payload) {
+                Some((found, _)) if found != chain_id.as_str() => {
+                    let wanted = chain_id.to_string();
+                    return Err(StoreError::WrongChain { dir: path.to_owned(), found, wanted });
+                }
+                Some((_, last)) => {
+                    guard.slots = Some(slots);
+                    last.map_or(GuardState::Unused, |last| GuardState::Signed(GuardEntry { last }))
+                }
+                None => guard.distrust(),
+            },
+        };
+        Ok((guard, state))
+    }
+
+    fn distrust(&self) -> GuardState {
+        tracing::error!(path = %self.path.display(), "the guard is damaged: nobody knows what this key has signed");
+        GuardState::Missing
+    }
+
+    /// Durable when it returns. `None`: the key has never signed.
+    pub(super) fn write(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
+        let payload = encode(&self.chain_id, last);
+        match &mut self.slots {
+            Some(slots) => slots.write(&payload, true).at(&self.path),
+            None => {
+                self.slots = Some(Slots::create(&self.path, MAGIC, &payload, 0o600).at(&self.path)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn encode(chain_id: &ChainId, last: Option<BlockId>) -> Vec<u8> {
+    let mut put = Put::default();
+    put.bytes(chain_id.as_str().as_bytes()).opt(last, |put, last| {
+        put.id(last);
+    });
+    put.0
+}
+
+fn decode(payload: Vec<u8>) -> Option<(String, Option<BlockId>)> {
+    let mut take = Take(Bytes::from(payload));
+    let chain_id = String::from_utf8(take.bytes()?.to_vec()).ok()?;
+    let last = take.opt(Take::id)?;
+    take.end((chain_id, last))
+}

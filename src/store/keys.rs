@@ -1,0 +1,113 @@
+//! The keyspaces and their keys.
+//!
+//! | keyspace | key | body |
+//! |---|---|---|
+//! | `blockEx.blocks` | height | origin, exact bytes of the block |
+//! | `blockEx.headers` | height | hash, exact bytes of the header: what most look-ups need, without the payload |
+//! | `blockEx.hashes` | hash | height |
+//! | `blockEx.confirmations` | height | hash, DA height, index |
+//! | `blockEx.sightings` | DA height, index; and `cursor` | what was seen there; how far DA is scanned |
+//! | `blockEx.retractions` | epoch | first height taken back |
+//! | `blockEx.evidence` | id | height, two signed headers |
+//! | `blockEx.meta` | see below | about, heads, schedule, veto, halt, anchor, acknowledgements |
+//!
+//! The DA cursor lies beside the sightings, and not only in the heads, because a keyspace by itself is always the state of
+//! one moment, whatever damage does to the database, and two keyspaces may be of two moments.
+
+use crate::block::{Hash, Height};
+use crate::sync::{DaPosition, Epoch, EvidenceId};
+
+/// A keyspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Space {
+    Blocks,
+    Headers,
+    Hashes,
+    Confirmations,
+    Sightings,
+    Retractions,
+    Evidence,
+    Meta,
+}
+
+impl Space {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Blocks,
+        Self::Headers,
+        Self::Hashes,
+        Self::Confirmations,
+        Self::Sightings,
+        Self::Retractions,
+        Self::Evidence,
+        Self::Meta,
+    ];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Blocks => "blockEx.blocks",
+            Self::Headers => "blockEx.headers",
+            Self::Hashes => "blockEx.hashes",
+            Self::Confirmations => "blockEx.confirmations",
+            Self::Sightings => "blockEx.sightings",
+            Self::Retractions => "blockEx.retractions",
+            Self::Evidence => "blockEx.evidence",
+            Self::Meta => "blockEx.meta",
+        }
+    }
+}
+
+pub(super) const ABOUT: &[u8] = b"about";
+pub(super) const HEADS: &[u8] = b"heads";
+pub(super) const VETO: &[u8] = b"veto";
+pub(super) const HALT: &[u8] = b"halt";
+pub(super) const ANCHOR: &[u8] = b"anchor";
+/// Followed by the height from which the entry counts.
+pub(super) const SCHEDULE: &[u8] = b"schedule/";
+/// Followed by the consumer's name.
+pub(super) const ACK: &[u8] = b"ack/";
+/// In the keyspace of the sightings: shorter than any position.
+pub(super) const CURSOR: &[u8] = b"cursor";
+
+pub(super) const fn height(height: Height) -> [u8; 8] {
+    height.get().to_be_bytes()
+}
+
+pub(super) const fn hash(hash: &Hash) -> &[u8] {
+    &hash.0
+}
+
+pub(super) const fn epoch(epoch: Epoch) -> [u8; 8] {
+    epoch.0.to_be_bytes()
+}
+
+pub(super) const fn evidence(id: EvidenceId) -> [u8; 8] {
+    id.0.to_be_bytes()
+}
+
+pub(super) fn position(position: DaPosition) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&position.height.to_be_bytes());
+    key[8..].copy_from_slice(&position.index.to_be_bytes());
+    key
+}
+
+pub(super) fn schedule(from: Height) -> Vec<u8> {
+    [SCHEDULE, &height(from)].concat()
+}
+
+pub(super) fn ack(consumer: &str) -> Vec<u8> {
+    [ACK, consumer.as_bytes()].concat()
+}
+
+pub(super) fn read_u64(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes)
+}
+
+pub(super) fn read_height(key: &[u8]) -> Option<Height> {
+    read_u64(key).and_then(Height::new)
+}
+
+pub(super) fn read_position(key: &[u8]) -> Option<DaPosition> {
+    let (height, index) = key.split_first_chunk::<8>()?;
+    Some(DaPosition { height: u64::from_be_bytes(*height), index: u32::from_be_bytes(index.try_into().ok()?) })
+}

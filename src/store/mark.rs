@@ -1,0 +1,115 @@
+//! The high-water mark: what the store has acknowledged, kept outside of the database, so that data that vanishes from
+//! there is missed.
+//!
+//! 1. It is written after the commit that it describes: it never claims what the database does not have.
+//! 2. Before a truncation it is lowered: a crash in between cannot look like a loss.
+//! 3. Its hard block is the highest that was ever hard, also while the store itself is behind it.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::StoreError;
+use super::error::At as _;
+use super::record::{Put, Take, put_heads, take_heads};
+use super::slots::{Found, Slots};
+use crate::sync::{Anchor, Heads};
+
+const MAGIC: [u8; 8] = *b"BSMARK\0\x01";
+
+/// What the mark says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MarkState {
+    pub(super) store_id: [u8; 16],
+    pub(super) chain_id: String,
+    /// The number of the commit that this follows.
+    pub(super) commit: u64,
+    pub(super) heads: Heads,
+    /// With its DA position: what a damaged store must lead to again.
+    pub(super) hard: Option<Anchor>,
+}
+
+impl MarkState {
+    fn encode(&self) -> Vec<u8> {
+        let mut put = Put::default();
+        put.raw(&self.store_id).bytes(self.chain_id.as_bytes()).u64(self.commit);
+        put_heads(&mut put, &self.heads);
+        put.opt(self.hard, |put, hard| {
+            put.id(hard.id).position(hard.position);
+        });
+        put.0
+    }
+
+    fn decode(payload: Vec<u8>) -> Option<Self> {
+        let mut take = Take(Bytes::from(payload));
+        let state = Self {
+            store_id: take.array()?,
+            chain_id: String::from_utf8(take.bytes()?.to_vec()).ok()?,
+            commit: take.u64()?,
+            heads: take_heads(&mut take)?,
+            hard: take.opt(|take| Some(Anchor { id: take.id()?, position: take.position()? }))?,
+        };
+        take.end(state)
+    }
+}
+
+/// The mark's file.
+#[derive(Debug)]
+pub(super) struct Mark {
+    slots: Slots,
+}
+
+impl Mark {
+    /// `None` when there is none, or none that can be trusted, which is logged.
+    pub(super) fn open(path: &Path) -> Result<Option<(Self, MarkState)>, StoreError> {
+        match Slots::open(path, MAGIC).at(path)? {
+            Found::Absent => Ok(None),
+            Found::Present(slots, payload) => match MarkState::decode(payload) {
+                Some(state) => Ok(Some((Self { slots }, state))),
+                None => Ok(Self::distrust(path)),
+            },
+            Found::Damaged => Ok(Self::distrust(path)),
+        }
+    }
+
+    fn distrust<T>(path: &Path) -> Option<T> {
+        tracing::error!(path = %path.display(), "the high-water mark is damaged: whether anything is missing cannot be told");
+        None
+    }
+
+    pub(super) fn create(path: &Path, state: &MarkState) -> Result<Self, StoreError> {
+        Ok(Self { slots: Slots::create(path, MAGIC, &state.encode(), 0o600).at(path)? })
+    }
+
+    pub(super) fn write(&mut self, path: &Path, state: &MarkState, sync: bool) -> Result<(), StoreError> {
+        self.slots.write(&state.encode(), sync).at(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{BlockId, Hash, Height};
+    use crate::store::slots::MAX_PAYLOAD;
+    use crate::sync::{DaPosition, DataLoss};
+    use crate::verify::Tip;
+
+    #[test]
+    fn the_largest_mark_fits_into_its_slot_and_reads_back() {
+        let id = BlockId { height: Height::MAX, hash: Hash([7; 32]) };
+        let state = MarkState {
+            store_id: [1; 16],
+            chain_id: "c".repeat(crate::block::ChainId::MAX_LEN),
+            commit: u64::MAX,
+            heads: Heads {
+                soft: Some(Tip { id, time_unix_nanos: u64::MAX }),
+                hard: Some(id),
+                lost: Some(DataLoss { from: Height::MIN, to: Height::MAX }),
+                ..Heads::empty(Height::MIN)
+            },
+            hard: Some(Anchor { id, position: DaPosition { height: u64::MAX, index: u32::MAX } }),
+        };
+        assert!(state.encode().len() <= MAX_PAYLOAD, "{} bytes", state.encode().len());
+        assert_eq!(MarkState::decode(state.encode()), Some(state));
+    }
+}

@@ -1,0 +1,283 @@
+//! Opening: whatever a killed creation, a power cut or a flipped bit left behind, what comes out is a sound store that
+//! knows what it lost.
+//!
+//! ```text
+//!   lock ─ remove leftovers ─ read the mark ─┬─ no store ──────────────── create (empty, or with the mark's anchor)
+//!                                            │
+//!                                            └─ cut torn journals ─ open ─ check ─┬─ sound ── done
+//!                                                      ^                          ├─ behind the mark ── adopt the loss
+//!                                                      └──────── once more ───────┴─ broken ── rebuild from what is intact
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::StoreError;
+use super::check::{self, Health};
+use super::db::{Db, Writes};
+use super::error::{At as _, DbFault};
+use super::journal;
+use super::keys::{self, Space};
+use super::mark::{Mark, MarkState};
+use super::record::{self, Stamped};
+use super::repair::{self, Plan, Trust};
+use super::slots::sync_dir;
+use crate::verify::Rules;
+
+/// Where everything lies.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    pub(super) dir: PathBuf,
+    pub(super) store: PathBuf,
+    pub(super) mark: PathBuf,
+    lock: PathBuf,
+    /// Its existence asks for a full check at the next opening.
+    pub(super) suspect: PathBuf,
+    /// What was cut from journals, the last time that something was.
+    cut: PathBuf,
+}
+
+const NEW: &str = "store.new-";
+const DAMAGED: &str = "store.damaged-";
+
+impl Paths {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            store: dir.join("store"),
+            mark: dir.join("mark"),
+            lock: dir.join("lock"),
+            suspect: dir.join("suspect"),
+            cut: dir.join("journal.cut"),
+        }
+    }
+
+    /// A name for a database in the making.
+    pub(super) fn new_store(&self) -> Result<PathBuf, StoreError> {
+        let mut random = [0; 4];
+        getrandom::fill(&mut random)
+            .map_err(|error| StoreError::Io { context: "random numbers".into(), why: error.to_string() })?;
+        Ok(self.dir.join(format!("{NEW}{:08x}", u32::from_be_bytes(random))))
+    }
+
+    /// The name for the next damaged store; older ones are removed.
+    pub(super) fn next_damaged(&self) -> Result<PathBuf, StoreError> {
+        let mut next = 1;
+        for (name, path) in self.entries()? {
+            if let Some(number) = name.strip_prefix(DAMAGED) {
+                next = next.max(number.parse().unwrap_or(0_u64) + 1);
+                fs::remove_dir_all(&path).at(&path)?;
+            }
+        }
+        Ok(self.dir.join(format!("{DAMAGED}{next}")))
+    }
+
+    fn entries(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).at(&self.dir)? {
+            let entry = entry.at(&self.dir)?;
+            if let Ok(name) = entry.file_name().into_string() {
+                found.push((name, entry.path()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes what killed creations left.
+    fn clean(&self) -> Result<(), StoreError> {
+        for (name, path) in self.entries()? {
+            if name.starts_with(NEW) {
+                fs::remove_dir_all(&path).at(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<File, StoreError> {
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).at(&self.lock)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked(self.dir.clone())),
+            Err(TryLockError::Error(error)) => Err(StoreError::io(&self.lock, &error)),
+        }
+    }
+}
+
+/// An open, sound store.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) db: Arc<Db>,
+    pub(super) paths: Paths,
+    pub(super) store_id: [u8; 16],
+    pub(super) stamped: Stamped,
+    pub(super) anchor: Option<crate::sync::Anchor>,
+    /// Says what the store says.
+    pub(super) mark: Mark,
+}
+
+/// More repairs than this in one opening do not help.
+const MAX_REPAIRS: usize = 3;
+
+pub(super) fn open(dir: &Path, cache_bytes: u64, sync: bool, rules: &Rules) -> Result<Opened, StoreError> {
+    let paths = Paths::new(dir);
+    fs::create_dir_all(dir).at(dir)?;
+    let lock = Arc::new(paths.lock()?);
+    paths.clean()?;
+    let (mark, marked) = Mark::open(&paths.mark)?.unzip();
+    if let Some(marked) = &marked {
+        same_chain(&paths, &marked.chain_id, rules)?;
+    }
+    for _ in 0..=MAX_REPAIRS {
+        if let Some((db, stamped)) = settle(&paths, cache_bytes, &lock, marked.as_ref(), rules)? {
+            return finish(paths, db, stamped, mark, marked, sync, rules);
+        }
+    }
+    Err(StoreError::Io { context: paths.store.display().to_string(), why: "repairing it did not help".into() })
+}
+
+/// Opens the database as it is, or else improves it once.
+fn settle(
+    paths: &Paths,
+    cache_bytes: u64,
+    lock: &Arc<File>,
+    marked: Option<&MarkState>,
+    rules: &Rules,
+) -> Result<Option<(Arc<Db>, Stamped)>, StoreError> {
+    let exists = paths.store.try_exists().at(&paths.store)?;
+    if !exists {
+        let plan = repair::plan(None, marked, rules, Trust::Nothing)?;
+        say(&plan, "the store is gone");
+        repair::install(paths, rules, &plan, None, cache_bytes)?;
+        return Ok(None);
+    }
+    let journals = journal::repair(&paths.store, &paths.cut)?;
+    let db = match Db::open(&paths.store, cache_bytes, Some(Arc::clone(lock))) {
+        Ok(db) => Arc::new(db),
+        Err(DbFault::World(error)) => return Err(error),
+        Err(DbFault::Damage(why)) => {
+            let plan = repair::plan(None, marked, rules, Trust::Nothing)?;
+            say(&plan, &format!("the store cannot be opened: {why}"));
+            repair::install(paths, rules, &plan, None, cache_bytes)?;
+            return Ok(None);
+        }
+    };
+    let view = db.view();
+    match view.about() {
+        Ok(Ok(about)) => same_chain(paths, &about.chain_id, rules)?,
+        Ok(Err(found)) => {
+            return Err(StoreError::WrongVersion { dir: paths.store.clone(), found, wanted: super::VERSION });
+        }
+        // Checked below: a store that does not say what it is gets rebuilt.
+        Err(StoreError::Damaged { .. }) => {}
+        Err(other) => return Err(other),
+    }
+    let everything = paths.suspect.exists();
+    let health = match view.about() {
+        Ok(_) => check::check(&db, &view, rules.format, &journals, marked, everything)?,
+        Err(error) => Health::Broken(error.to_string()),
+    };
+    match health {
+        Health::Sound => {
+            let stamped = view.stamped()?;
+            drop(view);
+            return Ok(Some((db, stamped)));
+        }
+        Health::Behind => {
+            let plan = repair::plan(Some(&view), marked, rules, Trust::Heads)?;
+            say(&plan, "the store is older than what it acknowledged");
+            db.write(adoption(&plan), true)?;
+        }
+        Health::Broken(why) => {
+            let plan = repair::plan(Some(&view), marked, rules, Trust::Nothing)?;
+            say(&plan, &why);
+            drop(view);
+            repair::install(paths, rules, &plan, Some(db), cache_bytes)?;
+        }
+    }
+    Ok(None)
+}
+
+fn same_chain(paths: &Paths, found: &str, rules: &Rules) -> Result<(), StoreError> {
+    if found == rules.chain_id.as_str() {
+        return Ok(());
+    }
+    let wanted = rules.chain_id.to_string();
+    Err(StoreError::WrongChain { dir: paths.dir.clone(), found: found.to_owned(), wanted })
+}
+
+/// The write by which an older, sound state admits what it lost.
+fn adoption(plan: &Plan) -> Writes {
+    let mut writes = Writes::new();
+    let mut put = |key: &[u8], body: &[u8]| {
+        writes.insert((Space::Meta, key.to_vec()), Some(record::seal(Space::Meta, key, &[body])));
+    };
+    put(keys::HEADS, &plan.stamped.encode());
+    if let Some(anchor) = plan.anchor {
+        put(keys::ANCHOR, &record::encode_anchor(anchor));
+    }
+    writes
+}
+
+/// Nothing is said about a store that is only just being made.
+fn say(plan: &Plan, why: &str) {
+    match plan.stamped.heads.lost {
+        Some(lost) => {
+            tracing::error!(from = %lost.from, to = %lost.to, "DATA LOSS: {why}; these blocks are to be fetched again");
+        }
+        None if plan.stamped.commit > 1 => {
+            tracing::error!("DATA LOSS: {why}; all blocks are there, later changes of other kinds may be missing");
+        }
+        None => {}
+    }
+}
+
+/// Brings the mark up to the store, and takes back the request for a full check.
+fn finish(
+    paths: Paths,
+    db: Arc<Db>,
+    stamped: Stamped,
+    mark: Option<Mark>,
+    marked: Option<MarkState>,
+    sync: bool,
+    rules: &Rules,
+) -> Result<Opened, StoreError> {
+    let view = db.view();
+    let store_id = match view.about()? {
+        Ok(about) => about.store_id,
+        Err(found) => {
+            return Err(StoreError::WrongVersion { dir: paths.store.clone(), found, wanted: super::VERSION });
+        }
+    };
+    let anchor = view.anchor()?;
+    let state = MarkState {
+        store_id,
+        chain_id: rules.chain_id.to_string(),
+        commit: stamped.commit,
+        heads: stamped.heads,
+        hard: match (anchor, stamped.heads.hard) {
+            (Some(anchor), _) => Some(anchor),
+            (None, Some(id)) => view.confirmation(id.height)?.map(|(_, position)| crate::sync::Anchor { id, position }),
+            (None, None) => None,
+        },
+    };
+    let mark = match mark {
+        None => Mark::create(&paths.mark, &state)?,
+        Some(mark) if marked.as_ref() == Some(&state) => mark,
+        Some(mut mark) => {
+            if sync {
+                // What the mark will vouch for must not be younger than what is on disk.
+                db.sync()?;
+            }
+            mark.write(&paths.mark, &state, sync)?;
+            mark
+        }
+    };
+    match fs::remove_file(&paths.suspect) {
+        Ok(()) => sync_dir(&paths.dir).at(&paths.dir)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(StoreError::io(&paths.suspect, &error)),
+    }
+    Ok(Opened { db, paths, store_id, stamped, anchor, mark })
+}

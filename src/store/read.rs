@@ -1,0 +1,176 @@
+//! What the records mean: typed reads of one [`View`].
+//!
+//! Nothing that is damaged comes out of here as data, and nothing that must be there is reported as absent: both are
+//! [`StoreError::Damaged`].
+
+use bytes::Bytes;
+
+use super::StoreError;
+use super::db::View;
+use super::keys::{self, Space};
+use super::record::{self, About, ReadSighting, Stamped};
+use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, native};
+use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting};
+use crate::verify::{Rules, ScheduleEntry, Tip};
+
+impl View {
+    pub(super) fn about(&self) -> Result<Result<About, u32>, StoreError> {
+        let body = self.get(Space::Meta, keys::ABOUT)?.ok_or_else(|| StoreError::damaged("the store's description"))?;
+        About::decode(body).ok_or_else(|| StoreError::damaged("the store's description"))
+    }
+
+    pub(super) fn stamped(&self) -> Result<Stamped, StoreError> {
+        let body = self.get(Space::Meta, keys::HEADS)?.ok_or_else(|| StoreError::damaged("the record of the heads"))?;
+        Stamped::decode(body).ok_or_else(|| StoreError::damaged("the record of the heads"))
+    }
+
+    pub(super) fn block(&self, format: Format, height: Height) -> Result<Option<(Block, Origin)>, StoreError> {
+        let Some(body) = self.get(Space::Blocks, &keys::height(height))? else { return Ok(None) };
+        decode_block(format, height, &body).map(Some).ok_or_else(|| StoreError::damaged(format!("block {height}")))
+    }
+
+    /// The hash, and the header's exact bytes.
+    fn header_record(&self, height: Height) -> Result<Option<(Hash, Bytes)>, StoreError> {
+        let Some(body) = self.get(Space::Headers, &keys::height(height))? else { return Ok(None) };
+        let hash = body.get(..Hash::LEN).and_then(Hash::from_slice);
+        let hash = hash.ok_or_else(|| StoreError::damaged(format!("header {height}")))?;
+        Ok(Some((hash, body.slice(Hash::LEN..))))
+    }
+
+    pub(super) fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError> {
+        Ok(self.header_record(height)?.map(|(hash, _)| hash))
+    }
+
+    pub(super) fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
+        let Some((_, bytes)) = self.header_record(height)? else { return Ok(None) };
+        match native::decode_header(&bytes) {
+            Ok(header) if header.height == height => Ok(Some(header)),
+            _ => Err(StoreError::damaged(format!("header {height}"))),
+        }
+    }
+
+    /// What the next block must link to, were it the one above `height`.
+    pub(super) fn tip(&self, height: Height) -> Result<Option<Tip>, StoreError> {
+        let (Some(hash), Some(header)) = (self.hash(height)?, self.header(height)?) else { return Ok(None) };
+        Ok(Some(Tip { id: BlockId { height, hash }, time_unix_nanos: header.time_unix_nanos }))
+    }
+
+    pub(super) fn height_of(&self, hash: &Hash) -> Result<Option<Height>, StoreError> {
+        let Some(body) = self.get(Space::Hashes, keys::hash(hash))? else { return Ok(None) };
+        let height = record::decode_u64(body).and_then(Height::new);
+        height.map(Some).ok_or_else(|| StoreError::damaged(format!("the height of {hash}")))
+    }
+
+    /// Which block was confirmed, and where.
+    pub(super) fn confirmation(&self, height: Height) -> Result<Option<(Hash, DaPosition)>, StoreError> {
+        let Some(body) = self.get(Space::Confirmations, &keys::height(height))? else { return Ok(None) };
+        let confirmation = record::decode_confirmation(body);
+        confirmation.map(Some).ok_or_else(|| StoreError::damaged(format!("the confirmation of {height}")))
+    }
+
+    pub(super) fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError> {
+        let Some(first) = epoch.0.checked_add(1) else { return Ok(None) };
+        let mut lowest: Option<Height> = None;
+        for entry in self.from(Space::Retractions, &keys::epoch(Epoch(first))) {
+            let (_, body) = entry.map_err(|(_, error)| error)?;
+            let from = record::decode_u64(body).and_then(Height::new);
+            let from = from.ok_or_else(|| StoreError::damaged("the retraction log"))?;
+            lowest = Some(lowest.map_or(from, |lowest| lowest.min(from)));
+        }
+        Ok(lowest)
+    }
+
+    pub(super) fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>, StoreError> {
+        self.from(Space::Evidence, &keys::evidence(after.next()))
+            .take(max)
+            .map(|entry| {
+                let (key, body) = entry.map_err(|(_, error)| error)?;
+                let evidence = keys::read_u64(&key).and_then(|id| record::decode_evidence(body, EvidenceId(id)));
+                evidence.ok_or_else(|| StoreError::damaged("evidence"))
+            })
+            .collect()
+    }
+
+    pub(super) fn acked(&self, consumer: &str) -> Result<Option<BlockId>, StoreError> {
+        let Some(body) = self.get(Space::Meta, &keys::ack(consumer))? else { return Ok(None) };
+        record::decode_id(body).map(Some).ok_or_else(|| StoreError::damaged("an acknowledgement"))
+    }
+
+    pub(super) fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
+        self.meta_under(keys::ACK)?
+            .into_iter()
+            .map(|(name, body)| {
+                let name = String::from_utf8(name).ok();
+                name.zip(record::decode_id(body)).ok_or_else(|| StoreError::damaged("an acknowledgement"))
+            })
+            .collect()
+    }
+
+    /// What was appended to the genesis schedule, ascending.
+    pub(super) fn schedule(&self) -> Result<Vec<ScheduleEntry>, StoreError> {
+        self.meta_under(keys::SCHEDULE)?
+            .into_iter()
+            .map(|(from, body)| {
+                let entry = keys::read_height(&from).and_then(|from| record::decode_key_of_schedule(body, from));
+                entry.ok_or_else(|| StoreError::damaged("the proposer schedule"))
+            })
+            .collect()
+    }
+
+    pub(super) fn veto(&self) -> Result<Option<BlockId>, StoreError> {
+        let Some(body) = self.get(Space::Meta, keys::VETO)? else { return Ok(None) };
+        record::decode_id(body).map(Some).ok_or_else(|| StoreError::damaged("the host's veto"))
+    }
+
+    pub(super) fn halt(&self) -> Result<Option<Halt>, StoreError> {
+        let Some(body) = self.get(Space::Meta, keys::HALT)? else { return Ok(None) };
+        record::decode_halt(body).map(Some).ok_or_else(|| StoreError::damaged("the reason of the halt"))
+    }
+
+    pub(super) fn anchor(&self) -> Result<Option<Anchor>, StoreError> {
+        let Some(body) = self.get(Space::Meta, keys::ANCHOR)? else { return Ok(None) };
+        record::decode_anchor(body).map(Some).ok_or_else(|| StoreError::damaged("the anchor"))
+    }
+
+    pub(super) fn cursor(&self) -> Result<u64, StoreError> {
+        let Some(body) = self.get(Space::Sightings, keys::CURSOR)? else { return Ok(0) };
+        record::decode_u64(body).ok_or_else(|| StoreError::damaged("the DA cursor"))
+    }
+
+    /// All sightings; blocks among them are checked again, and dropped when today's rules refuse them.
+    pub(super) fn sightings(&self, rules: &Rules) -> Result<Vec<Sighting>, StoreError> {
+        let mut read = Vec::new();
+        for entry in self.from(Space::Sightings, &[]) {
+            let (key, body) = entry.map_err(|(_, error)| error)?;
+            let Some(position) = keys::read_position(&key) else { continue };
+            match record::decode_sighting(body, position, rules) {
+                Some(ReadSighting::Valid(sighting)) => read.push(sighting),
+                Some(ReadSighting::Refused) => {
+                    tracing::warn!(?position, "a block seen on DA is dropped: the rules refuse it now");
+                }
+                None => return Err(StoreError::damaged("a sighting")),
+            }
+        }
+        Ok(read)
+    }
+
+    /// The records of the meta keyspace whose key starts with `prefix`, without it.
+    pub(super) fn meta_under(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Bytes)>, StoreError> {
+        let mut found = Vec::new();
+        for entry in self.from(Space::Meta, prefix) {
+            let (key, body) = entry.map_err(|(_, error)| error)?;
+            match key.strip_prefix(prefix) {
+                Some(rest) => found.push((rest.to_vec(), body)),
+                None => break,
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A block's record; `None` unless it is a well-formed block of that height.
+pub(super) fn decode_block(format: Format, height: Height, body: &Bytes) -> Option<(Block, Origin)> {
+    let origin = record::decode_origin(*body.first()?)?;
+    let block = format.decode(Lane::BLOCK, &body.slice(1..), usize::MAX).ok()?;
+    (block.height() == height).then_some((block, origin))
+}

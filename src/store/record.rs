@@ -1,0 +1,390 @@
+//! How records look on disk.
+//!
+//! 1. Every record of ours begins with a checksum of its keyspace, its key and its body, verified at each read: a flipped
+//!    bit is noticed, and so is a record that turns up under another key.
+//! 2. All numbers are big-endian, so keys sort as their numbers do.
+//! 3. Decoding never panics and allocates no more than its input.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::keys::Space;
+use crate::block::{BlockId, Hash, Height, PublicKey, SignedHeader};
+use crate::sync::{
+    Anchor, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, Halt, Heads, Origin, Seen, Sighting,
+};
+use crate::verify::{Rules, ScheduleEntry, Tip};
+
+const CHECKSUM_BYTES: usize = 8;
+
+/// Puts the checksum before the body.
+pub(super) fn seal(space: Space, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(CHECKSUM_BYTES + parts.iter().map(|part| part.len()).sum::<usize>());
+    out.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    let checksum = checksum(space, key, &out[CHECKSUM_BYTES..]);
+    out[..CHECKSUM_BYTES].copy_from_slice(&checksum);
+    out
+}
+
+/// The body of a record; `None` when it is not what was once sealed under this key.
+pub(super) fn unseal(space: Space, key: &[u8], record: fjall::Slice) -> Option<Bytes> {
+    let record = Bytes::from_owner(record);
+    let (sum, body) = record.split_first_chunk::<CHECKSUM_BYTES>()?;
+    (checksum(space, key, body) == *sum).then(|| record.slice(CHECKSUM_BYTES..))
+}
+
+/// The body of a record that was sealed here, a moment ago.
+pub(super) fn body(record: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(record.get(CHECKSUM_BYTES..).unwrap_or_default())
+}
+
+fn checksum(space: Space, key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = Xxh3::new();
+    hasher.update(space.name().as_bytes());
+    hasher.update(&[0]);
+    hasher.update(&u64::try_from(key.len()).unwrap_or(u64::MAX).to_be_bytes());
+    hasher.update(key);
+    hasher.update(body);
+    hasher.digest().to_be_bytes()
+}
+
+/// Appends fields to a record's body.
+#[derive(Default)]
+pub(super) struct Put(pub(super) Vec<u8>);
+
+impl Put {
+    pub(super) fn u8(&mut self, value: u8) -> &mut Self {
+        self.0.push(value);
+        self
+    }
+
+    pub(super) fn u32(&mut self, value: u32) -> &mut Self {
+        self.0.extend_from_slice(&value.to_be_bytes());
+        self
+    }
+
+    pub(super) fn u64(&mut self, value: u64) -> &mut Self {
+        self.0.extend_from_slice(&value.to_be_bytes());
+        self
+    }
+
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// A length and the bytes.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.u64(u64::try_from(bytes.len()).unwrap_or(u64::MAX)).raw(bytes)
+    }
+
+    pub(super) fn opt<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T)) -> &mut Self {
+        match value {
+            None => self.u8(0),
+            Some(value) => {
+                self.u8(1);
+                put(self, value);
+                self
+            }
+        }
+    }
+
+    pub(super) fn height(&mut self, height: Height) -> &mut Self {
+        self.u64(height.get())
+    }
+
+    pub(super) fn id(&mut self, id: BlockId) -> &mut Self {
+        self.height(id.height).raw(&id.hash.0)
+    }
+
+    pub(super) fn position(&mut self, position: DaPosition) -> &mut Self {
+        self.u64(position.height).u32(position.index)
+    }
+
+    fn signed_header(&mut self, signed: &SignedHeader) -> &mut Self {
+        self.bytes(&signed.header).raw(&signed.signature)
+    }
+}
+
+/// Takes fields off a record's body, in the order in which they were put.
+pub(super) struct Take(pub(super) Bytes);
+
+impl Take {
+    pub(super) fn raw(&mut self, len: usize) -> Option<Bytes> {
+        (len <= self.0.len()).then(|| self.0.split_to(len))
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.raw(N)?.as_ref().try_into().ok()
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    pub(super) fn bytes(&mut self) -> Option<Bytes> {
+        let len = usize::try_from(self.u64()?).ok()?;
+        self.raw(len)
+    }
+
+    /// The outer `None`: not a record. The inner one: nothing was put.
+    #[expect(clippy::option_option, reason = "a missing value and a broken record are different things")]
+    pub(super) fn opt<T>(&mut self, take: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        match self.u8()? {
+            0 => Some(None),
+            1 => take(self).map(Some),
+            _ => None,
+        }
+    }
+
+    pub(super) fn height(&mut self) -> Option<Height> {
+        Height::new(self.u64()?)
+    }
+
+    pub(super) fn id(&mut self) -> Option<BlockId> {
+        Some(BlockId { height: self.height()?, hash: Hash(self.array()?) })
+    }
+
+    pub(super) fn position(&mut self) -> Option<DaPosition> {
+        Some(DaPosition { height: self.u64()?, index: self.u32()? })
+    }
+
+    fn signed_header(&mut self) -> Option<SignedHeader> {
+        Some(SignedHeader { header: self.bytes()?, signature: self.array()? })
+    }
+
+    /// `value`, if nothing is left over.
+    pub(super) fn end<T>(&self, value: T) -> Option<T> {
+        self.0.is_empty().then_some(value)
+    }
+}
+
+/// What the database is, written once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct About {
+    pub(super) version: u32,
+    pub(super) store_id: [u8; 16],
+    pub(super) chain_id: String,
+    pub(super) initial_height: Height,
+}
+
+impl About {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut put = Put::default();
+        put.u32(self.version).raw(&self.store_id).bytes(self.chain_id.as_bytes()).height(self.initial_height);
+        put.0
+    }
+
+    /// Reads the version first: what follows it may look different in another one.
+    pub(super) fn decode(body: Bytes) -> Option<Result<Self, u32>> {
+        let mut take = Take(body);
+        let version = take.u32()?;
+        if version != super::VERSION {
+            return Some(Err(version));
+        }
+        let store_id = take.array()?;
+        let chain_id = String::from_utf8(take.bytes()?.to_vec()).ok()?;
+        let initial_height = take.height()?;
+        take.end(Ok(Self { version, store_id, chain_id, initial_height }))
+    }
+}
+
+/// The heads, and the number of the commit that wrote them: it rises by one with each commit, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamped {
+    pub(super) commit: u64,
+    pub(super) heads: Heads,
+}
+
+impl Stamped {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut put = Put::default();
+        put.u64(self.commit);
+        put_heads(&mut put, &self.heads);
+        put.0
+    }
+
+    pub(super) fn decode(body: Bytes) -> Option<Self> {
+        let mut take = Take(body);
+        let stamped = Self { commit: take.u64()?, heads: take_heads(&mut take)? };
+        take.end(stamped)
+    }
+}
+
+pub(super) fn put_heads(put: &mut Put, heads: &Heads) {
+    put.height(heads.tail)
+        .opt(heads.soft, |put, soft| {
+            put.id(soft.id).u64(soft.time_unix_nanos);
+        })
+        .opt(heads.hard, |put, hard| {
+            put.id(hard);
+        })
+        .u64(heads.epoch.0)
+        .u64(heads.scanned_through)
+        .u64(heads.evidence.0)
+        .opt(heads.lost, |put, lost| {
+            put.height(lost.from).height(lost.to);
+        });
+}
+
+pub(super) fn take_heads(take: &mut Take) -> Option<Heads> {
+    Some(Heads {
+        tail: take.height()?,
+        soft: take.opt(|take| Some(Tip { id: take.id()?, time_unix_nanos: take.u64()? }))?,
+        hard: take.opt(Take::id)?,
+        target: None,
+        epoch: Epoch(take.u64()?),
+        scanned_through: take.u64()?,
+        evidence: EvidenceId(take.u64()?),
+        lost: take.opt(|take| Some(DataLoss { from: take.height()?, to: take.height()? }))?,
+    })
+}
+
+pub(super) const fn encode_origin(origin: Origin) -> u8 {
+    match origin {
+        Origin::Published => 0,
+        Origin::Gossip => 1,
+        Origin::Range => 2,
+        Origin::Da => 3,
+    }
+}
+
+pub(super) const fn decode_origin(byte: u8) -> Option<Origin> {
+    match byte {
+        0 => Some(Origin::Published),
+        1 => Some(Origin::Gossip),
+        2 => Some(Origin::Range),
+        3 => Some(Origin::Da),
+        _ => None,
+    }
+}
+
+/// The body of a confirmation. It names the block that was confirmed, so that it can never be taken for another's.
+pub(super) fn encode_confirmation(hash: Hash, position: DaPosition) -> Vec<u8> {
+    let mut put = Put::default();
+    put.raw(&hash.0).position(position);
+    put.0
+}
+
+pub(super) fn decode_confirmation(body: Bytes) -> Option<(Hash, DaPosition)> {
+    let mut take = Take(body);
+    let confirmation = (Hash(take.array()?), take.position()?);
+    take.end(confirmation)
+}
+
+/// A body that is a single number, or height.
+pub(super) fn decode_u64(body: Bytes) -> Option<u64> {
+    let mut take = Take(body);
+    let number = take.u64()?;
+    take.end(number)
+}
+
+pub(super) fn encode_id(id: BlockId) -> Vec<u8> {
+    let mut put = Put::default();
+    put.id(id);
+    put.0
+}
+
+pub(super) fn decode_id(body: Bytes) -> Option<BlockId> {
+    let mut take = Take(body);
+    let id = take.id()?;
+    take.end(id)
+}
+
+pub(super) fn encode_anchor(anchor: Anchor) -> Vec<u8> {
+    let mut put = Put::default();
+    put.id(anchor.id).position(anchor.position);
+    put.0
+}
+
+pub(super) fn decode_anchor(body: Bytes) -> Option<Anchor> {
+    let mut take = Take(body);
+    let anchor = Anchor { id: take.id()?, position: take.position()? };
+    take.end(anchor)
+}
+
+pub(super) fn decode_key_of_schedule(body: Bytes, from: Height) -> Option<ScheduleEntry> {
+    let mut take = Take(body);
+    let entry = ScheduleEntry { from, proposer: PublicKey(take.array()?) };
+    take.end(entry)
+}
+
+pub(super) fn encode_halt(halt: Halt) -> Vec<u8> {
+    let mut put = Put::default();
+    match halt {
+        Halt::Diverged { ours, da, position } => put.u8(0).id(ours).id(da).position(position),
+        Halt::Contradicted { ours, position } => put.u8(1).id(ours).position(position),
+    };
+    put.0
+}
+
+pub(super) fn decode_halt(body: Bytes) -> Option<Halt> {
+    let mut take = Take(body);
+    let halt = match take.u8()? {
+        0 => Halt::Diverged { ours: take.id()?, da: take.id()?, position: take.position()? },
+        1 => Halt::Contradicted { ours: take.id()?, position: take.position()? },
+        _ => return None,
+    };
+    take.end(halt)
+}
+
+/// The body of a sighting; its position is the key.
+pub(super) fn encode_sighting(sighting: &Sighting) -> Vec<u8> {
+    let mut put = Put::default();
+    put.height(sighting.height);
+    match &sighting.what {
+        Seen::Block(block) => put.u8(0).raw(block.block().bytes()),
+        Seen::Hash(hash) => put.u8(1).raw(&hash.0),
+        Seen::HostId(id) => put.u8(2).raw(id),
+        Seen::PayloadHash(hash) => put.u8(3).raw(&hash.0),
+        Seen::Junk => panic!("junk is forgotten, never kept"),
+    };
+    put.0
+}
+
+/// A sighting as read: a block in it is checked again.
+pub(super) enum ReadSighting {
+    Valid(Sighting),
+    /// The record is whole, and the rules of today refuse its block.
+    Refused,
+}
+
+pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) -> Option<ReadSighting> {
+    let mut take = Take(body);
+    let height = take.height()?;
+    let what = match take.u8()? {
+        0 => match rules.check(crate::block::Lane::BLOCK, &take.0) {
+            Ok(block) => Seen::Block(block),
+            Err(_) => return Some(ReadSighting::Refused),
+        },
+        1 => Seen::Hash(Hash::from_slice(&take.0)?),
+        2 => Seen::HostId(take.0),
+        3 => Seen::PayloadHash(Hash::from_slice(&take.0)?),
+        _ => return None,
+    };
+    Some(ReadSighting::Valid(Sighting { position, height, what }))
+}
+
+/// The body of an evidence, both sides carried; its id is the key.
+pub(super) fn encode_evidence(height: Height, first: &SignedHeader, second: &SignedHeader) -> Vec<u8> {
+    let mut put = Put::default();
+    put.height(height).signed_header(first).signed_header(second);
+    put.0
+}
+
+pub(super) fn decode_evidence(body: Bytes, id: EvidenceId) -> Option<Evidence> {
+    let mut take = Take(body);
+    let height = take.height()?;
+    let first = EvidenceSide::Carried(take.signed_header()?);
+    let second = take.signed_header()?;
+    take.end(Evidence { id, height, first, second })
+}

@@ -1,0 +1,332 @@
+//! Makes a sound database of whatever is left: a new one, aside, into which everything intact is copied, and which then
+//! takes the place of the damaged one. Creating an empty database is the case in which nothing is left.
+//!
+//! 1. What is kept is one chain, from the tail up to the first block that is damaged or contradicts what was hard.
+//! 2. What is lost is said: in the heads, and in the log. The highest hard block is pinned as the anchor.
+//! 3. Only relations within one keyspace, or proved by a hash, are relied upon: of two keyspaces one may be older.
+//! 4. The epoch, the commit number and the evidence number never fall.
+//! 5. The damaged database is kept, the latest one only, for somebody to look at.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::StoreError;
+use super::check::linked;
+use super::db::{Db, View, Writes};
+use super::error::{At as _, DbFault};
+use super::keys::{self, Space};
+use super::mark::MarkState;
+use super::open::Paths;
+use super::record::{self, About, Stamped};
+use super::slots::sync_dir;
+use crate::block::{BlockId, Height};
+use crate::sync::{Anchor, DataLoss, Epoch, EvidenceId, Heads};
+use crate::verify::{Rules, Tip};
+
+/// What the repaired database will say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) stamped: Stamped,
+    /// Above `stamped.heads.hard`.
+    pub(super) anchor: Option<Anchor>,
+}
+
+/// How much of the chain to trust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The heads are those of a sound, older state.
+    Heads,
+    /// Nothing: each block is read.
+    Nothing,
+}
+
+/// Decides what can be kept.
+pub(super) fn plan(
+    view: Option<&View>,
+    mark: Option<&MarkState>,
+    rules: &Rules,
+    trust: Trust,
+) -> Result<Plan, StoreError> {
+    let stamped = match view {
+        Some(view) => intact(view.stamped())?,
+        None => None,
+    };
+    let known = [stamped.map(|stamped| stamped.heads), mark.map(|mark| mark.heads)];
+    let known = || known.iter().flatten();
+    let tail = known().map(|heads| heads.tail).next().unwrap_or(rules.initial_height);
+
+    let (soft, hard, cursor) = match (view, trust, stamped) {
+        (Some(_), Trust::Heads, Some(stamped)) => {
+            (stamped.heads.soft, stamped.heads.hard, stamped.heads.scanned_through)
+        }
+        (Some(view), _, _) => {
+            let soft = sound_chain(view, mark, rules, tail)?;
+            (soft, highest_confirmed(view, tail, soft)?, trusted_cursor(view)?)
+        }
+        (None, _, _) => (None, None, 0),
+    };
+    let anchor = highest_hard(view, mark, stamped.as_ref())?
+        .filter(|anchor| hard.is_none_or(|hard| hard.height < anchor.id.height));
+
+    let to = known().flat_map(|heads| [heads.soft_height(), heads.lost.map(|lost| lost.to)]).flatten().max();
+    let from = soft.map_or(tail, |soft| soft.id.height.next());
+    let logged = match view {
+        Some(view) => highest_number(view, Space::Retractions)?,
+        None => 0,
+    };
+    let filed = match view {
+        Some(view) => highest_number(view, Space::Evidence)?,
+        None => 0,
+    };
+    let heads = Heads {
+        tail,
+        soft,
+        hard,
+        target: None,
+        epoch: Epoch(known().map(|heads| heads.epoch.0).max().unwrap_or(0).max(logged)),
+        scanned_through: cursor,
+        evidence: EvidenceId(known().map(|heads| heads.evidence.0).max().unwrap_or(0).max(filed)),
+        lost: to.filter(|to| *to >= from).map(|to| DataLoss { from, to }),
+    };
+    let commit = stamped.map_or(0, |stamped| stamped.commit).max(mark.map_or(0, |mark| mark.commit)) + 1;
+    Ok(Plan { stamped: Stamped { commit, heads }, anchor })
+}
+
+/// Damage is an answer here, not an error.
+fn intact<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// The end of the chain that is whole from the tail on and has nothing that contradicts the mark.
+fn sound_chain(view: &View, mark: Option<&MarkState>, rules: &Rules, tail: Height) -> Result<Option<Tip>, StoreError> {
+    let pinned = [mark.and_then(|mark| mark.hard).map(|hard| hard.id), mark.and_then(|mark| mark.heads.soft_id())];
+    let mut tip: Option<Tip> = None;
+    let mut height = tail;
+    loop {
+        let Some(hash) = intact(view.hash(height))?.flatten() else { return Ok(tip) };
+        if pinned.iter().flatten().any(|pinned| pinned.height == height && pinned.hash != hash) {
+            return Ok(tip);
+        }
+        let Some(block) = intact(linked(view, rules.format, BlockId { height, hash }))? else { return Ok(tip) };
+        if tip.is_some() && block.header().parent_hash != tip.map(|tip| tip.id.hash) {
+            return Ok(tip);
+        }
+        tip = Some(Tip { id: block.id(), time_unix_nanos: block.header().time_unix_nanos });
+        height = height.next();
+    }
+}
+
+/// The highest block of the chain whose confirmation names it.
+fn highest_confirmed(view: &View, tail: Height, soft: Option<Tip>) -> Result<Option<BlockId>, StoreError> {
+    let Some(soft) = soft else { return Ok(None) };
+    for height in (tail.get()..=soft.id.height.get()).rev() {
+        let Some(height) = Height::new(height) else { continue };
+        if let Some((hash, _)) = intact(view.confirmation(height))?.flatten()
+            && view.hash(height)? == Some(hash)
+        {
+            return Ok(Some(BlockId { height, hash }));
+        }
+    }
+    Ok(None)
+}
+
+/// How far DA need not be reported again: below the first sighting that is damaged.
+fn trusted_cursor(view: &View) -> Result<u64, StoreError> {
+    let mut cursor = intact(view.cursor())?.unwrap_or(0);
+    for entry in view.from(Space::Sightings, &[]) {
+        match entry {
+            Err((Some(key), StoreError::Damaged { .. })) => {
+                let seen = keys::read_position(&key).map_or(0, |position| position.height);
+                cursor = cursor.min(seen.saturating_sub(1));
+            }
+            Err((None, StoreError::Damaged { .. })) => return Ok(0),
+            Err((_, error)) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    Ok(cursor)
+}
+
+fn highest_hard(
+    view: Option<&View>,
+    mark: Option<&MarkState>,
+    stamped: Option<&Stamped>,
+) -> Result<Option<Anchor>, StoreError> {
+    let mut known = vec![mark.and_then(|mark| mark.hard)];
+    if let Some(view) = view {
+        known.push(intact(view.anchor())?.flatten());
+        if let Some(id) = stamped.and_then(|stamped| stamped.heads.hard)
+            && let Some((hash, position)) = intact(view.confirmation(id.height))?.flatten()
+            && hash == id.hash
+        {
+            known.push(Some(Anchor { id, position }));
+        }
+    }
+    Ok(known.into_iter().flatten().max_by_key(|anchor| anchor.id.height))
+}
+
+fn highest_number(view: &View, space: Space) -> Result<u64, StoreError> {
+    match view.from(space, &[]).next_back() {
+        Some(Ok((key, _)) | Err((Some(key), StoreError::Damaged { .. }))) => Ok(keys::read_u64(&key).unwrap_or(0)),
+        None | Some(Err((None, StoreError::Damaged { .. }))) => Ok(0),
+        Some(Err((_, error))) => Err(error),
+    }
+}
+
+/// Writes a database as planned, with what `source` has of it, and puts it into place.
+pub(super) fn install(
+    paths: &Paths,
+    rules: &Rules,
+    plan: &Plan,
+    source: Option<Arc<Db>>,
+    cache_bytes: u64,
+) -> Result<(), StoreError> {
+    let kept = match &source {
+        Some(source) => intact(source.view().about())?.and_then(Result::ok),
+        None => None,
+    };
+    let about = About {
+        version: super::VERSION,
+        store_id: match kept {
+            Some(about) => about.store_id,
+            None => random_id()?,
+        },
+        chain_id: rules.chain_id.to_string(),
+        initial_height: rules.initial_height,
+    };
+    let aside = paths.new_store()?;
+    {
+        let new = Db::open(&aside, cache_bytes, None).map_err(|fault| match fault {
+            DbFault::World(error) => error,
+            DbFault::Damage(why) => StoreError::Io { context: aside.display().to_string(), why },
+        })?;
+        let mut copy = Copy { new: &new, writes: Writes::new(), bytes: 0 };
+        if let Some(source) = &source {
+            copy.everything(&source.view(), &plan.stamped.heads)?;
+        }
+        copy.put(Space::Meta, keys::ABOUT, &about.encode())?;
+        copy.put(Space::Meta, keys::HEADS, &plan.stamped.encode())?;
+        copy.put(Space::Sightings, keys::CURSOR, &plan.stamped.heads.scanned_through.to_be_bytes())?;
+        if let Some(anchor) = plan.anchor {
+            copy.put(Space::Meta, keys::ANCHOR, &record::encode_anchor(anchor))?;
+        }
+        copy.flush()?;
+        new.sync()?;
+    }
+    drop(source);
+    sync_tree(&aside)?;
+    replace(paths, &aside)
+}
+
+fn random_id() -> Result<[u8; 16], StoreError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|error| StoreError::Io { context: "random numbers".into(), why: error.to_string() })?;
+    Ok(id)
+}
+
+/// Copies records in writes of bounded size.
+struct Copy<'a> {
+    new: &'a Db,
+    writes: Writes,
+    bytes: usize,
+}
+
+impl Copy<'_> {
+    fn everything(&mut self, source: &View, heads: &Heads) -> Result<(), StoreError> {
+        let keep = |space: Space, key: &[u8]| match space {
+            Space::Blocks | Space::Headers => keys::read_height(key).is_some_and(|height| heads.stores(height)),
+            Space::Confirmations => keys::read_height(key).is_some_and(|height| heads.hard_height() >= Some(height)),
+            // Made from the headers, as far as those are kept.
+            Space::Hashes => false,
+            Space::Sightings => key != keys::CURSOR,
+            Space::Retractions | Space::Evidence => true,
+            Space::Meta => ![keys::ABOUT, keys::HEADS, keys::ANCHOR].contains(&key),
+        };
+        for space in Space::ALL {
+            for entry in source.from(space, &[]) {
+                match entry {
+                    Ok((key, body)) if keep(space, &key) => {
+                        self.put(space, &key, &body)?;
+                        if space == Space::Headers
+                            && let Some(hash) = body.get(..crate::block::Hash::LEN)
+                        {
+                            self.put(Space::Hashes, hash, &key)?;
+                        }
+                    }
+                    Err((key, StoreError::Damaged { what })) => {
+                        tracing::error!("{what} is damaged and cannot be kept");
+                        // It may stay there for ever when even its key cannot be read.
+                        if key.is_none() {
+                            break;
+                        }
+                    }
+                    Err((_, error)) => return Err(error),
+                    Ok(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, space: Space, key: &[u8], body: &[u8]) -> Result<(), StoreError> {
+        const MAX_WRITE_BYTES: usize = 4 << 20;
+        self.bytes += key.len() + body.len();
+        self.writes.insert((space, key.to_vec()), Some(record::seal(space, key, &[body])));
+        if self.bytes > MAX_WRITE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.bytes = 0;
+        self.new.write(std::mem::take(&mut self.writes), false)
+    }
+}
+
+/// Syncs every file and directory below, and the directory itself.
+fn sync_tree(dir: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(dir).at(dir)? {
+        let path = entry.at(dir)?.path();
+        if path.is_dir() {
+            sync_tree(&path)?;
+        } else {
+            fs::File::open(&path).and_then(|file| file.sync_all()).at(&path)?;
+        }
+    }
+    sync_dir(dir).at(dir)
+}
+
+/// Puts the new database where the damaged one is, if there is one, which is kept.
+fn replace(paths: &Paths, new: &Path) -> Result<(), StoreError> {
+    if paths.store.exists() {
+        let kept = paths.next_damaged()?;
+        exchange(new, &paths.store)?;
+        sync_dir(&paths.dir).at(&paths.dir)?;
+        // What was damaged lies under the new one's name now.
+        fs::rename(new, &kept).at(&kept)?;
+        tracing::error!(path = %kept.display(), "the damaged store is kept here");
+    } else {
+        fs::rename(new, &paths.store).at(&paths.store)?;
+    }
+    sync_dir(&paths.dir).at(&paths.dir)
+}
+
+/// Swaps two directories, in one step where the file system can.
+fn exchange(new: &Path, old: &Path) -> Result<(), StoreError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+            // A crash in between loses what was repaired, and is said as a loss of everything.
+            let third = new.with_extension("swap");
+            fs::rename(old, &third).at(old)?;
+            fs::rename(new, old).at(new)?;
+            fs::rename(&third, new).at(new)
+        }
+        Err(errno) => Err(StoreError::io(old, &errno.into())),
+    }
+}

@@ -1,0 +1,147 @@
+//! A small file that is overwritten in place and survives a power cut in the middle: two slots, written in turn.
+//!
+//! ```text
+//!   offset 0      slot 0   magic 8 | generation 8 | length 2 | payload | zeros | checksum 8
+//!   offset 4096   slot 1   the same
+//! ```
+//!
+//! 1. A slot is 512 bytes, the smallest sector, and the two lie 4096 bytes apart, the largest: one torn write damages one
+//!    slot at most.
+//! 2. A write goes to the slot that does not hold the newest payload, so the newest one that was complete stays readable.
+//! 3. The file appears under its name only with a valid slot in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+const SLOT_BYTES: usize = 512;
+const DISTANCE: u64 = 4096;
+const HEADER_BYTES: usize = 18;
+const CHECKSUM_BYTES: usize = 8;
+
+/// The longest payload.
+pub(super) const MAX_PAYLOAD: usize = SLOT_BYTES - HEADER_BYTES - CHECKSUM_BYTES;
+
+/// What kind of file it is: the first eight bytes of each slot.
+pub(super) type Magic = [u8; 8];
+
+/// What was found under the name.
+#[derive(Debug)]
+pub(super) enum Found {
+    Absent,
+    /// There is a file, and none of its slots can be trusted.
+    Damaged,
+    Present(Slots, Vec<u8>),
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct Slots {
+    file: File,
+    magic: Magic,
+    /// Of the newest slot.
+    generation: u64,
+    /// Where the next write goes.
+    next: u64,
+}
+
+impl Slots {
+    /// Reads the newest payload.
+    pub(super) fn open(path: &Path, magic: Magic) -> io::Result<Found> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
+            Err(error) => return Err(error),
+        };
+        let mut newest = None;
+        for slot in 0..2 {
+            if let Some((generation, payload)) = read_slot(&file, slot, magic)?
+                && newest.as_ref().is_none_or(|(best, _, _)| generation > *best)
+            {
+                newest = Some((generation, slot, payload));
+            }
+        }
+        Ok(match newest {
+            Some((generation, slot, payload)) => {
+                Found::Present(Self { file, magic, generation, next: 1 - slot }, payload)
+            }
+            None => Found::Damaged,
+        })
+    }
+
+    /// Makes, or replaces, the file: aside, synced, renamed. `mode` as in chmod.
+    pub(super) fn create(path: &Path, magic: Magic, payload: &[u8], mode: u32) -> io::Result<Self> {
+        let aside = aside(path);
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&aside)?;
+        // Both slots have their place on disk from the start: later writes need no new space.
+        file.write_all_at(&[0; SLOT_BYTES], DISTANCE)?;
+        let mut slots = Self { file, magic, generation: 0, next: 0 };
+        slots.write(payload, true)?;
+        slots.file.sync_all()?;
+        fs::rename(&aside, path)?;
+        sync_parent(path)?;
+        Ok(slots)
+    }
+
+    /// Overwrites the older slot; with `sync` the payload survives a power cut once this returns.
+    pub(super) fn write(&mut self, payload: &[u8], sync: bool) -> io::Result<()> {
+        assert!(payload.len() <= MAX_PAYLOAD, "a slot's payload is bounded by its fields");
+        let mut slot = [0; SLOT_BYTES];
+        let generation = self.generation + 1;
+        slot[..8].copy_from_slice(&self.magic);
+        slot[8..16].copy_from_slice(&generation.to_be_bytes());
+        slot[16..18].copy_from_slice(&u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
+        slot[HEADER_BYTES..HEADER_BYTES + payload.len()].copy_from_slice(payload);
+        let checksum = xxh3_64(&slot[..SLOT_BYTES - CHECKSUM_BYTES]);
+        slot[SLOT_BYTES - CHECKSUM_BYTES..].copy_from_slice(&checksum.to_be_bytes());
+        self.file.write_all_at(&slot, self.next * DISTANCE)?;
+        if sync {
+            self.file.sync_data()?;
+        }
+        self.generation = generation;
+        self.next = 1 - self.next;
+        Ok(())
+    }
+}
+
+fn read_slot(file: &File, slot: u64, magic: Magic) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let mut bytes = [0; SLOT_BYTES];
+    match file.read_exact_at(&mut bytes, slot * DISTANCE) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let (content, checksum) = bytes.split_at(SLOT_BYTES - CHECKSUM_BYTES);
+    if content[..8] != magic || xxh3_64(content).to_be_bytes() != checksum {
+        return Ok(None);
+    }
+    let mut generation = [0; 8];
+    generation.copy_from_slice(&content[8..16]);
+    let len = usize::from(u16::from_be_bytes([content[16], content[17]]));
+    let payload = content.get(HEADER_BYTES..HEADER_BYTES + len).map(<[u8]>::to_vec);
+    Ok(payload.map(|payload| (u64::from_be_bytes(generation), payload)))
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+/// Makes what was created, renamed or removed in `dir` durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}

@@ -1,0 +1,190 @@
+//! Reading: what everybody else sees of the store.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::db::View;
+use super::fold::EvidenceIndex;
+use super::slots::sync_dir;
+use super::{Shared, StoreError, check, free_bytes};
+use crate::block::{Block, BlockId, Hash, Header, Height};
+use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, GuardState, Heads, Origin, Recovered, Stored};
+use crate::verify::{Rules, ScheduleEntry};
+
+impl Shared {
+    /// Damage that was met is looked for, everywhere, at the next opening.
+    pub(super) fn note(&self, error: &StoreError) {
+        if !matches!(error, StoreError::Damaged { .. }) || self.suspect.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!("{error}");
+        let noted = File::create(&self.paths.suspect).and_then(|file| {
+            file.sync_all()?;
+            sync_dir(&self.paths.dir)
+        });
+        if let Err(error) = noted {
+            tracing::error!(%error, "the damage cannot be noted for the next start");
+        }
+    }
+}
+
+/// Reads; cheap to clone, safe from any thread.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The state as of one commit: nothing that happens later is seen through it. Not to be held for long: what it sees cannot be
+    /// cleaned up.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { view: self.shared.db.view(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// 16 random bytes, made with the database.
+    #[must_use]
+    pub fn store_id(&self) -> [u8; 16] {
+        self.shared.store_id
+    }
+
+    /// Bytes that are free for us where the store lies.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the system does not tell.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        free_bytes(&self.shared.paths.dir).map_err(|error| StoreError::io(&self.shared.paths.dir, &error))
+    }
+}
+
+/// For the core. Damage must not look like absence, and there is nothing to decide on what cannot be read.
+///
+/// # Panics
+/// On damage, which has been noted: the process ends, and the next start repairs it.
+impl Stored for Reader {
+    fn hash(&self, height: Height) -> Option<Hash> {
+        self.snapshot().hash(height).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn header(&self, height: Height) -> Option<Header> {
+        self.snapshot().header(height).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// One state of the store. [`StoreError::Damaged`] from any of its methods means that the record is there, or must be, and
+/// cannot be trusted; it is noted, and repaired at the next start.
+#[derive(Debug)]
+pub struct Snapshot {
+    view: View,
+    shared: Arc<Shared>,
+}
+
+impl Snapshot {
+    /// Without `target`, which is never stored.
+    pub fn heads(&self) -> Result<Heads, StoreError> {
+        self.noted(self.view.stamped().map(|stamped| stamped.heads))
+    }
+
+    /// `None` when nothing is stored there.
+    pub fn block(&self, height: Height) -> Result<Option<(Block, Origin)>, StoreError> {
+        let block = self.view.block(self.shared.format, height);
+        self.noted(block.and_then(|block| self.not_missing(height, block)))
+    }
+
+    /// `None` when nothing is stored there. Does not read the payload.
+    pub fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError> {
+        self.noted(self.view.hash(height).and_then(|hash| self.not_missing(height, hash)))
+    }
+
+    /// `None` when nothing is stored there. Does not read the payload.
+    pub fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
+        self.noted(self.view.header(height).and_then(|header| self.not_missing(height, header)))
+    }
+
+    /// `None` when no stored block has this hash.
+    pub fn height_of(&self, hash: Hash) -> Result<Option<Height>, StoreError> {
+        self.noted(self.view.height_of(&hash))
+    }
+
+    /// Where the stored block at this height was seen on DA.
+    pub fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError> {
+        self.noted(self.view.confirmation(height).map(|found| found.map(|(_, position)| position)))
+    }
+
+    /// The lowest height taken back by any epoch above `epoch`.
+    pub fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError> {
+        self.noted(self.view.retracted_since(epoch))
+    }
+
+    /// Ascending, above `after`, at most `max`; `first` is always `Carried`.
+    pub fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>, StoreError> {
+        self.noted(self.view.evidence(after, max))
+    }
+
+    /// What a named consumer has acknowledged.
+    pub fn acked(&self, consumer: &str) -> Result<Option<BlockId>, StoreError> {
+        self.noted(self.view.acked(consumer))
+    }
+
+    /// What all named consumers have acknowledged, by name.
+    pub fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
+        self.noted(self.view.acks())
+    }
+
+    /// What was appended to the genesis schedule, ascending.
+    pub fn schedule(&self) -> Result<Vec<ScheduleEntry>, StoreError> {
+        self.noted(self.view.schedule())
+    }
+
+    /// Reads everything, slowly. `go_on` is asked after each block, ascending, and ends it with `false`.
+    pub fn verify(&self, go_on: impl FnMut(Height) -> bool) -> Result<(), StoreError> {
+        self.noted(check::verify(&self.view, self.shared.format, go_on))
+    }
+
+    /// Everything that the core needs to go on.
+    pub(super) fn recover(
+        &self,
+        rules: &Rules,
+        anchor: Option<Anchor>,
+        guard: GuardState,
+    ) -> Result<(Recovered, EvidenceIndex), StoreError> {
+        let heads = self.heads()?;
+        let mut extended = rules.clone();
+        let mut schedule = Vec::new();
+        for entry in self.schedule()? {
+            match extended.schedule.append(entry) {
+                Ok(()) => schedule.push(entry),
+                Err(error) => {
+                    tracing::warn!(from = %entry.from, %error, "an entry of the stored schedule does not fit onto the genesis schedule: it is ignored");
+                }
+            }
+        }
+        let sightings = self.noted(self.view.sightings(&extended))?;
+        let index: EvidenceIndex = self
+            .evidence(EvidenceId(0), usize::MAX)?
+            .into_iter()
+            .map(|evidence| (evidence.id, evidence.height))
+            .collect();
+        let evidence = index.values().copied().filter(|height| Some(*height) > heads.hard_height()).collect();
+        let vetoed = self.noted(self.view.veto())?;
+        let halted = self.noted(self.view.halt())?;
+        Ok((Recovered { heads, sightings, evidence, schedule, vetoed, halted, anchor, guard }, index))
+    }
+
+    /// A hole in the chain is damage, too.
+    fn not_missing<T>(&self, height: Height, found: Option<T>) -> Result<Option<T>, StoreError> {
+        if found.is_none() && self.view.stamped()?.heads.stores(height) {
+            return Err(StoreError::damaged(format!("block {height}")));
+        }
+        Ok(found)
+    }
+
+    fn noted<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        read.inspect_err(|error| self.shared.note(error))
+    }
+}

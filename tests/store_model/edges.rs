@@ -1,0 +1,167 @@
+//! What one careful look finds better than many random ones.
+
+use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::store::{Options, Store, StoreError, guard};
+use blocksyncd::sync::{
+    Batch, Change, CommitId, DaPosition, Epoch, GuardEntry, GuardState, Heads, Origin, Stored as _,
+};
+use blocksyncd::verify::VerifiedBlock;
+
+use super::tempdir::TempDir;
+use super::{blocks, open, options};
+
+fn append(chain: &[VerifiedBlock], before: Heads) -> Batch {
+    let heads = Heads { soft: chain.last().map(VerifiedBlock::tip), ..before };
+    let changes =
+        chain.iter().map(|block| Change::Append { block: block.clone(), origin: Origin::Published }).collect();
+    Batch { id: CommitId(1), changes, heads, guard: None }
+}
+
+fn filled(options: &Options, n: u64) -> Vec<VerifiedBlock> {
+    let chain = blocks::build_chain(n, 100);
+    let (mut store, reader, _) = open(options);
+    let heads = reader.snapshot().heads().expect("heads");
+    store.commit(&append(&chain, heads)).expect("it is written");
+    chain
+}
+
+#[test]
+fn a_second_process_is_told_that_the_store_is_in_use() {
+    let dir = TempDir::new("store-locked");
+    let options = options(&dir);
+    let (store, reader, _) = open(&options);
+    let second = Store::open(&options, &blocks::rules());
+    assert_eq!(second.err(), Some(StoreError::Locked(options.dir.clone())));
+    drop(store);
+    // A reader still holds it.
+    assert!(matches!(Store::open(&options, &blocks::rules()), Err(StoreError::Locked(_))));
+    drop(reader);
+    open(&options);
+}
+
+#[test]
+fn a_store_of_another_chain_is_refused_and_left_alone() {
+    let dir = TempDir::new("store-chain");
+    let options = options(&dir);
+    let chain = filled(&options, 3);
+    let other = Store::open(&options, &blocks::rules_of("other"));
+    assert!(matches!(other, Err(StoreError::WrongChain { found, .. }) if found == "test-chain"));
+    // Also when the store itself is all that is left to tell.
+    std::fs::remove_file(options.dir.join("mark")).expect("there is a mark");
+    let other = Store::open(&options, &blocks::rules_of("other"));
+    assert!(matches!(other, Err(StoreError::WrongChain { found, .. }) if found == "test-chain"));
+    let (_store, reader, _) = open(&options);
+    assert_eq!(reader.hash(Height::MIN), Some(chain[0].id().hash));
+}
+
+#[test]
+fn a_snapshot_does_not_see_what_comes_later() {
+    let dir = TempDir::new("store-snapshot");
+    let options = options(&dir);
+    let chain = filled(&options, 5);
+    let (mut store, reader, _) = open(&options);
+    let before = reader.snapshot();
+    let heads = before.heads().expect("heads");
+    let from = Height::MIN.plus(2);
+    let branch = blocks::extend(Some(&chain[1]), 2, 10, 1);
+    let mut batch = append(&branch, Heads { epoch: Epoch(1), ..heads });
+    batch.changes.insert(0, Change::Truncate { from, epoch: Epoch(1) });
+    store.commit(&batch).expect("it is written");
+
+    assert_eq!(before.heads(), Ok(heads));
+    assert_eq!(before.hash(from), Ok(Some(chain[2].id().hash)));
+    assert_eq!(before.block(Height::MIN.plus(4)).map(|block| block.is_some()), Ok(true));
+    let after = reader.snapshot();
+    assert_eq!(after.hash(from), Ok(Some(branch[0].id().hash)));
+    assert_eq!(after.block(Height::MIN.plus(4)), Ok(None));
+    assert_eq!(after.retracted_since(Epoch(0)), Ok(Some(from)));
+}
+
+#[test]
+fn the_guard_outlives_the_store_and_is_never_replaced_by_init() {
+    let dir = TempDir::new("store-guard");
+    let options = options(&dir);
+    let path = options.guard.clone().expect("a guard");
+    let (store, reader, recovered) = open(&options);
+    assert_eq!(recovered.guard, GuardState::Missing);
+    drop((store, reader));
+
+    guard::create_unused(&path, &blocks::chain_id()).expect("there is none yet");
+    assert!(guard::create_unused(&path, &blocks::chain_id()).is_err());
+    let (mut store, reader, recovered) = open(&options);
+    assert_eq!(recovered.guard, GuardState::Unused);
+
+    let chain = blocks::build_chain(2, 10);
+    let entry = GuardEntry { last: chain[1].id() };
+    let mut batch = append(&chain, reader.snapshot().heads().expect("heads"));
+    batch.guard = Some(entry);
+    store.commit(&batch).expect("it is written");
+    drop((store, reader));
+    std::fs::remove_dir_all(&options.dir).expect("the store can be wiped");
+    let (mut store, reader, recovered) = open(&options);
+    assert_eq!(recovered.guard, GuardState::Signed(entry));
+    assert_eq!(recovered.heads, Heads::empty(Height::MIN));
+
+    let next = GuardEntry { last: BlockId { height: Height::MIN.plus(2), hash: Hash([3; 32]) } };
+    store.guard(next).expect("it is written");
+    drop((store, reader));
+    let (mut store, reader, recovered) = open(&options);
+    assert_eq!(recovered.guard, GuardState::Signed(next));
+    store.assert_guard(None).expect("it is written");
+    drop((store, reader));
+    assert_eq!(open(&options).2.guard, GuardState::Unused);
+    let other = Store::open(&options, &blocks::rules_of("other"));
+    assert!(matches!(other, Err(StoreError::WrongChain { .. })));
+
+    let mut bytes = std::fs::read(&path).expect("a guard");
+    bytes.iter_mut().for_each(|byte| *byte ^= 1);
+    std::fs::write(&path, bytes).expect("it can be damaged");
+    assert_eq!(open(&options).2.guard, GuardState::Missing);
+}
+
+/// Each breaks one assertion of the fold.
+#[test]
+fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {
+    let chain = blocks::build_chain(4, 100);
+    let stranger = blocks::extend(Some(&blocks::extend(None, 1, 100, 5)[0]), 1, 100, 5);
+    let [one, two, ..] = chain.as_slice() else { unreachable!("four blocks") };
+    let heads = Heads { soft: Some(one.tip()), ..Heads::empty(Height::MIN) };
+    let confirm = Change::Confirm { height: Height::MIN, position: DaPosition { height: 1, index: 0 } };
+    let hard = Heads { hard: Some(one.id()), ..heads };
+    let after = |changes: Vec<Change>, heads: Heads| Batch { id: CommitId(2), changes, heads, guard: None };
+    let truncate = |epoch: u64| Change::Truncate { from: Height::MIN, epoch: Epoch(epoch) };
+    let broken = [
+        ("a gap", append(&chain[2..3], heads)),
+        ("another branch", append(&stranger, heads)),
+        ("heads of another state", after(vec![], Heads { soft: Some(two.tip()), ..heads })),
+        ("a rising epoch without a truncation", after(vec![], Heads { epoch: Epoch(1), ..heads })),
+        ("a truncation within an epoch", after(vec![truncate(0)], Heads { soft: None, ..heads })),
+        (
+            "a truncation below hard",
+            after(vec![confirm.clone(), truncate(1)], Heads { soft: None, epoch: Epoch(1), ..heads }),
+        ),
+        ("hard above soft", after(vec![], Heads { hard: Some(two.id()), ..heads })),
+        ("hard without a confirmation", after(vec![], hard)),
+        (
+            "a confirmation of nothing",
+            after(
+                vec![Change::Confirm { height: Height::MIN.plus(8), position: DaPosition { height: 1, index: 0 } }],
+                heads,
+            ),
+        ),
+    ];
+    for (what, batch) in broken {
+        let dir = TempDir::new("store-nonsense");
+        let options = options(&dir);
+        filled(&options, 1);
+        let (mut store, reader, recovered) = open(&options);
+        assert_eq!(recovered.heads, heads);
+        if what == "a truncation below hard" {
+            store.commit(&after(vec![confirm.clone()], hard)).expect("it is written");
+        }
+        let expected = reader.snapshot().heads();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.commit(&batch)));
+        assert!(outcome.is_err(), "{what} was accepted: {outcome:?}");
+        assert_eq!(reader.snapshot().heads(), expected, "{what} was written");
+    }
+}

@@ -1,0 +1,65 @@
+//! The store against a model: random batches, merged as the writer merges them, with reopenings in between; after each commit
+//! everything that can be read must be what the model says.
+#![cfg(feature = "sidecar")]
+
+#[path = "../support/blocks.rs"]
+mod blocks;
+#[path = "../support/tempdir.rs"]
+mod tempdir;
+
+mod edges;
+mod model;
+
+use blocksyncd::store::{Durability, Options, Reader, Store};
+use blocksyncd::sync::Recovered;
+use model::Model;
+use tempdir::TempDir;
+
+pub const MAX_EVIDENCE: usize = 5;
+
+pub fn options(dir: &TempDir) -> Options {
+    Options {
+        dir: dir.path().join("data"),
+        guard: Some(dir.path().join("guard")),
+        durability: Durability::Process,
+        cache_bytes: 4 << 20,
+        max_evidence: MAX_EVIDENCE,
+    }
+}
+
+pub fn open(options: &Options) -> (Store, Reader, Recovered) {
+    Store::open(options, &blocks::rules()).expect("the store opens")
+}
+
+/// Seeds and steps per seed; `STORE_MODEL_SEEDS` runs more.
+#[test]
+fn random_batches_leave_what_the_model_says() {
+    let seeds = std::env::var("STORE_MODEL_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(12);
+    for seed in 0..seeds {
+        run(seed, 60);
+    }
+}
+
+fn run(seed: u64, steps: usize) {
+    let dir = TempDir::new("store-model");
+    let options = options(&dir);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut model = Model::new();
+    let (mut store, mut reader, recovered) = open(&options);
+    model.assert_recovered(&recovered, seed);
+    for step in 0..steps {
+        let mut batch = model.random_batch(&mut random);
+        while random.u8(..) < 80 {
+            batch.absorb(model.random_batch(&mut random));
+        }
+        store.commit(&batch).expect("it is written");
+        model.assert_read(&reader.snapshot(), &format!("seed {seed}, step {step}"));
+        if random.u8(..) < 25 {
+            drop((store, reader));
+            let recovered;
+            (store, reader, recovered) = open(&options);
+            model.assert_recovered(&recovered, seed);
+            model.assert_read(&reader.snapshot(), &format!("seed {seed}, step {step}, reopened"));
+        }
+    }
+}

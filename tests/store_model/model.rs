@@ -1,0 +1,239 @@
+//! What the store should hold, in the plainest way.
+
+use std::collections::BTreeMap;
+
+use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::store::Snapshot;
+use blocksyncd::sync::{
+    Batch, Change, CommitId, DaPosition, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState, Halt,
+    Heads, Origin, Recovered, Seen, Sighting,
+};
+use blocksyncd::verify::{ScheduleEntry, VerifiedBlock};
+use bytes::Bytes;
+
+use super::{MAX_EVIDENCE, blocks};
+
+pub struct Model {
+    chain: Vec<(VerifiedBlock, Origin)>,
+    heads: Heads,
+    confirmations: BTreeMap<Height, DaPosition>,
+    sightings: BTreeMap<DaPosition, Sighting>,
+    retractions: BTreeMap<Epoch, Height>,
+    evidence: BTreeMap<EvidenceId, Evidence>,
+    schedule: Vec<ScheduleEntry>,
+    vetoed: Option<BlockId>,
+    halted: Option<Halt>,
+    acks: BTreeMap<String, BlockId>,
+    guard: GuardState,
+    /// Hashes that were stored once and must not be found any more.
+    gone: Vec<Hash>,
+    /// Counts blocks, so that no two branches are alike.
+    branch: u64,
+    commit: CommitId,
+    next_position: u64,
+}
+
+impl Model {
+    pub fn new() -> Self {
+        Self {
+            chain: Vec::new(),
+            heads: Heads::empty(Height::MIN),
+            confirmations: BTreeMap::new(),
+            sightings: BTreeMap::new(),
+            retractions: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            schedule: Vec::new(),
+            vetoed: None,
+            halted: None,
+            acks: BTreeMap::new(),
+            guard: GuardState::Missing,
+            gone: Vec::new(),
+            branch: 0,
+            commit: CommitId(0),
+            next_position: 1,
+        }
+    }
+
+    /// A few random changes, applied to the model as they are made.
+    pub fn random_batch(&mut self, random: &mut fastrand::Rng) -> Batch {
+        let mut changes = Vec::new();
+        for _ in 0..random.usize(1..6) {
+            if let Some(change) = self.random_change(random) {
+                changes.push(change);
+            }
+        }
+        let guard = (random.u8(..) < 60).then(|| self.heads.soft_id().map(|last| GuardEntry { last })).flatten();
+        if let Some(guard) = guard {
+            self.guard = GuardState::Signed(guard);
+        }
+        self.commit = self.commit.next();
+        Batch { id: self.commit, changes, heads: self.heads, guard }
+    }
+
+    fn random_change(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
+        match random.u8(0..16) {
+            0..=5 => Some(self.append(random)),
+            6 => self.truncate(random),
+            7..=8 => self.confirm(random),
+            9 => Some(self.keep_sighting(random)),
+            10 => {
+                let position = *self.sightings.keys().next()?;
+                self.sightings.remove(&position);
+                Some(Change::DropSighting(position))
+            }
+            11 => self.keep_evidence(random),
+            12 => {
+                let from = Height::MIN.plus(1_000_000 + self.schedule.len() as u64);
+                let entry = ScheduleEntry { from, proposer: blocks::public_key() };
+                self.schedule.push(entry);
+                Some(Change::Schedule(entry))
+            }
+            13 => {
+                self.vetoed = if random.bool() { self.heads.soft_id() } else { None };
+                Some(Change::Veto(self.vetoed))
+            }
+            14 => {
+                let position = DaPosition { height: random.u64(1..9), index: 3 };
+                self.halted = self.heads.soft_id().map(|ours| match random.bool() {
+                    true => Halt::Diverged { ours, da: BlockId { hash: Hash([9; 32]), ..ours }, position },
+                    false => Halt::Contradicted { ours, position },
+                });
+                Some(Change::Halt(self.halted))
+            }
+            _ => {
+                let consumer = format!("consumer-{}", random.u8(0..3));
+                let up_to = self.heads.soft_id()?;
+                self.acks.insert(consumer.clone(), up_to);
+                Some(Change::Ack { consumer, up_to })
+            }
+        }
+    }
+
+    fn append(&mut self, random: &mut fastrand::Rng) -> Change {
+        self.branch += 1;
+        let parent = self.chain.last().map(|(block, _)| block);
+        let size = if random.u8(..) < 8 { 200_000 } else { random.usize(0..300) };
+        let block = blocks::extend(parent, 1, size, self.branch).remove(0);
+        let origins = [Origin::Published, Origin::Gossip, Origin::Range, Origin::Da];
+        let origin = origins[random.usize(..origins.len())];
+        self.chain.push((block.clone(), origin));
+        self.heads.soft = Some(block.tip());
+        Change::Append { block, origin }
+    }
+
+    fn truncate(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
+        let soft = self.heads.soft_height()?.get();
+        let lowest = self.heads.hard_height().map_or(1, |hard| hard.get() + 1);
+        if lowest > soft {
+            return None;
+        }
+        let from = Height::new(random.u64(lowest.max(soft.saturating_sub(6))..=soft))?;
+        self.heads.epoch = self.heads.epoch.next();
+        self.retractions.insert(self.heads.epoch, from);
+        let taken = self.chain.split_off(usize::try_from(from.get() - 1).expect("small"));
+        self.gone.extend(taken.iter().map(|(block, _)| block.id().hash));
+        self.heads.soft = self.chain.last().map(|(block, _)| block.tip());
+        Some(Change::Truncate { from, epoch: self.heads.epoch })
+    }
+
+    /// The next block becomes hard.
+    fn confirm(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
+        let height = self.heads.hard_height().map_or(Height::MIN, Height::next);
+        let index = usize::try_from(height.get() - 1).expect("small");
+        let (block, _) = self.chain.get(index)?;
+        let position = DaPosition { height: random.u64(1..100), index: random.u32(0..5) };
+        self.heads.hard = Some(block.id());
+        self.confirmations.insert(height, position);
+        Some(Change::Confirm { height, position })
+    }
+
+    fn keep_sighting(&mut self, random: &mut fastrand::Rng) -> Change {
+        self.next_position += random.u64(0..3);
+        self.heads.scanned_through = self.next_position;
+        let position = DaPosition { height: self.next_position, index: random.u32(0..3) };
+        let parent = self.chain.last().map(|(block, _)| block);
+        let what = match random.u8(0..4) {
+            0 => Seen::Block(blocks::next(parent, 40, 1_000_000 + self.branch)),
+            1 => Seen::Hash(Hash([random.u8(..); 32])),
+            2 => Seen::HostId(Bytes::from(vec![random.u8(..); random.usize(0..64)])),
+            _ => Seen::PayloadHash(Hash([random.u8(..); 32])),
+        };
+        let sighting = Sighting { position, height: self.heads.next_height(), what };
+        self.sightings.insert(position, sighting.clone());
+        Change::KeepSighting(sighting)
+    }
+
+    /// Against a block that is stored, or was just appended, or is carried.
+    fn keep_evidence(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
+        let (block, _) = self.chain.last()?;
+        let height = block.id().height;
+        let stored = block.block().signed_header();
+        let parent = self.chain.iter().rev().nth(1).map(|(parent, _)| parent);
+        let second = blocks::next(parent, 8, 2_000_000 + self.branch).block().signed_header();
+        self.heads.evidence = self.heads.evidence.next();
+        let id = self.heads.evidence;
+        let first =
+            if random.bool() { EvidenceSide::Stored(block.id()) } else { EvidenceSide::Carried(stored.clone()) };
+        let change = Evidence { id, height, first, second };
+        if self.evidence.values().all(|known| known.height != height) {
+            self.evidence.insert(id, Evidence { first: EvidenceSide::Carried(stored), ..change.clone() });
+            while self.evidence.len() > MAX_EVIDENCE {
+                self.evidence.pop_first();
+            }
+        }
+        Some(Change::Evidence(change))
+    }
+
+    pub fn assert_read(&self, snapshot: &Snapshot, at: &str) {
+        assert_eq!(snapshot.heads(), Ok(self.heads), "{at}");
+        for height in 1..=self.chain.len() as u64 + 2 {
+            let height = Height::new(height).expect("not 0");
+            let stored = self.chain.get(usize::try_from(height.get() - 1).expect("small"));
+            let expected = stored.map(|(block, origin)| (block.block().clone(), *origin));
+            assert_eq!(snapshot.block(height), Ok(expected), "{at}: block {height}");
+            assert_eq!(snapshot.hash(height), Ok(stored.map(|(block, _)| block.id().hash)), "{at}: hash {height}");
+            let header = stored.map(|(block, _)| block.block().header().clone());
+            assert_eq!(snapshot.header(height), Ok(header), "{at}: header {height}");
+            assert_eq!(snapshot.confirmation(height), Ok(self.confirmations.get(&height).copied()), "{at}: {height}");
+            if let Some((block, _)) = stored {
+                assert_eq!(snapshot.height_of(block.id().hash), Ok(Some(height)), "{at}");
+            }
+        }
+        for hash in &self.gone {
+            assert_eq!(snapshot.height_of(*hash), Ok(None), "{at}: a block that was taken back");
+        }
+        for epoch in 0..=self.heads.epoch.0 {
+            let later = self.retractions.range(Epoch(epoch + 1)..).map(|(_, from)| *from).min();
+            assert_eq!(snapshot.retracted_since(Epoch(epoch)), Ok(later), "{at}: epoch {epoch}");
+        }
+        let evidence: Vec<_> = self.evidence.values().cloned().collect();
+        assert_eq!(snapshot.evidence(EvidenceId(0), usize::MAX), Ok(evidence.clone()), "{at}");
+        if let [first, rest @ ..] = evidence.as_slice() {
+            let expected = rest.iter().take(2).cloned().collect();
+            assert_eq!(snapshot.evidence(first.id, 2), Ok(expected), "{at}: evidence after the first");
+        }
+        let acks: Vec<_> = self.acks.iter().map(|(name, id)| (name.clone(), *id)).collect();
+        for (name, id) in &acks {
+            assert_eq!(snapshot.acked(name), Ok(Some(*id)), "{at}");
+        }
+        assert_eq!(snapshot.acked("nobody"), Ok(None), "{at}");
+        assert_eq!(snapshot.acks(), Ok(acks), "{at}");
+        assert_eq!(snapshot.schedule(), Ok(self.schedule.clone()), "{at}");
+        assert_eq!(snapshot.verify(|_| true), Ok(()), "{at}");
+    }
+
+    pub fn assert_recovered(&self, recovered: &Recovered, seed: u64) {
+        let hard = self.heads.hard_height();
+        let expected = Recovered {
+            heads: self.heads,
+            sightings: self.sightings.values().cloned().collect(),
+            evidence: self.evidence.values().map(|kept| kept.height).filter(|height| Some(*height) > hard).collect(),
+            schedule: self.schedule.clone(),
+            vetoed: self.vetoed,
+            halted: self.halted,
+            anchor: None,
+            guard: self.guard,
+        };
+        assert_eq!(*recovered, expected, "seed {seed}");
+    }
+}
