@@ -18,7 +18,7 @@ pub const NETWORK: &str = "test-block";
 pub const MAX_BLOCK: usize = 64 * 1024;
 
 /// Only bounds a hang: nothing here is judged by how long it takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn height(height: u64) -> Height {
     Height::new(height).expect("not 0")
@@ -85,7 +85,7 @@ impl View for Moment {
         assert_eq!(lane, Lane::BLOCK);
         self.reads.fetch_add(1, Ordering::Relaxed);
         if self.broken {
-            return Err(StoreError::Io("planted".into()));
+            return Err(StoreError::Io { context: "planted".into(), why: "for the test".into() });
         }
         Ok(self.blocks.get(&height.get()).cloned())
     }
@@ -130,7 +130,7 @@ impl Options {
     }
 
     pub fn listen(mut self, address: &str) -> Self {
-        self.listen = address.to_owned();
+        address.clone_into(&mut self.listen);
         self
     }
 }

@@ -221,7 +221,7 @@ impl Stranger {
             .with_quic()
             .with_behaviour(|_| Everything { streams, identify })
             .expect("behaviours")
-            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(3600)))
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_hours(1)))
             .build();
         swarm.dial(address.clone()).expect("dialled");
         let (connected, is_connected) = oneshot::channel();
