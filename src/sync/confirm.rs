@@ -180,3 +180,76 @@ pub(super) fn judge(
     }
     Judgement::Open
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ed25519_dalek::{Signer as _, SigningKey};
+
+    use super::*;
+    use crate::block::{ChainId, Format, Lane, PublicKey, native};
+    use crate::verify::{Rules, Schedule, ScheduleEntry};
+
+    fn block(height: u64, parent: Hash, payload: &'static [u8]) -> AuthenticBlock {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let proposer = PublicKey(key.verifying_key().to_bytes());
+        let chain_id = ChainId::new("test").expect("valid");
+        let rules = Rules {
+            format: Format::Native,
+            chain_id: chain_id.clone(),
+            initial_height: Height::MIN,
+            max_block_bytes: 1024,
+            max_clock_drift: std::time::Duration::from_secs(10),
+            schedule: Schedule::new(Height::MIN, &[ScheduleEntry { from: Height::MIN, proposer }]).expect("sound"),
+        };
+        let header = native::encode_header(&Header {
+            chain_id,
+            height: Height::new(height).expect("not 0"),
+            time_unix_nanos: 0,
+            parent_hash: Some(parent),
+            payload_hash: Hash::of(payload),
+            proposer,
+            host_id: Bytes::new(),
+        });
+        let signature = key.sign(&native::signing_message(&header)).to_bytes();
+        rules.check(Lane::BLOCK, &native::encode(&header, &signature, &payload.into())).expect("sound")
+    }
+
+    fn seen(da_height: u64, index: u32, height: u64, what: Seen) -> Sighting {
+        let height = Height::new(height).expect("not 0");
+        Sighting { position: DaPosition { height: da_height, index }, height, what }
+    }
+
+    /// Judges height 8 above the winner at 7, with everything through DA height 9 known.
+    fn judge_all(sightings: &[Sighting], parent: Hash, ours: Option<Hash>) -> Judgement {
+        let seen: Vec<_> = sightings.iter().collect();
+        judge(&seen, DaPosition::after_height(9), Some(parent), ours, || None)
+    }
+
+    #[test]
+    fn a_block_named_at_one_position_and_given_at_another_is_not_wanted() {
+        let parent = Hash::of(b"winner at 7");
+        let winner = block(8, parent, b"a");
+        let loser = block(8, Hash::of(b"another 7"), b"b");
+        let (named, given) = (Seen::Hash(loser.hash()), Seen::Block(loser.clone()));
+        for (first, second) in [(named.clone(), given.clone()), (given, named)] {
+            let both = [seen(1, 0, 8, first), seen(2, 0, 8, second), seen(3, 0, 8, Seen::Block(winner.clone()))];
+            let position = both[2].position;
+            assert_eq!(judge_all(&both[..2], parent, None), Judgement::Open);
+            assert_eq!(judge_all(&both, parent, None), Judgement::Winner(winner.clone(), position));
+            assert_eq!(judge_all(&both, parent, Some(winner.hash())), Judgement::Confirmed(position));
+        }
+        // The winner itself, named first: its position there is the one that counts.
+        let both = [seen(1, 4, 8, Seen::Hash(winner.hash())), seen(2, 0, 8, Seen::Block(winner.clone()))];
+        assert_eq!(judge_all(&both, parent, None), Judgement::Winner(winner.clone(), both[0].position));
+        assert_eq!(judge_all(&both[..1], parent, None), Judgement::Wanted(winner.id()));
+    }
+
+    #[test]
+    fn nothing_beyond_what_is_known_decides() {
+        let parent = Hash::of(b"winner at 7");
+        let winner = block(8, parent, b"a");
+        let late = [seen(10, 0, 8, Seen::Block(winner.clone()))];
+        assert_eq!(judge_all(&late, parent, Some(winner.hash())), Judgement::Open);
+    }
+}

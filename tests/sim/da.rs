@@ -189,7 +189,7 @@ impl World {
         let twin = self.twins.contains(&block.hash());
         let other = |hash: &Hash| self.chain.signed(*hash).filter(|other| other.height() == block.height()).cloned();
         if twin {
-            self.branch_of(usize::MAX).into_iter().find(|other| other.height() == block.height())
+            self.main_branch().into_iter().find(|other| other.height() == block.height())
         } else {
             self.twins.iter().find_map(other)
         }
@@ -197,8 +197,9 @@ impl World {
 
     /// A reporter reads on from where it stood, and reports.
     pub fn reporter_turn(&mut self, n: usize) {
-        let Some(node_life) = self.nodes[n].life() else { return };
-        let _ = node_life;
+        if self.nodes[n].life().is_none() {
+            return;
+        }
         let now = self.now;
         let host = &mut self.hosts[n];
         let reporter = &mut host.reporter;
@@ -269,11 +270,10 @@ impl World {
                 Err(_) => continue,
             };
             let what = match self.plan.report_by {
-                ReportBy::Hash => Seen::Hash(block.hash()),
-                ReportBy::Bytes => Seen::Block(block.clone()),
-                ReportBy::Either if self.rng.bool() => Seen::Hash(block.hash()),
-                ReportBy::Either => Seen::Block(block.clone()),
                 ReportBy::PayloadHash => Seen::PayloadHash(block.block().header().payload_hash),
+                ReportBy::Hash => Seen::Hash(block.hash()),
+                ReportBy::Either if self.rng.bool() => Seen::Hash(block.hash()),
+                ReportBy::Either | ReportBy::Bytes => Seen::Block(block.clone()),
             };
             sightings.push(Sighting { position: DaPosition { height, index }, height: block.height(), what });
         }

@@ -140,10 +140,10 @@ impl Image {
         if heads.soft != top {
             return Err(format!("soft says {:?}, the store's top is {top:?}", heads.soft));
         }
-        if let Some(hard) = heads.hard {
-            if self.id(hard.height) != Some(hard) || !self.confirmations.contains_key(&hard.height) {
-                return Err(format!("hard says {hard:?}, stored there is {:?}", self.id(hard.height)));
-            }
+        if let Some(hard) = heads.hard
+            && (self.id(hard.height) != Some(hard) || !self.confirmations.contains_key(&hard.height))
+        {
+            return Err(format!("hard says {hard:?}, stored there is {:?}", self.id(hard.height)));
         }
         if heads.epoch < before.epoch {
             return Err(format!("epoch fell from {} to {}", before.epoch, heads.epoch));
@@ -203,6 +203,18 @@ pub struct Disk {
     writing: Option<Batch>,
     queued: Option<Batch>,
     snapshots: Vec<(Image, Mark)>,
+    /// In a world with a planted bug: how the disk goes wrong, and what was there before the last write.
+    fault: Option<DiskFault>,
+    undo: Option<(Image, Mark, GuardState)>,
+}
+
+/// How a disk breaks what it promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// The mark of a write may be there without the write.
+    MarkAhead,
+    /// The last write was not there yet when it was said to be.
+    FsyncLies,
 }
 
 impl Disk {
@@ -216,7 +228,13 @@ impl Disk {
             writing: None,
             queued: None,
             snapshots: Vec::new(),
+            fault: None,
+            undo: None,
         }
+    }
+
+    pub fn go_wrong(&mut self, fault: DiskFault) {
+        self.fault = Some(fault);
     }
 
     /// Takes a decided batch; true when a write starts now.
@@ -235,6 +253,9 @@ impl Disk {
     /// The write in flight is done: gives what it wrote, and whether the next one starts.
     pub fn written(&mut self) -> Result<(Batch, bool), String> {
         let batch = self.writing.take().ok_or("a write ended that never began")?;
+        if self.fault == Some(DiskFault::FsyncLies) {
+            self.undo = Some((self.image.clone(), self.mark, self.guard));
+        }
         self.apply(&batch)?;
         self.writing = self.queued.take();
         Ok((batch, self.writing.is_some()))
@@ -268,9 +289,16 @@ impl Disk {
     /// The process dies. The write in flight is wholly there or not at all; its guard may be there either way.
     pub fn crash(&mut self, rng: &mut Rng) -> Result<(), String> {
         self.queued = None;
+        if let Some(before) = self.undo.take() {
+            (self.image, self.mark, self.guard) = before;
+            self.writing = None;
+        }
         let Some(batch) = self.writing.take() else { return Ok(()) };
         if rng.bool() {
             return self.apply(&batch);
+        }
+        if self.fault == Some(DiskFault::MarkAhead) {
+            self.mark.soft = self.mark.soft.max(batch.heads.soft_height());
         }
         if let Some(entry) = batch.guard
             && rng.bool()

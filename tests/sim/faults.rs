@@ -137,7 +137,7 @@ impl Plan {
             6..=8 => Signing::Outside,
             _ => Signing::ByHost,
         };
-        let quiet_disk = rng.f64() < 0.6;
+        let quiet_disk = rng.f64() < 0.4;
         // A host that signs by itself and then forgets would itself be the equivocating sequencer.
         let host_forgets = signing != Signing::ByHost;
         let report_by = match rng.u8(0..10) {
@@ -182,7 +182,7 @@ impl Plan {
             loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
 
             skew: if rng.bool() { millis(rng, 0..=4_000) } else { Duration::ZERO },
-            clock_jump_rate: swarm(rng, 0.3, 0.1),
+            clock_jump_rate: swarm(rng, 0.3, 0.2),
             pool: if rng.f64() < 0.8 { 64 } else { rng.usize(1..=4) },
             check: Duration::from_micros(rng.u64(50..=5_000)),
 

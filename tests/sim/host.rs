@@ -7,13 +7,14 @@
 //! 3. `retract` names a block that the host has, at or above its hard block.
 //! 4. There is no gap, since nothing is pruned here, and `dataLoss` is said only where there was damage.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::sync::cursor::{self, Cursor, Locator, Resumed, Start, Step, Wanted};
 use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, Ticket};
+use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 
 use super::chain::EPOCH_UNIX_NANOS;
@@ -57,17 +58,21 @@ impl HostState {
         self.chain.last().copied()
     }
 
-    /// Newest first, ever sparser.
+    /// Newest first, ever sparser, and dense again right above the hard block. Without the latter a sidecar that lost its disk,
+    /// and has followed DA on another branch only a little way, finds no block of the host's to judge, and waits for ever.
     fn locator(&self) -> Locator {
-        let mut blocks = Vec::new();
+        let mut picked = BTreeSet::new();
         let (mut index, mut step) = (self.chain.len(), 1);
-        while let Some(next) = index.checked_sub(step).filter(|_| blocks.len() < 30) {
-            blocks.push(self.chain[next]);
+        while let Some(next) = index.checked_sub(step).filter(|_| picked.len() < 30) {
+            picked.insert(next);
             index = next;
-            if blocks.len() > 4 {
+            if picked.len() > 4 {
                 step *= 2;
             }
         }
+        let hard = self.chain.iter().position(|id| Some(*id) == self.hard).map_or(0, |hard| hard + 1);
+        picked.extend(hard..self.chain.len().min(hard + 30));
+        let blocks = picked.into_iter().rev().map(|index| self.chain[index]).collect();
         Locator::new(blocks, self.hard).expect("the host's own chain is in order")
     }
 }
@@ -84,7 +89,8 @@ pub struct Host {
     /// Waiting for answers, lowest first; only the publisher's.
     pending: VecDeque<(Ticket, Height)>,
     pending_since: Duration,
-    turn_at: Option<Duration>,
+    /// Since when the guard says that another block was signed, which is not stored.
+    pub refused_since: Option<Duration>,
 }
 
 impl Host {
@@ -98,7 +104,7 @@ impl Host {
             reporter: Reporter::default(),
             pending: VecDeque::new(),
             pending_since: Duration::ZERO,
-            turn_at: None,
+            refused_since: None,
         }
     }
 
@@ -113,10 +119,15 @@ impl Host {
         self.backups.push(self.state.clone());
     }
 
-    pub fn crash(&mut self) {
+    /// With `forgets`, what it made last was not on its own disk yet.
+    pub fn crash(&mut self, forgets: bool) {
         self.up = false;
         self.life += 1;
         self.lose_node();
+        if forgets {
+            let tip = self.state.tip().map(|tip| tip.height);
+            self.state.made.retain(|height, _| Some(*height) <= tip);
+        }
     }
 
     pub fn restart(&mut self, from_backup: Option<usize>) {
@@ -204,12 +215,8 @@ impl World {
                 Step::Hard(height) => self.told_hard(n, height),
                 Step::Retract { to, .. } => self.told_retract(n, to),
                 Step::Gap { from, to } => Err(format!("a gap {from}..={to} where nothing is pruned")),
-                Step::DataLoss(lost) if self.nodes[n].damaged => {
-                    let _ = lost;
-                    Ok(true)
-                }
-                Step::DataLoss(lost) => Err(format!("{lost:?} without damage")),
-                Step::Equivocation { .. } => Ok(true),
+                Step::DataLoss(lost) if !self.nodes[n].damaged => Err(format!("{lost:?} without damage")),
+                Step::DataLoss(_) | Step::Equivocation { .. } => Ok(true),
                 Step::Lost => Ok(false),
                 Step::Idle => unreachable!("returned above"),
             };
@@ -367,14 +374,13 @@ impl World {
         if !on_tip && self.plan.signing == Signing::ByHost {
             return false;
         }
-        let proposal = match host.state.made.get(&height) {
+        let proposal = if let Some(made) = host.state.made.get(&height) {
             // Its answer was lost.
-            Some(proposal) => Proposal { parent: proposal.parent.and(tip).map(|tip| tip.hash), ..proposal.clone() },
-            None => {
-                let payload: Bytes = (0..self.plan.payload_bytes).map(|_| self.rng.u8(..)).collect();
-                let parent = if on_tip { tip.map(|tip| tip.hash) } else { None };
-                self.proposal(height, parent, payload)
-            }
+            Proposal { parent: made.parent.and(tip).map(|tip| tip.hash), ..made.clone() }
+        } else {
+            let payload: Bytes = (0..self.plan.payload_bytes).map(|_| self.rng.u8(..)).collect();
+            let parent = if on_tip { tip.map(|tip| tip.hash) } else { None };
+            self.proposal(height, parent, payload)
         };
         self.hosts[0].state.made.insert(height, proposal.clone());
         self.hosts[0].pending_since = self.now;
@@ -383,7 +389,7 @@ impl World {
 
     fn proposal(&self, height: Height, parent: Option<Hash>, payload: Bytes) -> Proposal {
         let parent_time =
-            self.hosts[0].state.tip().and_then(|tip| self.chain.signed(tip.hash)).map(|b| b.time_unix_nanos());
+            self.hosts[0].state.tip().and_then(|tip| self.chain.signed(tip.hash)).map(AuthenticBlock::time_unix_nanos);
         let elapsed = u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX);
         Proposal {
             height,
@@ -436,9 +442,19 @@ impl World {
     }
 
     pub fn on_answered(&mut self, n: usize, life: u64, waits: Waits, ticket: Ticket, answer: &Answer) {
+        let stored = self.nodes[n].disk.image.heads.soft_height();
         let host = &mut self.hosts[n];
         if !host.up || host.life != life {
             return;
+        }
+        if let Answer::Publish(answer) = answer {
+            match answer {
+                PublishAnswer::Conflict(id) if Some(id.height) > stored => {
+                    host.refused_since.get_or_insert(self.now);
+                }
+                PublishAnswer::Accepted(_) => host.refused_since = None,
+                _ => {}
+            }
         }
         match (waits, answer) {
             (Waits::Report, Answer::Report(answer)) => {
@@ -486,6 +502,5 @@ impl World {
         if self.hosts[n].up && self.nodes[n].life().is_some() {
             self.reporter_turn(n);
         }
-        let _ = self.hosts[n].turn_at.take();
     }
 }

@@ -32,6 +32,8 @@ pub enum Lie {
     ShortPrefix,
     /// Gossips blocks that nobody signed.
     Forges,
+    /// The same, now and then.
+    ForgesRarely,
     /// Not a liar: forwards whatever it gets without looking, as Go peers do.
     WeakRelay,
     /// Holds the sequencer's key, and signs a branch of its own.
@@ -51,8 +53,11 @@ impl Lie {
             Self::Stale,
             Self::ShortPrefix,
             Self::Forges,
+            Self::ForgesRarely,
+            Self::ForgesRarely,
             Self::WeakRelay,
-        ][rng.usize(0..11)]
+            Self::WeakRelay,
+        ][rng.usize(0..14)]
     }
 
     /// Whether it hands on what others gossip.
@@ -101,7 +106,7 @@ pub fn answer(lie: Lie, ask: Ask, branch: &[AuthenticBlock], chain: &Chain, rng:
             }
         }
         Lie::Copies => Answered { bodies: honest.iter().map(|block| copy(block, rng)).collect(), end },
-        Lie::Forges => {
+        Lie::Forges | Lie::ForgesRarely => {
             let from = match ask {
                 Ask::Range { from, .. } => from,
                 Ask::Head | Ask::Hash(_) => head.map_or(Height::MIN, AuthenticBlock::height),

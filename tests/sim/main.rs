@@ -39,7 +39,7 @@ const SEEDS: std::ops::Range<u64> = 0..300;
 /// How many of these run twice, to compare what happened.
 const TWICE: std::ops::Range<u64> = 0..20;
 /// A planted bug must show within so many seeds.
-const SEEDS_PER_BUG: u64 = 2_000;
+const SEEDS_PER_BUG: u64 = 300;
 
 /// One world; a panic of the core is a violation as any other.
 fn run(seed: u64, bug: Option<Bug>, trace: Trace) -> Result<Outcome, String> {

@@ -3,10 +3,10 @@
 //! A simulator that has never failed has shown nothing. Each bug here is one that a real implementation had, or could well
 //! have; each is planted from outside, by changing inputs, effects, or what the model of the node's loop does with them.
 //!
-//! Planted bugs that reliability engineers would ask for and that cannot be planted here:
-//! - *sequence numbers used again after a crash*: streams have none; the epoch takes their place (`EpochForgotten`);
-//! - *the high-water mark written before the data* belongs to the real store's own crash rigs; here the mark of the model disk
-//!   is what runs ahead (`MarkAhead`).
+//! Two that reliability engineers ask for do not apply as they stand, and something stands in for them:
+//! - *a sequence number used again after a crash*: streams have none; what orders rewinds is the epoch ([`Bug::EpochForgotten`]);
+//! - *the range clamp missing*: requests above the limit are never made, so it is the answer that is not clamped
+//!   ([`Bug::UnclampedRange`]).
 
 use blocksyncd::sync::{Batch, Change, DaReport, Input, Ticket};
 

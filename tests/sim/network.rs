@@ -212,7 +212,7 @@ impl World {
 
     fn delay(&mut self) -> Duration {
         let (min, max) = self.plan.delay;
-        let span = u64::try_from((max - min).as_micros()).unwrap_or(0);
+        let span = u64::try_from(max.saturating_sub(min).as_micros()).unwrap_or(0);
         let delay = min + Duration::from_micros(self.rng.u64(0..=span));
         if !self.healed && self.rng.f64() < self.plan.reorder { delay * 10 } else { delay }
     }
@@ -244,10 +244,10 @@ impl World {
         }
         match (to < self.nodes.len(), packet) {
             (true, Packet::Gossip(message)) => self.node_hears(to, from, message),
-            (false, Packet::Gossip(message)) => self.liar_hears(to, from, message),
+            (false, Packet::Gossip(message)) => self.liar_hears(to, from, &message),
             (_, Packet::Ask { request, life, ask }) => self.serve(to, from, request, life, ask),
             (true, Packet::Answer { request, life, bodies, end }) => {
-                self.on_answer(to, from, request, life, bodies, end)
+                self.on_answer(to, request, life, bodies, end);
             }
             (false, Packet::Answer { .. }) => {}
         }

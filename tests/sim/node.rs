@@ -53,6 +53,8 @@ pub struct Node {
     pub damaged: bool,
     lives: u64,
     started: Duration,
+    /// `Now::elapsed` of the last input.
+    elapsed: Duration,
     wake_at: Option<Duration>,
     idle_wakeups: u32,
     /// The newest commit that was asked for, and the newest that is durable.
@@ -83,6 +85,7 @@ impl Node {
             damaged: false,
             lives: 0,
             started: Duration::ZERO,
+            elapsed: Duration::ZERO,
             wake_at: None,
             idle_wakeups: 0,
             asked: CommitId::default(),
@@ -186,6 +189,7 @@ impl World {
         self.trace.note(self.now, format_args!("n{n} starts with {:?}", recovered.heads));
         node.lives += 1;
         node.started = self.now;
+        node.elapsed = Duration::ZERO;
         node.announced = None;
         node.last = None;
         node.syncer = Some(Syncer::recover(config, recovered, self.plan.seed ^ node.lives));
@@ -232,6 +236,11 @@ impl World {
         let node = &mut self.nodes[n];
         let Some(syncer) = &mut node.syncer else { return };
         let life = node.lives;
+        if now.elapsed < node.elapsed {
+            let why = format!("n{n}'s clock went back from {:?} to {:?}", node.elapsed, now.elapsed);
+            return self.fail(why);
+        }
+        node.elapsed = now.elapsed;
         self.trace.note(self.now, format_args!("n{n} < {input:?}"));
         let effects = syncer.handle(now, input, &node.disk.image);
         self.check_node(n);
@@ -259,15 +268,15 @@ impl World {
             }
             Effect::Penalize { peer, offence, ban } => self.penalize(n, index_of(&peer), offence, ban),
             Effect::Sign { ticket, header_bytes, payload, guard } => {
-                self.sign(n, ticket, &header_bytes, &payload, guard)
+                self.sign(n, ticket, &header_bytes, &payload, guard);
             }
             Effect::Commit(batch) => self.commit(n, batch),
             Effect::Reply { .. } | Effect::Announce(_) | Effect::Broadcast(_) => {
-                let early = match (&effect, self.bug) {
-                    (Effect::Reply { .. }, Some(Bug::AckBeforeDurable)) => true,
-                    (Effect::Broadcast(_), Some(Bug::GossipBeforeDurable)) => true,
-                    _ => false,
-                };
+                let early = matches!(
+                    (&effect, self.bug),
+                    (Effect::Reply { .. }, Some(Bug::AckBeforeDurable))
+                        | (Effect::Broadcast(_), Some(Bug::GossipBeforeDurable))
+                );
                 let node = &mut self.nodes[n];
                 if node.asked > node.durable && !early {
                     node.waiting.push_back((node.asked, effect));
@@ -294,7 +303,7 @@ impl World {
     fn start_write(&mut self, n: usize) {
         let Some(life) = self.nodes[n].life() else { return };
         let (min, max) = self.plan.write;
-        let mut took = min + (max - min).mul_f64(self.rng.f64());
+        let mut took = min + max.saturating_sub(min).mul_f64(self.rng.f64());
         if !self.healed && self.rng.f64() < self.plan.write_stall {
             took += Duration::from_millis(self.rng.u64(500..=4_000));
         }
@@ -408,7 +417,7 @@ impl World {
         node.gossip.insert(ticket, Unjudged { from, message });
         node.checking += 1;
         node.checked_until = node.checked_until.max(now) + check;
-        let wait = node.checked_until - now;
+        let wait = node.checked_until.saturating_sub(now);
         self.later(wait, Event::Checked { node: n, life, ticket });
     }
 
@@ -458,15 +467,7 @@ impl World {
         }
     }
 
-    pub fn on_answer(
-        &mut self,
-        n: usize,
-        _from: usize,
-        request: RequestId,
-        life: u64,
-        bodies: Vec<Bytes>,
-        end: Option<StreamEnd>,
-    ) {
+    pub fn on_answer(&mut self, n: usize, request: RequestId, life: u64, bodies: Vec<Bytes>, end: Option<StreamEnd>) {
         if self.nodes[n].life() != Some(life) {
             return;
         }

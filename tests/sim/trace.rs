@@ -31,7 +31,7 @@ impl Trace {
     pub fn note(&mut self, at: Duration, what: fmt::Arguments<'_>) {
         self.steps += 1;
         if let Some(hash) = &mut self.hash {
-            write!(hash, "{} {what}\n", at.as_nanos()).expect("hashing cannot fail");
+            writeln!(hash, "{} {what}", at.as_nanos()).expect("hashing cannot fail");
         }
         if self.print {
             println!("{:>10.4} {what}", at.as_secs_f64());

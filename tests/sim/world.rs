@@ -18,8 +18,8 @@ use fastrand::Rng;
 
 use super::chain::Chain;
 use super::da::Da;
-use super::disk::Damage;
-use super::faults::Plan;
+use super::disk::{Damage, DiskFault};
+use super::faults::{Plan, Signing};
 use super::host::Host;
 use super::invariants::Oracle;
 use super::liars::{self, Lie};
@@ -215,6 +215,16 @@ impl World {
         for node in &mut nodes[1..] {
             // Followers hold no key.
             node.disk.guard = GuardState::Missing;
+        }
+        let disk_fault = match bug {
+            Some(Bug::MarkAhead) => Some(DiskFault::MarkAhead),
+            Some(Bug::FsyncLies) => Some(DiskFault::FsyncLies),
+            _ => None,
+        };
+        for node in &mut nodes {
+            if let Some(fault) = disk_fault {
+                node.disk.go_wrong(fault);
+            }
         }
         Self {
             bug,
@@ -434,10 +444,8 @@ impl World {
             self.nodes[n].wall_offset = self.rng.i128(-span..=span);
         }
         if self.happens(self.plan.host_crash_rate) && self.hosts[n].up {
-            self.hosts[n].crash();
-            let backup = (self.rng.f64() < self.plan.host_backup).then(|| self.rng.usize(0..1_000));
-            let down = Duration::from_millis(self.rng.u64(50..3_000));
-            self.later(down, Event::RestartHost { host: n, backup });
+            let from_backup = self.rng.f64() < self.plan.host_backup;
+            self.crash_host(n, from_backup);
         }
         if self.happens(self.plan.veto_rate) {
             self.veto(n);
@@ -466,8 +474,22 @@ impl World {
             self.nodes[n].damaged = true;
             self.oracle.damaged(n);
         }
+        // The whole machine went down, and was perhaps restored.
+        if self.hosts[n].up && self.rng.f64() < 0.4 {
+            let from_backup = damage.is_some() && self.rng.f64() < self.plan.host_backup;
+            self.crash_host(n, from_backup);
+        }
         let down = Duration::from_millis(self.rng.u64(50..5_000));
         self.later(down, Event::StartNode { node: n });
+    }
+
+    fn crash_host(&mut self, n: usize, from_backup: bool) {
+        // A host that signs by itself keeps what it signed.
+        let forgets = self.plan.signing != Signing::ByHost && self.rng.bool();
+        self.hosts[n].crash(forgets);
+        let backup = from_backup.then(|| self.rng.usize(0..1_000));
+        let down = Duration::from_millis(self.rng.u64(50..3_000));
+        self.later(down, Event::RestartHost { host: n, backup });
     }
 
     fn set_storage_full(&mut self, n: usize, full: bool) {
@@ -512,9 +534,11 @@ impl World {
             if status.vetoed.is_some() {
                 self.operate(n, Command::LiftVeto);
             }
-            // What was lost with the disk and reached nobody is gone: the operator says so.
+            // What was signed, and lost before it reached anybody, is gone: the operator says so.
             let patience = self.plan.faults_last + Duration::from_secs(30);
-            if n == 0 && status.not_ready.is_some() && status.halted.is_none() && self.now > patience {
+            let stuck = status.not_ready.is_some() || self.hosts[n].refused_since.is_some();
+            if n == 0 && stuck && status.halted.is_none() && self.now > patience {
+                self.hosts[n].refused_since = None;
                 let last = status.heads.soft_id();
                 self.oracle.abandoned(last.map_or(self.chain.initial_height(), |last| last.height.next()));
                 self.operate(n, Command::AssertSigned(last));
@@ -550,7 +574,7 @@ impl World {
     }
 
     /// What the sequencer's node has.
-    fn main_branch(&self) -> Vec<AuthenticBlock> {
+    pub fn main_branch(&self) -> Vec<AuthenticBlock> {
         let blocks = &self.nodes[0].disk.image.blocks;
         blocks.values().filter_map(|(block, _)| self.chain.signed(block.id().hash)).cloned().collect()
     }
@@ -560,7 +584,7 @@ impl World {
         if self.reformed() && lie != Lie::Twin { Lie::WeakRelay } else { lie }
     }
 
-    pub fn liar_hears(&mut self, index: usize, from: usize, message: Message) {
+    pub fn liar_hears(&mut self, index: usize, from: usize, message: &Message) {
         let lie = self.lie_to_serve(index);
         let liar = index - self.nodes.len();
         if !lie.forwards() || !self.liars[liar].seen.insert(message.id) {
@@ -580,7 +604,7 @@ impl World {
             }
             _ => {}
         }
-        self.spread(index, Some(from), &message);
+        self.spread(index, Some(from), message);
     }
 
     fn liar_gossips(&mut self, liar: usize, bytes: Bytes) {
@@ -600,7 +624,10 @@ impl World {
             let bytes = match self.liars[liar].lie {
                 Lie::Replays => branch[self.rng.usize(0..branch.len())].block().bytes().clone(),
                 Lie::Copies => liars::copy(&branch[self.rng.usize(0..branch.len())], &mut self.rng),
-                Lie::Forges => self.chain.forge(top.height().next(), top.hash(), &Bytes::from_static(b"forged")),
+                Lie::ForgesRarely if self.rng.f64() > 0.02 => continue,
+                Lie::Forges | Lie::ForgesRarely => {
+                    self.chain.forge(top.height().next(), top.hash(), &Bytes::from_static(b"forged"))
+                }
                 Lie::FalseHead => {
                     let height = Height::MIN.plus(self.rng.u64(1_000..=1 << 40));
                     self.chain.forge(height, top.hash(), &Bytes::from_static(b"far"))
