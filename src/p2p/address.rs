@@ -1,5 +1,8 @@
 //! Multiaddrs as a person writes them: what we can dial and listen on, and nothing else.
 
+use std::io;
+use std::net::{IpAddr, TcpListener};
+
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
@@ -10,6 +13,23 @@ pub struct Address {
     pub dial: Multiaddr,
     pub peer: Option<PeerId>,
     pub quic: bool,
+}
+
+impl Address {
+    /// Fails when another process listens there. libp2p shares its TCP port with whoever asks likewise, so that a second node on
+    /// one port would silently take half of the first one's peers.
+    pub fn check_free(&self) -> io::Result<()> {
+        let mut parts = self.dial.iter();
+        let ip: IpAddr = match parts.next() {
+            Some(Protocol::Ip4(ip)) => ip.into(),
+            Some(Protocol::Ip6(ip)) => ip.into(),
+            _ => return Ok(()),
+        };
+        match parts.next() {
+            Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((ip, port)).map(drop),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Whether we can listen there: an IP address with a TCP port or a QUIC one, port 0 for any.

@@ -51,7 +51,7 @@ impl Bans {
 mod tests {
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     #[test]
     fn bans_end_and_are_never_made_shorter() {

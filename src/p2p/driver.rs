@@ -26,7 +26,7 @@ use crate::block::Lane;
 use crate::sync::{self, Fetch, Offence, RequestId, Ticket, Verdict};
 
 /// How long the driver sleeps when nothing is due.
-const NEVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_hours(1);
 
 pub struct Driver {
     swarm: Swarm<Network>,

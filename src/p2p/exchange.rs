@@ -10,13 +10,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture, Ready, ready};
+use futures::future::{BoxFuture, Ready, ready};
 use futures::stream::FuturesUnordered;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
@@ -28,7 +27,7 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, Stream, StreamProtocol};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::StreamEnded;
@@ -106,7 +105,8 @@ struct Open {
     peer: PeerId,
     connection: ConnectionId,
     lane: Lane,
-    abort: AbortHandle,
+    /// Dropped to cancel.
+    _wanted: oneshot::Sender<Infallible>,
 }
 
 pub struct Behaviour {
@@ -151,16 +151,17 @@ impl Behaviour {
         if load >= MAX_ASKS_PER_CONNECTION {
             return Err(StreamEnded::NotSent);
         }
+        let (wanting, wanted) = oneshot::channel();
         let job = Job {
             request: fetch.request,
             ask: fetch.ask,
             max_bytes,
             max_block_bytes: self.max_block_bytes,
             deadline: Instant::now() + fetch.timeout,
+            wanted,
         };
-        let (abort, registration) = AbortHandle::new_pair();
-        self.open.insert(fetch.request, Open { peer, connection, lane: fetch.lane, abort });
-        let event = ToHandler { job, lane: fetch.lane, registration };
+        self.open.insert(fetch.request, Open { peer, connection, lane: fetch.lane, _wanted: wanting });
+        let event = ToHandler { job, lane: fetch.lane };
         self.to_swarm.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(connection),
@@ -171,11 +172,7 @@ impl Behaviour {
 
     /// Forgets a request: no event follows. Whether there was one.
     pub fn cancel(&mut self, request: RequestId) -> bool {
-        let Some(open) = self.open.remove(&request) else {
-            return false;
-        };
-        open.abort.abort();
-        true
+        self.open.remove(&request).is_some()
     }
 
     fn answered(&mut self, request: RequestId, bodies: Vec<Bytes>, ended: StreamEnded) {
@@ -261,16 +258,10 @@ impl NetworkBehaviour for Behaviour {
 }
 
 /// A request for a connection's handler.
+#[derive(Debug)]
 pub struct ToHandler {
     job: Job,
     lane: Lane,
-    registration: AbortRegistration,
-}
-
-impl fmt::Debug for ToHandler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.job)
-    }
 }
 
 /// What became of a request.
@@ -289,7 +280,7 @@ pub struct Handler {
     turns: Arc<Semaphore>,
     /// At most [`MAX_ASKS_PER_CONNECTION`], with `asking` and `failed` together.
     to_open: VecDeque<ToHandler>,
-    asking: FuturesUnordered<Abortable<BoxFuture<'static, FromHandler>>>,
+    asking: FuturesUnordered<BoxFuture<'static, Option<FromHandler>>>,
     failed: VecDeque<FromHandler>,
     /// At most [`MAX_SERVED_PER_CONNECTION`].
     serving: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -312,10 +303,10 @@ impl Handler {
     fn ask(&self, stream: Stream, order: ToHandler) {
         let request = order.job.request;
         let asking = async move {
-            let (bodies, ended) = order.job.run(stream).await;
-            FromHandler { request, bodies, ended }
+            let (bodies, ended) = order.job.run(stream).await?;
+            Some(FromHandler { request, bodies, ended })
         };
-        self.asking.push(Abortable::new(Box::pin(asking), order.registration));
+        self.asking.push(Box::pin(asking));
     }
 
     fn not_opened(&mut self, order: &ToHandler, error: &StreamUpgradeError<Infallible>) {
@@ -355,14 +346,11 @@ impl ConnectionHandler for Handler {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(failed));
         }
         while let Poll::Ready(Some(asked)) = self.asking.poll_next_unpin(cx) {
-            if let Ok(answer) = asked {
+            if let Some(answer) = asked {
                 return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(answer));
             }
         }
-        while let Some(order) = self.to_open.pop_front() {
-            if order.registration.handle().is_aborted() {
-                continue;
-            }
+        if let Some(order) = self.to_open.pop_front() {
             let protocol = self.protocols.iter().filter(|protocol| protocol.lane == order.lane).cloned().collect();
             let timeout = order.job.deadline.saturating_duration_since(Instant::now());
             let protocol = SubstreamProtocol::new(Upgrade(protocol), order).with_timeout(timeout);
@@ -375,7 +363,7 @@ impl ConnectionHandler for Handler {
     /// The connection is gone: what has arrived of answers is still worth having.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<FromHandler>> {
         while let Poll::Ready(Some(asked)) = self.asking.poll_next_unpin(cx) {
-            if let Ok(answer) = asked {
+            if let Some(answer) = asked {
                 return Poll::Ready(Some(FromHandler { ended: StreamEnded::Disconnected, ..answer }));
             }
         }

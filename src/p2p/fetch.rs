@@ -2,11 +2,17 @@
 //!
 //! Invariants:
 //! 1. Blocks that arrived are returned, however the stream ended.
-//! 2. No more than the cap is read, and no more than was asked for.
+//! 2. No more than the cap is kept, and no more than was asked for.
+//! 3. A stream that is given up is reset, so that the other side does not go on.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, timeout_at};
+use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::StreamEnded;
 use super::wire::{self, Answer, FrameError, FrameReader, HeaderRequest};
@@ -21,7 +27,12 @@ pub struct Job {
     pub max_bytes: usize,
     pub max_block_bytes: usize,
     pub deadline: Instant,
+    /// Closed when nobody waits for the answer any more.
+    pub wanted: oneshot::Receiver<Infallible>,
 }
+
+/// A server that waits for the end of the request, rather than of its first frame, gets it then.
+const HALF_CLOSE_AFTER: Duration = Duration::from_millis(250);
 
 impl Job {
     fn to_request(&self) -> HeaderRequest {
@@ -39,30 +50,68 @@ impl Job {
         }
     }
 
-    /// Asks, and reads the answer.
-    pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S) -> (Vec<Bytes>, StreamEnded) {
+    /// Asks, and reads the answer. `None`: nobody waits for it any more.
+    pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        mut self,
+        stream: S,
+    ) -> Option<(Vec<Bytes>, StreamEnded)> {
         let mut bodies = Vec::new();
-        let ended = match timeout_at(self.deadline, self.exchange(stream, &mut bodies)).await {
-            Ok(ended) => ended,
-            Err(_) => StreamEnded::Timeout,
+        let mut wanted = std::mem::replace(&mut self.wanted, oneshot::channel().1);
+        let ended = tokio::select! {
+            biased;
+            _ = &mut wanted => return None,
+            ended = self.exchange(stream, &mut bodies) => ended,
+            () = sleep_until(self.deadline) => StreamEnded::Timeout,
         };
-        (bodies, ended)
+        Some((bodies, ended))
     }
 
-    async fn exchange<S>(&self, mut stream: S, bodies: &mut Vec<Bytes>) -> StreamEnded
+    /// The stream is half-closed at once when the answer is a single frame. An answer of many may have to be given up, and yamux
+    /// resets a stream that is dropped only while both halves are open: dropped half-closed, the server would wait for a
+    /// reader until it loses patience.
+    async fn exchange<S>(&self, stream: S, bodies: &mut Vec<Bytes>) -> StreamEnded
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        if stream.write_all(&self.to_request().to_frame()).await.is_err() {
+        let (reading, mut writing) = stream.split();
+        let frame = self.to_request().to_frame();
+        if writing.write_all(&frame).await.is_err() || writing.flush().await.is_err() {
             return StreamEnded::Reset;
         }
-        // A Go server closes its reading half after the first frame, so that this may fail in a good exchange.
-        let _ = stream.close().await;
+        let mut reader = FrameReader::new(reading, self.max_block_bytes.saturating_add(wire::RESPONSE_OVERHEAD));
+        let patience = if self.expected() == 1 { Duration::ZERO } else { HALF_CLOSE_AFTER };
+        let first = {
+            let mut first = pin!(reader.next_length());
+            tokio::select! {
+                first = &mut first => first,
+                () = sleep(patience) => {
+                    // A Go server closes its reading half after the first frame, so that this may fail in a good exchange.
+                    let _ = writing.close().await;
+                    first.await
+                }
+            }
+        };
+        let ended = self.read_answer(first, &mut reader, bodies).await;
+        if ended == StreamEnded::Complete && bodies.len() as u64 == self.expected() {
+            let _ = writing.close().await;
+        }
+        ended
+    }
 
-        let mut reader = FrameReader::new(stream, self.max_block_bytes.saturating_add(wire::RESPONSE_OVERHEAD));
+    async fn read_answer<R: AsyncRead + Unpin>(
+        &self,
+        first: Result<Option<usize>, FrameError>,
+        reader: &mut FrameReader<R>,
+        bodies: &mut Vec<Bytes>,
+    ) -> StreamEnded {
+        let mut next = Some(first);
         let mut room = self.max_bytes;
         while (bodies.len() as u64) < self.expected() {
-            let length = match reader.next_length().await {
+            let length = match next.take() {
+                Some(first) => first,
+                None => reader.next_length().await,
+            };
+            let length = match length {
                 Ok(Some(length)) => length,
                 // A yamux stream ends the same way when it is reset. Nobody who serves ends it without any frame.
                 Ok(None) if bodies.is_empty() => return StreamEnded::Reset,

@@ -64,7 +64,7 @@ pub fn behaviour(keypair: &Keypair, topics: &Topics, limits: &Limits) -> Result<
         .heartbeat_initial_delay(Duration::from_millis(100))
         .history_length(HISTORY)
         .history_gossip(3)
-        .duplicate_cache_time(Duration::from_secs(120))
+        .duplicate_cache_time(Duration::from_mins(2))
         .flood_publish(true)
         .mesh_n(8)
         .mesh_n_low(6)
@@ -128,8 +128,8 @@ pub struct Tickets {
 
 impl Tickets {
     pub const fn new(max: usize) -> Self {
-        // No ticket is used twice in a process, and whoever hands out the others counts from 0.
-        Self { next: Ticket(1 << 63), waiting: BTreeMap::new(), max }
+        // No ticket is used twice in a process: the node counts its own from far above.
+        Self { next: Ticket(0), waiting: BTreeMap::new(), max }
     }
 
     /// A ticket for this message, if there is room. Tickets that are too old to matter make room.

@@ -135,11 +135,11 @@ impl Limits {
         })
     }
 
-    /// The most bytes that one answer may bring: a quarter of all, so that requests to several peers run at once, and never
-    /// less than a block.
+    /// The most bytes that one answer may bring: a small part of all, so that many requests run at once, and never less than
+    /// a block.
     #[must_use]
     pub fn fetch_bytes_per_request(&self) -> usize {
-        (self.fetch_bytes / 4).max(self.max_block_bytes)
+        (self.fetch_bytes / 32).max(self.max_block_bytes)
     }
 
     /// Every queue of the network and what it takes when it is full, for an operator to read.

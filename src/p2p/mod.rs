@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use libp2p::TransportError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::block::Lane;
@@ -219,16 +220,24 @@ pub async fn start_with(
     let named: Vec<_> = seeds.iter().filter_map(|seed| seed.peer).collect();
     let mut swarm = swarm::build(&keypair, &limits, &named, uses_quic, exchange, gossip)
         .map_err(|error| StartError::Library(error.to_string()))?;
-    for (address, text) in listen.into_iter().zip(&config.listen) {
-        swarm
-            .listen_on(address.dial)
-            .map_err(|error| StartError::Listen { address: text.clone(), why: error.to_string() })?;
+    for (address, text) in listen.iter().zip(&config.listen) {
+        let failed = |why| StartError::Listen { address: text.clone(), why };
+        address.check_free().map_err(|error| failed(error.to_string()))?;
+        swarm.listen_on(address.dial.clone()).map_err(|error| failed(reason(error)))?;
     }
 
     let (commands, commands_in) = mpsc::channel(limits.commands);
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(Driver::new(swarm, topics, seeds, limits.clone(), commands_in, events, stopped).run());
     Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
+}
+
+/// libp2p's own text leaves out what matters.
+fn reason(error: TransportError<std::io::Error>) -> String {
+    match error {
+        TransportError::MultiaddrNotSupported(_) => "there is no transport for it".into(),
+        TransportError::Other(error) => error.to_string(),
+    }
 }
 
 fn parse_all(texts: &[String]) -> Result<Vec<Address>, StartError> {

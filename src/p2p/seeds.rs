@@ -10,10 +10,10 @@ use super::address::Address;
 
 /// The pause after the first failure; it doubles with each further one.
 const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// A connection that held for so long was a good one: the pauses start over.
-const GOOD_AFTER: Duration = Duration::from_secs(60);
+const GOOD_AFTER: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 struct Seed {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height, Lane};
-use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Source, StreamEnded, View};
+use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Source, StartError, StreamEnded, View};
 use blocksyncd::store::StoreError;
 use blocksyncd::sync::serve::Span;
 use blocksyncd::sync::{Ask, Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
@@ -18,7 +18,7 @@ pub const NETWORK: &str = "test-block";
 pub const MAX_BLOCK: usize = 64 * 1024;
 
 /// Only bounds a hang: nothing here is judged by how long it takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn height(height: u64) -> Height {
     Height::new(height).expect("not 0")
@@ -85,7 +85,7 @@ impl View for Moment {
         assert_eq!(lane, Lane::BLOCK);
         self.reads.fetch_add(1, Ordering::Relaxed);
         if self.broken {
-            return Err(StoreError::Io("planted".into()));
+            return Err(StoreError::Io { context: "planted".into(), why: "for the test".into() });
         }
         Ok(self.blocks.get(&height.get()).cloned())
     }
@@ -130,7 +130,7 @@ impl Options {
     }
 
     pub fn listen(mut self, address: &str) -> Self {
-        self.listen = address.to_owned();
+        address.clone_into(&mut self.listen);
         self
     }
 }
@@ -150,9 +150,23 @@ pub fn config(options: &Options) -> Config {
 }
 
 pub async fn start(options: Options) -> Network {
+    timeout(PATIENCE, async {
+        loop {
+            match try_start(&options).await {
+                Ok(network) => return network,
+                // Whoever had this very port a moment ago is still letting go of it.
+                Err(StartError::Listen { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await
+    .expect("it starts in time")
+}
+
+async fn try_start(options: &Options) -> Result<Network, StartError> {
     let (sender, events) = mpsc::channel(options.events);
-    let config = config(&options);
-    let handle = p2p::start_with(config, Arc::new(options.chain), sender).await.expect("it starts");
+    let handle = p2p::start_with(config(options), Arc::new(options.chain.clone()), sender).await?;
     let mut network = Network { handle, events, aside: VecDeque::new(), address: String::new(), next_request: 0 };
     network.address = network
         .wait("listening", |event| match event {
@@ -160,7 +174,7 @@ pub async fn start(options: Options) -> Network {
             other => Err(other),
         })
         .await;
-    network
+    Ok(network)
 }
 
 /// Two that are connected, the second with `chain`; both know each other as up.

@@ -178,7 +178,7 @@ pub struct Stranger {
     to_open: mpsc::UnboundedSender<(PeerId, Opening)>,
     accepted: mpsc::UnboundedReceiver<Stream>,
     /// Told when the last connection is gone.
-    closed: mpsc::UnboundedReceiver<()>,
+    pub closed: mpsc::UnboundedReceiver<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -221,7 +221,7 @@ impl Stranger {
             .with_quic()
             .with_behaviour(|_| Everything { streams, identify })
             .expect("behaviours")
-            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(3600)))
+            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_hours(1)))
             .build();
         swarm.dial(address.clone()).expect("dialled");
         let (connected, is_connected) = oneshot::channel();
