@@ -63,9 +63,9 @@ struct Made {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let made = make(args)?;
     if args.json {
-        print_json(&made)
+        print_json(&made);
     } else {
-        print_text(&made)
+        print_text(&made);
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ const LAST_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Runs the sidecar until it is told to end.
 ///
-/// Settings are read from the home's config.toml, then from the environment (p2p.listen: BLOCKSYNCD_P2P_LISTEN), then from
+/// Settings are read from the home's config.toml, then from the environment (p2p.listen: `BLOCKSYNCD_P2P_LISTEN`), then from
 /// the flags; the later ones win. When it is ready it prints one JSON object, with its socket and addresses, on stdout.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -40,10 +40,10 @@ pub struct Args {
 /// Where settings come from; common to the commands that need them.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SettingsArgs {
-    /// The directory that `init` made; also BLOCKSYNCD_HOME
+    /// The directory that `init` made; also `BLOCKSYNCD_HOME`
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
-    /// The settings file, unless it is config.toml in the home; also BLOCKSYNCD_CONFIG
+    /// The settings file, unless it is config.toml in the home; also `BLOCKSYNCD_CONFIG`
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Any setting, as p2p.seeds=/ip4/...; lists are separated by commas; may be repeated
@@ -267,9 +267,12 @@ impl From<Fatal> for Failure {
             Fatal::Store(StoreError::WrongChain { .. }) => (Code::Data, ": set store.dir, or chain.genesis, right"),
             Fatal::Store(StoreError::WrongVersion { .. }) => (Code::Data, ": run the version that wrote it"),
             Fatal::Api(api::StartError::InUse(_)) => (Code::Temporary, ": stop it, or set api.socket to another path"),
-            Fatal::Api(api::StartError::PathTooLong { .. }) => (Code::Config, ""),
-            Fatal::Store(_) | Fatal::Api(_) | Fatal::P2p(_) => (Code::Io, ""),
-            Fatal::Threads(_) | Fatal::Ended(_) => (Code::Internal, ""),
+            Fatal::P2p(p2p::StartError::Listen { .. }) => {
+                (Code::Io, ": set p2p.listen to an address of this machine that is free")
+            }
+            Fatal::Threads(_) | Fatal::Ended(_) | Fatal::P2p(p2p::StartError::Library(_)) => (Code::Internal, ""),
+            Fatal::Api(api::StartError::PathTooLong { .. }) | Fatal::P2p(_) => (Code::Config, ""),
+            Fatal::Store(_) | Fatal::Api(_) => (Code::Io, ""),
         };
         Self::new(code, format!("{fatal}{advice}"))
     }

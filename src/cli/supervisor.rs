@@ -264,7 +264,8 @@ pub fn report_to_systemd(socket: PathBuf) {
     let watchdog = sd_notify::watchdog_enabled();
     let period = watchdog.map_or(Duration::from_secs(5), |within| (within / 3).min(Duration::from_secs(5)));
     let spawned = std::thread::Builder::new().name("watchdog".into()).spawn(move || {
-        let outcome = local(async move {
+        // It has no end of its own.
+        let outcome: Result<std::convert::Infallible, Failure> = local(async move {
             loop {
                 if let Err(error) = look_after(&socket, period, watchdog.is_some()).await {
                     tracing::warn!(error, "our own socket does not answer");
@@ -272,8 +273,8 @@ pub fn report_to_systemd(socket: PathBuf) {
                 tokio::time::sleep(period).await;
             }
         });
-        if let Err(failure) = outcome {
-            tracing::error!(%failure, "the watchdog ended");
+        match outcome {
+            Err(failure) => tracing::error!(%failure, "there is no watchdog"),
         }
     });
     if let Err(error) = spawned {
@@ -321,4 +322,50 @@ pub fn end_on_panic() {
         );
         std::process::exit(Code::Internal as i32);
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says to the copy of this test that runs as a process of its own that it is the one.
+    const CHILD: &str = "BLOCKSYNCD_TEST_PANICS";
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process() {
+        if std::env::var_os(CHILD).is_some() {
+            end_on_panic();
+            let thread = std::thread::Builder::new().name("unlucky".into()).spawn(|| panic!("on purpose"));
+            let _ = thread.expect("a thread").join();
+            // Not reached: the thread has ended the process.
+            std::process::exit(0);
+        }
+        let name = "cli::supervisor::tests::a_panic_in_any_thread_ends_the_process";
+        let child = std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .expect("this test can be started");
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert_eq!(child.status.code(), Some(Code::Internal as i32), "{said}");
+        assert!(
+            said.contains("thread `unlucky` panicked at src/cli/supervisor.rs") && said.contains("on purpose"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn the_ready_line_has_the_names_that_supervisors_read() {
+        let ready = Ready {
+            pid: 7,
+            version: "1.2.3",
+            socket: "/s".into(),
+            peer_id: "12D3".into(),
+            listen: vec!["/ip4/127.0.0.1/tcp/1/p2p/12D3".into()],
+        };
+        assert_eq!(
+            serde_json::to_string(&ready).expect("plain data"),
+            r#"{"pid":7,"version":"1.2.3","socket":"/s","peer_id":"12D3","listen":["/ip4/127.0.0.1/tcp/1/p2p/12D3"]}"#
+        );
+    }
 }

@@ -17,7 +17,7 @@
 use std::fmt::Write as _;
 
 use super::settings::show_bytes;
-use crate::p2p;
+use crate::{api, p2p};
 
 /// A queue that holds fewer blocks than this would stand still while one is worked on.
 pub const MIN_BLOCKS: usize = 2;
@@ -38,6 +38,18 @@ const COMMITS: usize = 2;
 const SIGHTINGS: usize = 2;
 const PROPOSALS: usize = 1;
 const CORE_PARTS: usize = HELD + COMMITS + SIGHTINGS + PROPOSALS;
+
+/// What there is, and what it must suffice for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// All of it, in bytes.
+    pub memory: usize,
+    /// The store's cache, when it is set.
+    pub cache: Option<usize>,
+    pub max_block: usize,
+    /// Of hosts.
+    pub max_connections: usize,
+}
 
 /// What each part may use, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,11 +78,12 @@ pub struct Core {
 }
 
 impl Budget {
-    /// Shares out `memory` bytes; `cache` is the store's, when it is set.
+    /// Shares it out.
     ///
     /// # Errors
     /// When a queue would hold fewer than [`MIN_BLOCKS`] blocks of `max_block` bytes: which, and what would suffice.
-    pub fn share_out(memory: usize, cache: Option<usize>, max_block: usize) -> Result<Self, String> {
+    pub fn share_out(wanted: Wanted) -> Result<Self, String> {
+        let Wanted { memory, cache, max_block, max_connections } = wanted;
         let store_cache = cache.unwrap_or_else(|| default_cache(memory));
         let store_buffers = write_buffers(store_cache);
         let Some(rest) = memory.checked_sub(store_cache.saturating_add(store_buffers)) else {
@@ -86,15 +99,17 @@ impl Budget {
                 "there would be no room for {MIN_BLOCKS} blocks of limits.max_block_bytes ({}) in every queue of {who}: give it at \
                  least {}MiB, or allow smaller blocks only",
                 show_bytes(max_block),
-                enough(cache, max_block) >> 20
+                enough(wanted) >> 20
             )
         };
         let two_blocks = max_block.saturating_mul(MIN_BLOCKS);
-        for (who, least) in [("the API", part * API), ("the verify pool", part), ("the core", part * CORE / CORE_PARTS)]
-        {
-            if least < two_blocks {
-                return Err(too_small(who));
-            }
+        let needs = [
+            ("the API", part * API, api::least_memory(max_connections, max_block).max(two_blocks)),
+            ("the verify pool", part * VERIFY, two_blocks),
+            ("the core", part * CORE / CORE_PARTS, two_blocks),
+        ];
+        if let Some((who, ..)) = needs.iter().find(|(_, share, least)| share < least) {
+            return Err(too_small(who));
         }
         let core_part = part * CORE / CORE_PARTS;
         Ok(Self {
@@ -157,8 +172,8 @@ fn default_cache(memory: usize) -> usize {
     (memory / 8).min(DEFAULT_CACHE)
 }
 
-/// A budget, in whole MiB, that suffices for blocks of this size.
-fn enough(cache: Option<usize>, max_block: usize) -> usize {
+/// A budget, in whole MiB, that suffices.
+fn enough(Wanted { cache, max_block, max_connections, .. }: Wanted) -> usize {
     let two_blocks = max_block.saturating_mul(MIN_BLOCKS);
     // The network has many queues, and complains of one at a time.
     let mut network = two_blocks;
@@ -170,7 +185,7 @@ fn enough(cache: Option<usize>, max_block: usize) -> usize {
     }
     let parts = [
         network.div_ceil(P2P),
-        two_blocks.div_ceil(API),
+        api::least_memory(max_connections, max_block).max(two_blocks).div_ceil(API),
         two_blocks.div_ceil(VERIFY),
         two_blocks.saturating_mul(CORE_PARTS).div_ceil(CORE),
     ];
@@ -191,7 +206,8 @@ mod tests {
         for memory in (1..3000).step_by(7).map(|mib| mib * MIB) {
             for cache in [None, Some(0), Some(MIB), Some(64 * MIB)] {
                 for block in [1024, MIB, 8 * MIB] {
-                    if let Ok(budget) = Budget::share_out(memory, cache, block) {
+                    let wanted = Wanted { memory, cache, max_block: block, max_connections: 32 };
+                    if let Ok(budget) = Budget::share_out(wanted) {
                         accepted += 1;
                         assert!(budget.worst_case() <= memory, "{memory} {cache:?} {block}");
                         let core = budget.core;
@@ -210,12 +226,17 @@ mod tests {
     fn the_advice_given_is_enough() {
         for cache in [None, Some(0), Some(256 * MIB)] {
             for block in [1024, 64 << 10, MIB, 8 * MIB, 64 * MIB] {
-                let enough = enough(cache, block);
-                assert!(Budget::share_out(enough, cache, block).is_ok(), "{enough} {cache:?} {block}");
+                for max_connections in [1, 32, 1024] {
+                    let wanted = Wanted { memory: 0, cache, max_block: block, max_connections };
+                    let memory = enough(wanted);
+                    assert!(Budget::share_out(Wanted { memory, ..wanted }).is_ok(), "{memory} {wanted:?}");
+                }
             }
         }
-        let why = Budget::share_out(MIB, None, 8 * MIB).unwrap_err();
+        let wanted = Wanted { memory: MIB, cache: None, max_block: 8 * MIB, max_connections: 32 };
+        let why = Budget::share_out(wanted).unwrap_err();
         assert!(why.contains("give it at least"), "{why}");
-        assert!(Budget::share_out(MIB, Some(2 * MIB), 1024).unwrap_err().contains("smaller than store.cache_bytes"));
+        let why = Budget::share_out(Wanted { cache: Some(2 * MIB), ..wanted }).unwrap_err();
+        assert!(why.contains("smaller than store.cache_bytes"), "{why}");
     }
 }

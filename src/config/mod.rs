@@ -11,11 +11,12 @@ mod genesis;
 pub mod keys;
 pub mod settings;
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use budget::{Budget, MIN_BLOCKS};
+pub use budget::{Budget, Wanted};
 pub use genesis::Genesis;
 pub use keys::Seed;
 pub use settings::Settings;
@@ -221,7 +222,7 @@ impl Config {
         let mut config = Self {
             log: log(&settings)?,
             sync: sync(&settings)?,
-            shutdown_grace: duration_within(&settings, "shutdown_grace", Duration::ZERO, Duration::from_secs(600))?,
+            shutdown_grace: duration_within(&settings, "shutdown_grace", Duration::ZERO, Duration::from_mins(10))?,
             max_block_bytes,
             budget,
             genesis: Genesis::read(&settings.required_path("chain.genesis", &home)?)?,
@@ -265,14 +266,14 @@ impl Config {
             self.genesis.initial_height,
             self.genesis.schedule.entries().len()
         );
-        out.push_str(&format!("# peer id {}\n\n", p2p::peer_id_of(self.p2p.node_key.secret())));
+        let _ = write!(out, "# peer id {}\n\n", p2p::peer_id_of(self.p2p.node_key.secret()));
         out.push_str(&self.settings.to_toml());
         out.push_str("\n# Memory at worst, from limits.memory_bytes\n");
         for line in self.budget.table().lines() {
-            out.push_str(&format!("# {line}\n"));
+            let _ = writeln!(out, "# {line}");
         }
         for warning in &self.warnings {
-            out.push_str(&format!("# warning: {warning}\n"));
+            let _ = writeln!(out, "# warning: {warning}");
         }
         out
     }
@@ -321,7 +322,8 @@ fn budget(settings: &Settings, max_block_bytes: usize) -> Result<Budget, ConfigE
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let memory = size(settings.bytes(KEY)?.unwrap_or(0));
     let cache = settings.bytes("store.cache_bytes")?.map(size);
-    Budget::share_out(memory, cache, max_block_bytes)
+    let wanted = Wanted { memory, cache, max_block: max_block_bytes, max_connections: max_connections(settings)? };
+    Budget::share_out(wanted)
         .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", settings::show_bytes(memory))))
 }
 
@@ -342,15 +344,18 @@ fn p2p(settings: &Settings, home: &Path) -> Result<P2p, ConfigError> {
 }
 
 fn api(settings: &Settings, home: &Path) -> Result<Api, ConfigError> {
-    const KEY: &str = "api.max_connections";
     let socket = socket(settings, home)?;
     check_writable(socket.parent().unwrap_or(home))
         .map_err(|why| ConfigError::permission(format!("`api.socket` ({}): {why}", settings.source("api.socket"))))?;
-    let max_connections = match usize::try_from(settings.integer(KEY)?) {
-        Ok(number) if (1..=1024).contains(&number) => number,
-        _ => return Err(settings.refuse(KEY, "it must be between 1 and 1024")),
-    };
-    Ok(Api { socket, allow_uids: settings.numbers("api.allow_uids")?, max_connections })
+    Ok(Api { socket, allow_uids: settings.numbers("api.allow_uids")?, max_connections: max_connections(settings)? })
+}
+
+fn max_connections(settings: &Settings) -> Result<usize, ConfigError> {
+    const KEY: &str = "api.max_connections";
+    match usize::try_from(settings.integer(KEY)?) {
+        Ok(number) if (1..=1024).contains(&number) => Ok(number),
+        _ => Err(settings.refuse(KEY, "it must be between 1 and 1024")),
+    }
 }
 
 fn store(settings: &Settings, home: &Path) -> Result<Store, ConfigError> {
@@ -372,7 +377,7 @@ fn sync(settings: &Settings) -> Result<Sync, ConfigError> {
         "halt" => Policy::Halt,
         _ => Policy::FollowDa,
     };
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     Ok(Sync {
         on_divergence,
         block_time: duration_within(settings, "sync.block_time", Duration::from_millis(1), hour)?,

@@ -7,7 +7,7 @@
 //! 3. Every message names the key and the place that the value came from.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -242,7 +242,7 @@ impl Settings {
         let mut settings = Self { values: BTreeMap::new() };
         let mut text = String::new();
         for setting in SETTINGS {
-            text.push_str(&format!("{} = {}\n", setting.key, setting.default));
+            let _ = writeln!(text, "{} = {}", setting.key, setting.default);
         }
         let table = DeTable::parse(&text).expect("the defaults are TOML");
         settings.take_table("", table.get_ref(), &|_| Source::Default).expect("the defaults are known settings");
@@ -426,10 +426,10 @@ impl Settings {
             let (this, name) = setting.split();
             if this != section {
                 section = this;
-                out.push_str(&format!("\n[{section}]\n"));
+                let _ = writeln!(out, "\n[{section}]");
             }
             let line = format!("{name} = {value}");
-            out.push_str(&format!("{line:<48} # {source}\n"));
+            let _ = writeln!(out, "{line:<48} # {source}");
         }
         out
     }
@@ -455,15 +455,19 @@ pub fn commented_file(set: &[(&str, String)]) -> String {
         let (this, name) = setting.split();
         if this != section {
             section = this;
-            out.push_str(&format!("\n[{section}]\n"));
+            let _ = writeln!(out, "\n[{section}]");
         }
         out.push('\n');
         for line in setting.help.lines() {
-            out.push_str(&format!("# {line}\n"));
+            let _ = writeln!(out, "# {line}");
         }
         match set.iter().find(|(key, _)| *key == setting.key) {
-            Some((_, value)) => out.push_str(&format!("{name} = {}\n", Value::Text(value.clone()))),
-            None => out.push_str(&format!("# {name} = {}\n", setting.default)),
+            Some((_, value)) => {
+                let _ = writeln!(out, "{name} = {}", Value::Text(value.clone()));
+            }
+            None => {
+                let _ = writeln!(out, "# {name} = {}", setting.default);
+            }
         }
     }
     out

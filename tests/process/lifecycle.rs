@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use super::process::{DEADLINE, Sidecar, Signal, TempDir, blocksyncd, init_follower, init_sequencer, run};
@@ -116,7 +117,6 @@ fn a_place_that_we_may_not_write_into_is_a_matter_of_permission() {
         return;
     }
     // Root may write everywhere, so somebody else has to try.
-    use std::os::unix::process::CommandExt as _;
     let nobody = 65534;
     let (dir, home) = home();
     for path in fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().path()).chain([home.clone()]) {

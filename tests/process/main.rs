@@ -1,6 +1,7 @@
 //! The process around the sidecar, with the real binary: what `init` makes, that `run` fails closed, which setting wins,
 //! and everything that a supervisor relies on.
 #![cfg(feature = "sidecar")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod config;
 mod ctl;

@@ -23,7 +23,7 @@ pub use rustix::process::Signal;
 use serde_json::Value;
 
 /// Bounds a hang, and says nothing about how fast anything is: the machine may be very busy.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_mins(2);
 
 /// A directory of one test alone, gone when dropped. Its path is short, because sockets are made in it.
 #[derive(Debug)]

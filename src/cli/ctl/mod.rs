@@ -7,7 +7,7 @@ mod show;
 mod tail;
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -95,7 +95,7 @@ enum Verb {
         /// The block's time, in nanoseconds since the Unix epoch, instead of now
         #[arg(long, value_name = "NANOS")]
         time: Option<u64>,
-        /// The file is an encoded SignedBlock, not a payload
+        /// The file is an encoded `SignedBlock`, not a payload
         #[arg(long, conflicts_with_all = ["height", "host_id", "time"])]
         signed: bool,
     },
@@ -375,7 +375,7 @@ fn granted<T>(role: Option<T>) -> Result<T, Failure> {
     role.ok_or_else(|| Failure::new(Code::Internal, "the sidecar granted less than was asked for"))
 }
 
-fn read_input(file: &PathBuf) -> Result<Bytes, Failure> {
+fn read_input(file: &Path) -> Result<Bytes, Failure> {
     let source: Box<dyn std::io::Read> = if file.as_os_str() == "-" {
         Box::new(std::io::stdin())
     } else {
@@ -389,7 +389,7 @@ fn read_input(file: &PathBuf) -> Result<Bytes, Failure> {
     Ok(bytes.into())
 }
 
-fn unreadable(file: &PathBuf, error: &std::io::Error) -> Failure {
+fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Code::Io, format!("cannot read {}: {error}", file.display()))
 }
 

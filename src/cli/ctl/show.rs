@@ -1,6 +1,6 @@
 //! How answers look: aligned text, or JSON with the schema's names.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 
 use serde_json::{Value, json};
@@ -84,7 +84,10 @@ fn or_none(value: Option<impl Display>) -> String {
 }
 
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 fn id_json(id: BlockId) -> Value {
