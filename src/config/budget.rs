@@ -1,7 +1,7 @@
 //! One budget, many queues: how `limits.memory_bytes` is shared out.
 //!
 //! ```text
-//!   part     of what the store's cache leaves   holds
+//!   part     of what the store leaves           holds
 //!   p2p      9/14                               gossip and exchange queues, stream buffers, of all peers
 //!   api      2/14                               messages, uploads and answers of all sessions
 //!   verify   1/14                               messages that wait for their checks
@@ -12,8 +12,7 @@
 //! 1. Each part's queues, all full of the largest block at once, fit into its share, and the shares into the budget.
 //! 2. No queue holds fewer than [`MIN_BLOCKS`] blocks.
 //!
-//! What is not counted: the program itself, a few KiB per connection, the store's write buffers, and what the operating
-//! system caches.
+//! What is not counted: the program itself, a few KiB per connection, and what the operating system caches.
 
 use std::fmt::Write as _;
 
@@ -23,7 +22,8 @@ use crate::p2p;
 /// A queue that holds fewer blocks than this would stand still while one is worked on.
 pub const MIN_BLOCKS: usize = 2;
 
-/// The store's cache, unless it is set: an eighth of the budget, and no more than this.
+/// The store's cache, unless it is set: an eighth of the budget, and no more than this. Its write buffers come on top: see
+/// [`crate::store::Options`].
 const DEFAULT_CACHE: usize = 64 << 20;
 
 const P2P: usize = 9;
@@ -48,6 +48,8 @@ pub struct Budget {
     pub verify: usize,
     pub core: Core,
     pub store_cache: usize,
+    /// Follows from `store_cache`.
+    pub store_buffers: usize,
 }
 
 /// The core's queues.
@@ -70,8 +72,13 @@ impl Budget {
     /// When a queue would hold fewer than [`MIN_BLOCKS`] blocks of `max_block` bytes: which, and what would suffice.
     pub fn share_out(memory: usize, cache: Option<usize>, max_block: usize) -> Result<Self, String> {
         let store_cache = cache.unwrap_or_else(|| default_cache(memory));
-        let Some(rest) = memory.checked_sub(store_cache) else {
-            return Err(format!("it is smaller than store.cache_bytes, {}", show_bytes(store_cache)));
+        let store_buffers = write_buffers(store_cache);
+        let Some(rest) = memory.checked_sub(store_cache.saturating_add(store_buffers)) else {
+            return Err(format!(
+                "it is smaller than store.cache_bytes, {}, and the write buffers that go with it, {}",
+                show_bytes(store_cache),
+                show_bytes(store_buffers)
+            ));
         };
         let part = rest / PARTS;
         let too_small = |who: &str| {
@@ -102,6 +109,7 @@ impl Budget {
                 proposals: (core_part * PROPOSALS / max_block).min(64),
             },
             store_cache,
+            store_buffers,
         })
     }
 
@@ -112,7 +120,7 @@ impl Budget {
     /// What all of it comes to, at worst.
     #[must_use]
     pub fn worst_case(&self) -> usize {
-        self.p2p.memory_bytes + self.api + self.verify + self.core_bytes() + self.store_cache
+        self.p2p.memory_bytes + self.api + self.verify + self.core_bytes() + self.store_cache + self.store_buffers
     }
 
     /// The table for people, one queue a line.
@@ -134,9 +142,15 @@ impl Budget {
         line("  DA sightings", self.core.sightings);
         line(&format!("  proposals x {}", self.core.proposals), self.core.proposals * self.max_block);
         line("store: cache", self.store_cache);
+        line("store: write buffers", self.store_buffers);
         line("all", self.worst_case());
         out
     }
+}
+
+/// Of the two keyspaces that are written to: each a quarter of the cache, from 1 to 64 MiB.
+fn write_buffers(cache: usize) -> usize {
+    2 * (cache / 4).clamp(1 << 20, 64 << 20)
 }
 
 fn default_cache(memory: usize) -> usize {
@@ -161,7 +175,8 @@ fn enough(cache: Option<usize>, max_block: usize) -> usize {
         two_blocks.saturating_mul(CORE_PARTS).div_ceil(CORE),
     ];
     let rest = parts.into_iter().max().unwrap_or(0).saturating_add(1).saturating_mul(PARTS);
-    rest.saturating_add(cache.unwrap_or(DEFAULT_CACHE)).saturating_add((1 << 20) - 1) >> 20 << 20
+    let cache = cache.unwrap_or(DEFAULT_CACHE);
+    rest.saturating_add(cache).saturating_add(write_buffers(cache)).saturating_add((1 << 20) - 1) >> 20 << 20
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 #![cfg(feature = "sidecar")]
 
 mod config;
+mod ctl;
+mod drain;
 mod init;
 mod lifecycle;
 #[path = "../support/process.rs"]
