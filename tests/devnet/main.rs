@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test ends with what goes wrong")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -20,27 +19,23 @@ use serde_json::Value;
 const DEADLINE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 
-/// In the environment of a devnet and all its children, so that they can be found.
-const MARK: &str = "DEVNET_TEST_MARK";
-
 struct Devnet {
     process: Child,
-    mark: String,
-    /// Its temporary directory, in which nothing may be left after a run without fault.
+    /// Its temporary directory, in which nothing may be left after a run without fault. All its children have the path in
+    /// their command lines.
     temp: PathBuf,
 }
 
 impl Devnet {
     fn start(args: &[&str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let mark = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        // Short: there are sockets in it.
-        let temp = std::env::temp_dir().join(format!("bst-{mark}"));
+        // Short: there are sockets in it. The last hyphen keeps number 1 apart from number 11.
+        let name = format!("bst-{}-{}-", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let temp = std::env::temp_dir().join(name);
         std::fs::DirBuilder::new().mode(0o700).create(&temp).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_blocksyncd"))
             .arg("devnet")
             .args(args)
-            .env(MARK, &mark)
             .env("TMPDIR", &temp)
             .env("BLOCKSYNCD_CHAIN_GENESIS", "/of/another/sidecar")
             .stdin(Stdio::null())
@@ -49,7 +44,7 @@ impl Devnet {
             .process_group(0)
             .spawn()
             .unwrap();
-        Self { process, mark, temp }
+        Self { process, temp }
     }
 
     fn pid(&self) -> Pid {
@@ -105,17 +100,16 @@ impl Devnet {
         (status, output.join().unwrap(), errors.join().unwrap())
     }
 
-    /// The processes that carry our mark, the devnet's own included, as (pid, command line).
-    fn processes(&self) -> Vec<(i32, String)> {
-        let mark = format!("{MARK}={}", self.mark);
+    /// Its children, as (pid, command line). A zombie has no command line any more.
+    fn children(&self) -> Vec<(i32, String)> {
+        let ours = self.temp.to_str().unwrap();
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            // A process that has just ended, or is a zombie, has no environment any more.
-            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-            if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
-                let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            if command.contains(ours) {
+                found.push((pid, command));
             }
         }
         found
@@ -124,8 +118,8 @@ impl Devnet {
     /// Waits until nothing of it is left.
     fn assert_nothing_runs(&self) {
         let deadline = Instant::now() + DEADLINE;
-        while !self.processes().is_empty() {
-            assert!(Instant::now() < deadline, "left behind: {:#?}", self.processes());
+        while !self.children().is_empty() {
+            assert!(Instant::now() < deadline, "left behind: {:#?}", self.children());
             std::thread::sleep(POLL);
         }
     }
@@ -139,7 +133,7 @@ impl Drop for Devnet {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        for (pid, _) in self.processes() {
+        for (pid, _) in self.children() {
             if let Some(pid) = Pid::from_raw(pid) {
                 let _ = kill_process(pid, Signal::KILL);
             }
@@ -150,7 +144,7 @@ impl Drop for Devnet {
 
 /// Whether it can be seen which processes there are.
 fn can_look_at_processes() -> bool {
-    let can = std::path::Path::new("/proc/self/environ").exists();
+    let can = std::path::Path::new("/proc/self/cmdline").exists();
     if !can {
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI needs /proc");
         eprintln!("SKIPPED: without /proc nobody can say what was left behind");
@@ -232,7 +226,7 @@ fn nothing_is_left_when_it_is_killed() {
     }
     let mut devnet = Devnet::start(&["--blocks", "1000000", "--block-time", "50ms"]);
     devnet.wait_for_line("soft blocks", all_are_soft);
-    assert_eq!(devnet.processes().len(), 7, "{:#?}", devnet.processes());
+    assert_eq!(devnet.children().len(), 6, "{:#?}", devnet.children());
     devnet.process.kill().unwrap();
     devnet.wait();
     devnet.assert_nothing_runs();
@@ -246,7 +240,7 @@ fn a_child_that_dies_ends_the_run() {
     let mut devnet = Devnet::start(&["--blocks", "1000000", "--block-time", "50ms", "--nodes", "2"]);
     devnet.wait_for_line("soft blocks", all_are_soft);
     let is_victim = |command: &str| command.contains(" run ") && command.contains("/full-1");
-    let victim = devnet.processes().into_iter().find(|(_, command)| is_victim(command)).unwrap();
+    let victim = devnet.children().into_iter().find(|(_, command)| is_victim(command)).unwrap();
     kill_process(Pid::from_raw(victim.0).unwrap(), Signal::KILL).unwrap();
     let mut stderr = String::new();
     devnet.process.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
@@ -264,26 +258,24 @@ fn an_interrupt_of_the_terminal_ends_it_in_order() {
     assert_eq!(devnet.wait().code(), Some(130));
     assert_eq!(devnet.leftovers(), [""; 0].map(PathBuf::from));
     if can_look_at_processes() {
-        assert_eq!(devnet.processes(), [], "everything has ended before it ended");
+        assert_eq!(devnet.children(), [], "everything has ended before it ended");
     }
 }
 
 #[test]
 fn what_cannot_be_run_is_refused_in_one_sentence() {
     let long = format!("/tmp/{}", "d".repeat(100));
-    let taken = Devnet::start(&["--nodes", "0"]);
-    std::fs::create_dir_all(taken.temp.join("sequencer")).unwrap();
-    std::fs::write(taken.temp.join("sequencer/genesis.toml"), "").unwrap();
-    let taken = std::str::from_utf8(taken.temp.as_os_str().as_bytes()).unwrap().to_owned();
-    std::fs::create_dir_all(PathBuf::from(&taken).join("sequencer")).unwrap();
-    std::fs::write(PathBuf::from(&taken).join("sequencer/genesis.toml"), "").unwrap();
+    let taken = std::env::temp_dir().join(format!("bst-{}-taken", std::process::id()));
+    std::fs::create_dir_all(taken.join("sequencer")).unwrap();
+    std::fs::write(taken.join("sequencer/genesis.toml"), "").unwrap();
+    let taken = taken.to_str().unwrap();
     for (args, code) in [
         (vec!["--nodes", "0"], 64),
         (vec!["--blocks", "0"], 64),
         (vec!["--block-time", "0s"], 64),
         (vec!["--da-block-time", "soon"], 64),
         (vec!["--dir", &long], 64),
-        (vec!["--dir", &taken], 73),
+        (vec!["--dir", taken], 73),
     ] {
         let (status, stdout, stderr) = Devnet::start(&args).finish();
         assert_eq!((status.code(), stdout.lines().count() <= 1), (Some(code), true), "{args:?}: {stdout}{stderr}");

@@ -114,6 +114,10 @@ async fn start_to_end(args: &Args) -> Result<ExitCode, Failure> {
         code = signals.received() => return Ok(code.into()),
     }
 
+    // Nothing was run that could be reported.
+    if let Err(Trouble::Failed(failure)) = played {
+        return Err(failure);
+    }
     let report = net.report(args.blocks);
     net.finish(args.json.then_some(&report));
     match played {
