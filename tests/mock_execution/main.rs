@@ -2,6 +2,7 @@
 //! its own state, and does what each answer asks of it.
 
 #![cfg(feature = "sidecar")]
+#![allow(clippy::unwrap_used, reason = "a test ends with what goes wrong")]
 
 mod api;
 mod blocks;

@@ -15,7 +15,7 @@ use super::rpc::{BLOB_NOT_FOUND, Blob, Call, ExtendedHeader, FROM_THE_FUTURE, MA
 /// For everything but a submit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// A submit is answered when its DA block is made.
-const SUBMIT_TIMEOUT: Duration = Duration::from_secs(120);
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Why a call has no answer. Any of them may be over at the next try.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

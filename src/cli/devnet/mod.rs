@@ -45,6 +45,8 @@ const REDRAW_EVERY: Duration = Duration::from_millis(200);
 const PEERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a child may take to end once it was told to.
 const END_WITHIN: Duration = Duration::from_secs(15);
+/// Of the sidecars: what they do themselves, and only trouble of their libraries.
+const LOG_FILTER: &str = "warn,blocksyncd=info";
 /// Added to a few DA blocks, when no stall deadline is given.
 const STALL_BASE: Duration = Duration::from_secs(30);
 
@@ -112,6 +114,10 @@ async fn start_to_end(args: &Args) -> Result<ExitCode, Failure> {
         code = signals.received() => return Ok(code.into()),
     }
 
+    // Nothing was run that could be reported.
+    if let Err(Trouble::Failed(failure)) = played {
+        return Err(failure);
+    }
     let report = net.report(args.blocks);
     net.finish(args.json.then_some(&report));
     match played {
@@ -262,7 +268,10 @@ impl Net {
         let member = &self.members[number];
         let block_time = humantime::format_duration(args.block_time).to_string().replace(' ', "");
         let mut words: Vec<OsString> = vec!["run".into(), "--home".into(), place.home(&member.name).into()];
-        words.extend(["--listen", "/ip4/127.0.0.1/tcp/0", "--exit-on-stdin-eof", "--set"].map(OsString::from));
+        words.extend(
+            ["--listen", "/ip4/127.0.0.1/tcp/0", "--exit-on-stdin-eof", "--log", LOG_FILTER, "--set"]
+                .map(OsString::from),
+        );
         words.push(format!("sync.block_time={block_time}").into());
         for seed in seeds {
             words.extend(["--seed".into(), seed.into()]);

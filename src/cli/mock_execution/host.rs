@@ -73,7 +73,7 @@ pub struct Host {
     pub da_height: u64,
     pub peers: u32,
     pub received: Received,
-    pub waiting_for: Option<String>,
+    waiting_for: Option<String>,
 }
 
 impl Host {
@@ -178,6 +178,16 @@ impl Host {
         let time_unix_nanos = self.now().max(parent.map_or(0, |parent| parent.time_unix_nanos));
         self.journal.record(Step::Intent(Intent { height, time_unix_nanos }))?;
         Ok(time_unix_nanos)
+    }
+
+    /// Something is, or no longer is, in the way of the next block.
+    pub fn wait_for(&mut self, height: Height, why: Option<String>) {
+        if let Some(why) = &why
+            && self.waiting_for.as_ref() != Some(why)
+        {
+            eprintln!("mock-execution: block {height} waits: {why}");
+        }
+        self.waiting_for = why;
     }
 
     /// A published block waits to be posted.

@@ -101,10 +101,11 @@ async fn publish_next(
             answer => answer?,
         };
         let then = react(answer);
-        host.borrow_mut().waiting_for = match &then {
+        let waits = match &then {
             Then::Wait(_, why) => Some(why.clone()),
             _ => None,
         };
+        host.borrow_mut().wait_for(height, waits);
         match then {
             Then::Made(published) => {
                 if let Err(violation) = check_published(rules, &block, &published) {
@@ -121,10 +122,7 @@ async fn publish_next(
                 }
                 *next = turn;
             }
-            Then::Wait(pause, why) => {
-                eprintln!("mock-execution: block {height} waits: {why}");
-                tokio::time::sleep(pause).await;
-            }
+            Then::Wait(pause, _) => tokio::time::sleep(pause).await,
             Then::Reopen => return Err(Ended::Draining),
             Then::Stop(why) => return Err(Ended::Fatal(format!("block {height} cannot be published: {why}"))),
         }
