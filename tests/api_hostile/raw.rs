@@ -30,6 +30,11 @@ impl Raw {
         self.0.write_all(bytes).is_ok()
     }
 
+    /// The same connection once more, to be read beside it.
+    pub fn reader(&self) -> Self {
+        Self(self.0.try_clone().unwrap())
+    }
+
     /// Says that nothing more will come.
     pub fn done_talking(&mut self) {
         // It may have hung up already.
