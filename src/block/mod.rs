@@ -292,10 +292,10 @@ impl Block {
         BlockId { height: self.height(), hash: self.hash() }
     }
 
-    /// The signed header alone: what is kept as evidence.
+    /// The signed header alone: what is kept as evidence. A copy, so that it does not keep the whole block in memory.
     #[must_use]
     pub fn signed_header(&self) -> SignedHeader {
-        SignedHeader { header: self.header_bytes().clone(), signature: *self.signature() }
+        SignedHeader { header: Bytes::copy_from_slice(self.header_bytes()), signature: *self.signature() }
     }
 }
 

@@ -172,3 +172,6 @@ pub fn decode_header(bytes: &Bytes) -> Result<Header, Malformed> {
     }
     Ok(header)
 }
+
+#[cfg(test)]
+mod tests;

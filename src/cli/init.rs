@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. Nothing is overwritten: when anything that is to be made is there already, nothing is made.
 //! 2. The settings file is made last, so a home that has one is complete.
-//! 3. The guard is made together with the proposer's key, and only then: a key that comes from elsewhere may have signed.
+//! 3. A guard is made only together with a new chain: on one that is there, a key may have signed.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -15,10 +15,12 @@ use super::{Code, Failure};
 use crate::block::{ChainId, Height, PublicKey};
 use crate::config::{self, Genesis, Seed, keys, settings};
 use crate::p2p;
+use crate::store;
 use crate::verify::{Schedule, ScheduleEntry};
 
 const NODE_KEY: &str = "node.key";
 const PROPOSER_KEY: &str = "proposer.key";
+const HOST_GUARD: &str = "signer.guard";
 const GENESIS: &str = "genesis.toml";
 
 /// Makes a home: a commented config.toml, node.key, genesis.toml and, for a sequencer, proposer.key with its guard.
@@ -38,6 +40,9 @@ pub struct Args {
     /// The proposer's public key: 64 hex digits
     #[arg(long, value_name = "HEX", conflicts_with = "genesis")]
     proposer: Option<String>,
+    /// The proposer's key stays with this node's host, which signs: make the guard that it needs here
+    #[arg(long, requires = "proposer", conflicts_with = "genesis")]
+    host_signs: bool,
     /// Copy this genesis file instead of making one
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
@@ -72,11 +77,14 @@ fn make(args: &Args) -> Result<Made, Failure> {
     let genesis = genesis(args, proposer.as_ref().map(Seed::public))?;
     let node_key = Seed::generate()?;
 
-    let guard = config::guard_beside(&home.join(PROPOSER_KEY));
+    let guard = match (&proposer, args.host_signs) {
+        (Some(_), _) => Some(config::guard_beside(&home.join(PROPOSER_KEY))),
+        (None, true) => Some(home.join(HOST_GUARD)),
+        (None, false) => None,
+    };
     let mut files = vec![home.join(NODE_KEY), home.join(GENESIS)];
-    if proposer.is_some() {
-        files.extend([home.join(PROPOSER_KEY), guard.clone()]);
-    }
+    files.extend(proposer.as_ref().map(|_| home.join(PROPOSER_KEY)));
+    files.extend(guard.clone());
     files.push(home.join(config::FILE_NAME));
     if let Some(there) = files.iter().find(|file| std::fs::symlink_metadata(file).is_ok()) {
         let message = format!("{} is there already, and nothing is overwritten: choose another home", there.display());
@@ -88,13 +96,19 @@ fn make(args: &Args) -> Result<Made, Failure> {
     keys::create_file(&home.join(GENESIS), genesis.to_toml().as_bytes(), 0o644)?;
     if let Some(seed) = &proposer {
         keys::create(&home.join(PROPOSER_KEY), seed)?;
-        create_guard(&guard)?;
     }
-    let signer = proposer.as_ref().map(|_| ("signer.key", PROPOSER_KEY.to_owned()));
+    if let Some(guard) = &guard {
+        create_guard(guard, &genesis)?;
+    }
+    let signer = match (&proposer, &guard) {
+        (Some(_), _) => Some(("signer.key", PROPOSER_KEY.to_owned())),
+        (None, Some(_)) => Some(("signer.guard", HOST_GUARD.to_owned())),
+        (None, None) => None,
+    };
     let settings = settings::commented_file(signer.as_slice());
     keys::create_file(&home.join(config::FILE_NAME), settings.as_bytes(), 0o644)?;
 
-    let peer_id = p2p::peer_id(node_key.secret());
+    let peer_id = p2p::peer_id_of(node_key.secret());
     Ok(Made { home, genesis, peer_id, proposer: proposer.map(|seed| seed.public()), files })
 }
 
@@ -142,10 +156,10 @@ fn make_home(home: &Path) -> Result<(), Failure> {
     })
 }
 
-/// The memory of what the key has signed: nothing yet.
-fn create_guard(path: &Path) -> Result<(), Failure> {
-    let _ = path;
-    Ok(())
+/// The memory of what the key has signed: nothing yet, because the chain is new.
+fn create_guard(path: &Path, genesis: &Genesis) -> Result<(), Failure> {
+    store::guard::create_unused(path, &genesis.chain_id)
+        .map_err(|error| Failure::new(Code::CannotCreate, format!("cannot make the guard: {error}")))
 }
 
 fn print_json(made: &Made) {

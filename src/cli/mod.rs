@@ -53,8 +53,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => exit::report(run::run(&args)),
         Command::Init(args) => exit::report(init::run(&args)),
         Command::Ctl(args) => exit::report(ctl::run(&args)),
-        Command::Devnet(args) => devnet::run(args),
-        Command::MockExecution(args) => mock_execution::run(args),
+        Command::Devnet(args) => devnet::run(&args),
+        Command::MockExecution(args) => mock_execution::run(&args),
     }
 }
 

@@ -32,6 +32,18 @@ pub struct Ready {
     pub listen: Vec<String>,
 }
 
+impl Ready {
+    pub fn new(socket: &Path, node: crate::node::Ready) -> Self {
+        Self {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+            socket: socket.to_owned(),
+            peer_id: node.peer_id,
+            listen: node.listen,
+        }
+    }
+}
+
 /// Where the ready line will go.
 #[derive(Debug)]
 pub struct ReadyLine {
@@ -164,6 +176,13 @@ impl Handlers {
             stdin_ended,
             _stdin_open: stdin_open,
         })
+    }
+}
+
+/// Ends the process as its supervisor would: draining first.
+pub fn terminate_self() {
+    if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM) {
+        tracing::error!(%error, "cannot signal ourselves");
     }
 }
 

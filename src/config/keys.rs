@@ -36,6 +36,11 @@ impl Seed {
     }
 
     #[must_use]
+    pub fn into_secret(self) -> Zeroizing<[u8; 32]> {
+        self.0
+    }
+
+    #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(ed25519_dalek::SigningKey::from_bytes(&self.0).verifying_key().to_bytes())
     }

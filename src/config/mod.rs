@@ -23,6 +23,7 @@ pub use settings::Settings;
 use crate::block::native;
 use crate::p2p;
 use crate::store::Durability;
+use crate::sync::Policy;
 use crate::telemetry;
 
 /// The name of the settings file in a home.
@@ -63,6 +64,10 @@ impl ConfigError {
 
     pub(crate) fn config(message: String) -> Self {
         Self { kind: ErrorKind::Config, message }
+    }
+
+    fn permission(message: String) -> Self {
+        Self { kind: ErrorKind::Permission, message }
     }
 
     pub(crate) fn io(message: String) -> Self {
@@ -115,7 +120,10 @@ pub struct Config {
     pub budget: Budget,
     pub max_block_bytes: usize,
     pub sync: Sync,
-    pub signer: Option<Signer>,
+    /// The key that this node signs with, unless its host signs, or nobody here does.
+    pub proposer_key: Option<Seed>,
+    /// On a node that signs, or whose host does.
+    pub guard: Option<PathBuf>,
     pub log: Log,
     pub shutdown_grace: Duration,
     /// What is allowed, but probably not meant.
@@ -147,22 +155,9 @@ pub struct Store {
 
 #[derive(Clone, Debug)]
 pub struct Sync {
-    pub on_divergence: OnDivergence,
+    pub on_divergence: Policy,
     pub block_time: Duration,
     pub max_clock_drift: Duration,
-}
-
-/// What to do when DA has another block than we hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDivergence {
-    Follow,
-    Halt,
-}
-
-#[derive(Clone, Debug)]
-pub struct Signer {
-    pub key: Seed,
-    pub guard: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,6 +217,7 @@ impl Config {
         let (home, settings) = sources.settings()?;
         let max_block_bytes = block_bytes(&settings)?;
         let budget = budget(&settings, max_block_bytes)?;
+        let (proposer_key, guard) = signer(&settings, &home)?;
         let mut config = Self {
             log: log(&settings)?,
             sync: sync(&settings)?,
@@ -232,7 +228,8 @@ impl Config {
             p2p: p2p(&settings, &home)?,
             api: api(&settings, &home)?,
             store: store(&settings, &home)?,
-            signer: signer(&settings, &home)?,
+            proposer_key,
+            guard,
             warnings: Vec::new(),
             home,
             settings,
@@ -246,8 +243,8 @@ impl Config {
         if self.p2p.seeds.is_empty() {
             warnings.push("p2p.seeds is empty: waiting for peers that dial us".to_owned());
         }
-        if let Some(signer) = &self.signer {
-            let public = signer.key.public();
+        if let Some(key) = &self.proposer_key {
+            let public = key.public();
             if !self.genesis.schedule.entries().any(|entry| entry.proposer == public) {
                 warnings.push(format!(
                     "signer.key has the public key {public}, which proposes at no height of the genesis file: \
@@ -268,7 +265,7 @@ impl Config {
             self.genesis.initial_height,
             self.genesis.schedule.entries().len()
         );
-        out.push_str(&format!("# peer id {}\n\n", p2p::peer_id(self.p2p.node_key.secret())));
+        out.push_str(&format!("# peer id {}\n\n", p2p::peer_id_of(self.p2p.node_key.secret())));
         out.push_str(&self.settings.to_toml());
         out.push_str("\n# Memory at worst, from limits.memory_bytes\n");
         for line in self.budget.table().lines() {
@@ -321,9 +318,10 @@ fn block_bytes(settings: &Settings) -> Result<usize, ConfigError> {
 
 fn budget(settings: &Settings, max_block_bytes: usize) -> Result<Budget, ConfigError> {
     const KEY: &str = "limits.memory_bytes";
-    let memory = settings.bytes(KEY)?.unwrap_or(0);
-    let cache = settings.bytes("store.cache_bytes")?;
-    Budget::share_out(memory, cache, max_block_bytes as u64)
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let memory = size(settings.bytes(KEY)?.unwrap_or(0));
+    let cache = settings.bytes("store.cache_bytes")?.map(size);
+    Budget::share_out(memory, cache, max_block_bytes)
         .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", settings::show_bytes(memory))))
 }
 
@@ -346,6 +344,8 @@ fn p2p(settings: &Settings, home: &Path) -> Result<P2p, ConfigError> {
 fn api(settings: &Settings, home: &Path) -> Result<Api, ConfigError> {
     const KEY: &str = "api.max_connections";
     let socket = socket(settings, home)?;
+    check_writable(socket.parent().unwrap_or(home))
+        .map_err(|why| ConfigError::permission(format!("`api.socket` ({}): {why}", settings.source("api.socket"))))?;
     let max_connections = match usize::try_from(settings.integer(KEY)?) {
         Ok(number) if (1..=1024).contains(&number) => number,
         _ => return Err(settings.refuse(KEY, "it must be between 1 and 1024")),
@@ -358,6 +358,8 @@ fn store(settings: &Settings, home: &Path) -> Result<Store, ConfigError> {
     if std::fs::metadata(&dir).is_ok_and(|meta| !meta.is_dir()) {
         return Err(settings.refuse("store.dir", format_args!("{} is not a directory", dir.display())));
     }
+    check_writable(&dir)
+        .map_err(|why| ConfigError::permission(format!("`store.dir` ({}): {why}", settings.source("store.dir"))))?;
     let durability = match settings.choice("store.durability")? {
         "process" => Durability::Process,
         _ => Durability::Power,
@@ -367,8 +369,8 @@ fn store(settings: &Settings, home: &Path) -> Result<Store, ConfigError> {
 
 fn sync(settings: &Settings) -> Result<Sync, ConfigError> {
     let on_divergence = match settings.choice("sync.on_divergence")? {
-        "halt" => OnDivergence::Halt,
-        _ => OnDivergence::Follow,
+        "halt" => Policy::Halt,
+        _ => Policy::FollowDa,
     };
     let hour = Duration::from_secs(3600);
     Ok(Sync {
@@ -378,16 +380,16 @@ fn sync(settings: &Settings) -> Result<Sync, ConfigError> {
     })
 }
 
-fn signer(settings: &Settings, home: &Path) -> Result<Option<Signer>, ConfigError> {
+/// The proposer key, if it is here, and the guard. A guard without a key is that of a node whose host signs.
+fn signer(settings: &Settings, home: &Path) -> Result<(Option<Seed>, Option<PathBuf>), ConfigError> {
     let guard = settings.path("signer.guard", home)?;
-    let Some(path) = settings.path("signer.key", home)? else {
-        return match guard {
-            None => Ok(None),
-            Some(_) => Err(settings.refuse("signer.guard", "there is no signer.key that it could guard")),
-        };
-    };
-    let key = keys::read(&path, "proposer key")?;
-    Ok(Some(Signer { key, guard: guard.unwrap_or_else(|| guard_beside(&path)) }))
+    match settings.path("signer.key", home)? {
+        None => Ok((None, guard)),
+        Some(path) => {
+            let key = keys::read(&path, "proposer key")?;
+            Ok((Some(key), Some(guard.unwrap_or_else(|| guard_beside(&path)))))
+        }
+    }
 }
 
 /// Where the guard of a proposer key is, unless it is set.
@@ -410,6 +412,16 @@ fn duration_within(
     }
     let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
     Err(settings.refuse(key, format_args!("it must be between {least} and {most}")))
+}
+
+/// Whether `path` can be made, or written into: looks at it, or at the nearest directory above it that is there.
+fn check_writable(path: &Path) -> Result<(), String> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let Some(there) = path.ancestors().find(|path| std::fs::exists(path).unwrap_or(true)) else { return Ok(()) };
+    accessat(CWD, there, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).map_err(|error| {
+        let us = rustix::process::geteuid().as_raw();
+        format!("user {us} cannot write into {}: {error}", there.display())
+    })
 }
 
 /// Reads a whole file of UTF-8, of at most 1 MiB.

@@ -104,7 +104,7 @@ pub const SETTINGS: &[Setting] = &[
         "store.cache_bytes",
         Kind::Bytes,
         "\"\"",
-        "The store's cache, taken from limits.memory_bytes; unset: an eighth of it.",
+        "The store's cache, taken from limits.memory_bytes; unset: an eighth of it, at most 64MiB.",
     ),
     setting(
         "store.reserve_bytes",
@@ -115,8 +115,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "limits.memory_bytes",
         Kind::Bytes,
-        "\"512MiB\"",
-        "The one budget from which every queue and buffer is derived; `run --check-config` prints what each gets.",
+        "\"2GiB\"",
+        "The one budget from which every queue and buffer is derived: what all of them take when full of largest\n\
+         blocks, not what is taken at start. `run --check-config` prints what each gets. More peers need more.",
     ),
     setting(
         "limits.max_block_bytes",
@@ -149,7 +150,8 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Path,
         "\"\"",
         "Remembers what the proposer's key has signed, so that no height is ever signed twice. Unset: beside the key,\n\
-         with `.guard` added to its name. Never delete it, never restore it from a backup.",
+         with `.guard` added to its name. Without signer.key, it lets the host sign. Never delete it, and never\n\
+         restore it from a backup.",
     ),
     setting(
         "log.filter",
@@ -486,7 +488,8 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 
 /// The largest unit that divides it evenly, or else one digit behind the point.
 #[must_use]
-pub fn show_bytes(bytes: u64) -> String {
+pub fn show_bytes(bytes: impl TryInto<u64>) -> String {
+    let bytes = bytes.try_into().unwrap_or(u64::MAX);
     for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= unit {
             let tenths = u128::from(bytes) * 10 / u128::from(unit);

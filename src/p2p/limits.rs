@@ -111,7 +111,7 @@ impl Limits {
         let at_least_two = |queue: &'static str, sixteenths: usize, item_bytes: usize| {
             let items = share(sixteenths) / item_bytes.max(1);
             if items < MIN {
-                let needed_bytes = item_bytes.saturating_mul(MIN * SHARES).div_ceil(sixteenths) + SHARES;
+                let needed_bytes = item_bytes.saturating_mul(MIN * SHARES).div_ceil(sixteenths).saturating_add(SHARES);
                 return Err(LimitsError { queue, items, memory_bytes, max_block_bytes, needed_bytes });
             }
             Ok(items)
@@ -128,7 +128,7 @@ impl Limits {
             connections,
             gossip_send_queue: (MIN + spare / message).min(8),
             // Each is there twice: in gossipsub's cache, and on its way to the node.
-            gossip_unjudged: at_least_two("gossip", GOSSIP_SHARE, 2 * message)?.min(256),
+            gossip_unjudged: at_least_two("gossip", GOSSIP_SHARE, message.saturating_mul(2))?.min(256),
             fetch_bytes: at_least_two("answers that are received", FETCH_SHARE, max_block_bytes)? * max_block_bytes,
             serves: at_least_two("answers that are sent", SERVE_SHARE, serve_bytes(max_block_bytes))?.min(64),
             commands: at_least_two("commands", COMMANDS_SHARE, max_block_bytes)?.min(64),

@@ -115,20 +115,35 @@ fn keep(aside: &Path, journal: &Path, from: u64) {
 
 /// How many bytes from `from` on there are before the zeros at the end.
 fn meaningful(path: &Path, from: u64) -> io::Result<u64> {
+    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
-    let (mut len, mut position) = (0, 0);
-    let mut buffer = vec![0; 1 << 16];
-    loop {
+    let mut buffer = vec![0; ZEROS.len()];
+    let (mut len, mut position) = (0, from);
+    while let Some(data) = next_data(&file, position)? {
+        position = file.seek(SeekFrom::Start(data))?;
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok(len);
+            break;
         }
         let chunk = buffer.get(..read).unwrap_or_default();
-        if let Some(last) = chunk.iter().rposition(|byte| *byte != 0) {
-            len = position + last as u64 + 1;
+        if chunk != ZEROS.get(..read).unwrap_or_default()
+            && let Some(last) = chunk.iter().rposition(|byte| *byte != 0)
+        {
+            len = position + last as u64 + 1 - from;
         }
         position += read as u64;
+    }
+    Ok(len)
+}
+
+/// Where the next bytes are that are not a hole: most of a journal is one.
+fn next_data(file: &File, from: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(from)) {
+        Ok(position) => Ok(Some(position)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        // A file system that does not tell.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(from)),
+        Err(errno) => Err(errno.into()),
     }
 }
 

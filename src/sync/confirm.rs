@@ -131,10 +131,11 @@ pub(super) enum Judgement {
     Contradicted(DaPosition),
 }
 
-/// Judges one height, from what lies before `known_before` on DA. `parent` is the winner below it (`None` at the first height), `ours` the hash of what is stored
-/// there, and `header` looks up its header, which only the ids that prove nothing need.
-pub(super) fn judge<'a>(
-    sightings: impl Iterator<Item = &'a Sighting>,
+/// Judges one height, from what lies before `known_before` on DA. `seen` are its sightings, as DA orders them, `parent` is
+/// the winner below it (`None` at the first height), `ours` the hash of what is stored there, and `header` looks up its
+/// header, which only the ids that prove nothing need.
+pub(super) fn judge(
+    seen: &[&Sighting],
     known_before: DaPosition,
     parent: Option<Hash>,
     ours: Option<Hash>,
@@ -145,21 +146,37 @@ pub(super) fn judge<'a>(
         Some(_) => Judgement::Contradicted(position),
         None => Judgement::Open,
     };
-    for Sighting { position, height, what } in sightings {
+    // A block that is on DA twice may have been given to us at one position, and named at the other.
+    let given = |hash: Hash| {
+        seen.iter().find_map(|seen| match &seen.what {
+            Seen::Block(block) if block.hash() == hash => Some(block),
+            _ => None,
+        })
+    };
+    // `None`: valid, but on a branch that lost below.
+    let of_block = |block: &AuthenticBlock, position| {
+        (block.parent_hash() == parent).then(|| Judgement::Winner(block.clone(), position))
+    };
+    for Sighting { position, height, what } in seen {
         if *position >= known_before {
             break;
         }
-        return match what {
+        let judgement = match what {
             // What is stored at hard + 1 links to hard, which is the winner below.
-            Seen::Hash(hash) if Some(*hash) == ours => Judgement::Confirmed(*position),
-            Seen::Hash(hash) => Judgement::Wanted(BlockId { height: *height, hash: *hash }),
-            Seen::Block(block) if Some(block.hash()) == ours => Judgement::Confirmed(*position),
-            Seen::Block(block) if block.parent_hash() == parent => Judgement::Winner(block.clone(), *position),
-            // Valid, but on a branch that lost below.
-            Seen::Block(_) | Seen::Junk => continue,
-            Seen::HostId(id) => weak(*position, &|header| header.host_id == *id),
-            Seen::PayloadHash(hash) => weak(*position, &|header| header.payload_hash == *hash),
+            Seen::Hash(hash) if Some(*hash) == ours => Some(Judgement::Confirmed(*position)),
+            Seen::Hash(hash) => match given(*hash) {
+                Some(block) => of_block(block, *position),
+                None => Some(Judgement::Wanted(BlockId { height: *height, hash: *hash })),
+            },
+            Seen::Block(block) if Some(block.hash()) == ours => Some(Judgement::Confirmed(*position)),
+            Seen::Block(block) => of_block(block, *position),
+            Seen::Junk => None,
+            Seen::HostId(id) => Some(weak(*position, &|header| header.host_id == *id)),
+            Seen::PayloadHash(hash) => Some(weak(*position, &|header| header.payload_hash == *hash)),
         };
+        if let Some(judgement) = judgement {
+            return judgement;
+        }
     }
     Judgement::Open
 }

@@ -246,9 +246,10 @@ impl Syncer {
         let in_use = self.held.bytes() + self.requests.bytes();
         let free = limits.held_bytes.saturating_sub(in_use);
         let sizes = sizes(self.block_bytes, limits.range_bytes, self.rules.max_block_bytes);
-        let affordable = (free / sizes.answer_bytes).max(usize::from(self.requests.len() == 0));
         let farthest = next.plus(u64::try_from(limits.held_blocks).unwrap_or(u64::MAX).saturating_sub(1));
         let covered = |height| self.held.has(height) || self.requests.covering(height).next().is_some();
+        // What everything waits for is asked for in any case: blocks held far above it would else keep it away.
+        let affordable = (free / sizes.answer_bytes).max(usize::from(!covered(next)));
         let last = target.height.min(farthest);
         for (from, amount) in ranges(next, last, sizes.per_request, covered, slots.min(affordable)) {
             self.ask_for_range(now, from, amount, sizes.answer_bytes, None);

@@ -49,7 +49,8 @@ impl Syncer {
         self.chain.heads.scanned_through = self.known_before.height.saturating_sub(1);
     }
 
-    /// A block that DA names, and that somebody gave us now.
+    /// A block that DA names, and that somebody gave us now. It may take the sightings above their bound, by this one block,
+    /// until the next report: to shed any in the middle of a report would count what was shed as reported.
     pub(super) fn offer_wanted(&mut self, block: &AuthenticBlock) {
         if self.wanted != Some(block.id()) {
             return;
@@ -59,7 +60,6 @@ impl Syncer {
             self.sightings.place(sighting.clone());
             self.chain.change(Change::KeepSighting(sighting));
         }
-        self.shed_sightings();
         self.wanted = None;
     }
 
@@ -70,10 +70,10 @@ impl Syncer {
             let height = self.chain.next_unconfirmed();
             let ours = self.chain.hash(height, turn.stored);
             let heads = self.chain.heads;
-            let judgement =
-                judge(self.sightings.at(height), self.known_before, heads.hard.map(|hard| hard.hash), ours, || {
-                    self.chain.header(height, turn.stored)
-                });
+            let seen: Vec<_> = self.sightings.at(height).collect();
+            let judgement = judge(&seen, self.known_before, heads.hard.map(|hard| hard.hash), ours, || {
+                self.chain.header(height, turn.stored)
+            });
             match (judgement, ours) {
                 (Judgement::Open, _) => break,
                 (Judgement::Confirmed(position), Some(hash)) => self.confirm(BlockId { height, hash }, position),

@@ -88,8 +88,8 @@ mod tests {
         Height::new(height).expect("not 0")
     }
 
-    fn span(tail: u64, soft: u64) -> Option<Span> {
-        Some(Span { tail: height(tail), soft: height(soft) })
+    fn span(tail: u64, soft: u64) -> Span {
+        Span { tail: height(tail), soft: height(soft) }
     }
 
     fn range(from: u64, to: u64) -> Plan {
@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn every_row_of_the_decision_table() {
-        let full = span(1, 100);
-        let pruned = span(50, 100);
+        let full = Some(span(1, 100));
+        let pruned = Some(span(50, 100));
         let hash = [7; 32];
         let max = u64::MAX;
         let table = [

@@ -41,10 +41,6 @@ impl Da {
         self.pending.is_empty() && self.held_back.is_empty()
     }
 
-    pub fn includes(&self, id: BlockId) -> bool {
-        self.valid.get(&id.height).is_some_and(|at| at.values().any(|block| block.hash() == id.hash))
-    }
-
     pub fn post(&mut self, not_before: Duration, bytes: Bytes) {
         self.pending.push((not_before, bytes));
     }
@@ -155,6 +151,7 @@ impl World {
     /// The publisher, or the twin, posts a block.
     pub fn post_to_da(&mut self, block: &AuthenticBlock, by_twin: bool) {
         if let (Some(twin), Some(fork)) = (self.plan.twin, self.fork_height())
+            && !self.healed
             && block.height() >= fork
             && by_twin != twin.wins
             && !self.winner_is_included(fork, twin.wins)
@@ -183,13 +180,8 @@ impl World {
 
     /// When everything heals: a branch whose rival never came is posted after all.
     pub fn release_all(&mut self) {
-        let twin_is_late = self.fork_height().is_none_or(|fork| {
-            !self.twins.iter().any(|hash| self.chain.signed(*hash).is_some_and(|block| block.height() == fork))
-        });
-        if twin_is_late {
-            for block in std::mem::take(&mut self.da.held_back) {
-                self.da.post(self.now, block.block().bytes().clone());
-            }
+        for block in std::mem::take(&mut self.da.held_back) {
+            self.da.post(self.now, block.block().bytes().clone());
         }
     }
 
@@ -254,9 +246,8 @@ impl World {
         let host = &mut self.hosts[n];
         host.reporter.waiting_since = Some(now);
         let life = host.life;
-        let scanned_through = through.max(host.reporter.scanned);
+        let (after, scanned_through) = (from.saturating_sub(1), through.max(host.reporter.scanned));
         let ticket = self.nodes[n].wait(Waits::Report, n, life);
-        let after = host.reporter.scanned;
         let input = self.mutate_report(ticket, DaReport { after, scanned_through, sightings });
         self.handle(n, input);
     }

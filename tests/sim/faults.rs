@@ -218,8 +218,9 @@ impl Plan {
             requests_per_peer: rng.usize(1..=4),
             range_bytes: rng.usize(600..=8_192),
             publish_queue: rng.usize(1..=4),
-            sightings: rng.usize(8..=64),
-            sighting_bytes: rng.usize(4_096..=32_768),
+            // More than what DA can put between a block and the ones before it: with less, nothing moves.
+            sightings: rng.usize(150..=400),
+            sighting_bytes: rng.usize(40_000..=120_000),
             evidence: rng.usize(2..=8),
             remembered_peers: rng.usize(2..=16),
         }

@@ -42,7 +42,7 @@ pub struct HostState {
     /// From the chain's initial height on.
     pub chain: Vec<BlockId>,
     pub hard: Option<BlockId>,
-    /// What it made, until it is well below the tip: to be published again when the answer was lost.
+    /// What it made: to be published again when the answer was lost, or the sidecar's disk was.
     made: BTreeMap<Height, Proposal>,
     /// The newest height that it posted to DA.
     posted: Option<Height>,
@@ -120,14 +120,12 @@ impl Host {
     }
 
     pub fn restart(&mut self, from_backup: Option<usize>) {
-        self.up = true;
+        if std::mem::replace(&mut self.up, true) {
+            return;
+        }
         if let Some(backup) = from_backup.and_then(|pick| self.backups.get(pick % self.backups.len().max(1))) {
             self.state = backup.clone();
         }
-    }
-
-    pub fn has_stream(&self) -> bool {
-        self.stream.is_some()
     }
 }
 
@@ -286,6 +284,10 @@ impl World {
         state.posted = state.posted.min(tip);
         let host = &mut self.hosts[n];
         host.pending.clear();
+        if n == 0 && self.plan.signing == Signing::ByHost {
+            // The host's own word: what it signs from here on replaces what it was told to undo.
+            self.oracle.abandoned(to.map_or(initial, |to| to.height.next()));
+        }
         Ok(true)
     }
 
@@ -307,7 +309,7 @@ impl World {
     /// The publisher makes a block, or says again what it said before.
     pub fn produce(&mut self) {
         let now = self.now;
-        if !self.hosts[0].up || self.nodes[0].life().is_none() || !self.hosts[0].has_stream() {
+        if !self.hosts[0].up || self.nodes[0].life().is_none() {
             return;
         }
         let host = &mut self.hosts[0];
@@ -323,12 +325,29 @@ impl World {
         if !self.healed && self.rng.f64() < self.plan.other_block {
             self.publish_another();
         }
+        if self.publish_history() {
+            return;
+        }
         let depth = self.plan.pipeline;
         while self.hosts[0].pending.len() < depth && !self.is_over() {
             if !self.make_next() {
                 break;
             }
         }
+    }
+
+    /// A sidecar that lost its disk, and says nothing because it is behind its host, is given the host's history again.
+    fn publish_history(&mut self) -> bool {
+        let host = &self.hosts[0];
+        let next = self.nodes[0].disk.image.heads.next_height();
+        if host.stream.is_some() || host.state.tip().is_none_or(|tip| tip.height < next) {
+            return false;
+        }
+        let history: Vec<Proposal> = host.state.made.range(next..).take(8).map(|(_, made)| made.clone()).collect();
+        for proposal in history {
+            self.publish(proposal, false);
+        }
+        true
     }
 
     /// Proposes the block after everything that it has proposed; false: not now.
@@ -358,10 +377,6 @@ impl World {
             }
         };
         self.hosts[0].state.made.insert(height, proposal.clone());
-        let made = &mut self.hosts[0].state.made;
-        while made.len() > 12 {
-            made.pop_first();
-        }
         self.hosts[0].pending_since = self.now;
         self.publish(proposal, true)
     }
@@ -440,7 +455,6 @@ impl World {
                         host.state.made.split_off(&height);
                         host.pending.clear();
                     }
-                    PublishAnswer::NotNext { .. } => host.pending.clear(),
                     _ => host.pending.clear(),
                 }
             }

@@ -158,10 +158,6 @@ impl Node {
         self.waits.insert(ticket, (waits, host, host_life));
         ticket
     }
-
-    pub fn queued(&self) -> usize {
-        self.waiting.len() + self.gossip.len() + self.fetches.len()
-    }
 }
 
 impl World {

@@ -10,9 +10,9 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::block::{Hash, Height};
 use blocksyncd::sync::{Answer, Command, Ended, GuardEntry, GuardState, Halt, Input, PeerId, RequestId, Ticket};
-use blocksyncd::verify::AuthenticBlock;
+use blocksyncd::verify::{AuthenticBlock, Fault};
 use bytes::Bytes;
 use fastrand::Rng;
 
@@ -176,6 +176,8 @@ pub struct World {
     /// The blocks of the second branch.
     pub twins: BTreeSet<Hash>,
     twin_branch: Vec<AuthenticBlock>,
+    /// What both branches have below the fork.
+    twin_base: Vec<AuthenticBlock>,
     pub oracle: Oracle,
     pub trace: Trace,
     pub healed: bool,
@@ -227,6 +229,7 @@ impl World {
             da: Da::default(),
             twins: BTreeSet::new(),
             twin_branch: Vec::new(),
+            twin_base: Vec::new(),
             oracle: Oracle::default(),
             trace,
             healed: false,
@@ -541,10 +544,7 @@ impl World {
     /// The blocks that a liar builds its lies on.
     pub fn branch_of(&self, index: usize) -> Vec<AuthenticBlock> {
         if self.lie_of(index) == Some(Lie::Twin) && !self.twin_branch.is_empty() {
-            let fork = self.twin_branch[0].height();
-            let mut branch: Vec<_> = self.main_branch().into_iter().filter(|block| block.height() < fork).collect();
-            branch.extend(self.twin_branch.iter().cloned());
-            return branch;
+            return self.twin_base.iter().chain(&self.twin_branch).cloned().collect();
         }
         self.main_branch()
     }
@@ -569,7 +569,11 @@ impl World {
         let sound = self.chain.check(&message.bytes);
         match (lie, &sound) {
             // As a Go node does: what does not even decode goes nowhere.
-            (Lie::WeakRelay, Err(fault)) if !matches!(fault, blocksyncd::verify::Fault::BadSignature) => return,
+            (Lie::WeakRelay, Err(fault)) if !matches!(fault, Fault::BadSignature) => return,
+            // Whoever must not be blamed checks what it passes on.
+            (_, Err(_)) if self.lie_of(index).is_some_and(|lie| lie != Lie::WeakRelay && !lie.deserves_bans()) => {
+                return;
+            }
             (Lie::Copies, Ok(block)) => {
                 let copy = liars::copy(block, &mut self.rng);
                 self.liar_gossips(liar, copy);
@@ -622,9 +626,11 @@ impl World {
             Some(last) => last.clone(),
             None if self.healed => return,
             None => {
-                let below = fork.prev().and_then(|below| self.nodes[0].disk.image.id(below));
-                let Some(block) = below.and_then(|id| self.chain.signed(id.hash)) else { return };
-                block.clone()
+                let mut base = self.main_branch();
+                base.retain(|block| block.height() < fork);
+                let Some(below) = base.last().filter(|below| below.height().next() == fork).cloned() else { return };
+                self.twin_base = base;
+                below
             }
         };
         let payload = Bytes::copy_from_slice(&parent.hash().0[..self.plan.payload_bytes.min(32)]);
@@ -637,9 +643,5 @@ impl World {
         self.twin_branch.push(block.clone());
         self.liar_gossips(0, block.block().bytes().clone());
         self.post_to_da(&block, true);
-    }
-
-    pub fn twin_block_at(&self, height: Height) -> Option<BlockId> {
-        self.twin_branch.iter().find(|block| block.height() == height).map(AuthenticBlock::id)
     }
 }

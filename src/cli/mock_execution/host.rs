@@ -5,13 +5,14 @@
 //! 2. No worker holds a borrow of it across an await: there is one thread.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use bytes::Bytes;
 
 use super::checker::{Checker, Event, Rule, SoftBlock, Violation};
 use super::journal::{Intent, Journal, Step};
 use super::latency::Latencies;
-use super::tell::{Line, Progress, Received};
+use super::tell::{Line, Progress, Received, Teller};
 use crate::api::client::{self, ClientError, Payload};
 use crate::block::{BlockId, ChainId, Hash, Height};
 use crate::clock::Clock;
@@ -56,6 +57,7 @@ impl From<std::io::Error> for Ended {
 /// The shared state.
 #[derive(Debug)]
 pub struct Host {
+    teller: Rc<Teller>,
     journal: Journal,
     chain_id: ChainId,
     clock: Clock,
@@ -75,8 +77,9 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(journal: Journal, chain_id: ChainId, is_sequencer: bool) -> Self {
+    pub fn new(teller: Rc<Teller>, journal: Journal, chain_id: ChainId, is_sequencer: bool) -> Self {
         Self {
+            teller,
             journal,
             chain_id,
             clock: Clock::start(),
@@ -96,6 +99,10 @@ impl Host {
 
     pub fn chain_id(&self) -> &ChainId {
         &self.chain_id
+    }
+
+    pub fn tell_progress(&self) {
+        self.teller.tell(&Line::Progress(self.progress()));
     }
 
     pub fn journal(&self) -> &Journal {
@@ -123,7 +130,7 @@ impl Host {
     pub fn violated(&mut self, violation: Violation) {
         eprintln!("mock-execution: violation: {violation}");
         if self.broken.len() < MAX_VIOLATIONS && self.broken.insert((violation.rule, violation.height)) {
-            Line::Violation(violation).print();
+            self.teller.tell(&Line::Violation(violation));
         }
     }
 

@@ -102,7 +102,7 @@ impl Memory {
         match step {
             Step::Soft(executed) if self.ledger.fits(&executed) => self.ledger.push(executed),
             Step::Hard(height) if self.ledger.get(height).is_some() && hard <= Some(height) => {
-                self.ledger.confirm(height)
+                self.ledger.confirm(height);
             }
             Step::Retract(to) if hard.is_none_or(|hard| to >= hard.get()) => {
                 self.ledger.retract(to);

@@ -32,6 +32,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,13 +44,15 @@ use self::host::{Ended, Host};
 use self::journal::Journal;
 use self::payloads::Payloads;
 use self::produce::Production;
-use self::tell::Line;
+use self::tell::{Line, Teller};
 use super::dev_da::{DaClient, Namespace};
 use super::{Code, Failure};
 use crate::api::client::{Client, ClientError, Hello, Info, Observer, Roles, Session};
 use crate::block::{ChainId, Format, Height};
 use crate::verify::{Rules, Schedule};
 
+#[cfg(test)]
+pub use self::checker::Rule;
 pub use self::checker::Violation;
 pub use self::latency::Percentiles;
 
@@ -115,12 +118,22 @@ pub enum Role {
     Full,
 }
 
+impl Role {
+    /// As the command line and the devnet's report write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sequencer => "sequencer",
+            Self::Full => "full",
+        }
+    }
+}
+
 fn height(text: &str) -> Result<Height, String> {
     text.parse().ok().and_then(Height::new).ok_or_else(|| "a height is a number from 1 on".into())
 }
 
-pub fn run(args: Args) -> ExitCode {
-    super::exit::report(try_run(&args))
+pub fn run(args: &Args) -> ExitCode {
+    super::exit::report(try_run(args))
 }
 
 fn try_run(args: &Args) -> Result<(), Failure> {
@@ -143,6 +156,7 @@ fn try_run(args: &Args) -> Result<(), Failure> {
 
 /// One session after the other, until there is a reason to stop.
 async fn sessions(args: &Args, production: &Production) -> Result<(), Failure> {
+    let teller = Rc::new(Teller::new().map_err(|error| Failure::new(Code::Io, format!("standard output: {error}")))?);
     let stop = stop_token(args.exit_on_stdin_eof)?;
     let mut host: Option<RefCell<Host>> = None;
     let mut pause = RECONNECT;
@@ -155,7 +169,7 @@ async fn sessions(args: &Args, production: &Production) -> Result<(), Failure> {
                 pause = RECONNECT;
                 let host = match &host {
                     Some(host) => host,
-                    None => host.insert(open_state(args, &attached.rules)?),
+                    None => host.insert(open_state(args, &teller, &attached.rules)?),
                 };
                 one_session(args, production, host, &attached, &stop).await
             }
@@ -174,7 +188,7 @@ async fn sessions(args: &Args, production: &Production) -> Result<(), Failure> {
     }
     let progress = host.map(|host| host.borrow().progress()).unwrap_or_default();
     let violations = progress.violations;
-    Line::End(progress).print();
+    teller.tell(&Line::End(progress));
     match violations {
         0 => Ok(()),
         n => Err(Failure::new(Code::Data, format!("the sidecar broke the contract {n} times"))),
@@ -212,10 +226,10 @@ async fn rules(client: &Client, info: &Info) -> Result<Rules, Ended> {
     })
 }
 
-fn open_state(args: &Args, rules: &Rules) -> Result<RefCell<Host>, Failure> {
+fn open_state(args: &Args, teller: &Rc<Teller>, rules: &Rules) -> Result<RefCell<Host>, Failure> {
     let journal = Journal::open(&args.state, &rules.chain_id, rules.initial_height)
         .map_err(|why| Failure::new(Code::Data, format!("state file {why}")))?;
-    Ok(RefCell::new(Host::new(journal, rules.chain_id.clone(), args.role == Role::Sequencer)))
+    Ok(RefCell::new(Host::new(teller.clone(), journal, rules.chain_id.clone(), args.role == Role::Sequencer)))
 }
 
 /// Serves until the session ends; asks for a last status when the end is an orderly one.
@@ -234,7 +248,7 @@ async fn one_session(
         let _ = tokio::time::timeout(LAST_STATUS, ask_status(host, observer)).await;
     }
     host.borrow_mut().attached = false;
-    Line::Progress(host.borrow().progress()).print();
+    host.borrow().tell_progress();
     ended
 }
 
@@ -288,7 +302,7 @@ async fn tell_progress(host: &RefCell<Host>, observer: &Observer) -> Result<Infa
             ticks.tick().await;
             let progress = host.borrow().progress();
             if told.as_ref() != Some(&progress) {
-                Line::Progress(progress.clone()).print();
+                host.borrow().tell_progress();
                 told = Some(progress);
             }
         }

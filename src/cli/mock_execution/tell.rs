@@ -9,7 +9,9 @@
 //! `progress` comes when something in it has changed, at most ten times a second; each `violation` once, as it is found;
 //! `end` is the last line of an orderly end. Fields may be added; a reader ignores those that it does not know.
 
+use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,18 +72,29 @@ impl From<crate::sync::Received> for Received {
 }
 
 impl Line {
-    /// Writes the line to standard output. Nobody reading it any more is no reason to stop.
-    pub fn print(&self) {
-        if let Ok(mut line) = serde_json::to_string(self) {
-            line.push('\n');
-            let mut out = std::io::stdout().lock();
-            let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-        }
-    }
-
     /// Reads a line; `None` for what is none of ours.
     pub fn read(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
+    }
+}
+
+/// Standard output, taken away from everybody else: libraries that print there print to standard error from then on.
+#[derive(Debug)]
+pub struct Teller(File);
+
+impl Teller {
+    pub fn new() -> std::io::Result<Self> {
+        let out = std::io::stdout().as_fd().try_clone_to_owned()?;
+        rustix::stdio::dup2_stdout(std::io::stderr().as_fd())?;
+        Ok(Self(out.into()))
+    }
+
+    /// Nobody reading it any more is no reason to stop.
+    pub fn tell(&self, line: &Line) {
+        if let Ok(mut text) = serde_json::to_string(line) {
+            text.push('\n');
+            let _ = (&self.0).write_all(text.as_bytes());
+        }
     }
 }
 

@@ -1,0 +1,336 @@
+//! The child that writes, and what its parent knows from its output.
+//!
+//! Before each commit it prints `TRY <state>`, and `ACK` when the commit has returned: whatever is found later must be the last
+//! acknowledged state, or the one that was tried after it.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use blocksyncd::block::{BlockId, Hash, Height, Lane};
+use blocksyncd::store::{Durability, Options, Reader, Store};
+use blocksyncd::sync::{
+    Batch, Change, CommitId, DaPosition, GuardEntry, GuardState, Heads, Origin, Recovered, Seen, Sighting,
+};
+use blocksyncd::verify::VerifiedBlock;
+
+use super::blocks;
+
+const TASK: &str = "STORE_CRASH_TASK";
+
+/// What a child is to do.
+#[derive(Clone, Debug)]
+pub struct Task {
+    pub dir: PathBuf,
+    pub durability: Durability,
+    pub payload: usize,
+    pub commits: u64,
+    pub seed: u64,
+}
+
+pub fn options(dir: &Path, durability: Durability) -> Options {
+    Options {
+        dir: dir.join("data"),
+        guard: Some(dir.join("guard")),
+        durability,
+        // Small, so that tables are written, too.
+        cache_bytes: 1 << 20,
+        max_evidence: 8,
+    }
+}
+
+impl Task {
+    /// This test binary, running nothing but [`child`].
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(std::env::current_exe().expect("this binary"));
+        self.prepare(&mut command);
+        command
+    }
+
+    /// The same below a program that is given this binary's path and arguments.
+    pub fn command_under(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(std::env::current_exe().expect("this binary"));
+        self.prepare(&mut command);
+        command
+    }
+
+    fn prepare(&self, command: &mut Command) {
+        let durability = if self.durability == Durability::Power { "power" } else { "process" };
+        let Self { dir, payload, commits, seed, .. } = self;
+        command
+            .args(["--exact", "child::child", "--nocapture", "--test-threads=1"])
+            .env(TASK, format!("{durability} {payload} {commits} {seed} {}", dir.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+    }
+
+    fn from_env() -> Option<Self> {
+        let text = std::env::var(TASK).ok()?;
+        let mut words = text.splitn(5, ' ');
+        let durability = if words.next()? == "power" { Durability::Power } else { Durability::Process };
+        Some(Self {
+            durability,
+            payload: words.next()?.parse().ok()?,
+            commits: words.next()?.parse().ok()?,
+            seed: words.next()?.parse().ok()?,
+            dir: words.next()?.into(),
+        })
+    }
+}
+
+/// Not a test by itself: what the rigs run in a process of its own.
+#[test]
+fn child() {
+    let Some(task) = Task::from_env() else { return };
+    let (mut store, reader, recovered) =
+        Store::open(&options(&task.dir, task.durability), &blocks::rules()).expect("the store opens");
+    let mut workload = Workload::new(&reader, &recovered, task.seed, task.payload);
+    for _ in 0..task.commits {
+        let batch = workload.next_batch();
+        let state = Known::of(&workload.heads, workload.guard).line(&batch);
+        say(&format!("TRY {state}"));
+        store.commit(&batch).expect("it is written");
+        say("ACK");
+    }
+}
+
+/// One write per line, past the test runner's capture.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("\n{line}\n").as_bytes()).and_then(|()| out.flush()).expect("somebody listens");
+}
+
+/// Batches as a busy node writes them.
+pub struct Workload {
+    pub heads: Heads,
+    pub guard: Option<BlockId>,
+    random: fastrand::Rng,
+    payload: usize,
+    /// The last few blocks: enough to go back a little.
+    recent: BTreeMap<Height, VerifiedBlock>,
+    commit: CommitId,
+}
+
+const REACH: u64 = 6;
+
+impl Workload {
+    pub fn new(reader: &Reader, recovered: &Recovered, seed: u64, payload: usize) -> Self {
+        let snapshot = reader.snapshot();
+        let heads = recovered.heads;
+        let mut recent: BTreeMap<Height, VerifiedBlock> = BTreeMap::new();
+        if let Some(soft) = heads.soft_height() {
+            for height in soft.get().saturating_sub(REACH).max(1)..=soft.get() {
+                let height = Height::new(height).expect("not 0");
+                let (block, _) = snapshot.block(height).expect("it reads").expect("it is stored");
+                let parent = height.prev().and_then(|parent| {
+                    let hash = snapshot.hash(parent).expect("it reads")?;
+                    let header = snapshot.header(parent).expect("it reads")?;
+                    let id = BlockId { height: parent, hash };
+                    Some(blocksyncd::verify::Tip { id, time_unix_nanos: header.time_unix_nanos })
+                });
+                let authentic = blocks::rules().check(Lane::BLOCK, block.bytes()).expect("only valid ones are stored");
+                recent.insert(height, authentic.link(parent).expect("it links"));
+            }
+        }
+        let guard = match recovered.guard {
+            GuardState::Signed(entry) => Some(entry.last),
+            _ => None,
+        };
+        Self { heads, guard, random: fastrand::Rng::with_seed(seed), payload, recent, commit: CommitId(0) }
+    }
+
+    pub fn next_batch(&mut self) -> Batch {
+        let mut changes = Vec::new();
+        if self.random.u8(..) < 20 {
+            self.truncate(&mut changes);
+        }
+        for _ in 0..self.random.u8(1..4) {
+            self.append(&mut changes);
+        }
+        if self.random.u8(..) < 60 {
+            self.confirm(&mut changes);
+        }
+        if self.random.u8(..) < 60 {
+            self.heads.scanned_through += 1;
+            let position = DaPosition { height: self.heads.scanned_through, index: 0 };
+            let what = Seen::Hash(Hash([self.random.u8(..); 32]));
+            changes.push(Change::KeepSighting(Sighting { position, height: self.heads.next_height(), what }));
+        }
+        let guard = (self.random.u8(..) < 100).then(|| self.heads.soft_id().map(|last| GuardEntry { last })).flatten();
+        self.guard = guard.map(|guard| guard.last).or(self.guard);
+        self.commit = self.commit.next();
+        Batch { id: self.commit, changes, heads: self.heads, guard }
+    }
+
+    fn append(&mut self, changes: &mut Vec<Change>) {
+        let parent = self.recent.last_key_value().map(|(_, block)| block.clone());
+        let branch = self.heads.epoch.0;
+        let size = self.random.usize(self.payload / 2..=self.payload);
+        let block = blocks::extend(parent.as_ref(), 1, size, branch).remove(0);
+        self.heads.soft = Some(block.tip());
+        self.recent.insert(block.id().height, block.clone());
+        while self.recent.len() as u64 > REACH {
+            self.recent.pop_first();
+        }
+        changes.push(Change::Append { block, origin: Origin::Range });
+    }
+
+    fn truncate(&mut self, changes: &mut Vec<Change>) {
+        let (Some(soft), Some((lowest, _))) = (self.heads.soft_height(), self.recent.first_key_value()) else { return };
+        let lowest = lowest.next().max(self.heads.hard_height().map_or(Height::MIN, Height::next));
+        if lowest > soft {
+            return;
+        }
+        let from = Height::new(self.random.u64(lowest.get()..=soft.get())).expect("not 0");
+        self.recent.split_off(&from);
+        self.heads.soft = self.recent.last_key_value().map(|(_, block)| block.tip());
+        self.heads.epoch = self.heads.epoch.next();
+        changes.push(Change::Truncate { from, epoch: self.heads.epoch });
+    }
+
+    fn confirm(&mut self, changes: &mut Vec<Change>) {
+        let next = self.heads.hard_height().map_or(Height::MIN, Height::next);
+        let lowest = self.recent.first_key_value().map_or(next, |(lowest, _)| *lowest);
+        // What has left our memory becomes hard all at once.
+        let height = next.max(lowest);
+        let Some(block) = self.recent.get(&height) else { return };
+        self.heads.hard = Some(block.id());
+        let position = DaPosition { height: height.get(), index: 0 };
+        for height in next.get()..=height.get() {
+            changes.push(Change::Confirm { height: Height::new(height).expect("not 0"), position });
+        }
+    }
+}
+
+/// A state of the store, as far as the child tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    pub chain: BTreeMap<u64, String>,
+    pub hard: u64,
+    pub epoch: u64,
+    pub scanned: u64,
+    pub guard: Option<String>,
+}
+
+impl Known {
+    pub fn of(heads: &Heads, guard: Option<BlockId>) -> Self {
+        Self {
+            chain: BTreeMap::new(),
+            hard: heads.hard_height().map_or(0, Height::get),
+            epoch: heads.epoch.0,
+            scanned: heads.scanned_through,
+            guard: guard.map(|id| id.to_string()),
+        }
+    }
+
+    /// The state that a batch leads to, told as a difference.
+    fn line(&self, batch: &Batch) -> String {
+        let guard = self.guard.as_deref().unwrap_or("none");
+        let mut line = format!("{} {} {} {guard}", self.hard, self.epoch, self.scanned);
+        for change in &batch.changes {
+            match change {
+                Change::Append { block, .. } => line.push_str(&format!(" +{}", block.id())),
+                Change::Truncate { from, .. } => line.push_str(&format!(" -{from}")),
+                _ => {}
+            }
+        }
+        line
+    }
+
+    fn follow(&self, line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let mut next = self.clone();
+        next.hard = words.next()?.parse().ok()?;
+        next.epoch = words.next()?.parse().ok()?;
+        next.scanned = words.next()?.parse().ok()?;
+        next.guard = Some(words.next()?.to_owned()).filter(|guard| guard != "none");
+        for word in words {
+            if let Some(from) = word.strip_prefix('-') {
+                next.chain.split_off(&from.parse().ok()?);
+            } else {
+                let (height, hash) = word.strip_prefix('+')?.split_once('/')?;
+                next.chain.insert(height.parse().ok()?, hash.to_owned());
+            }
+        }
+        Some(next)
+    }
+
+    /// What the store says of itself.
+    pub fn read(reader: &Reader, recovered: &Recovered) -> Self {
+        let guard = match recovered.guard {
+            GuardState::Signed(entry) => Some(entry.last),
+            _ => None,
+        };
+        let snapshot = reader.snapshot();
+        let mut known = Self::of(&recovered.heads, guard);
+        if let Some(soft) = recovered.heads.soft_height() {
+            for height in recovered.heads.tail.get()..=soft.get() {
+                let (block, _) = snapshot
+                    .block(Height::new(height).expect("not 0"))
+                    .expect("it reads")
+                    .expect("everything up to soft is stored");
+                known.chain.insert(height, block.hash().to_string());
+            }
+        }
+        known
+    }
+}
+
+/// What is known from a child's output.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    pub acknowledged: Known,
+    pub tried: Option<Known>,
+    pub acks: u64,
+}
+
+impl Told {
+    pub fn hear(&mut self, line: &str) {
+        if let Some(state) = line.strip_prefix("TRY ") {
+            // The last line of a killed child may be cut.
+            self.tried = self.acknowledged.follow(state);
+        } else if line == "ACK" {
+            self.acknowledged = self.tried.take().expect("what was acknowledged was tried before");
+            self.acks += 1;
+        }
+    }
+
+    /// Opens the store as a restarted process would; it must need no help, and hold what was acknowledged.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&mut self, dir: &Path, durability: Durability) -> Result<(), String> {
+        let opened = Store::open(&options(dir, durability), &blocks::rules());
+        let (store, reader, recovered) = opened.map_err(|error| format!("it does not open: {error}"))?;
+        if let Some(lost) = recovered.heads.lost {
+            return Err(format!("it says that {lost:?} are lost"));
+        }
+        if recovered.anchor.is_some() {
+            return Err("it says that the hard block is lost".into());
+        }
+        reader.snapshot().verify(|_| true).map_err(|error| format!("it is not sound: {error}"))?;
+        let found = Known::read(&reader, &recovered);
+        drop((store, reader));
+        // The guard may be ahead by the entry that was being written.
+        let unguarded = |known: &Known| Known { guard: None, ..known.clone() };
+        let states: Vec<&Known> = [Some(&self.acknowledged), self.tried.as_ref()].into_iter().flatten().collect();
+        if !states.iter().any(|state| state.guard == found.guard) {
+            return Err(format!("its guard says {:?}, not {:?}", found.guard, self.acknowledged.guard));
+        }
+        if !states.iter().any(|state| unguarded(state) == unguarded(&found)) {
+            return Err(self.difference(&found));
+        }
+        self.acknowledged = found;
+        self.tried = None;
+        Ok(())
+    }
+
+    fn difference(&self, found: &Known) -> String {
+        let head =
+            |known: &Known| (known.chain.last_key_value().map(|(h, _)| *h), known.hard, known.epoch, known.scanned);
+        let (found, acknowledged) = (head(found), head(&self.acknowledged));
+        format!("(soft, hard, epoch, DA) is {found:?}, acknowledged was {acknowledged:?}")
+    }
+}
