@@ -246,7 +246,7 @@ fn halt_text(halt: &Halt) -> String {
     }
 }
 
-pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, status: &NodeStatus) -> Result<()> {
+pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, status: &NodeStatus) {
     let core = &status.core;
     set_info(to.reborrow().init_info(), server);
     to.set_uptime_ms(u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX));
@@ -282,7 +282,6 @@ pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, sta
     for (index, address) in (0..).zip(&status.listen) {
         listen.set(index, address);
     }
-    Ok(())
 }
 
 #[cfg(test)]

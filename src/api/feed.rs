@@ -178,8 +178,8 @@ pub(super) fn gather(
 
 /// What becomes of a lookup.
 #[derive(Debug)]
-pub(super) enum Found {
-    Block { block: Block, origin: Origin, inclusion: Option<DaPosition> },
+pub(super) enum Lookup {
+    Stored { block: Block, origin: Origin, inclusion: Option<DaPosition> },
     NotFound,
     Pruned(Height),
 }
@@ -190,29 +190,29 @@ pub(super) fn look_up(
     hash: Option<Hash>,
     view: &dyn View,
     announced: &Heads,
-) -> Result<Found, StoreError> {
-    let Some(heads) = cursor::visible(announced, &view.heads()?) else { return Ok(Found::NotFound) };
+) -> Result<Lookup, StoreError> {
+    let Some(heads) = cursor::visible(announced, &view.heads()?) else { return Ok(Lookup::NotFound) };
     let height = match (height, hash) {
         (Some(height), _) => height,
         (None, Some(hash)) => match view.height_of(hash)? {
             Some(height) => height,
-            None => return Ok(Found::NotFound),
+            None => return Ok(Lookup::NotFound),
         },
-        (None, None) => return Ok(Found::NotFound),
+        (None, None) => return Ok(Lookup::NotFound),
     };
     if height < heads.tail {
-        return Ok(Found::Pruned(heads.tail));
+        return Ok(Lookup::Pruned(heads.tail));
     }
     if !heads.stores(height) {
-        return Ok(Found::NotFound);
+        return Ok(Lookup::NotFound);
     }
     match view.block(height)? {
         Some((block, origin)) if hash.is_none_or(|hash| hash == block.hash()) => {
             let hard = heads.hard_height().is_some_and(|hard| height <= hard);
             let inclusion = if hard { view.confirmation(height)? } else { None };
-            Ok(Found::Block { block, origin, inclusion })
+            Ok(Lookup::Stored { block, origin, inclusion })
         }
-        _ => Ok(Found::NotFound),
+        _ => Ok(Lookup::NotFound),
     }
 }
 
@@ -336,7 +336,7 @@ mod tests {
         let told = gather(start.clone(), Wanted::Soft, Height::MIN, &model, &rewound, WIDE).unwrap();
         assert_eq!((told.events, told.place), (vec![], start));
         let found = look_up(Height::new(3), None, &model, &announced).unwrap();
-        assert!(matches!(found, Found::NotFound), "{found:?}");
+        assert!(matches!(found, Lookup::NotFound), "{found:?}");
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
         let heads = model.heads();
         let (first, second) = (model.0[0].id(), model.0[1].id());
         let found = |height, hash| match look_up(height, hash, &model, &heads).unwrap() {
-            Found::Block { block, inclusion, .. } => Some((block.id(), inclusion.is_some())),
+            Lookup::Stored { block, inclusion, .. } => Some((block.id(), inclusion.is_some())),
             _ => None,
         };
         assert_eq!(found(Some(first.height), None), Some((first, true)));
