@@ -1,6 +1,7 @@
 //! The API server against clients that are broken, hostile, or only unlucky. After each of them a client that behaves is
 //! still served.
 #![cfg(feature = "sidecar")]
+#![allow(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
 #[path = "../support/blocks.rs"]
 mod blocks;
@@ -26,7 +27,7 @@ use raw::Raw;
 use stub::{MAX_BLOCK, MAX_CONNECTIONS, Sidecar};
 
 /// Only bounds a hang.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const LONG: Duration = Duration::from_secs(30);
 const ALL: Roles = Roles { observer: true, publisher: true, reporter: true };
 

@@ -9,11 +9,11 @@ use capnp::message::{Builder, HeapAllocator};
 use capnp_rpc::rpc_capnp::message;
 
 /// The id of the interface `BlockSync`, whose first method is `info`.
-const BLOCK_SYNC: u64 = 0xa014b6febec65d9a;
+const BLOCK_SYNC: u64 = 0xa014_b6fe_bec6_5d9a;
 /// How long a peer may take before we believe that it will not.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Longer than anything takes.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 pub struct Raw(UnixStream);
 

@@ -179,7 +179,11 @@ impl Node {
                 Request::Publish { proposal, reply } => drop(reply.send(self.publish(proposal).await)),
                 Request::PublishSigned { bytes, reply } => drop(reply.send(self.append(&bytes))),
                 Request::Report { scanned_through, sightings, reply, .. } => {
-                    drop(reply.send(Reported { scanned_through, wanted: vec![], junk: sightings.len() as u32 }));
+                    drop(reply.send(Reported {
+                        scanned_through,
+                        wanted: vec![],
+                        junk: u32::try_from(sightings.len()).unwrap(),
+                    }));
                 }
                 Request::Reject { reply, .. } => drop(reply.send(RejectAnswer::Stopped)),
                 Request::Ack { up_to, reply, .. } => {
