@@ -152,7 +152,9 @@ struct StartPoint {
 struct Resume {
   # The host resumes from its own state. Events go on above the newest entry of `locator` that is on our chain; if that is
   # not the first entry, the first event is `retract` to it.
-  locator @0 :List(BlockId);     # the host's blocks, newest first; sparse is fine, one is enough; at most 64
+  # While the sidecar is behind the host, or has not seen enough of DA to judge, the stream says nothing yet.
+  locator @0 :List(BlockId);     # the host's blocks, newest first; at most 64. One is enough; several, dense at first and
+                                 # then sparser, let a rewind that the host has missed be found at once and end where it must
   hard @1 :BlockId;              # the newest block that the host knows to be hard; null or height 0: none
 }
 
@@ -183,7 +185,8 @@ interface BlockStream {
 
   next @0 (maxEvents :UInt32, maxBytes :UInt64, waitMs :UInt32) -> (batch :Batch);
   # Waits up to waitMs for at least one event. 0 for maxEvents or maxBytes means the limit. One call at a time.
-  # In order, at least once, no gaps; hard(h) never before soft(h).
+  # In order, at least once, no gaps; hard(h) never before soft(h), and it means that everything below h is hard, too.
+  # `disconnected` ends the stream only: open a new one, from the host's own state.
 
   ack @1 (upTo :BlockId) -> (known :Bool);
   # "I have processed everything up to here." Durable when it returns, for named consumers: pruning waits for them.

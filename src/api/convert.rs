@@ -246,7 +246,7 @@ fn halt_text(halt: &Halt) -> String {
     }
 }
 
-pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, status: &NodeStatus) -> Result<()> {
+pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, status: &NodeStatus) {
     let core = &status.core;
     set_info(to.reborrow().init_info(), server);
     to.set_uptime_ms(u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX));
@@ -282,5 +282,39 @@ pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, sta
     for (index, address) in (0..).zip(&status.listen) {
         listen.set(index, address);
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_is_escaped_and_cut() {
+        assert_eq!(cut("plain é", 64), "plain é");
+        assert_eq!(cut("two\nlines \u{1b}[31m", 64), "two\\nlines \\u{1b}[31m");
+        assert_eq!(cut(&"é".repeat(100), 7), "ééé");
+    }
+
+    #[test]
+    fn ids_keep_none_apart_from_nonsense() {
+        let mut message = capnp::message::Builder::new_default();
+        let mut to: wire::block_id::Builder<'_> = message.init_root();
+        assert_eq!(optional_id(to.reborrow_as_reader()).unwrap(), None);
+        assert!(id(to.reborrow_as_reader()).is_err());
+        to.set_height(3);
+        assert!(optional_id(to.reborrow_as_reader()).is_err(), "a height without a hash");
+        to.set_hash(&[1; 31]);
+        assert!(optional_id(to.reborrow_as_reader()).is_err());
+        let real = BlockId { height: Height::MIN, hash: Hash([2; 32]) };
+        set_id(to.reborrow(), real);
+        assert_eq!(optional_id(to.into_reader()).unwrap(), Some(real));
+    }
+
+    #[test]
+    fn a_phase_of_the_future_is_syncing() {
+        for phase in [Phase::WaitingForPeers, Phase::Syncing, Phase::Following, Phase::Halted, Phase::Draining] {
+            assert_eq!(phase_from_wire(Ok(phase_to_wire(phase))), phase);
+        }
+        assert_eq!(phase_from_wire(Err(capnp::NotInSchema(99))), Phase::Syncing);
+    }
 }

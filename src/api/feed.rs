@@ -178,8 +178,8 @@ pub(super) fn gather(
 
 /// What becomes of a lookup.
 #[derive(Debug)]
-pub(super) enum Found {
-    Block { block: Block, origin: Origin, inclusion: Option<DaPosition> },
+pub(super) enum Lookup {
+    Stored { block: Block, origin: Origin, inclusion: Option<DaPosition> },
     NotFound,
     Pruned(Height),
 }
@@ -190,28 +190,168 @@ pub(super) fn look_up(
     hash: Option<Hash>,
     view: &dyn View,
     announced: &Heads,
-) -> Result<Found, StoreError> {
-    let Some(heads) = cursor::visible(announced, &view.heads()?) else { return Ok(Found::NotFound) };
+) -> Result<Lookup, StoreError> {
+    let Some(heads) = cursor::visible(announced, &view.heads()?) else { return Ok(Lookup::NotFound) };
     let height = match (height, hash) {
         (Some(height), _) => height,
         (None, Some(hash)) => match view.height_of(hash)? {
             Some(height) => height,
-            None => return Ok(Found::NotFound),
+            None => return Ok(Lookup::NotFound),
         },
-        (None, None) => return Ok(Found::NotFound),
+        (None, None) => return Ok(Lookup::NotFound),
     };
     if height < heads.tail {
-        return Ok(Found::Pruned(heads.tail));
+        return Ok(Lookup::Pruned(heads.tail));
     }
     if !heads.stores(height) {
-        return Ok(Found::NotFound);
+        return Ok(Lookup::NotFound);
     }
     match view.block(height)? {
         Some((block, origin)) if hash.is_none_or(|hash| hash == block.hash()) => {
             let hard = heads.hard_height().is_some_and(|hard| height <= hard);
             let inclusion = if hard { view.confirmation(height)? } else { None };
-            Ok(Found::Block { block, origin, inclusion })
+            Ok(Lookup::Stored { block, origin, inclusion })
         }
-        _ => Ok(Found::NotFound),
+        _ => Ok(Lookup::NotFound),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::block::{ChainId, Header, PublicKey, native};
+    use crate::sync::{Evidence, EvidenceId};
+    use crate::verify::Tip;
+
+    /// Blocks from height 1 on, of these payload sizes; nobody has signed them.
+    struct Model(Vec<Block>);
+
+    impl Model {
+        fn new(sizes: &[usize]) -> Self {
+            let mut blocks: Vec<Block> = Vec::new();
+            for (height, size) in (1..).zip(sizes) {
+                let payload = Bytes::from(vec![0; *size]);
+                let header = native::encode_header(&Header {
+                    chain_id: ChainId::new("c").unwrap(),
+                    height: Height::new(height).unwrap(),
+                    time_unix_nanos: 0,
+                    parent_hash: blocks.last().map(Block::hash),
+                    payload_hash: Hash::of(&payload),
+                    proposer: PublicKey([1; 32]),
+                    host_id: Bytes::new(),
+                });
+                blocks.push(native::decode(&native::encode(&header, &[0; 64], &payload), 1 << 20).unwrap());
+            }
+            Self(blocks)
+        }
+
+        fn heads(&self) -> Heads {
+            let soft = self.0.last().map(|block| Tip { id: block.id(), time_unix_nanos: 0 });
+            Heads { soft, hard: self.0.first().map(Block::id), ..Heads::empty(Height::MIN) }
+        }
+
+        /// What one answer after the other says, in words.
+        fn answers(&self, bounds: Bounds) -> Vec<String> {
+            let mut place = Place::Waiting(Start::Genesis);
+            let mut answers = Vec::new();
+            loop {
+                let gathered = gather(place, Wanted::Soft, Height::MIN, self, &self.heads(), bounds).unwrap();
+                if gathered.events.is_empty() {
+                    return answers;
+                }
+                let words = gathered.events.iter().map(|said| match said {
+                    Said::Soft { block, body: Body::Chunked, .. } => format!("{}!", block.height()),
+                    Said::Soft { block, body: Body::Omitted, .. } => format!("{}-", block.height()),
+                    Said::Soft { block, .. } => block.height().to_string(),
+                    Said::Hard { id, .. } => format!("hard{}", id.height),
+                    other => format!("{other:?}"),
+                });
+                answers.push(words.collect::<Vec<_>>().join(" "));
+                place = gathered.place;
+            }
+        }
+    }
+
+    impl View for Model {
+        fn heads(&self) -> Result<Heads, StoreError> {
+            Ok(self.heads())
+        }
+
+        fn block(&self, height: Height) -> Result<Option<(Block, Origin)>, StoreError> {
+            let index = usize::try_from(height.get() - 1).unwrap();
+            Ok(self.0.get(index).map(|block| (block.clone(), Origin::Gossip)))
+        }
+
+        fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError> {
+            Ok(self.block(height)?.map(|(block, _)| block.hash()))
+        }
+
+        fn height_of(&self, hash: Hash) -> Result<Option<Height>, StoreError> {
+            Ok(self.0.iter().find(|block| block.hash() == hash).map(Block::height))
+        }
+
+        fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError> {
+            Ok((height == Height::MIN).then_some(DaPosition { height: 5, index: 0 }))
+        }
+
+        fn retracted_since(&self, _: Epoch) -> Result<Option<Height>, StoreError> {
+            Ok(None)
+        }
+
+        fn evidence(&self, _: EvidenceId, _: usize) -> Result<Vec<Evidence>, StoreError> {
+            Ok(Vec::new())
+        }
+    }
+
+    const WIDE: Bounds = Bounds { max_events: 100, max_bytes: 10_000, with_bodies: true };
+
+    #[test]
+    fn an_answer_keeps_to_its_bounds_and_nothing_is_left_out() {
+        let model = Model::new(&[10, 10, 10]);
+        assert_eq!(model.answers(WIDE), ["1 hard1 2 3"]);
+        assert_eq!(model.answers(Bounds { max_events: 1, ..WIDE }), ["1", "hard1", "2", "3"]);
+        assert_eq!(model.answers(Bounds { max_events: 3, ..WIDE }), ["1 hard1 2", "3"]);
+        let model = Model::new(&[4000, 4000, 4000, 10]);
+        assert_eq!(model.answers(WIDE), ["1 hard1 2", "3 4"]);
+        assert_eq!(model.answers(Bounds { max_bytes: 4000, ..WIDE }), ["1", "hard1", "2", "3", "4"], "one at least");
+    }
+
+    #[test]
+    fn what_comes_in_pieces_comes_alone() {
+        let model = Model::new(&[10, 20_000, 20_000, 10]);
+        assert_eq!(model.answers(WIDE), ["1 hard1", "2!", "3!", "4"]);
+        assert_eq!(model.answers(Bounds { with_bodies: false, ..WIDE }), ["1- hard1 2- 3- 4-"]);
+    }
+
+    #[test]
+    fn what_is_not_announced_is_not_told() {
+        let model = Model::new(&[1, 1, 1]);
+        let announced = Model::new(&[1, 1]).heads();
+        let start = Place::Waiting(Start::Genesis);
+        let told = gather(start.clone(), Wanted::Soft, Height::MIN, &model, &announced, WIDE).unwrap();
+        assert_eq!(told.events.len(), 3);
+        let rewound = Heads { epoch: Epoch(1), ..model.heads() };
+        let told = gather(start.clone(), Wanted::Soft, Height::MIN, &model, &rewound, WIDE).unwrap();
+        assert_eq!((told.events, told.place), (vec![], start));
+        let found = look_up(Height::new(3), None, &model, &announced).unwrap();
+        assert!(matches!(found, Lookup::NotFound), "{found:?}");
+    }
+
+    #[test]
+    fn lookups_by_height_by_hash_and_by_both() {
+        let model = Model::new(&[1, 1]);
+        let heads = model.heads();
+        let (first, second) = (model.0[0].id(), model.0[1].id());
+        let found = |height, hash| match look_up(height, hash, &model, &heads).unwrap() {
+            Lookup::Stored { block, inclusion, .. } => Some((block.id(), inclusion.is_some())),
+            _ => None,
+        };
+        assert_eq!(found(Some(first.height), None), Some((first, true)));
+        assert_eq!(found(None, Some(second.hash)), Some((second, false)));
+        assert_eq!(found(Some(second.height), Some(second.hash)), Some((second, false)));
+        assert_eq!(found(Some(second.height), Some(first.hash)), None);
+        assert_eq!(found(None, Some(Hash([9; 32]))), None);
     }
 }

@@ -69,9 +69,10 @@ impl Limits {
         }
         let connections = max_connections.max(1);
         let block = max_block_bytes.max(1);
-        // A quarter for reads, an eighth for intake, but never less than one block each.
-        let reads = (memory_bytes / 4 / block).clamp(1, MAX_READS);
-        let intake = (memory_bytes / 8).clamp(block, 2 * block);
+        // Of what is left beyond the least, a quarter goes to more reads, and an eighth to more intake.
+        let spare = memory_bytes - least;
+        let reads = 1 + (spare / 4 / block).min(MAX_READS - 1);
+        let intake = block + (spare / 8).min(block);
         let share = memory_bytes.saturating_sub(reads * block + intake) / (connections * PER_CONNECTION);
         Ok(Self {
             max_block_bytes,

@@ -82,7 +82,7 @@ pub enum Request {
         proposal: Proposal,
         reply: oneshot::Sender<PublishAnswer>,
     },
-    /// An encoded SignedBlock; the node checks it.
+    /// An encoded `SignedBlock`; the node checks it.
     PublishSigned {
         bytes: Bytes,
         reply: oneshot::Sender<PublishAnswer>,

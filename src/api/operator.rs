@@ -49,7 +49,8 @@ impl wire::admin::Server for Operator {
         let _call = self.connection.enter()?;
         let server = &self.connection.server;
         let status = server.ask(|reply| Request::Status { reply }).await?;
-        convert::set_status(results.get().init_status(), server, &status)
+        convert::set_status(results.get().init_status(), server, &status);
+        Ok(())
     }
 
     async fn peers(self: Rc<Self>, _: wire::admin::PeersParams, mut results: wire::admin::PeersResults) -> Result<()> {

@@ -7,7 +7,7 @@ use capnp::Error;
 
 use super::blocksync_capnp as wire;
 use super::convert::{self, cut};
-use super::feed::{self, Found};
+use super::feed::{self, Lookup};
 use super::limits::{MAX_NAME_BYTES, MAX_SESSIONS, MAX_STREAMS, SIGNER_DEADLINE};
 use super::operator::Operator;
 use super::publisher::{HostSigner, Publisher};
@@ -211,9 +211,9 @@ impl wire::observer::Server for Observer {
         let (found, _permit) = connection.read(move |view| feed::look_up(height, hash, view, &announced)).await?;
         let mut to = results.get().init_result();
         match found.map_err(convert::store_error)? {
-            Found::NotFound => to.set_not_found(()),
-            Found::Pruned(tail) => to.set_pruned(tail.get()),
-            Found::Block { block, origin, inclusion } => {
+            Lookup::NotFound => to.set_not_found(()),
+            Lookup::Pruned(tail) => to.set_pruned(tail.get()),
+            Lookup::Stored { block, origin, inclusion } => {
                 let mut found = to.init_found();
                 let large = block.payload().len() > connection.server.limits.max_inline_bytes();
                 let pieces = large.then(|| Pieces::client(connection, &block, Part::Payload)).transpose()?;
@@ -253,7 +253,8 @@ impl wire::observer::Server for Observer {
         let _call = self.connection.enter()?;
         let server = &self.connection.server;
         let status = server.ask(|reply| Request::Status { reply }).await?;
-        convert::set_status(results.get().init_status(), server, &status)
+        convert::set_status(results.get().init_status(), server, &status);
+        Ok(())
     }
 }
 

@@ -79,7 +79,12 @@ impl Place {
     /// Binds and listens. Inside of a runtime.
     pub fn listen(&self) -> Result<Listener, StartError> {
         let io = |error: io::Error| StartError::Io(format!("{}: {error}", self.path.display()));
-        let mode = if self.uids.is_empty() { 0o600 } else { 0o666 };
+        // `mode_t` has another width on other systems, so there are two literals of each.
+        let (mode, permissions) = if self.uids.is_empty() {
+            (0o600, fs::Permissions::from_mode(0o600))
+        } else {
+            (0o666, fs::Permissions::from_mode(0o666))
+        };
         let name = || self.path.as_os_str().to_fs_name::<GenericFilePath>().map_err(io);
         // The name is ours to remove, under the lock; left to the library it may remove a successor's.
         let options =
@@ -87,7 +92,7 @@ impl Place {
         match options()?.mode(mode).create_tokio() {
             Ok(listener) => {
                 // The mode was masked by the umask.
-                fs::set_permissions(&self.path, fs::Permissions::from_mode(u32::from(mode))).map_err(io)?;
+                fs::set_permissions(&self.path, permissions).map_err(io)?;
                 Ok(listener)
             }
             // Where a socket's mode cannot be set before it is bound, the directory has to do.

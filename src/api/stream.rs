@@ -216,15 +216,11 @@ impl wire::block_stream::Server for Stream {
         let _call = self.connection.enter()?;
         let up_to = convert::id(params.get()?.get_up_to()?)?;
         drop(params);
-        let known = match &self.opened.consumer {
-            Some(consumer) => {
-                let consumer = consumer.clone();
-                self.connection.server.ask(|reply| Request::Ack { consumer, up_to, reply }).await?
-            }
-            None => {
-                let (known, _permit) = self.connection.read(move |view| view.has(up_to)).await?;
-                known.map_err(convert::store_error)?
-            }
+        let known = if let Some(consumer) = self.opened.consumer.clone() {
+            self.connection.server.ask(|reply| Request::Ack { consumer, up_to, reply }).await?
+        } else {
+            let (known, _permit) = self.connection.read(move |view| view.has(up_to)).await?;
+            known.map_err(convert::store_error)?
         };
         results.get().set_known(known);
         Ok(())

@@ -196,12 +196,11 @@ pub fn resume<C: Chain + ?Sized>(
     let Some(newest) = locator.newest() else { return Ok(Resumed::Started(fresh)) };
     if let Some(theirs) = locator.hard {
         match place(theirs, heads, chain)? {
-            Place::Above => return Ok(Resumed::Waiting),
             Place::Other(ours) if heads.hard_height().is_some_and(|hard| theirs.height <= hard) => {
                 return Ok(Resumed::ForkedBelowHard { theirs, ours });
             }
-            // They have seen DA further than we have, and we are about to change our mind, or they are wrong.
-            Place::Other(_) => return Ok(Resumed::Waiting),
+            // They are ahead of us, or have seen DA further than we have: we are about to change our mind, or they are wrong.
+            Place::Above | Place::Other(_) => return Ok(Resumed::Waiting),
             Place::Ours | Place::Below => {}
         }
     }

@@ -166,6 +166,7 @@ impl Client {
     /// Takes roles. With `signer`, which needs the publisher's role, the sidecar signs nothing itself and asks for every
     /// signature.
     pub async fn open(&self, hello: &Hello, signer: Option<Rc<dyn Signer>>) -> Result<Session, ClientError> {
+        use wire::open_result::Which;
         let mut request = self.root.open_request();
         let mut to = request.get().init_hello();
         to.set_name(&hello.name);
@@ -180,7 +181,6 @@ impl Client {
             to.set_signer(publish::serve(signer));
         }
         let answer = request.send().promise.await?;
-        use wire::open_result::Which;
         let granted = match answer.get()?.get_result()?.which()? {
             Which::Granted(granted) => granted?,
             Which::WrongChain(chain) => return Err(ClientError::WrongChain(text(chain?)?)),

@@ -33,6 +33,7 @@ impl Observer {
     /// # Errors
     /// [`ClientError::ForkedBelowHard`], [`ClientError::Busy`], [`ClientError::Invalid`], and what any call may say.
     pub async fn stream(&self, from: &Start, options: &StreamOptions) -> Result<Stream, ClientError> {
+        use wire::stream_result::Which;
         let mut request = self.role.stream_request();
         let mut start = request.get().init_from();
         match from {
@@ -58,7 +59,6 @@ impl Observer {
         to.set_with_bodies(options.with_bodies);
         to.set_soft_events(options.soft_events);
         let answer = request.send().promise.await?;
-        use wire::stream_result::Which;
         match answer.get()?.get_result()?.which()? {
             Which::Stream(cursor) => Ok(Stream { cursor: cursor?, _connection: self.connection.clone() }),
             Which::ForkedBelowHard(fork) => {
@@ -75,6 +75,7 @@ impl Observer {
 
     /// One block, payload included.
     pub async fn block(&self, which: Which) -> Result<Lookup, ClientError> {
+        use wire::lookup_result::Which as Found;
         let mut request = self.role.block_request();
         let mut to = request.get().init_id();
         match which {
@@ -83,7 +84,6 @@ impl Observer {
             Which::Id(id) => convert::set_id(to, id),
         }
         let answer = request.send().promise.await?;
-        use wire::lookup_result::Which as Found;
         Ok(match answer.get()?.get_result()?.which()? {
             Found::Found(found) => {
                 let found = found?;
@@ -98,11 +98,11 @@ impl Observer {
 
     /// "My execution refuses this block."
     pub async fn reject(&self, block: BlockId, reason: &str) -> Result<RejectAnswer, ClientError> {
+        use wire::reject_result::Which;
         let mut request = self.role.reject_block_request();
         convert::set_id(request.get().init_id(), block);
         request.get().set_reason(reason);
         let answer = request.send().promise.await?;
-        use wire::reject_result::Which;
         Ok(match answer.get()?.get_result()?.which()? {
             Which::Stopped(()) => RejectAnswer::Stopped,
             Which::NotFound(()) => RejectAnswer::NotFound,

@@ -111,8 +111,8 @@ impl Publisher {
         >,
         bytes: &[u8],
     ) -> Result<PublishResult, ClientError> {
-        let answer = begin.send().promise.await?;
         use wire::begin_result::Which;
+        let answer = begin.send().promise.await?;
         let upload = match answer.get()?.get_result()?.which()? {
             Which::Upload(upload) => upload?,
             Which::TooLarge(max_block_bytes) => return Ok(PublishResult::TooLarge { max_block_bytes }),

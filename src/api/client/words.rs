@@ -120,6 +120,7 @@ pub struct Batch {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all events are the large one")]
 pub enum Event {
     /// The next block: verified, linked, durable.
     Soft(SoftBlock),
@@ -174,6 +175,7 @@ impl Payload {
 
 /// What the sidecar has of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "it is looked at once and taken apart")]
 pub enum Lookup {
     Found {
         block: SoftBlock,
