@@ -49,6 +49,6 @@ mod tests {
         let [first, later] = [clock.now(), clock.now()];
         assert!(later.elapsed >= first.elapsed);
         assert!(clock.instant(later.elapsed) <= Instant::now(), "`elapsed` is measured from the same start");
-        assert!(first.unix_nanos > 1_700_000_000_000_000_000, "{}", first.unix_nanos);
+        assert!(first.unix_nanos > 0, "after 1970");
     }
 }
