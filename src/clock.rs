@@ -36,3 +36,19 @@ impl Clock {
         self.start + elapsed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_clocks_go_forward_from_their_starts() {
+        let clock = Clock::start();
+        let second = Duration::from_secs(1);
+        assert_eq!(clock.instant(second) - clock.instant(Duration::ZERO), second);
+        let [first, later] = [clock.now(), clock.now()];
+        assert!(later.elapsed >= first.elapsed);
+        assert!(clock.instant(later.elapsed) <= Instant::now(), "`elapsed` is measured from the same start");
+        assert!(first.unix_nanos > 0, "after 1970");
+    }
+}

@@ -344,6 +344,41 @@ mod tests {
     }
 
     #[test]
+    fn heights_count() {
+        let height = |height| Height::new(height).unwrap();
+        assert_eq!(height(7).get(), 7);
+        assert_eq!(height(7).next(), height(8));
+        assert_eq!(height(7).prev(), Some(height(6)));
+        assert_eq!(height(7).plus(5), height(12));
+        assert_eq!(height(7).above(height(5)), 2);
+        assert_eq!(height(7).above(height(7)), 0);
+    }
+
+    #[test]
+    fn names_in_logs_are_short_and_names_for_people_are_whole() {
+        let hash = Hash::of(b"abc");
+        let key = PublicKey(hash.0);
+        let id = BlockId { height: Height::MIN.next(), hash };
+        let whole = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!((id.height.to_string(), format!("{:?}", id.height)), ("2".into(), "2".into()));
+        assert_eq!((hash.to_string(), format!("{hash:?}")), (whole.into(), "ba7816bf..".into()));
+        assert_eq!((key.to_string(), format!("{key:?}")), (whole.into(), "ba7816bf..".into()));
+        assert_eq!((id.to_string(), format!("{id:?}")), (format!("2/{whole}"), "2/ba7816bf..".into()));
+        let chain = ChainId::new("my-chain").unwrap();
+        assert_eq!((chain.to_string(), format!("{chain:?}")), ("my-chain".into(), "my-chain".into()));
+    }
+
+    #[test]
+    fn hashes_and_keys_are_32_bytes() {
+        for len in [0, 31, 33] {
+            assert_eq!(Hash::from_slice(&vec![7; len]), None);
+            assert_eq!(PublicKey::from_slice(&vec![7; len]), None);
+        }
+        assert_eq!(Hash::from_slice(&[7; 32]), Some(Hash([7; 32])));
+        assert_eq!(PublicKey::from_slice(&[7; 32]), Some(PublicKey([7; 32])));
+    }
+
+    #[test]
     fn hashes_read_their_own_text() {
         let hash = Hash::of(b"abc");
         assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
@@ -357,6 +392,7 @@ mod tests {
     #[test]
     fn chain_ids_fit_into_protocol_names() {
         assert!(ChainId::new("my-chain_1.x").is_some());
+        assert!(ChainId::new(&"a".repeat(ChainId::MAX_LEN)).is_some());
         for bad in ["", "a/b", "a b", "é", &"a".repeat(65)] {
             assert_eq!(ChainId::new(bad), None, "{bad}");
         }

@@ -86,6 +86,7 @@ fn golden_bytes() {
     assert_eq!(block.payload(), &b"payload"[..]);
     assert_eq!(block.signed_header().hash(), block.hash());
     assert_eq!(block.signed_header().signature, signature);
+    assert_eq!(format!("{block:?}"), "Block(300/c555f363.., 209 bytes)");
 }
 
 #[test]
