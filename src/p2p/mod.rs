@@ -94,7 +94,7 @@ pub enum Command {
         verdict: Verdict,
     },
     /// Asks a peer. The answer is cut at `max_bytes`, and at the network's own share of memory, but never below one block:
-    /// it then ends early, as [`StreamEnded::Complete`].
+    /// it then ends early, as [`StreamEnded::Cut`].
     Fetch(Fetch),
     /// Nobody waits for the answer any more: there will be none.
     Cancel(RequestId),
@@ -135,6 +135,8 @@ pub enum Event {
 pub enum StreamEnded {
     /// All that was asked for, or fewer and an orderly end.
     Complete,
+    /// We took no more than `max_bytes`; the peer may well have the rest.
+    Cut,
     NotFound,
     /// The stream ended before any frame, or inside of one. (A yamux stream that is reset between two frames cannot be told
     /// from one that is closed there.)

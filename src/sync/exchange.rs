@@ -85,12 +85,13 @@ impl Syncer {
     /// Says whether the answer was of use.
     fn head_answer(&mut self, turn: Turn<'_>, peer: &PeerId, blocks: &[AuthenticBlock]) -> bool {
         let Some(head) = blocks.first() else { return false };
-        if let Some(peer) = self.peers.get_mut(peer)
-            && peer.head != Some(head.id())
-        {
-            peer.head = Some(head.id());
+        if let Some(peer) = self.peers.get_mut(peer) {
+            // What it lacked a while ago it may have now, and what ended an answer early may have been an accident.
             peer.lacks_from = None;
-            peer.other_branch = false;
+            if peer.head != Some(head.id()) {
+                peer.head = Some(head.id());
+                peer.other_branch = false;
+            }
         }
         self.incoming(turn, head, Origin::Range, Some(peer));
         true
