@@ -220,7 +220,7 @@ struct Block {
   payload :union {
     inline @7 :Data;
     omitted @8 :UInt64;          # its size in bytes: the stream was opened without bodies
-    reader @9 :BytesReader;      # larger than the call's maxBytes or Limits.maxInlineBytes
+    chunked @9 :BytesReader;     # larger than the call's maxBytes or Limits.maxInlineBytes
   }
   origin @10 :Origin;
 }
@@ -356,9 +356,10 @@ interface Upload {
 interface DaReporter {
   # For hosts that watch their DA layer themselves, whatever it is.
 
-  report @0 (scannedThrough :UInt64, sightings :List(DaSighting)) -> (result :ReportResult);
-  # "This is everything that I saw up to this DA height." Durable when it returns. DA heights are reported in order and
-  # without omission; to report some of them again is harmless.
+  report @0 (after :UInt64, scannedThrough :UInt64, sightings :List(DaSighting)) -> (result :ReportResult);
+  # "This is everything that I saw above DA height `after`, up to and including `scannedThrough`." Durable when it returns.
+  # DA heights are reported in order and without omission: when `after` is above what has been reported so far, nothing is
+  # taken, and the answer says from where to go on. To report some DA heights again is harmless.
 
   position @1 () -> (scannedThrough :UInt64);
   # From which DA height (this one, plus one) to go on.

@@ -1,5 +1,5 @@
 //! The `blocksyncd` program.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    blocksyncd::cli::main()
 }

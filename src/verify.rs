@@ -175,7 +175,9 @@ impl Rules {
             _ => return Err(Fault::NotScheduled { height: header.height, proposer: header.proposer }),
         };
         let message = native::signing_message(block.header_bytes());
-        key.verify(&message, &Signature::from_bytes(block.signature())).map_err(|_| Fault::BadSignature)?;
+        if !is_signed_by(key, &message, block.signature()) {
+            return Err(Fault::BadSignature);
+        }
         if Hash::of(block.payload()) != header.payload_hash {
             return Err(Fault::PayloadMismatch);
         }
@@ -194,6 +196,11 @@ impl Rules {
         }
         Ok(())
     }
+}
+
+/// The one rule about signatures (invariant 3).
+fn is_signed_by(key: &VerifyingKey, message: &[u8], signature: &[u8; 64]) -> bool {
+    key.verify(message, &Signature::from_bytes(signature)).is_ok()
 }
 
 impl AuthenticBlock {
@@ -269,3 +276,6 @@ impl VerifiedBlock {
         Tip { id: self.0.id(), time_unix_nanos: self.0.header().time_unix_nanos }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,55 @@
 //! The host's API: Cap'n Proto over a Unix socket, on one thread of its own. Translates, bounds and answers; decides nothing.
 //!
-//! (Seam sketch: types are the contract, bodies are to be written.)
+//! ```text
+//!   host --unix--> link (frames, bounds) --> session, stream, publisher, operator --Request--> node
+//!                                                  |  feed: a cursor over one view of the store
+//!                                                  '--> store (read beside the thread)
+//! ```
+//!
+//! - `limits`: every bound, from one budget; `socket`: who may come in; `server`: the thread; `link`: one client's bytes.
+//! - `session`, `stream`, `publisher`, `operator`: what a client can call; `feed`: what a stream says; `convert`: words.
+//! - [`client`]: the other side, for `ctl`, the mock execution and tests.
+//!
+//! Invariants:
+//! 1. Memory is bounded by [`Config::memory_bytes`], whatever clients do.
+//! 2. No client can harm another one, or the node: what it breaks is its own connection.
+//! 3. A role has one holder; whoever took it last.
+//! 4. Nothing is told that was not announced.
+
+#[rustfmt::skip]
+#[allow(clippy::all, clippy::pedantic, clippy::unwrap_used, missing_debug_implementations, unused_qualifications)]
+mod blocksync_capnp;
+pub mod client;
+mod convert;
+mod feed;
+mod limits;
+mod link;
+mod operator;
+mod publisher;
+mod server;
+mod session;
+mod socket;
+mod stream;
+mod view;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use limits::least_memory;
+pub use view::{Source, View};
 
 use crate::block::{BlockId, ChainId, Height, PublicKey};
 use crate::store::{Durability, Reader};
 use crate::sync::{Command, DaPosition, Heads, PeerInfo, Phase, Proposal, PublishAnswer, RejectAnswer, Status};
 use crate::verify::ScheduleEntry;
 
+/// What the API is to be.
+#[derive(Clone, Debug)]
 pub struct Config {
     pub socket: PathBuf,
     /// Users other than our own and root that may connect.
@@ -24,7 +61,7 @@ pub struct Config {
     pub proposer: Option<PublicKey>,
     pub durability: Durability,
     pub max_block_bytes: usize,
-    /// Of all sessions together.
+    /// Of all sessions together; at least [`least_memory`].
     pub memory_bytes: usize,
     pub max_connections: usize,
     /// Streams are woken at least this often, whatever happens.
@@ -51,6 +88,7 @@ pub enum Request {
         reply: oneshot::Sender<PublishAnswer>,
     },
     Report {
+        after: u64,
         scanned_through: u64,
         sightings: Vec<ReportedSighting>,
         reply: oneshot::Sender<Reported>,
@@ -135,19 +173,88 @@ pub struct NodeStatus {
 }
 
 /// The running API. Dropping it ends it at once and removes the socket.
-pub struct Handle {}
+#[derive(Debug)]
+pub struct Handle {
+    draining: watch::Sender<bool>,
+    stop: CancellationToken,
+    /// Closed when the thread has drained.
+    ended: oneshot::Receiver<()>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Says `draining` to everybody who waits, lets calls in flight be answered, and disconnects; whoever is not done after
+    /// `grace` is cut off.
+    pub async fn drain(mut self, grace: Duration) {
+        self.draining.send_replace(true);
+        if tokio::time::timeout(grace, &mut self.ended).await.is_err() {
+            tracing::warn!(?grace, "hosts are cut off");
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the API's thread has panicked");
+        }
+    }
+}
 
 /// Takes the lock, binds the socket, and serves until the handle is dropped or drained. A full `requests` queue is answered with
 /// `overloaded`.
+///
+/// # Errors
+/// [`StartError`].
 pub fn start(
-    _config: Config,
-    _reader: Reader,
-    _announced: watch::Receiver<Announced>,
-    _requests: mpsc::Sender<Request>,
+    config: Config,
+    reader: Reader,
+    announced: watch::Receiver<Announced>,
+    requests: mpsc::Sender<Request>,
 ) -> Result<Handle, StartError> {
-    Err(StartError::Io("not built yet".into()))
+    start_over(config, Arc::new(reader), announced, requests)
 }
 
+/// As [`start`], over anything that can be read like a store.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start_over(
+    config: Config,
+    source: Arc<dyn Source>,
+    announced: watch::Receiver<Announced>,
+    requests: mpsc::Sender<Request>,
+) -> Result<Handle, StartError> {
+    let limits = limits::Limits::derive(config.memory_bytes, config.max_connections, config.max_block_bytes)
+        .map_err(StartError::Io)?;
+    let place = socket::Place::take(&config.socket, &config.allow_uids)?;
+    let (draining, drains) = watch::channel(false);
+    let (end, ended) = oneshot::channel();
+    let (started, outcome) = std::sync::mpsc::sync_channel(1);
+    let stop = CancellationToken::new();
+    let thread = server::Thread {
+        server: Box::new(move || server::Server::new(config, limits, source, announced, requests, drains)),
+        place,
+        stop: stop.clone(),
+        started,
+    };
+    let thread = std::thread::Builder::new()
+        .name("api".into())
+        .spawn(move || {
+            thread.main();
+            // Nobody may be waiting.
+            let _ = end.send(());
+        })
+        .map_err(|error| StartError::Io(error.to_string()))?;
+    let handle = Handle { draining, stop, ended, thread: Some(thread) };
+    outcome.recv().map_err(|_| StartError::Io("the thread ended before it began".into()))??;
+    Ok(handle)
+}
+
+/// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("another process serves the socket {0}")]

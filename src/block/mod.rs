@@ -13,6 +13,7 @@ pub mod native;
 
 use std::fmt;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -234,9 +235,11 @@ pub struct Header {
     pub host_id: Bytes,
 }
 
-/// A well-formed signed block, nothing of it verified yet. Cloning is cheap: the bytes are shared.
+/// A well-formed signed block, nothing of it verified yet. Cloning is cheap: it is shared.
 #[derive(Clone)]
-pub struct Block {
+pub struct Block(Arc<Decoded>);
+
+struct Decoded {
     /// The exact bytes of the whole signed block, as stored, gossiped and served.
     bytes: Bytes,
     /// Views into `bytes`.
@@ -250,56 +253,56 @@ pub struct Block {
 impl Block {
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        &self.0.bytes
     }
 
     /// What the proposer signed (after the domain prefix), and what the hash is of.
     #[must_use]
     pub fn header_bytes(&self) -> &Bytes {
-        &self.header_bytes
+        &self.0.header_bytes
     }
 
     #[must_use]
     pub fn payload(&self) -> &Bytes {
-        &self.payload
+        &self.0.payload
     }
 
     #[must_use]
     pub fn signature(&self) -> &[u8; 64] {
-        &self.signature
+        &self.0.signature
     }
 
     #[must_use]
     pub fn header(&self) -> &Header {
-        &self.header
+        &self.0.header
     }
 
     #[must_use]
     pub fn height(&self) -> Height {
-        self.header.height
+        self.0.header.height
     }
 
     #[must_use]
     pub fn hash(&self) -> Hash {
-        self.hash
+        self.0.hash
     }
 
     #[must_use]
     pub fn id(&self) -> BlockId {
-        BlockId { height: self.header.height, hash: self.hash }
+        BlockId { height: self.height(), hash: self.hash() }
     }
 
-    /// The signed header alone: what is kept as evidence.
+    /// The signed header alone: what is kept as evidence. A copy, so that it does not keep the whole block in memory.
     #[must_use]
     pub fn signed_header(&self) -> SignedHeader {
-        SignedHeader { header: self.header_bytes.clone(), signature: self.signature }
+        SignedHeader { header: Bytes::copy_from_slice(self.header_bytes()), signature: *self.signature() }
     }
 }
 
 /// Two blocks with the same bytes are the same block.
 impl PartialEq for Block {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.bytes() == other.bytes()
     }
 }
 
@@ -307,7 +310,7 @@ impl Eq for Block {}
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Block({:?}, {} bytes)", self.id(), self.bytes.len())
+        write!(f, "Block({:?}, {} bytes)", self.id(), self.bytes().len())
     }
 }
 

@@ -5,10 +5,12 @@
 //! - One block, one encoding: bytes that [`encode`] would not have produced, of the header or of the block around it, are
 //!   refused, so nobody can pad a block that we store and serve.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Block, ChainId, Hash, Header, Height, Malformed, PublicKey};
+use super::{Block, ChainId, Decoded, Hash, Header, Height, Malformed, PublicKey};
 
 /// Put before the header bytes when they are signed, so that no other signature can be mistaken for a block's.
 pub const SIGNING_DOMAIN: &[u8] = b"blocksync/block/v1\0";
@@ -114,7 +116,14 @@ pub fn decode(bytes: &Bytes, max_block_bytes: usize) -> Result<Block, Malformed>
         return Err(Malformed::NotCanonical);
     }
     let hash = Hash::of(&wire.header);
-    Ok(Block { bytes: bytes.clone(), header_bytes: wire.header, payload: wire.payload, signature, header, hash })
+    Ok(Block(Arc::new(Decoded {
+        bytes: bytes.clone(),
+        header_bytes: wire.header,
+        payload: wire.payload,
+        signature,
+        header,
+        hash,
+    })))
 }
 
 /// Whether encoding `wire` again gives `bytes`, without copying the payload: protobuf encodes in field order, so the
@@ -163,3 +172,6 @@ pub fn decode_header(bytes: &Bytes) -> Result<Header, Malformed> {
     }
     Ok(header)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,84 @@
-//! The subcommands, one file each.
+//! The subcommands, one file each, and what they have in common: how a command line is read and how a command ends.
+//!
+//! A command returns `Result<(), Failure>`; [`main`] prints the failure as one line on stderr and turns it into the exit
+//! code. Standard output belongs to the answer that was asked for, never to logs.
+
+mod ctl;
+mod dev_da;
+mod devnet;
+mod exit;
+mod init;
+mod mock_execution;
+mod run;
+mod supervisor;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{Code, Failure};
+
+use crate::sync::Phase;
+
+#[derive(Debug, Parser)]
+#[command(name = "blocksyncd", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar
+    Run(run::Args),
+    /// Make a home: configuration, keys and genesis file
+    Init(init::Args),
+    /// Ask, or operate, a running sidecar over its socket
+    Ctl(ctl::Args),
+    /// Show it working: a sequencer and full nodes on this machine, each with a mock execution
+    Devnet(devnet::Args),
+    /// A host that stands in for a rollup node: makes or executes blocks, over the host's API only
+    MockExecution(mock_execution::Args),
+}
+
+/// Runs the program with the process's own arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    match cli.command {
+        Command::Run(args) => exit::report(run::run(&args)),
+        Command::Init(args) => exit::report(init::run(&args)),
+        Command::Ctl(args) => exit::report(ctl::run(&args)),
+        Command::Devnet(args) => devnet::run(&args),
+        Command::MockExecution(args) => mock_execution::run(&args),
+    }
+}
+
+/// Runs what must stay on one thread, as everything of [`crate::api::client`] must.
+fn local<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Internal, format!("cannot start: {error}")))?;
+    Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
+}
+
+/// As the schema calls it.
+const fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::WaitingForPeers => "waitingForPeers",
+        Phase::Syncing => "syncing",
+        Phase::Following => "following",
+        Phase::Halted => "halted",
+        Phase::Draining => "draining",
+    }
+}
+
+/// A path that the environment gives; empty is as good as unset.
+fn path_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
+}

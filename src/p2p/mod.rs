@@ -1,8 +1,41 @@
 //! The network: libp2p, and nothing that decides. Commands go in, events come out, everything bounded.
 //!
-//! (Seam sketch: types are the contract, bodies are to be written.)
+//! ```text
+//!   Command --> driver --> swarm --+-- gossip     blocks as they are made, passed on only after their verdict
+//!   Event   <--  outbox <--        +-- exchange   ranges: fetch asks, serve answers, wire has the bytes
+//!                                  +-- identify, ping, limits, bans
+//!               seeds, peers, bans, tickets: small plain states beside it
+//! ```
+//!
+//! Invariants:
+//! 1. Nothing is passed on to other peers before the node has accepted it.
+//! 2. Whatever the network sends is bounded before it is allocated; every queue's length follows from [`Limits`].
+//! 3. The node and the network never wait for each other: a full event queue costs gossip, which is said
+//!    ([`Event::GossipMissed`]), and delays the rest; commands are always taken.
+//! 4. Each [`Command::Fetch`] is answered by exactly one [`Event::Fetched`], unless it is cancelled.
+//! 5. A seed is dialled for ever.
+//!
+//! Not here: what a block is, who is to be banned, whom to ask for what.
 
-use std::path::PathBuf;
+mod address;
+mod bans;
+mod driver;
+mod exchange;
+mod fetch;
+mod gossip;
+mod key;
+mod limits;
+mod outbox;
+mod peers;
+mod seeds;
+mod serve;
+mod swarm;
+mod view;
+mod wire;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,27 +45,57 @@ use crate::block::Lane;
 use crate::store::Reader;
 use crate::sync::{Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
 
+use address::Address;
+use driver::Driver;
+use gossip::Topics;
+use serve::Server;
+
+pub use address::{check_listen_address, check_seed_address};
+pub use key::{KeyError, NodeKeyFile, peer_id_of};
+pub use limits::{Limits, LimitsError, Queue};
+pub use view::{Source, View};
+
+/// What the network is to be.
+#[derive(Clone)]
 pub struct Config {
     /// ed25519 seed of the node key.
     pub node_key: [u8; 32],
-    /// Multiaddrs.
+    /// Multiaddrs; see [`check_listen_address`].
     pub listen: Vec<String>,
+    /// Multiaddrs, best with the peer's id.
     pub seeds: Vec<String>,
     /// One go-header network id per lane.
     pub network_ids: Vec<String>,
     pub max_block_bytes: usize,
-    /// Of all queues and buffers here together.
+    /// Of all queues and buffers here together; see [`Limits`].
     pub memory_bytes: usize,
+}
+
+/// Without the key.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("seeds", &self.seeds)
+            .field("network_ids", &self.network_ids)
+            .field("max_block_bytes", &self.max_block_bytes)
+            .field("memory_bytes", &self.memory_bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the node asks of the network.
 #[derive(Debug)]
 pub enum Command {
+    /// The verdict on a gossiped message. One that comes later than six seconds changes nothing.
     Judge {
         ticket: Ticket,
         verdict: Verdict,
     },
+    /// Asks a peer. The answer is cut at `max_bytes`, and at the network's own share of memory, but never below one block:
+    /// it then ends early, as [`StreamEnded::Complete`].
     Fetch(Fetch),
+    /// Nobody waits for the answer any more: there will be none.
     Cancel(RequestId),
     /// Disconnect, and keep away for that long.
     Ban {
@@ -40,6 +103,7 @@ pub enum Command {
         offence: Offence,
         duration: Duration,
     },
+    /// Gossips a block of our own. That nobody is there to hear it is no error.
     Broadcast {
         lane: Lane,
         bytes: Bytes,
@@ -50,57 +114,124 @@ pub enum Command {
 /// What the network tells the node.
 #[derive(Debug)]
 pub enum Event {
+    /// An actual address, one of several when listening on all interfaces, with our peer id: what others take for a seed.
     Listening(String),
+    /// Connected, and speaks our range exchange.
     PeerUp(PeerId),
+    /// Its last connection is gone, or it no longer speaks our range exchange. Only after a `PeerUp`.
     PeerDown(PeerId),
-    Gossip {
-        peer: PeerId,
-        ticket: Ticket,
-        lane: Lane,
-        bytes: Bytes,
-    },
-    /// Dropped unread: our own queue was full.
+    /// A gossiped message; `peer` handed it to us, whoever made it. It may be up to 64 KiB longer than a block may be.
+    Gossip { peer: PeerId, ticket: Ticket, lane: Lane, bytes: Bytes },
+    /// One or more messages from this peer were dropped unread: our own queue was full.
     GossipMissed(PeerId),
-    Fetched {
-        request: RequestId,
-        lane: Lane,
-        bodies: Vec<Bytes>,
-        ended: StreamEnded,
-    },
+    /// `bodies` are whole, not empty, at most `max_block_bytes` each and no more than asked for, in the order of arrival;
+    /// good to use however it ended.
+    Fetched { request: RequestId, lane: Lane, bodies: Vec<Bytes>, ended: StreamEnded },
 }
 
 /// As `sync::Ended`, before the bodies have been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnded {
+    /// All that was asked for, or fewer and an orderly end.
     Complete,
     NotFound,
+    /// The stream ended before any frame, or inside of one. (A yamux stream that is reset between two frames cannot be told
+    /// from one that is closed there.)
     Reset,
     Timeout,
     Disconnected,
+    /// The peer does not speak the protocol.
     Unsupported,
     /// A frame broke the exchange protocol.
     Broken,
+    /// Too many requests, or too many bytes, are open already.
     NotSent,
 }
 
 /// The running network. Dropping it ends it.
+#[derive(Debug)]
 pub struct Handle {
     pub commands: mpsc::Sender<Command>,
     /// base58.
     pub local_peer_id: String,
+    /// What the memory budget was divided into.
+    pub limits: Limits,
+    _stop: oneshot::Sender<Infallible>,
+}
+
+/// Why the network cannot start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {why}")]
+    Listen { address: String, why: String },
+    #[error("the address `{address}` {why}")]
+    Address { address: String, why: String },
+    #[error("`{0}` cannot be a network id: it must not be empty, and there may be 255 of them at most")]
+    NetworkId(String),
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    #[error("SSLKEYLOGFILE is set, and QUIC would write its session keys there: unset it, or use no quic-v1 address")]
+    KeyLog,
+    #[error("the network cannot be set up: {0}")]
+    Library(String),
 }
 
 /// Starts listening and dialling. Seeds are dialled for ever, with backoff.
-pub async fn start(_config: Config, _reader: Reader, _events: mpsc::Sender<Event>) -> Result<Handle, StartError> {
-    Err(StartError { address: String::new(), why: "not built yet".into() })
+///
+/// `events` should have room for [`Limits::gossip_unjudged`] events.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running then.
+pub async fn start(config: Config, reader: Reader, events: mpsc::Sender<Event>) -> Result<Handle, StartError> {
+    start_with(config, Arc::new(reader), events).await
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {why}")]
-pub struct StartError {
-    pub address: String,
-    pub why: String,
+/// [`start`], serving from any [`Source`].
+///
+/// # Errors
+/// As [`start`].
+#[allow(clippy::unused_async, reason = "it needs a runtime, and a signature that says so")]
+pub async fn start_with(
+    config: Config,
+    source: Arc<dyn Source>,
+    events: mpsc::Sender<Event>,
+) -> Result<Handle, StartError> {
+    let limits = Limits::derive(config.memory_bytes, config.max_block_bytes)?;
+    let listen = parse_all(&config.listen)?;
+    let keypair = key::keypair(&config.node_key);
+    let local = keypair.public().to_peer_id();
+    let mut seeds = parse_all(&config.seeds)?;
+    // One list of seeds for all nodes is a good idea, and then we are in it.
+    seeds.retain(|seed| seed.peer != Some(local));
+
+    let uses_quic = listen.iter().chain(&seeds).any(|address| address.quic);
+    if uses_quic && std::env::var_os("SSLKEYLOGFILE").is_some() {
+        return Err(StartError::KeyLog);
+    }
+    if let Some(bad) = config.network_ids.iter().find(|id| id.is_empty()) {
+        return Err(StartError::NetworkId(bad.clone()));
+    }
+    let protocols = exchange::lane_protocols(&config.network_ids)
+        .ok_or_else(|| StartError::NetworkId(config.network_ids.concat()))?;
+    let topics = Topics::new(&config.network_ids);
+    let gossip = gossip::behaviour(&keypair, &topics, &limits).map_err(StartError::Library)?;
+    let exchange = exchange::Behaviour::new(protocols, limits.max_block_bytes, Server::new(source, limits.serves));
+    let named: Vec<_> = seeds.iter().filter_map(|seed| seed.peer).collect();
+    let mut swarm = swarm::build(&keypair, &limits, &named, uses_quic, exchange, gossip)
+        .map_err(|error| StartError::Library(error.to_string()))?;
+    for (address, text) in listen.into_iter().zip(&config.listen) {
+        swarm
+            .listen_on(address.dial)
+            .map_err(|error| StartError::Listen { address: text.clone(), why: error.to_string() })?;
+    }
+
+    let (commands, commands_in) = mpsc::channel(limits.commands);
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(Driver::new(swarm, topics, seeds, limits.clone(), commands_in, events, stopped).run());
+    Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
 }
 
-/// Reads or makes (0600) the node key file.
-pub struct NodeKeyFile(pub PathBuf);
+fn parse_all(texts: &[String]) -> Result<Vec<Address>, StartError> {
+    let parse = |text: &String| address::parse(text).map_err(|why| StartError::Address { address: text.clone(), why });
+    texts.iter().map(parse).collect()
+}

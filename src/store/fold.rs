@@ -38,6 +38,8 @@ pub(super) struct State {
 pub(super) struct Folded {
     pub(super) writes: Writes,
     pub(super) state: State,
+    /// What the guard is to say, when the batch says anything about it.
+    pub(super) guard: Option<Option<BlockId>>,
 }
 
 /// Folds a batch over the state that it follows.
@@ -58,6 +60,7 @@ pub(super) fn fold(
         writes: Writes::new(),
         heads: Heads { tail: heads.tail, ..before },
         evidence: None,
+        reset_guard: None,
         known_evidence: &state.evidence,
     };
     batch.changes.iter().try_for_each(|change| fold.apply(change))?;
@@ -77,7 +80,8 @@ pub(super) fn fold(
         fold.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
     }
     let evidence = fold.evidence.unwrap_or_else(|| state.evidence.clone());
-    Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence } })
+    let guard = batch.guard.map(|entry| Some(entry.last)).or(fold.reset_guard);
+    Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence }, guard })
 }
 
 struct Fold<'a> {
@@ -90,6 +94,8 @@ struct Fold<'a> {
     /// A copy of the known evidence, once it changes.
     evidence: Option<EvidenceIndex>,
     known_evidence: &'a EvidenceIndex,
+    /// The operator's last word about the guard.
+    reset_guard: Option<Option<BlockId>>,
 }
 
 impl Fold<'_> {
@@ -119,6 +125,7 @@ impl Fold<'_> {
             Change::Ack { consumer, up_to } => {
                 self.put(Space::Meta, &keys::ack(consumer), &record::encode_id(*up_to));
             }
+            Change::ResetGuard(last) => self.reset_guard = Some(*last),
         }
         Ok(())
     }

@@ -174,7 +174,7 @@ impl Store {
         let view = self.shared.db.view();
         let folded = fold::fold(&view, self.shared.format, self.max_evidence, &self.state, batch)
             .inspect_err(|error| self.shared.note(error))?;
-        write_both(&self.shared.db, folded.writes, sync, self.guard.as_mut(), batch.guard)?;
+        write_both(&self.shared.db, folded.writes, sync, self.guard.as_mut(), folded.guard)?;
         let mark = MarkState {
             store_id: self.shared.store_id,
             chain_id: self.chain_id.clone(),
@@ -218,12 +218,12 @@ fn write_both(
     writes: Writes,
     sync: bool,
     guard: Option<&mut Guard>,
-    entry: Option<GuardEntry>,
+    guard_says: Option<Option<BlockId>>,
 ) -> Result<(), StoreError> {
-    let Some(entry) = entry else { return db.write(writes, sync) };
+    let Some(last) = guard_says else { return db.write(writes, sync) };
     let guard = guard.ok_or_else(no_guard)?;
     std::thread::scope(|scope| {
-        let guarded = scope.spawn(|| guard.write(Some(entry.last)));
+        let guarded = scope.spawn(|| guard.write(last));
         let written = db.write(writes, sync);
         let guarded = guarded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.and(guarded)

@@ -13,16 +13,40 @@
 //! 5. Nothing is told about a block of our own before it is durable.
 //! 6. The same seed and the same inputs give the same effects.
 
+pub mod blame;
+mod branches;
+mod chain;
+mod confirm;
+pub mod cursor;
+mod exchange;
+mod fetch;
+mod held;
+mod peers;
+mod publish;
+mod report;
+pub mod serve;
+mod settings;
 mod words;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use settings::{Config, Limits, Policy, Timing};
 pub use words::*;
 
-use crate::block::{BlockId, Hash, Height};
-use crate::verify::{AuthenticBlock, Fault};
+use crate::block::{BlockId, Hash, Header, Height, PublicKey};
+use crate::clock::Now;
+use crate::verify::{AuthenticBlock, Fault, Rules};
+
+use chain::Chain;
+use confirm::Sightings;
+use fetch::Requests;
+use held::Held;
+use peers::Peers;
+use publish::Publishing;
 
 /// Everything that can happen to the core.
 #[derive(Clone, Debug)]
@@ -35,13 +59,15 @@ pub enum Input {
     /// The host hands over a block that it signed itself.
     PublishSigned {
         ticket: Ticket,
-        block: AuthenticBlock,
+        outcome: Result<AuthenticBlock, Fault>,
     },
     /// The answer to [`Effect::Sign`]; `Err` says why there is no signature.
     Signed {
         ticket: Ticket,
         outcome: Result<AuthenticBlock, String>,
     },
+    /// A host signs from now on, with this key, or does so no longer.
+    Signer(Option<PublicKey>),
     /// A message was gossiped to us; its verdict is awaited.
     Gossip {
         peer: PeerId,
@@ -123,5 +149,237 @@ pub trait Stored {
     /// The hash of the stored block at `height`.
     fn hash(&self, height: Height) -> Option<Hash>;
     /// The stored block's header: its time, and the ids by which hosts report it.
-    fn header(&self, height: Height) -> Option<crate::block::Header>;
+    fn header(&self, height: Height) -> Option<Header>;
+}
+
+/// The core's state. See the module's documentation.
+#[derive(Debug)]
+pub struct Syncer {
+    rules: Arc<Rules>,
+    config: Config,
+    rng: fastrand::Rng,
+
+    /// What is stored, decided or durable.
+    chain: Chain,
+    /// What waits for the blocks before it.
+    held: Held,
+    peers: Peers,
+    requests: Requests,
+    /// What DA has, above hard.
+    sightings: Sightings,
+    /// Everything before this position on DA has been reported, and kept until it was judged.
+    known_before: DaPosition,
+    publishing: Publishing,
+
+    /// Heights above hard of which evidence is kept; bounded by `limits.evidence`.
+    evidence: BTreeSet<Height>,
+    vetoed: Option<BlockId>,
+    halted: Option<Halt>,
+    /// Whatever is stored at its height must be this block.
+    anchor: Option<Anchor>,
+    /// DA names it at hard + 1, and nobody has given it to us.
+    wanted: Option<BlockId>,
+    storage_full: bool,
+    draining: bool,
+
+    /// Smoothed size of a block, in bytes.
+    block_bytes: usize,
+    /// Since when the height above soft is known to exist and is not here.
+    gap_since: Option<Duration>,
+    /// When soft last rose, or the target last changed.
+    progress_at: Duration,
+    /// When a peer that rests now can be asked again.
+    retry_at: Option<Duration>,
+    /// When a block whose time is ahead of our clock may be believed.
+    believable_at: Option<Duration>,
+
+    announced: Option<Heads>,
+    immediate: Vec<Effect>,
+    after_durable: Vec<Effect>,
+    guard_change: Option<GuardEntry>,
+}
+
+/// What every decision may look at.
+#[derive(Clone, Copy)]
+struct Turn<'a> {
+    now: Now,
+    stored: &'a dyn Stored,
+}
+
+impl Syncer {
+    /// Goes on from what was on disk.
+    #[must_use]
+    pub fn recover(config: Config, at: Recovered, seed: u64) -> Self {
+        let mut rules = config.rules.clone();
+        for entry in at.schedule {
+            // The store has checked it; an entry that does not fit any more changes nothing.
+            let _ = rules.schedule.append(entry);
+        }
+        let limits = config.limits;
+        Self {
+            rules: Arc::new(rules),
+            rng: fastrand::Rng::with_seed(seed),
+            chain: Chain::new(at.heads),
+            held: Held::new(limits.held_blocks, limits.held_bytes),
+            peers: Peers::new(config.timing, limits.remembered_peers),
+            requests: Requests::new(),
+            sightings: Sightings::new(at.sightings, limits.sightings, limits.sighting_bytes),
+            known_before: DaPosition::after_height(at.heads.scanned_through),
+            publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
+            evidence: at.evidence.into_iter().collect(),
+            vetoed: at.vetoed,
+            halted: at.halted,
+            anchor: at.anchor,
+            wanted: None,
+            storage_full: false,
+            draining: false,
+            block_bytes: 1024,
+            gap_since: None,
+            progress_at: Duration::ZERO,
+            retry_at: None,
+            believable_at: None,
+            announced: None,
+            immediate: Vec::new(),
+            after_durable: Vec::new(),
+            guard_change: None,
+            config,
+        }
+    }
+
+    /// Takes one input and says what is to be done, in order. Never fails, never blocks, never reads a clock.
+    #[must_use]
+    pub fn handle(&mut self, now: Now, input: Input, stored: &dyn Stored) -> Vec<Effect> {
+        let turn = Turn { now, stored };
+        match input {
+            Input::Publish { ticket, proposal } => self.publish(turn, ticket, proposal),
+            Input::PublishSigned { ticket, outcome } => self.publish_signed(turn, ticket, outcome),
+            Input::Signed { ticket, outcome } => self.signed(turn, ticket, outcome),
+            Input::Signer(key) => self.publishing.signs = key,
+            Input::Gossip { peer, ticket, outcome } => self.gossip(turn, &peer, ticket, outcome),
+            Input::GossipMissed { peer } => self.probe_soon(now, &peer),
+            Input::PeerUp { peer } => self.peers.up(peer, now.elapsed),
+            Input::PeerDown { peer } => self.peer_down(&peer),
+            Input::Fetched { request, fetched } => self.fetched(turn, request, &fetched),
+            Input::Da { ticket, report } => self.report(turn, ticket, report),
+            Input::HostRejected { ticket, block } => self.host_rejected(turn, ticket, block),
+            Input::Acked { ticket, consumer, up_to } => self.acked(turn, ticket, consumer, up_to),
+            Input::Operator { ticket, command } => self.operate(turn, ticket, &command),
+            Input::Durable(commit) => self.chain.durable(commit),
+            Input::StorageFull(full) => self.storage_full = full,
+            Input::Drain => self.drain_publishing(),
+            Input::Wakeup => {}
+        }
+        self.advance(turn);
+        self.ask_peers(turn);
+        self.flush()
+    }
+
+    /// The moment, on the clock of [`Now::elapsed`], at which [`Input::Wakeup`] is due.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Duration> {
+        let probes = self.peers.iter().filter(|(_, peer)| peer.probe.is_none()).map(|(_, peer)| peer.probe_at).min();
+        let patience = self.is_catching_up().then(|| self.progress_at + self.config.timing.target_patience);
+        [self.requests.next_deadline(), probes, patience, self.retry_at, self.believable_at].into_iter().flatten().min()
+    }
+
+    #[must_use]
+    pub fn heads(&self) -> Heads {
+        self.chain.heads
+    }
+
+    /// The rules as they are now; a new `Arc` whenever the schedule has grown.
+    #[must_use]
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        if self.draining {
+            Phase::Draining
+        } else if self.halted.is_some() {
+            Phase::Halted
+        } else if self.behind() {
+            Phase::Syncing
+        } else if self.peers.len() == 0 && self.publishing.signs.is_none() {
+            Phase::WaitingForPeers
+        } else {
+            Phase::Following
+        }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let hard = self.chain.heads.hard_height();
+        Status {
+            heads: self.chain.heads,
+            phase: self.phase(),
+            forked: self.evidence.iter().next_back().is_some_and(|height| Some(*height) > hard)
+                || self.peers.iter().any(|(_, peer)| peer.other_branch),
+            halted: self.halted,
+            vetoed: self.vetoed,
+            not_ready: self.publishing.not_ready(self.chain.heads.soft_height()),
+            wanted: self.wanted,
+            received: self.chain.received,
+            held_blocks: self.held.len(),
+            open_requests: self.requests.len(),
+            pending_sightings: self.sightings.len(),
+            peers: self.peers.len(),
+            storage_full: self.storage_full,
+        }
+    }
+
+    /// Whether a block is proved to exist that we do not have.
+    fn behind(&self) -> bool {
+        let Heads { soft, target, .. } = self.chain.heads;
+        target.map(|target| target.height) > soft.map(|soft| soft.id.height)
+    }
+
+    /// Whether the missing blocks are being asked for.
+    fn is_catching_up(&self) -> bool {
+        self.behind() && self.vetoed.is_none() && !self.storage_full && !self.draining
+    }
+
+    /// Goes as far as what is here allows.
+    fn advance(&mut self, turn: Turn<'_>) {
+        self.believable_at = None;
+        if self.storage_full {
+            return;
+        }
+        loop {
+            let before = self.chain.heads;
+            self.append_held(turn);
+            self.judge_da(turn);
+            self.publish_waiting(turn);
+            if self.chain.heads == before {
+                break;
+            }
+            self.progress_at = turn.now.elapsed;
+        }
+    }
+
+    /// Turns what was decided into effects: first what is immediate, then the commit, then what follows it.
+    fn flush(&mut self) -> Vec<Effect> {
+        let mut effects = std::mem::take(&mut self.immediate);
+        let heads = self.chain.heads;
+        let guard = self.guard_change.take();
+        if let Some((id, changes)) = self.chain.take_changes() {
+            effects.push(Effect::Commit(Batch { id, changes, heads, guard }));
+        }
+        if self.announced != Some(heads) {
+            self.announced = Some(heads);
+            effects.push(Effect::Announce(heads));
+        }
+        effects.append(&mut self.after_durable);
+        effects
+    }
+
+    fn reply(&mut self, ticket: Ticket, answer: Answer) {
+        self.after_durable.push(Effect::Reply { ticket, answer });
+    }
+
+    fn penalize(&mut self, now: Now, peer: &PeerId, offence: Offence) {
+        let ban = self.peers.offended(peer, offence, now.elapsed);
+        self.immediate.push(Effect::Penalize { peer: peer.clone(), offence, ban });
+    }
 }

@@ -88,6 +88,14 @@ pub struct DaPosition {
     pub index: u32,
 }
 
+impl DaPosition {
+    /// The position right after everything at `height`.
+    #[must_use]
+    pub const fn after_height(height: u64) -> Self {
+        Self { height: height.saturating_add(1), index: 0 }
+    }
+}
+
 /// How a block came to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
@@ -275,6 +283,9 @@ pub enum Seen {
     HostId(Bytes),
     /// Only its payload's hash: as weak as `HostId`.
     PayloadHash(Hash),
+    /// What is there turned out to be no valid block of this chain: whatever was said of this position before is forgotten.
+    /// Never stored.
+    Junk,
 }
 
 /// Two blocks that the sequencer signed for one height, or one that does not link to what it signed before.
@@ -344,6 +355,9 @@ pub enum Change {
         consumer: String,
         up_to: BlockId,
     },
+    /// An operator overrides the guard: this, or nothing, is the last block that the key signed. The only change that may
+    /// lower it.
+    ResetGuard(Option<BlockId>),
 }
 
 /// Everything that one decision writes: applied in order, all or nothing.
@@ -353,17 +367,18 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// The heads after the last change. `target` is not stored.
     pub heads: Heads,
-    /// Must be durable no later than the batch.
+    /// Must be durable no later than the batch. Never lower than what the guard holds, unless a `ResetGuard` came before.
     pub guard: Option<GuardEntry>,
 }
 
 impl Batch {
     /// Puts `next`, decided after `self`, into the same write.
     pub fn absorb(&mut self, next: Self) {
+        let resets = next.changes.iter().any(|change| matches!(change, Change::ResetGuard(_)));
+        self.guard = next.guard.or(self.guard.filter(|_| !resets));
         self.id = next.id;
         self.changes.extend(next.changes);
         self.heads = next.heads;
-        self.guard = next.guard.or(self.guard);
     }
 }
 
@@ -431,6 +446,8 @@ pub struct ReportAnswer {
     pub scanned_through: u64,
     /// Blocks that DA names and that nobody has given us: report these with their bytes.
     pub wanted: Vec<BlockId>,
+    /// Sightings of this report that are no valid blocks of this chain.
+    pub junk: u32,
 }
 
 /// What became of a host's veto.
@@ -447,7 +464,9 @@ pub enum RejectAnswer {
 /// What a host asks about its DA layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaReport {
-    /// Everything up to this DA height is covered by this and earlier reports.
+    /// The report covers the DA heights above this one...
+    pub after: u64,
+    /// ...up to and including this one.
     pub scanned_through: u64,
     /// In any order; duplicates are fine.
     pub sightings: Vec<Sighting>,

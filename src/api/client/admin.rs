@@ -1,0 +1,102 @@
+//! The operator's desk.
+
+use std::rc::Rc;
+
+use super::words::StatusView;
+use super::{ClientError, Connection, convert, read, wire};
+use crate::block::BlockId;
+use crate::sync::{Evidence, EvidenceId, PeerInfo};
+use crate::verify::ScheduleEntry;
+
+/// What an operator may ask and command. `Ok(Err(why))` of a command: the sidecar refuses, and says what would be needed.
+#[derive(Clone)]
+pub struct Admin {
+    desk: wire::admin::Client,
+    _connection: Rc<Connection>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Admin")
+    }
+}
+
+impl Admin {
+    pub(super) fn new(desk: wire::admin::Client, connection: Rc<Connection>) -> Self {
+        Self { desk, _connection: connection }
+    }
+
+    pub async fn status(&self) -> Result<StatusView, ClientError> {
+        let answer = self.desk.status_request().send().promise.await?;
+        Ok(read::status(answer.get()?.get_status()?)?)
+    }
+
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>, ClientError> {
+        let answer = self.desk.peers_request().send().promise.await?;
+        Ok(answer.get()?.get_peers()?.iter().map(read::peer).collect::<Result<_, _>>()?)
+    }
+
+    /// At most `max`, ascending, above `after`.
+    pub async fn evidence(&self, after: EvidenceId, max: u32) -> Result<Vec<Evidence>, ClientError> {
+        let mut request = self.desk.evidence_request();
+        request.get().set_after(after.0);
+        request.get().set_max(max);
+        let answer = request.send().promise.await?;
+        Ok(answer.get()?.get_evidence()?.iter().map(read::evidence).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn schedule(&self) -> Result<Vec<ScheduleEntry>, ClientError> {
+        let answer = self.desk.schedule_request().send().promise.await?;
+        Ok(answer.get()?.get_entries()?.iter().map(read::schedule_entry).collect::<Result<_, _>>()?)
+    }
+
+    pub async fn extend_schedule(&self, entry: ScheduleEntry) -> Result<Result<(), String>, ClientError> {
+        let mut request = self.desk.extend_schedule_request();
+        let mut to = request.get().init_entry();
+        to.set_from_height(entry.from.get());
+        to.set_proposer(&entry.proposer.0);
+        result(request.send().promise.await?.get()?.get_result()?)
+    }
+
+    /// After a divergence on DA: takes back our own branch from this block on.
+    pub async fn abandon_branch(&self, from: BlockId) -> Result<Result<(), String>, ClientError> {
+        let mut request = self.desk.abandon_branch_request();
+        convert::set_id(request.get().init_from(), from);
+        result(request.send().promise.await?.get()?.get_result()?)
+    }
+
+    /// The last block that the node's key ever signed; `None`: it never signed.
+    pub async fn assert_signed(&self, last: Option<BlockId>) -> Result<Result<(), String>, ClientError> {
+        let mut request = self.desk.assert_signed_request();
+        if let Some(last) = last {
+            convert::set_id(request.get().init_last(), last);
+        }
+        result(request.send().promise.await?.get()?.get_result()?)
+    }
+
+    pub async fn lift_veto(&self) -> Result<Result<(), String>, ClientError> {
+        result(self.desk.lift_veto_request().send().promise.await?.get()?.get_result()?)
+    }
+
+    pub async fn set_log_filter(&self, filter: &str) -> Result<Result<(), String>, ClientError> {
+        let mut request = self.desk.set_log_filter_request();
+        request.get().set_filter(filter);
+        result(request.send().promise.await?.get()?.get_result()?)
+    }
+
+    /// Ends the sidecar, as SIGTERM does; `abrupt`: at once.
+    pub async fn shutdown(&self, abrupt: bool) -> Result<(), ClientError> {
+        let mut request = self.desk.shutdown_request();
+        request.get().set_abrupt(abrupt);
+        request.send().promise.await?;
+        Ok(())
+    }
+}
+
+fn result(from: wire::operator_result::Reader<'_>) -> Result<Result<(), String>, ClientError> {
+    use wire::operator_result::Which;
+    Ok(match from.which()? {
+        Which::Done(()) => Ok(()),
+        Which::Refused(why) => Err(convert::text(why?)?),
+    })
+}

@@ -1,0 +1,242 @@
+//! Publishing and reporting.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::observe::read_all;
+use super::words::{NewBlock, PublishResult, Published};
+use super::{ClientError, Connection, convert, read, wire};
+use crate::api::{Reported, ReportedAs, ReportedSighting};
+use crate::block::{BlockId, PublicKey};
+
+/// A host that keeps the proposer's key to itself.
+pub trait Signer {
+    fn public_key(&self) -> PublicKey;
+
+    /// Signs `message`, as it is, for the block `id`. The sidecar never asks for two different blocks at one height.
+    ///
+    /// # Errors
+    /// "Not now": the publish is answered with [`PublishResult::NotReady`].
+    fn sign(&self, message: &[u8], id: BlockId) -> Result<[u8; 64], String>;
+}
+
+/// A signer as the sidecar sees it.
+struct Served(Rc<dyn Signer>);
+
+pub(super) fn serve(signer: Rc<dyn Signer>) -> wire::signer::Client {
+    capnp_rpc::new_client(Served(signer))
+}
+
+impl wire::signer::Server for Served {
+    async fn public_key(
+        self: Rc<Self>,
+        _: wire::signer::PublicKeyParams,
+        mut results: wire::signer::PublicKeyResults,
+    ) -> Result<(), capnp::Error> {
+        results.get().set_public_key(&self.0.public_key().0);
+        Ok(())
+    }
+
+    async fn sign(
+        self: Rc<Self>,
+        params: wire::signer::SignParams,
+        mut results: wire::signer::SignResults,
+    ) -> Result<(), capnp::Error> {
+        let params = params.get()?;
+        let signature =
+            self.0.sign(params.get_message()?, convert::id(params.get_id()?)?).map_err(capnp::Error::failed)?;
+        results.get().set_signature(&signature);
+        Ok(())
+    }
+}
+
+/// The publisher's role. It ends with [`ClientError::Disconnected`] when somebody else takes it.
+#[derive(Clone)]
+pub struct Publisher {
+    role: wire::publisher::Client,
+    /// What fits into one message.
+    inline: usize,
+    _connection: Rc<Connection>,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Publisher")
+    }
+}
+
+impl Publisher {
+    pub(super) fn new(role: wire::publisher::Client, inline: u64, connection: Rc<Connection>) -> Self {
+        Self { role, inline: usize::try_from(inline).unwrap_or(usize::MAX), _connection: connection }
+    }
+
+    /// Answers when the block is durable. The same block on the same parent always gets the same hash, so a call whose
+    /// answer was lost may be repeated.
+    pub async fn publish(&self, block: &NewBlock) -> Result<PublishResult, ClientError> {
+        if block.payload.len() > self.inline {
+            let mut request = self.role.begin_publish_request();
+            request.get().set_payload_bytes(block.payload.len() as u64);
+            set_block(request.get().init_block(), block);
+            return self.upload(request, &block.payload).await;
+        }
+        let mut request = self.role.publish_request();
+        let mut to = request.get().init_block();
+        set_block(to.reborrow(), block);
+        to.set_payload(&block.payload);
+        let answer = request.send().promise.await?;
+        result(answer.get()?.get_result()?).await
+    }
+
+    /// Publishes a block that the host signed itself: an encoded `SignedBlock`.
+    pub async fn publish_signed(&self, signed_block: &[u8]) -> Result<PublishResult, ClientError> {
+        if signed_block.len() > self.inline {
+            let mut request = self.role.begin_publish_request();
+            request.get().set_payload_bytes(signed_block.len() as u64);
+            request.get().set_signed(true);
+            return self.upload(request, signed_block).await;
+        }
+        let mut request = self.role.publish_signed_request();
+        request.get().set_signed_block(signed_block);
+        let answer = request.send().promise.await?;
+        result(answer.get()?.get_result()?).await
+    }
+
+    async fn upload(
+        &self,
+        begin: capnp::capability::Request<
+            wire::publisher::begin_publish_params::Owned,
+            wire::publisher::begin_publish_results::Owned,
+        >,
+        bytes: &[u8],
+    ) -> Result<PublishResult, ClientError> {
+        let answer = begin.send().promise.await?;
+        use wire::begin_result::Which;
+        let upload = match answer.get()?.get_result()?.which()? {
+            Which::Upload(upload) => upload?,
+            Which::TooLarge(max_block_bytes) => return Ok(PublishResult::TooLarge { max_block_bytes }),
+            Which::Overloaded(ms) => {
+                return Ok(PublishResult::Overloaded { retry_after: Duration::from_millis(ms.into()) });
+            }
+            Which::Invalid(why) => return Ok(PublishResult::Invalid(convert::text(why?)?)),
+        };
+        let mut offset = 0;
+        for piece in bytes.chunks(self.inline.max(1)) {
+            let mut request = upload.write_request();
+            request.get().set_offset(offset);
+            request.get().set_data(piece);
+            offset = request.send().promise.await?.get()?.get_received();
+        }
+        let answer = upload.commit_request().send().promise.await?;
+        result(answer.get()?.get_result()?).await
+    }
+}
+
+/// Everything but the payload.
+fn set_block(mut to: wire::new_block::Builder<'_>, block: &NewBlock) {
+    to.set_height(block.height.get());
+    if let Some(parent) = block.parent {
+        to.set_parent_hash(&parent.0);
+    }
+    to.set_time_unix_nanos(block.time_unix_nanos);
+    to.set_host_id(&block.host_id);
+}
+
+async fn result(from: wire::publish_result::Reader<'_>) -> Result<PublishResult, ClientError> {
+    use wire::publish_result::Which;
+    let Ok(which) = from.which() else {
+        return Ok(PublishResult::Invalid("the sidecar answers in a way that is newer than this client".into()));
+    };
+    Ok(match which {
+        Which::Accepted(from) => PublishResult::Accepted(published(from?).await?),
+        Which::Duplicate(from) => PublishResult::Duplicate(published(from?).await?),
+        Which::Conflict(id) => PublishResult::Conflict(convert::id(id?)?),
+        Which::NotNext(id) => {
+            let id = id?;
+            PublishResult::NotNext {
+                height: convert::height(id.get_height())?,
+                parent: convert::optional_hash(id.get_hash()?)?,
+            }
+        }
+        Which::Invalid(why) => PublishResult::Invalid(convert::text(why?)?),
+        Which::TooLarge(max_block_bytes) => PublishResult::TooLarge { max_block_bytes },
+        Which::NotReady(why) => PublishResult::NotReady(convert::text(why?)?),
+        Which::Halted(why) => PublishResult::Halted(convert::text(why?)?),
+        Which::StorageFull(()) => PublishResult::StorageFull,
+        Which::Overloaded(ms) => PublishResult::Overloaded { retry_after: Duration::from_millis(ms.into()) },
+        Which::Draining(()) => PublishResult::Draining,
+    })
+}
+
+async fn published(from: wire::published::Reader<'_>) -> Result<Published, ClientError> {
+    let signed_block = if from.has_reader() {
+        read_all(&from.get_reader()?).await?
+    } else {
+        Bytes::copy_from_slice(from.get_signed_block()?)
+    };
+    Ok(Published {
+        id: convert::id(from.get_id()?)?,
+        signed_block,
+        durability: read::durability(from.get_durability()),
+    })
+}
+
+/// The DA reporter's role. It ends with [`ClientError::Disconnected`] when somebody else takes it.
+#[derive(Clone)]
+pub struct Reporter {
+    role: wire::da_reporter::Client,
+    _connection: Rc<Connection>,
+}
+
+impl std::fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reporter")
+    }
+}
+
+impl Reporter {
+    pub(super) fn new(role: wire::da_reporter::Client, connection: Rc<Connection>) -> Self {
+        Self { role, _connection: connection }
+    }
+
+    /// "This is everything that I saw above `after`, up to `scanned_through`", durable when it returns. All of it must fit into
+    /// one message.
+    pub async fn report(
+        &self,
+        after: u64,
+        scanned_through: u64,
+        sightings: &[ReportedSighting],
+    ) -> Result<Reported, ClientError> {
+        let len = u32::try_from(sightings.len()).map_err(|_| ClientError::Invalid("too many sightings".into()))?;
+        let mut request = self.role.report_request();
+        request.get().set_after(after);
+        request.get().set_scanned_through(scanned_through);
+        let mut list = request.get().init_sightings(len);
+        for (index, sighting) in (0..len).zip(sightings) {
+            let mut to = list.reborrow().get(index);
+            to.set_da_height(sighting.position.height);
+            to.set_index(sighting.position.index);
+            to.set_height(sighting.height.get());
+            let mut what = to.init_what();
+            match &sighting.what {
+                ReportedAs::Hash(hash) => what.set_hash(&hash.0),
+                ReportedAs::SignedBlock(bytes) => what.set_signed_block(bytes),
+                ReportedAs::HostId(bytes) => what.set_host_id(bytes),
+                ReportedAs::PayloadHash(hash) => what.set_payload_hash(&hash.0),
+            }
+        }
+        let answer = request.send().promise.await?;
+        let from = answer.get()?.get_result()?;
+        Ok(Reported {
+            scanned_through: from.get_scanned_through(),
+            wanted: from.get_wanted()?.iter().map(convert::id).collect::<Result<_, _>>()?,
+            junk: from.get_junk(),
+        })
+    }
+
+    /// The DA height up to which everything was reported; go on from the next one.
+    pub async fn position(&self) -> Result<u64, ClientError> {
+        Ok(self.role.position_request().send().promise.await?.get()?.get_scanned_through())
+    }
+}

@@ -1,0 +1,164 @@
+//! Cap'n Proto answers to plain words. Whatever the sidecar says is checked as foreign data; what a newer one says in arms
+//! that this client does not know is treated as the schema tells.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use capnp::Error;
+
+use super::words::{HeadsView, Info, Limits, StatusView};
+use crate::api::blocksync_capnp as wire;
+use crate::api::convert::{durability_from_wire, hash, height, id, optional_hash, optional_id, phase_from_wire, text};
+use crate::block::{BlockId, PublicKey, SignedHeader};
+use crate::store::Durability;
+use crate::sync::{DaPosition, Evidence, EvidenceId, EvidenceSide, Origin, PeerInfo, Received};
+use crate::verify::ScheduleEntry;
+
+type Result<T> = std::result::Result<T, Error>;
+
+pub(super) fn wrong(what: &str) -> Error {
+    Error::failed(format!("the sidecar's answer makes no sense: {what}"))
+}
+
+pub(super) fn info(from: wire::server_info::Reader<'_>) -> Result<Info> {
+    let limits = from.get_limits()?;
+    Ok(Info {
+        version: text(from.get_version()?)?,
+        schema_revision: from.get_schema_revision(),
+        features: from.get_features()?.iter().map(|name| text(name?)).collect::<Result<_>>()?,
+        chain_id: text(from.get_chain_id()?)?,
+        initial_height: height(from.get_initial_height())?,
+        store_id: from.get_store_id()?.try_into().map_err(|_| wrong("the store id has not 16 bytes"))?,
+        peer_id: text(from.get_peer_id()?)?,
+        limits: Limits {
+            max_message_bytes: limits.get_max_message_bytes(),
+            max_block_bytes: limits.get_max_block_bytes(),
+            max_inline_bytes: limits.get_max_inline_bytes(),
+            max_events: limits.get_max_events(),
+            max_wait: Duration::from_millis(limits.get_max_wait_ms().into()),
+            max_calls: limits.get_max_calls(),
+        },
+        phase: phase_from_wire(from.get_phase()),
+        heads: heads(from.get_heads()?)?,
+        proposer: optional_key(from.get_proposer()?)?,
+        durability: durability(from.get_durability()),
+    })
+}
+
+/// A promise that we do not know is taken for the weakest one.
+pub(super) fn durability(from: std::result::Result<wire::Durability, capnp::NotInSchema>) -> Durability {
+    from.map_or(Durability::Process, durability_from_wire)
+}
+
+pub(super) fn heads(from: wire::heads::Reader<'_>) -> Result<HeadsView> {
+    Ok(HeadsView {
+        tail: height(from.get_tail())?,
+        hard: tip(from.get_hard(), from.get_hard_hash()?)?,
+        soft: tip(from.get_soft(), from.get_soft_hash()?)?,
+        target: crate::block::Height::new(from.get_target()),
+        epoch: from.get_epoch(),
+        scanned_through: from.get_scanned_through(),
+    })
+}
+
+fn tip(at: u64, hash_bytes: &[u8]) -> Result<Option<BlockId>> {
+    crate::block::Height::new(at).map(|height| Ok(BlockId { height, hash: hash(hash_bytes)? })).transpose()
+}
+
+fn key(bytes: &[u8]) -> Result<PublicKey> {
+    PublicKey::from_slice(bytes).ok_or_else(|| wrong("a public key has not 32 bytes"))
+}
+
+fn optional_key(bytes: &[u8]) -> Result<Option<PublicKey>> {
+    (!bytes.is_empty()).then(|| key(bytes)).transpose()
+}
+
+pub(super) fn signature(bytes: &[u8]) -> Result<[u8; 64]> {
+    bytes.try_into().map_err(|_| wrong("a signature has not 64 bytes"))
+}
+
+/// All of a block but its payload, which may have to be fetched.
+pub(super) fn block(from: wire::block::Reader<'_>, payload: super::words::Payload) -> Result<super::words::SoftBlock> {
+    Ok(super::words::SoftBlock {
+        id: id(from.get_id()?)?,
+        parent: optional_hash(from.get_parent_hash()?)?,
+        time_unix_nanos: from.get_time_unix_nanos(),
+        host_id: Bytes::copy_from_slice(from.get_host_id()?),
+        proposer: key(from.get_proposer()?)?,
+        header: Bytes::copy_from_slice(from.get_header()?),
+        signature: signature(from.get_signature()?)?,
+        payload,
+        origin: match from.get_origin() {
+            Ok(wire::Origin::Published) => Some(Origin::Published),
+            Ok(wire::Origin::Gossip) => Some(Origin::Gossip),
+            Ok(wire::Origin::Range) => Some(Origin::Range),
+            Ok(wire::Origin::Da) => Some(Origin::Da),
+            Ok(wire::Origin::Unknown) | Err(_) => None,
+        },
+    })
+}
+
+pub(super) fn inclusion(from: wire::da_inclusion::Reader<'_>) -> Result<(BlockId, DaPosition)> {
+    Ok((id(from.get_id()?)?, DaPosition { height: from.get_da_height(), index: from.get_index() }))
+}
+
+pub(super) fn range(from: wire::range::Reader<'_>) -> Result<(crate::block::Height, crate::block::Height)> {
+    Ok((height(from.get_from())?, height(from.get_to())?))
+}
+
+pub(super) fn status(from: wire::status::Reader<'_>) -> Result<StatusView> {
+    let received = from.get_received()?;
+    let said = |text: String| (!text.is_empty()).then_some(text);
+    Ok(StatusView {
+        info: info(from.get_info()?)?,
+        uptime: Duration::from_millis(from.get_uptime_ms()),
+        peers: from.get_peers(),
+        received: Received {
+            published: received.get_published(),
+            gossip: received.get_gossip(),
+            range: received.get_range(),
+            da: received.get_da(),
+        },
+        forked: from.get_forked(),
+        halt: said(text(from.get_halt()?)?),
+        vetoed: optional_id(from.get_vetoed()?)?,
+        not_ready: said(text(from.get_not_ready()?)?),
+        wanted: optional_id(from.get_wanted()?)?,
+        held_blocks: from.get_held_blocks(),
+        open_requests: from.get_open_requests(),
+        pending_sightings: from.get_pending_sightings(),
+        storage_full: from.get_storage_full(),
+        lost: from.has_lost().then(|| range(from.get_lost()?)).transpose()?,
+        sessions: from.get_sessions(),
+        streams: from.get_streams(),
+        listen: from.get_listen()?.iter().map(|address| text(address?)).collect::<Result<_>>()?,
+    })
+}
+
+pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> Result<PeerInfo> {
+    let latency = from.get_latency_us();
+    Ok(PeerInfo {
+        peer: text(from.get_peer_id()?)?,
+        address: text(from.get_address()?)?,
+        outbound: from.get_outbound(),
+        agent: text(from.get_agent()?)?,
+        connected: Duration::from_millis(from.get_connected_ms()),
+        latency: (latency > 0).then(|| Duration::from_micros(latency)),
+    })
+}
+
+pub(super) fn schedule_entry(from: wire::schedule_entry::Reader<'_>) -> Result<ScheduleEntry> {
+    Ok(ScheduleEntry { from: height(from.get_from_height())?, proposer: key(from.get_proposer()?)? })
+}
+
+pub(super) fn evidence(from: wire::evidence_info::Reader<'_>) -> Result<Evidence> {
+    let signed = |header: &[u8], signed: &[u8]| {
+        Ok::<_, Error>(SignedHeader { header: Bytes::copy_from_slice(header), signature: signature(signed)? })
+    };
+    Ok(Evidence {
+        id: EvidenceId(from.get_id()),
+        height: height(from.get_height())?,
+        first: EvidenceSide::Carried(signed(from.get_first_header()?, from.get_first_signature()?)?),
+        second: signed(from.get_second_header()?, from.get_second_signature()?)?,
+    })
+}

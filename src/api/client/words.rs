@@ -1,0 +1,277 @@
+//! What a host says and hears, as plain data. Where the core has a word for it already, that word is used.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::block::{BlockId, ChainId, Hash, Height, PublicKey};
+use crate::store::Durability;
+use crate::sync::{DaPosition, Origin, Phase, Received};
+
+/// Who the sidecar is and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    pub version: String,
+    pub schema_revision: u32,
+    /// Names of optional abilities.
+    pub features: Vec<String>,
+    pub chain_id: String,
+    pub initial_height: Height,
+    /// Differs after the database was made anew.
+    pub store_id: [u8; 16],
+    /// libp2p's text form, base58.
+    pub peer_id: String,
+    pub limits: Limits,
+    pub phase: Phase,
+    pub heads: HeadsView,
+    /// The key that the node signs with, when it does.
+    pub proposer: Option<PublicKey>,
+    /// What an accepted publish survives.
+    pub durability: Durability,
+}
+
+/// The bounds that the sidecar holds its clients to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A larger message ends the connection.
+    pub max_message_bytes: u64,
+    /// Of an encoded signed block.
+    pub max_block_bytes: u64,
+    /// A larger payload travels in pieces; this client does that by itself.
+    pub max_inline_bytes: u64,
+    /// In one batch of a stream.
+    pub max_events: u32,
+    /// The longest long poll.
+    pub max_wait: Duration,
+    /// In flight on one connection; one more fails with [`super::ClientError::Overloaded`].
+    pub max_calls: u32,
+}
+
+/// The heights as a host is told them: `tail <= hard <= soft <= target`, as far as each is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadsView {
+    pub tail: Height,
+    pub hard: Option<BlockId>,
+    pub soft: Option<BlockId>,
+    pub target: Option<Height>,
+    pub epoch: u64,
+    pub scanned_through: u64,
+}
+
+/// Which roles a host takes. The newest publisher and the newest reporter fence the ones before them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    pub observer: bool,
+    pub publisher: bool,
+    pub reporter: bool,
+}
+
+/// How a host introduces itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// For logs, at most 64 bytes.
+    pub name: String,
+    /// The chain that the host expects; `None` for any.
+    pub chain_id: Option<ChainId>,
+    pub roles: Roles,
+}
+
+/// Where a stream begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From the chain's initial height.
+    Genesis,
+    /// Only what is new from now on.
+    Tip,
+    /// From where the host itself stands.
+    Resume {
+        /// The host's blocks, newest first; sparse is fine, one is enough; at most 64.
+        locator: Vec<BlockId>,
+        /// The newest block that the host knows to be hard.
+        hard: Option<BlockId>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// A name, at most 64 bytes, makes `ack` durable.
+    pub consumer: Option<String>,
+    /// `false`: soft events carry no payloads.
+    pub with_bodies: bool,
+    /// `false`: a block is told when it becomes hard, soft and hard together.
+    pub soft_events: bool,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { consumer: None, with_bodies: true, soft_events: true }
+    }
+}
+
+/// One answer of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Empty: the wait was over.
+    pub events: Vec<Event>,
+    /// At the moment of the answer.
+    pub heads: HeadsView,
+    /// [`Phase::Draining`]: no more will come; open again later.
+    pub phase: Phase,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The next block: verified, linked, durable.
+    Soft(SoftBlock),
+    /// The next block that DA has confirmed.
+    Hard { id: BlockId, position: DaPosition },
+    /// Everything above `to` is taken back (`None`: everything).
+    Retract { to: Option<BlockId>, epoch: u64 },
+    /// Blocks that the sidecar no longer has, both ends included.
+    Gap { from: Height, to: Height },
+    /// Damage took these from the sidecar's store; they will be fetched again. Nothing is undone.
+    DataLoss { from: Height, to: Height },
+    /// The sequencer signed two blocks for one height.
+    Equivocation { height: Height, first: Hash, second: Hash },
+    /// Nothing but newer heads.
+    Progress,
+}
+
+/// A block as a stream tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoftBlock {
+    pub id: BlockId,
+    /// `None` at the initial height.
+    pub parent: Option<Hash>,
+    pub time_unix_nanos: u64,
+    pub host_id: Bytes,
+    pub proposer: PublicKey,
+    /// The signed header bytes.
+    pub header: Bytes,
+    pub signature: [u8; 64],
+    pub payload: Payload,
+    /// `None`: the sidecar did not say, or said it in a word that is newer than this client.
+    pub origin: Option<Origin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    Bytes(Bytes),
+    /// Its size in bytes: the stream was opened without bodies.
+    Omitted(u64),
+}
+
+impl Payload {
+    /// The payload's size in bytes, here or not.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Omitted(size) => *size,
+        }
+    }
+}
+
+/// What the sidecar has of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    Found {
+        block: SoftBlock,
+        /// `None`: not hard yet.
+        inclusion: Option<DaPosition>,
+    },
+    /// Not on its chain, as far as it has it.
+    NotFound,
+    /// Below its tail.
+    Pruned { tail: Height },
+}
+
+/// Which block: by height, by hash, or by both, which must then agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Height(Height),
+    Hash(Hash),
+    Id(BlockId),
+}
+
+/// A block that the host made and wants published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBlock {
+    pub height: Height,
+    /// The parent that the host built on; `None` to build on whatever is there.
+    pub parent: Option<Hash>,
+    /// Not before the parent's; part of the hash.
+    pub time_unix_nanos: u64,
+    /// The rollup's own block id, at most 64 bytes.
+    pub host_id: Bytes,
+    pub payload: Bytes,
+}
+
+/// What became of a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishResult {
+    /// Durable, and on its way to the peers.
+    Accepted(Published),
+    /// The very same block was here already.
+    Duplicate(Published),
+    /// Another block is stored, or was signed, at this height.
+    Conflict(BlockId),
+    /// The block that can be published now: at `height`, on `parent`.
+    NotNext {
+        height: Height,
+        parent: Option<Hash>,
+    },
+    /// The block itself is wrong; repeating it is useless.
+    Invalid(String),
+    TooLarge {
+        max_block_bytes: u64,
+    },
+    /// Not yet: what is waited for.
+    NotReady(String),
+    /// Until an operator acts.
+    Halted(String),
+    /// Goes on by itself.
+    StorageFull,
+    Overloaded {
+        retry_after: Duration,
+    },
+    /// The sidecar is about to end.
+    Draining,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    pub id: BlockId,
+    /// The encoded signed block, ready to be posted to DA.
+    pub signed_block: Bytes,
+    pub durability: Durability,
+}
+
+/// What the sidecar says of itself to an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusView {
+    pub info: Info,
+    pub uptime: Duration,
+    pub peers: u32,
+    pub received: Received,
+    /// Somebody holds another branch that the sequencer signed; only DA can decide.
+    pub forked: bool,
+    /// Why publishing has stopped.
+    pub halt: Option<String>,
+    pub vetoed: Option<BlockId>,
+    /// Why nothing can be published now.
+    pub not_ready: Option<String>,
+    /// DA names this block and nobody has it.
+    pub wanted: Option<BlockId>,
+    pub held_blocks: u32,
+    pub open_requests: u32,
+    pub pending_sightings: u32,
+    pub storage_full: bool,
+    /// Lost to damage and not fetched again yet: first and last height.
+    pub lost: Option<(Height, Height)>,
+    /// Connected hosts.
+    pub sessions: u32,
+    pub streams: u32,
+    /// Addresses, each with `/p2p/<peer id>`.
+    pub listen: Vec<String>,
+}

@@ -1,0 +1,286 @@
+//! Cap'n Proto to the words of the core, and back. Foreign bytes are checked here and nowhere else.
+
+use capnp::Error;
+
+use super::blocksync_capnp as wire;
+use super::limits::{MAX_CALLS, MAX_EVENTS, MAX_WAIT};
+use super::server::Server;
+use super::{Announced, NodeStatus};
+use crate::block::{Block, BlockId, Hash, Height};
+use crate::store::{Durability, StoreError};
+use crate::sync::{DaPosition, DataLoss, Halt, Heads, Origin, PeerInfo, Phase, PublishAnswer};
+
+type Result<T> = std::result::Result<T, Error>;
+
+pub(super) fn text(from: capnp::text::Reader<'_>) -> Result<String> {
+    Ok(from.to_str()?.to_owned())
+}
+
+pub(super) fn height(from: u64) -> Result<Height> {
+    Height::new(from).ok_or_else(|| Error::failed("heights begin at 1".into()))
+}
+
+pub(super) fn hash(from: &[u8]) -> Result<Hash> {
+    Hash::from_slice(from).ok_or_else(|| Error::failed(format!("a hash has 32 bytes, not {}", from.len())))
+}
+
+/// Empty bytes mean "none".
+pub(super) fn optional_hash(from: &[u8]) -> Result<Option<Hash>> {
+    (!from.is_empty()).then(|| hash(from)).transpose()
+}
+
+pub(super) fn id(from: wire::block_id::Reader<'_>) -> Result<BlockId> {
+    Ok(BlockId { height: height(from.get_height())?, hash: hash(from.get_hash()?)? })
+}
+
+/// Height 0, which is also what a null pointer reads as, means "none".
+pub(super) fn optional_id(from: wire::block_id::Reader<'_>) -> Result<Option<BlockId>> {
+    (from.get_height() > 0).then(|| id(from)).transpose()
+}
+
+pub(super) fn set_id(mut to: wire::block_id::Builder<'_>, id: BlockId) {
+    to.set_height(id.height.get());
+    to.set_hash(&id.hash.0);
+}
+
+pub(super) fn set_inclusion(mut to: wire::da_inclusion::Builder<'_>, id: BlockId, position: DaPosition) {
+    to.set_da_height(position.height);
+    to.set_index(position.index);
+    set_id(to.init_id(), id);
+}
+
+pub(super) const fn durability_to_wire(durability: Durability) -> wire::Durability {
+    match durability {
+        Durability::Power => wire::Durability::Power,
+        Durability::Process => wire::Durability::Process,
+    }
+}
+
+pub(super) const fn durability_from_wire(durability: wire::Durability) -> Durability {
+    match durability {
+        wire::Durability::Power => Durability::Power,
+        wire::Durability::Process => Durability::Process,
+    }
+}
+
+pub(super) const fn phase_to_wire(phase: Phase) -> wire::Phase {
+    match phase {
+        Phase::WaitingForPeers => wire::Phase::WaitingForPeers,
+        Phase::Syncing => wire::Phase::Syncing,
+        Phase::Following => wire::Phase::Following,
+        Phase::Halted => wire::Phase::Halted,
+        Phase::Draining => wire::Phase::Draining,
+    }
+}
+
+/// A phase that we do not know is `Syncing`, as the schema demands.
+pub(super) fn phase_from_wire(phase: std::result::Result<wire::Phase, capnp::NotInSchema>) -> Phase {
+    match phase {
+        Ok(wire::Phase::WaitingForPeers) => Phase::WaitingForPeers,
+        Ok(wire::Phase::Syncing) | Err(_) => Phase::Syncing,
+        Ok(wire::Phase::Following) => Phase::Following,
+        Ok(wire::Phase::Halted) => Phase::Halted,
+        Ok(wire::Phase::Draining) => Phase::Draining,
+    }
+}
+
+/// The names of what this sidecar can do beyond the first schema.
+const FEATURES: [&str; 0] = [];
+
+/// A length, for a list or a counter of the schema.
+pub(super) fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// Foreign text, fit for a log line: escaped, and at most about `max` bytes.
+pub(super) fn cut(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    for escaped in text.chars().flat_map(char::escape_debug) {
+        if out.len() + escaped.len_utf8() > max {
+            break;
+        }
+        out.push(escaped);
+    }
+    out
+}
+
+/// A host cannot help it, and reading again may.
+#[allow(clippy::needless_pass_by_value, reason = "it is mapped over results")]
+pub(super) fn store_error(error: StoreError) -> Error {
+    tracing::error!(%error, "the store cannot be read");
+    Error::failed(format!("the store cannot be read: {error}"))
+}
+
+pub(super) fn set_heads(mut to: wire::heads::Builder<'_>, heads: &Heads) {
+    to.set_tail(heads.tail.get());
+    if let Some(hard) = heads.hard {
+        to.set_hard(hard.height.get());
+        to.set_hard_hash(&hard.hash.0);
+    }
+    if let Some(soft) = heads.soft_id() {
+        to.set_soft(soft.height.get());
+        to.set_soft_hash(&soft.hash.0);
+    }
+    to.set_target(heads.target.map_or(0, |target| target.height.get()));
+    to.set_epoch(heads.epoch.0);
+    to.set_scanned_through(heads.scanned_through);
+}
+
+pub(super) fn set_info(mut to: wire::server_info::Builder<'_>, server: &Server) {
+    let (config, limits) = (&server.config, &server.limits);
+    let Announced { heads, phase } = server.announced();
+    to.set_version(env!("CARGO_PKG_VERSION"));
+    to.set_schema_revision(wire::SCHEMA_REVISION);
+    let mut features = to.reborrow().init_features(count(FEATURES.len()));
+    for (index, feature) in (0..).zip(FEATURES) {
+        features.set(index, feature);
+    }
+    to.set_chain_id(config.chain_id.as_str());
+    to.set_initial_height(config.initial_height.get());
+    to.set_store_id(&server.source.store_id());
+    to.set_peer_id(&config.peer_id);
+    let mut own = to.reborrow().init_limits();
+    own.set_max_message_bytes(limits.max_message_bytes as u64);
+    own.set_max_block_bytes(limits.max_block_bytes as u64);
+    own.set_max_inline_bytes(limits.max_inline_bytes() as u64);
+    own.set_max_events(MAX_EVENTS);
+    own.set_max_wait_ms(count(usize::try_from(MAX_WAIT.as_millis()).unwrap_or(usize::MAX)));
+    own.set_max_calls(MAX_CALLS);
+    to.set_phase(phase_to_wire(phase));
+    set_heads(to.reborrow().init_heads(), &heads);
+    if let Some(proposer) = server.proposer() {
+        to.set_proposer(&proposer.0);
+    }
+    to.set_durability(durability_to_wire(config.durability));
+}
+
+/// How a block's payload is given.
+pub(super) enum Payload {
+    Inline,
+    Omitted,
+    Chunked(wire::bytes_reader::Client),
+}
+
+impl Payload {
+    /// In pieces where there is a reader of them, in the message otherwise.
+    pub fn of(pieces: Option<wire::bytes_reader::Client>) -> Self {
+        pieces.map_or(Self::Inline, Self::Chunked)
+    }
+}
+
+pub(super) fn set_block(mut to: wire::block::Builder<'_>, block: &Block, origin: Origin, payload: Payload) {
+    let header = block.header();
+    set_id(to.reborrow().init_id(), block.id());
+    if let Some(parent) = header.parent_hash {
+        to.set_parent_hash(&parent.0);
+    }
+    to.set_time_unix_nanos(header.time_unix_nanos);
+    to.set_host_id(&header.host_id);
+    to.set_proposer(&header.proposer.0);
+    to.set_header(block.header_bytes());
+    to.set_signature(block.signature());
+    to.set_origin(match origin {
+        Origin::Published => wire::Origin::Published,
+        Origin::Gossip => wire::Origin::Gossip,
+        Origin::Range => wire::Origin::Range,
+        Origin::Da => wire::Origin::Da,
+    });
+    let mut to = to.init_payload();
+    match payload {
+        Payload::Inline => to.set_inline(block.payload()),
+        Payload::Omitted => to.set_omitted(block.payload().len() as u64),
+        Payload::Chunked(pieces) => to.set_chunked(pieces),
+    }
+}
+
+pub(super) fn set_range(mut to: wire::range::Builder<'_>, loss: &DataLoss) {
+    to.set_from(loss.from.get());
+    to.set_to(loss.to.get());
+}
+
+/// What a publish comes to when there is no block to show.
+pub(super) fn set_refusal(mut to: wire::publish_result::Builder<'_>, answer: &PublishAnswer, retry_ms: u32) {
+    match answer {
+        // Said elsewhere, with the block.
+        PublishAnswer::Accepted(id) => set_id(to.init_accepted().init_id(), *id),
+        PublishAnswer::Duplicate(id) => set_id(to.init_duplicate().init_id(), *id),
+        PublishAnswer::Conflict(id) => set_id(to.init_conflict(), *id),
+        PublishAnswer::NotNext { height, parent } => {
+            let mut to = to.init_not_next();
+            to.set_height(height.get());
+            if let Some(parent) = parent {
+                to.set_hash(&parent.0);
+            }
+        }
+        PublishAnswer::Invalid(why) => to.set_invalid(why),
+        PublishAnswer::TooLarge { max_block_bytes } => to.set_too_large(*max_block_bytes as u64),
+        PublishAnswer::NotReady(why) => to.set_not_ready(why),
+        PublishAnswer::Halted(why) => to.set_halted(why),
+        PublishAnswer::StorageFull => to.set_storage_full(()),
+        PublishAnswer::Overloaded => to.set_overloaded(retry_ms),
+        PublishAnswer::Draining => to.set_draining(()),
+    }
+}
+
+pub(super) fn set_peer(mut to: wire::peer_info::Builder<'_>, peer: &PeerInfo) {
+    to.set_peer_id(&peer.peer);
+    to.set_address(&peer.address);
+    to.set_outbound(peer.outbound);
+    to.set_agent(&peer.agent);
+    to.set_connected_ms(u64::try_from(peer.connected.as_millis()).unwrap_or(u64::MAX));
+    // 0 means that it was not measured yet.
+    let latency = peer.latency.map_or(0, |latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
+    to.set_latency_us(latency);
+}
+
+fn halt_text(halt: &Halt) -> String {
+    match halt {
+        Halt::Diverged { ours, da, position } => format!(
+            "DA has {da} (at DA height {}, index {}) where we stored {ours}: abandon the branch, or repair the DA layer's view",
+            position.height, position.index
+        ),
+        Halt::Contradicted { ours, position } => format!(
+            "DA height {}, index {} names something else than the block {ours} that we stored",
+            position.height, position.index
+        ),
+    }
+}
+
+pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, status: &NodeStatus) -> Result<()> {
+    let core = &status.core;
+    set_info(to.reborrow().init_info(), server);
+    to.set_uptime_ms(u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX));
+    to.set_peers(count(core.peers));
+    let mut received = to.reborrow().init_received();
+    received.set_published(core.received.published);
+    received.set_gossip(core.received.gossip);
+    received.set_range(core.received.range);
+    received.set_da(core.received.da);
+    to.set_forked(core.forked);
+    if let Some(halt) = &core.halted {
+        to.set_halt(halt_text(halt));
+    }
+    if let Some(vetoed) = core.vetoed {
+        set_id(to.reborrow().init_vetoed(), vetoed);
+    }
+    if let Some(why) = &core.not_ready {
+        to.set_not_ready(why);
+    }
+    if let Some(wanted) = core.wanted {
+        set_id(to.reborrow().init_wanted(), wanted);
+    }
+    to.set_held_blocks(count(core.held_blocks));
+    to.set_open_requests(count(core.open_requests));
+    to.set_pending_sightings(count(core.pending_sightings));
+    to.set_storage_full(core.storage_full);
+    if let Some(lost) = &core.heads.lost {
+        set_range(to.reborrow().init_lost(), lost);
+    }
+    to.set_sessions(server.sessions.get());
+    to.set_streams(server.streams.get());
+    let mut listen = to.init_listen(count(status.listen.len()));
+    for (index, address) in (0..).zip(&status.listen) {
+        listen.set(index, address);
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The operator's desk. Whoever may open the socket is one.
+
+use std::rc::Rc;
+
+use capnp::Error;
+use tokio::sync::oneshot;
+
+use super::Request;
+use super::blocksync_capnp as wire;
+use super::convert;
+use super::limits::MAX_EVIDENCE;
+use super::server::Connection;
+use crate::block::PublicKey;
+use crate::sync::{Command, EvidenceId, EvidenceSide};
+use crate::verify::ScheduleEntry;
+
+type Result<T> = std::result::Result<T, Error>;
+
+pub(super) struct Operator {
+    pub connection: Rc<Connection>,
+}
+
+impl Operator {
+    /// Asks for something that is done or refused.
+    async fn order(
+        &self,
+        order: impl FnOnce(oneshot::Sender<std::result::Result<(), String>>) -> Request,
+        mut to: wire::operator_result::Builder<'_>,
+    ) -> Result<()> {
+        match self.connection.server.ask(order).await? {
+            Ok(()) => to.set_done(()),
+            Err(why) => to.set_refused(why),
+        }
+        Ok(())
+    }
+
+    async fn command(&self, command: Command, to: wire::operator_result::Builder<'_>) -> Result<()> {
+        tracing::warn!(?command, "an operator's command");
+        self.order(|reply| Request::Operate { command, reply }, to).await
+    }
+}
+
+impl wire::admin::Server for Operator {
+    async fn status(
+        self: Rc<Self>,
+        _: wire::admin::StatusParams,
+        mut results: wire::admin::StatusResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let server = &self.connection.server;
+        let status = server.ask(|reply| Request::Status { reply }).await?;
+        convert::set_status(results.get().init_status(), server, &status)
+    }
+
+    async fn peers(self: Rc<Self>, _: wire::admin::PeersParams, mut results: wire::admin::PeersResults) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let peers = self.connection.server.ask(|reply| Request::Peers { reply }).await?;
+        let len = convert::count(peers.len());
+        let mut list = results.get().init_peers(len);
+        for (index, peer) in (0..len).zip(&peers) {
+            convert::set_peer(list.reborrow().get(index), peer);
+        }
+        Ok(())
+    }
+
+    async fn evidence(
+        self: Rc<Self>,
+        params: wire::admin::EvidenceParams,
+        mut results: wire::admin::EvidenceResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let (after, max) = (params.get()?.get_after(), params.get()?.get_max());
+        drop(params);
+        let max = if max == 0 { MAX_EVIDENCE } else { max.min(MAX_EVIDENCE) } as usize;
+        let (found, _permit) = self.connection.read(move |view| view.evidence(EvidenceId(after), max)).await?;
+        let found = found.map_err(convert::store_error)?;
+        let len = convert::count(found.len());
+        let mut list = results.get().init_evidence(len);
+        for (index, evidence) in (0..len).zip(&found) {
+            let mut to = list.reborrow().get(index);
+            to.set_id(evidence.id.0);
+            to.set_height(evidence.height.get());
+            // Only carried evidence leaves the store.
+            if let EvidenceSide::Carried(first) = &evidence.first {
+                to.set_first_header(&first.header);
+                to.set_first_signature(&first.signature);
+            }
+            to.set_second_header(&evidence.second.header);
+            to.set_second_signature(&evidence.second.signature);
+        }
+        Ok(())
+    }
+
+    async fn schedule(
+        self: Rc<Self>,
+        _: wire::admin::ScheduleParams,
+        mut results: wire::admin::ScheduleResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let entries = self.connection.server.ask(|reply| Request::Schedule { reply }).await?;
+        let len = convert::count(entries.len());
+        let mut list = results.get().init_entries(len);
+        for (index, entry) in (0..len).zip(&entries) {
+            let mut to = list.reborrow().get(index);
+            to.set_from_height(entry.from.get());
+            to.set_proposer(&entry.proposer.0);
+        }
+        Ok(())
+    }
+
+    async fn extend_schedule(
+        self: Rc<Self>,
+        params: wire::admin::ExtendScheduleParams,
+        mut results: wire::admin::ExtendScheduleResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let entry = {
+            let from = params.get()?.get_entry()?;
+            let proposer = PublicKey::from_slice(from.get_proposer()?)
+                .ok_or_else(|| Error::failed("a public key has 32 bytes".into()))?;
+            ScheduleEntry { from: convert::height(from.get_from_height())?, proposer }
+        };
+        drop(params);
+        self.command(Command::ExtendSchedule(entry), results.get().init_result()).await
+    }
+
+    async fn abandon_branch(
+        self: Rc<Self>,
+        params: wire::admin::AbandonBranchParams,
+        mut results: wire::admin::AbandonBranchResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let from = convert::id(params.get()?.get_from()?)?;
+        drop(params);
+        self.command(Command::AbandonBranch(from), results.get().init_result()).await
+    }
+
+    async fn assert_signed(
+        self: Rc<Self>,
+        params: wire::admin::AssertSignedParams,
+        mut results: wire::admin::AssertSignedResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let last = convert::optional_id(params.get()?.get_last()?)?;
+        drop(params);
+        self.command(Command::AssertSigned(last), results.get().init_result()).await
+    }
+
+    async fn lift_veto(
+        self: Rc<Self>,
+        _: wire::admin::LiftVetoParams,
+        mut results: wire::admin::LiftVetoResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        self.command(Command::LiftVeto, results.get().init_result()).await
+    }
+
+    async fn set_log_filter(
+        self: Rc<Self>,
+        params: wire::admin::SetLogFilterParams,
+        mut results: wire::admin::SetLogFilterResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let filter = convert::text(params.get()?.get_filter()?)?;
+        drop(params);
+        self.order(|reply| Request::SetLogFilter { filter, reply }, results.get().init_result()).await
+    }
+
+    async fn shutdown(
+        self: Rc<Self>,
+        params: wire::admin::ShutdownParams,
+        _: wire::admin::ShutdownResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let abrupt = params.get()?.get_abrupt();
+        tracing::warn!(abrupt, "an operator ends the sidecar");
+        Ok(self.connection.server.tell(Request::Shutdown { abrupt })?)
+    }
+}

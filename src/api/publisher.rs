@@ -1,0 +1,371 @@
+//! The publisher's role: blocks in, whole or in pieces; and the host that signs for itself.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use bytes::{Bytes, BytesMut};
+use capnp::Error;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::blocksync_capnp as wire;
+use super::convert::{self, cut};
+use super::limits::SIGNER_DEADLINE;
+use super::server::{Connection, Fence, NoAnswer, RETRY_MS, Seat, Server};
+use super::session::public_key;
+use super::stream::{Part, Pieces};
+use super::{Request, SignRequest};
+use crate::block::{Block, BlockId, Hash, Height, PublicKey, native};
+use crate::sync::{Proposal, PublishAnswer};
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// Smaller payloads are hashed where they arrive.
+const HASH_AT_ONCE_BYTES: usize = 16 << 10;
+
+/// A host that signs. Dropping it ends that.
+pub(super) struct HostSigner {
+    pub key: PublicKey,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for HostSigner {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl HostSigner {
+    /// Lets `signer` sign from now on, instead of whoever did.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub async fn install(server: &Rc<Server>, signer: wire::signer::Client) -> std::result::Result<Rc<Self>, String> {
+        if server.config.proposer.is_some() {
+            return Err("this sidecar signs with a key of its own".into());
+        }
+        let key = public_key(&signer).await?;
+        let (signatures, requests) = mpsc::channel(1);
+        let granted = server.ask(|reply| Request::SetSigner { key, signatures, reply }).await;
+        granted.map_err(|error| Error::from(error).extra)??;
+        let installed = Rc::new(Self { key, task: tokio::task::spawn_local(sign_all(signer, requests)) });
+        let before = server.signer.replace(Rc::downgrade(&installed));
+        if let Some(before) = before.upgrade() {
+            before.task.abort();
+        }
+        Ok(installed)
+    }
+}
+
+/// Passes one block after the other to the host.
+async fn sign_all(signer: wire::signer::Client, mut requests: mpsc::Receiver<SignRequest>) {
+    while let Some(SignRequest { message, id, reply }) = requests.recv().await {
+        match tokio::time::timeout(SIGNER_DEADLINE, sign(&signer, &message, id)).await {
+            // Whether it is the right one is for the node to say, which may have stopped waiting.
+            Ok(Ok(signature)) => drop(reply.send(signature)),
+            Ok(Err(error)) => tracing::warn!(block = %id, error = %cut(&error.extra, 200), "the host did not sign"),
+            Err(_) => tracing::warn!(block = %id, "the host did not sign in {SIGNER_DEADLINE:?}"),
+        }
+    }
+}
+
+async fn sign(signer: &wire::signer::Client, message: &[u8], id: BlockId) -> Result<[u8; 64]> {
+    let mut request = signer.sign_request();
+    request.get().set_message(message);
+    convert::set_id(request.get().init_id(), id);
+    let answer = request.send().promise.await?;
+    let signature = answer.get()?.get_signature()?;
+    signature.try_into().map_err(|_| Error::failed(format!("a signature of {} bytes", signature.len())))
+}
+
+/// What publishers and their uploads share.
+struct Desk {
+    connection: Rc<Connection>,
+    fence: Fence,
+    _seat: Rc<Seat>,
+    /// Ends when the role is given back.
+    _signer: Option<Rc<HostSigner>>,
+}
+
+/// Hands over blocks.
+pub(super) struct Publisher {
+    desk: Rc<Desk>,
+}
+
+impl Publisher {
+    pub fn new(connection: Rc<Connection>, fence: Fence, signer: Option<Rc<HostSigner>>, seat: Rc<Seat>) -> Self {
+        let server = &connection.server;
+        let signs = signer.as_ref().map(Rc::downgrade).unwrap_or_default();
+        // The new publisher brings its own signer, or none: the old one's must not sign for it.
+        let before = server.signer.replace(signs);
+        if let Some(before) =
+            before.upgrade().filter(|before| signer.as_ref().is_none_or(|now| !Rc::ptr_eq(now, before)))
+        {
+            before.task.abort();
+        }
+        // Nobody will complete what was begun before.
+        for upload in server.uploads.take() {
+            if let Some(upload) = upload.upgrade() {
+                upload.take();
+            }
+        }
+        Self { desk: Rc::new(Desk { connection, fence, _seat: seat, _signer: signer }) }
+    }
+}
+
+/// What a host wants published, checked as far as it can be here.
+enum Work {
+    Propose { height: Height, parent: Option<Hash>, time_unix_nanos: u64, host_id: Bytes },
+    Signed,
+}
+
+impl Work {
+    /// # Errors
+    /// Why the block makes no sense, for the host to read.
+    fn read(from: wire::new_block::Reader<'_>) -> Result<std::result::Result<Self, String>> {
+        let Some(height) = Height::new(from.get_height()) else { return Ok(Err("heights begin at 1".into())) };
+        let parent = match convert::optional_hash(from.get_parent_hash()?) {
+            Ok(parent) => parent,
+            Err(error) => return Ok(Err(error.extra)),
+        };
+        let host_id = from.get_host_id()?;
+        if host_id.len() > native::MAX_HOST_ID_BYTES {
+            return Ok(Err(format!("a host id has at most {} bytes", native::MAX_HOST_ID_BYTES)));
+        }
+        let host_id = Bytes::copy_from_slice(host_id);
+        Ok(Ok(Self::Propose { height, parent, time_unix_nanos: from.get_time_unix_nanos(), host_id }))
+    }
+}
+
+/// What a publish comes to, ready to be said.
+struct Outcome {
+    answer: PublishAnswer,
+    /// The block, when it was accepted.
+    block: Option<Block>,
+}
+
+impl Desk {
+    async fn publish(&self, work: Work, bytes: Bytes, permit: OwnedSemaphorePermit) -> Result<Outcome> {
+        self.fence.check()?;
+        let server = &self.connection.server;
+        let answer = match work {
+            Work::Propose { height, parent, time_unix_nanos, host_id } => {
+                let payload_hash = hash(&bytes).await?;
+                // Hashing took its time.
+                self.fence.check()?;
+                let proposal = Proposal { height, parent, time_unix_nanos, host_id, payload: bytes, payload_hash };
+                server.ask_holding(permit, |reply| Request::Publish { proposal, reply }).await
+            }
+            Work::Signed => server.ask_holding(permit, |reply| Request::PublishSigned { bytes, reply }).await,
+        };
+        let answer = answer.unwrap_or_else(|why| match why {
+            NoAnswer::Full => PublishAnswer::Overloaded,
+            NoAnswer::Ending => PublishAnswer::Draining,
+        });
+        let block = match answer {
+            PublishAnswer::Accepted(id) | PublishAnswer::Duplicate(id) => Some(self.stored(id).await?),
+            _ => None,
+        };
+        Ok(Outcome { answer, block })
+    }
+
+    /// The signed block as it was made durable.
+    async fn stored(&self, id: BlockId) -> Result<Block> {
+        let (found, _permit) = self.connection.read(move |view| view.block(id.height)).await?;
+        match found.map_err(convert::store_error)? {
+            Some((block, _)) if block.hash() == id.hash => Ok(block),
+            _ => Err(Error::disconnected(format!("block {id} was published, and then taken back"))),
+        }
+    }
+
+    async fn say(&self, outcome: Outcome, to: wire::publish_result::Builder<'_>) -> Result<()> {
+        let Some(block) = outcome.block else {
+            convert::set_refusal(to, &outcome.answer, RETRY_MS);
+            return Ok(());
+        };
+        let connection = &self.connection;
+        let large = block.bytes().len() > connection.server.limits.max_inline_bytes();
+        let _room = connection.room(if large { 0 } else { block.bytes().len() }).await;
+        let mut to = match outcome.answer {
+            PublishAnswer::Duplicate(_) => to.init_duplicate(),
+            _ => to.init_accepted(),
+        };
+        convert::set_id(to.reborrow().init_id(), block.id());
+        to.set_durability(convert::durability_to_wire(connection.server.config.durability));
+        if large {
+            to.set_reader(Pieces::client(connection, &block, Part::SignedBlock)?);
+        } else {
+            to.set_signed_block(block.bytes());
+        }
+        Ok(())
+    }
+}
+
+async fn hash(bytes: &Bytes) -> Result<Hash> {
+    if bytes.len() <= HASH_AT_ONCE_BYTES {
+        return Ok(Hash::of(bytes));
+    }
+    let bytes = bytes.clone();
+    let hashed = tokio::task::spawn_blocking(move || Hash::of(&bytes)).await;
+    hashed.map_err(|error| Error::failed(format!("hashing: {error}")))
+}
+
+impl wire::publisher::Server for Publisher {
+    async fn publish(
+        self: Rc<Self>,
+        params: wire::publisher::PublishParams,
+        mut results: wire::publisher::PublishResults,
+    ) -> Result<()> {
+        let desk = &self.desk;
+        let _call = desk.connection.enter()?;
+        desk.fence.check()?;
+        let server = &desk.connection.server;
+        let (work, bytes, permit) = {
+            let from = params.get()?.get_block()?;
+            let work = match Work::read(from)? {
+                Ok(work) => work,
+                Err(why) => {
+                    results.get().init_result().set_invalid(why);
+                    return Ok(());
+                }
+            };
+            let payload = from.get_payload()?;
+            if payload.len() > server.limits.max_block_bytes {
+                results.get().init_result().set_too_large(server.limits.max_block_bytes as u64);
+                return Ok(());
+            }
+            let Some(permit) = server.intake(payload.len()) else {
+                results.get().init_result().set_overloaded(RETRY_MS);
+                return Ok(());
+            };
+            (work, Bytes::copy_from_slice(payload), permit)
+        };
+        drop(params);
+        let outcome = desk.publish(work, bytes, permit).await?;
+        desk.say(outcome, results.get().init_result()).await
+    }
+
+    async fn publish_signed(
+        self: Rc<Self>,
+        params: wire::publisher::PublishSignedParams,
+        mut results: wire::publisher::PublishSignedResults,
+    ) -> Result<()> {
+        let desk = &self.desk;
+        let _call = desk.connection.enter()?;
+        desk.fence.check()?;
+        let server = &desk.connection.server;
+        let (bytes, permit) = {
+            let block = params.get()?.get_signed_block()?;
+            if block.len() > server.limits.max_block_bytes {
+                results.get().init_result().set_too_large(server.limits.max_block_bytes as u64);
+                return Ok(());
+            }
+            let Some(permit) = server.intake(block.len()) else {
+                results.get().init_result().set_overloaded(RETRY_MS);
+                return Ok(());
+            };
+            (Bytes::copy_from_slice(block), permit)
+        };
+        drop(params);
+        let outcome = desk.publish(Work::Signed, bytes, permit).await?;
+        desk.say(outcome, results.get().init_result()).await
+    }
+
+    async fn begin_publish(
+        self: Rc<Self>,
+        params: wire::publisher::BeginPublishParams,
+        mut results: wire::publisher::BeginPublishResults,
+    ) -> Result<()> {
+        let desk = &self.desk;
+        let _call = desk.connection.enter()?;
+        desk.fence.check()?;
+        let server = &desk.connection.server;
+        let from = params.get()?;
+        let mut to = results.get().init_result();
+        let work = if from.get_signed() { Ok(Work::Signed) } else { Work::read(from.get_block()?)? };
+        let work = match work {
+            Ok(work) => work,
+            Err(why) => {
+                to.set_invalid(why);
+                return Ok(());
+            }
+        };
+        let most = server.limits.max_block_bytes;
+        let Some(size) = usize::try_from(from.get_payload_bytes()).ok().filter(|size| *size <= most) else {
+            to.set_too_large(most as u64);
+            return Ok(());
+        };
+        let Some(permit) = server.intake(size) else {
+            to.set_overloaded(RETRY_MS);
+            return Ok(());
+        };
+        let parts = Rc::new(RefCell::new(Some(Parts { work, size, bytes: BytesMut::new(), permit })));
+        let mut uploads = server.uploads.borrow_mut();
+        uploads.retain(|upload| upload.strong_count() > 0);
+        uploads.push(Rc::downgrade(&parts));
+        to.set_upload(capnp_rpc::new_client(Upload { desk: desk.clone(), parts }));
+        Ok(())
+    }
+}
+
+/// An upload that is not committed yet.
+pub(super) struct Parts {
+    work: Work,
+    size: usize,
+    /// What has arrived.
+    bytes: BytesMut,
+    permit: OwnedSemaphorePermit,
+}
+
+/// The uploads of the publisher; a newer publisher forgets them.
+pub(super) type Uploads = RefCell<Vec<Weak<RefCell<Option<Parts>>>>>;
+
+/// A block that arrives in pieces.
+struct Upload {
+    desk: Rc<Desk>,
+    parts: Rc<RefCell<Option<Parts>>>,
+}
+
+impl wire::upload::Server for Upload {
+    async fn write(
+        self: Rc<Self>,
+        params: wire::upload::WriteParams,
+        mut results: wire::upload::WriteResults,
+    ) -> Result<()> {
+        let _call = self.desk.connection.enter()?;
+        self.desk.fence.check()?;
+        let from = params.get()?;
+        let data = from.get_data()?;
+        let mut parts = self.parts.borrow_mut();
+        let Some(Parts { size, bytes, .. }) = parts.as_mut() else {
+            return Err(Error::failed("this upload was committed already".into()));
+        };
+        if from.get_offset() != bytes.len() as u64 {
+            return Err(Error::failed(format!("pieces come in order: the next one is at {}", bytes.len())));
+        }
+        if data.len() > *size - bytes.len() {
+            return Err(Error::failed(format!("more than the {size} bytes that were announced")));
+        }
+        bytes.extend_from_slice(data);
+        results.get().set_received(bytes.len() as u64);
+        Ok(())
+    }
+
+    async fn commit(
+        self: Rc<Self>,
+        _: wire::upload::CommitParams,
+        mut results: wire::upload::CommitResults,
+    ) -> Result<()> {
+        let _call = self.desk.connection.enter()?;
+        self.desk.fence.check()?;
+        let Some(Parts { work, size, bytes, permit }) = self.parts.take() else {
+            return Err(Error::failed("this upload was committed already".into()));
+        };
+        if bytes.len() < size {
+            let have = bytes.len();
+            self.parts.replace(Some(Parts { work, size, bytes, permit }));
+            return Err(Error::failed(format!("only {have} of {size} bytes have arrived")));
+        }
+        let outcome = self.desk.publish(work, bytes.freeze(), permit).await?;
+        self.desk.say(outcome, results.get().init_result()).await
+    }
+}

@@ -1,0 +1,393 @@
+//! What a client meets first, and the roles that need little: the bootstrap, the observer, the DA reporter.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use capnp::Error;
+
+use super::blocksync_capnp as wire;
+use super::convert::{self, cut};
+use super::feed::{self, Found};
+use super::limits::{MAX_NAME_BYTES, MAX_SESSIONS, MAX_STREAMS, SIGNER_DEADLINE};
+use super::operator::Operator;
+use super::publisher::{HostSigner, Publisher};
+use super::server::{Connection, Fence, Seat};
+use super::stream::{Opened, Part, Pieces, Stream};
+use super::{ReportedAs, ReportedSighting, Request};
+use crate::block::{Hash, Height, PublicKey};
+use crate::sync::cursor::{Locator, MAX_LOCATOR, Start, Wanted};
+use crate::sync::{DaPosition, RejectAnswer};
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// The oldest schema revision that we speak.
+const OLDEST_REVISION: u32 = 1;
+/// What a sighting costs in memory, beyond its bytes.
+const SIGHTING_BYTES: usize = 128;
+
+/// The bootstrap capability of one connection.
+pub(super) struct Root {
+    connection: Rc<Connection>,
+    /// One for all who ask.
+    operator: wire::admin::Client,
+}
+
+impl Root {
+    pub fn new(connection: Rc<Connection>) -> Self {
+        Self { operator: capnp_rpc::new_client(Operator { connection: connection.clone() }), connection }
+    }
+}
+
+impl wire::block_sync::Server for Root {
+    async fn info(
+        self: Rc<Self>,
+        _: wire::block_sync::InfoParams,
+        mut results: wire::block_sync::InfoResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        convert::set_info(results.get().init_info(), &self.connection.server);
+        Ok(())
+    }
+
+    async fn admin(
+        self: Rc<Self>,
+        _: wire::block_sync::AdminParams,
+        mut results: wire::block_sync::AdminResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        results.get().set_admin(self.operator.clone());
+        Ok(())
+    }
+
+    async fn open(
+        self: Rc<Self>,
+        params: wire::block_sync::OpenParams,
+        mut results: wire::block_sync::OpenResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let server = &self.connection.server;
+        let hello = Hello::read(params.get()?.get_hello()?)?;
+        drop(params);
+        let mut to = results.get().init_result();
+        if hello.revision < OLDEST_REVISION {
+            to.set_client_too_old(OLDEST_REVISION);
+            return Ok(());
+        }
+        if !hello.chain_id.is_empty() && hello.chain_id != server.config.chain_id.as_str() {
+            to.set_wrong_chain(server.config.chain_id.as_str());
+            return Ok(());
+        }
+        if server.is_draining() {
+            to.set_busy("the sidecar is about to end");
+            return Ok(());
+        }
+        let seat = Seat::take(&self.connection, MAX_SESSIONS, |own| &own.sessions, Some(|all| &all.sessions));
+        let Some(seat) = seat else {
+            to.set_busy(format!("this connection has {MAX_SESSIONS} sessions"));
+            return Ok(());
+        };
+        let seat = Rc::new(seat);
+        let signer = match hello.signer {
+            None => None,
+            Some(_) if !hello.publisher => {
+                to.set_not_signer("a signer comes with the publisher's role");
+                return Ok(());
+            }
+            Some(signer) => match HostSigner::install(server, signer).await {
+                Ok(signer) => Some(signer),
+                Err(why) => {
+                    to.set_not_signer(why);
+                    return Ok(());
+                }
+            },
+        };
+        let mut granted = to.init_granted();
+        if hello.observer {
+            let observer = Observer { connection: self.connection.clone(), _seat: seat.clone() };
+            granted.set_observer(capnp_rpc::new_client(observer));
+        }
+        if hello.publisher {
+            let publisher = Publisher::new(self.connection.clone(), server.publisher.take(), signer, seat.clone());
+            granted.set_publisher(capnp_rpc::new_client(publisher));
+        }
+        if hello.reporter {
+            let fence = server.reporter.take();
+            let reporter = Reporter { connection: self.connection.clone(), fence, _seat: seat };
+            granted.set_reporter(capnp_rpc::new_client(reporter));
+        }
+        convert::set_info(granted.init_info(), server);
+        tracing::info!(
+            name = %hello.name,
+            observer = hello.observer,
+            publisher = hello.publisher,
+            reporter = hello.reporter,
+            "a host has opened a session"
+        );
+        Ok(())
+    }
+}
+
+/// A `ClientHello`, read.
+struct Hello {
+    name: String,
+    revision: u32,
+    chain_id: String,
+    observer: bool,
+    publisher: bool,
+    reporter: bool,
+    signer: Option<wire::signer::Client>,
+}
+
+impl Hello {
+    fn read(from: wire::client_hello::Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            name: cut(&convert::text(from.get_name()?)?, MAX_NAME_BYTES),
+            revision: from.get_schema_revision(),
+            chain_id: convert::text(from.get_chain_id()?)?,
+            observer: from.get_want_observer(),
+            publisher: from.get_want_publisher(),
+            reporter: from.get_want_reporter(),
+            signer: from.has_signer().then(|| from.get_signer()).transpose()?,
+        })
+    }
+}
+
+/// Reads along.
+struct Observer {
+    connection: Rc<Connection>,
+    _seat: Rc<Seat>,
+}
+
+impl wire::observer::Server for Observer {
+    async fn stream(
+        self: Rc<Self>,
+        params: wire::observer::StreamParams,
+        mut results: wire::observer::StreamResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let wishes = Wishes::read(params.get()?);
+        drop(params);
+        let mut to = results.get().init_result();
+        let wishes = match wishes? {
+            Ok(wishes) => wishes,
+            Err(why) => {
+                to.set_invalid(why);
+                return Ok(());
+            }
+        };
+        let seat = Seat::take(&self.connection, MAX_STREAMS, |own| &own.streams, Some(|all| &all.streams));
+        let Some(seat) = seat else {
+            to.set_busy(format!("this connection has {MAX_STREAMS} streams"));
+            return Ok(());
+        };
+        let opened = Opened { wanted: wishes.wanted, with_bodies: wishes.with_bodies, consumer: wishes.consumer };
+        match Stream::open(&self.connection, wishes.start, opened, seat).await? {
+            Ok(stream) => to.set_stream(capnp_rpc::new_client(stream)),
+            Err((theirs, ours)) => {
+                let mut fork = to.init_forked_below_hard();
+                convert::set_id(fork.reborrow().init_theirs(), theirs);
+                convert::set_id(fork.init_ours(), ours);
+            }
+        }
+        Ok(())
+    }
+
+    async fn block(
+        self: Rc<Self>,
+        params: wire::observer::BlockParams,
+        mut results: wire::observer::BlockResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let id = params.get()?.get_id()?;
+        let height = Height::new(id.get_height());
+        let hash = convert::optional_hash(id.get_hash()?)?;
+        drop(params);
+        if height.is_none() && hash.is_none() {
+            return Err(Error::failed("which block? it has neither a height nor a hash".into()));
+        }
+        let connection = &self.connection;
+        let _room = connection.room(connection.server.limits.max_message_bytes).await;
+        let announced = connection.server.announced().heads;
+        let (found, _permit) = connection.read(move |view| feed::look_up(height, hash, view, &announced)).await?;
+        let mut to = results.get().init_result();
+        match found.map_err(convert::store_error)? {
+            Found::NotFound => to.set_not_found(()),
+            Found::Pruned(tail) => to.set_pruned(tail.get()),
+            Found::Block { block, origin, inclusion } => {
+                let mut found = to.init_found();
+                let large = block.payload().len() > connection.server.limits.max_inline_bytes();
+                let pieces = large.then(|| Pieces::client(connection, &block, Part::Payload)).transpose()?;
+                convert::set_block(found.reborrow().init_block(), &block, origin, convert::Payload::of(pieces));
+                if let Some(position) = inclusion {
+                    convert::set_inclusion(found.init_inclusion(), block.id(), position);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn reject_block(
+        self: Rc<Self>,
+        params: wire::observer::RejectBlockParams,
+        mut results: wire::observer::RejectBlockResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let block = convert::id(params.get()?.get_id()?)?;
+        let reason = cut(&convert::text(params.get()?.get_reason()?)?, 256);
+        drop(params);
+        tracing::warn!(%block, %reason, "the host's execution refuses a block");
+        let mut to = results.get().init_result();
+        match self.connection.server.ask(|reply| Request::Reject { block, reply }).await? {
+            RejectAnswer::Stopped => to.set_stopped(()),
+            RejectAnswer::NotFound => to.set_not_found(()),
+            RejectAnswer::Hard => to.set_hard(()),
+        }
+        Ok(())
+    }
+
+    async fn status(
+        self: Rc<Self>,
+        _: wire::observer::StatusParams,
+        mut results: wire::observer::StatusResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let server = &self.connection.server;
+        let status = server.ask(|reply| Request::Status { reply }).await?;
+        convert::set_status(results.get().init_status(), server, &status)
+    }
+}
+
+/// What a stream is asked to be.
+struct Wishes {
+    start: Start,
+    wanted: Wanted,
+    with_bodies: bool,
+    consumer: Option<String>,
+}
+
+impl Wishes {
+    /// The inner error is for the host to read.
+    fn read(from: wire::observer::stream_params::Reader<'_>) -> Result<std::result::Result<Self, String>> {
+        use wire::start_point::Which;
+        let options = from.get_options()?;
+        let consumer = convert::text(options.get_consumer()?)?;
+        if consumer.len() > MAX_NAME_BYTES || consumer.chars().any(char::is_control) {
+            return Ok(Err(format!("a consumer's name has at most {MAX_NAME_BYTES} bytes and no control characters")));
+        }
+        let start = match from.get_from()?.which() {
+            Err(_) => return Ok(Err("that start point is newer than this sidecar".into())),
+            Ok(Which::Genesis(())) => Start::Genesis,
+            Ok(Which::Tip(())) => Start::Tip,
+            Ok(Which::Resume(resume)) => {
+                let resume = resume?;
+                let list = resume.get_locator()?;
+                if list.len() as usize > MAX_LOCATOR {
+                    return Ok(Err(format!("a locator has at most {MAX_LOCATOR} blocks, not {}", list.len())));
+                }
+                let blocks = list.iter().map(convert::id).collect::<Result<Vec<_>>>();
+                let located = match (blocks, convert::optional_id(resume.get_hard()?)) {
+                    (Ok(blocks), Ok(hard)) => Locator::new(blocks, hard),
+                    (Err(error), _) | (_, Err(error)) => Err(error.extra),
+                };
+                match located {
+                    Ok(locator) => Start::Resume(locator),
+                    Err(why) => return Ok(Err(why)),
+                }
+            }
+        };
+        Ok(Ok(Self {
+            start,
+            wanted: if options.get_soft_events() { Wanted::Soft } else { Wanted::Hard },
+            with_bodies: options.get_with_bodies(),
+            consumer: (!consumer.is_empty()).then_some(consumer),
+        }))
+    }
+}
+
+/// Tells what DA has.
+struct Reporter {
+    connection: Rc<Connection>,
+    fence: Fence,
+    _seat: Rc<Seat>,
+}
+
+impl wire::da_reporter::Server for Reporter {
+    async fn report(
+        self: Rc<Self>,
+        params: wire::da_reporter::ReportParams,
+        mut results: wire::da_reporter::ReportResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        self.fence.check()?;
+        let server = &self.connection.server;
+        let (permit, after, scanned_through, sightings) = {
+            let from = params.get()?;
+            let list = from.get_sightings()?;
+            let size = usize::try_from(from.total_size()?.word_count).unwrap_or(usize::MAX).saturating_mul(8);
+            let cost = size.saturating_add(list.len() as usize * SIGHTING_BYTES);
+            if cost > server.limits.max_intake_bytes {
+                return Err(Error::failed(format!(
+                    "a report of {cost} bytes: report less at a time, at most {}",
+                    server.limits.max_intake_bytes
+                )));
+            }
+            let permit = server.intake(cost).ok_or_else(|| Error::overloaded("too much is on its way in".into()))?;
+            let sightings = list.iter().map(read_sighting).collect::<Result<Vec<_>>>()?;
+            (permit, from.get_after(), from.get_scanned_through(), sightings)
+        };
+        drop(params);
+        let report = |reply| Request::Report { after, scanned_through, sightings, reply };
+        let answer = server.ask_holding(permit, report).await?;
+        let mut to = results.get().init_result();
+        to.set_scanned_through(answer.scanned_through);
+        to.set_junk(answer.junk);
+        let len = u32::try_from(answer.wanted.len()).unwrap_or(u32::MAX);
+        let mut wanted = to.init_wanted(len);
+        for (index, id) in (0..len).zip(answer.wanted) {
+            convert::set_id(wanted.reborrow().get(index), id);
+        }
+        Ok(())
+    }
+
+    async fn position(
+        self: Rc<Self>,
+        _: wire::da_reporter::PositionParams,
+        mut results: wire::da_reporter::PositionResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        self.fence.check()?;
+        results.get().set_scanned_through(self.connection.server.announced().heads.scanned_through);
+        Ok(())
+    }
+}
+
+fn read_sighting(from: wire::da_sighting::Reader<'_>) -> Result<ReportedSighting> {
+    use wire::da_sighting::what::Which;
+    let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+    let position = DaPosition { height: from.get_da_height(), index: from.get_index() };
+    if position.height == 0 {
+        return Err(Error::failed("DA heights begin at 1".into()));
+    }
+    Ok(ReportedSighting {
+        position,
+        height: convert::height(from.get_height())?,
+        what: match from.get_what().which()? {
+            Which::Hash(hash) => ReportedAs::Hash(convert::hash(hash?)?),
+            Which::SignedBlock(block) => ReportedAs::SignedBlock(bytes(block?)),
+            Which::HostId(id) => ReportedAs::HostId(bytes(id?)),
+            Which::PayloadHash(hash) => ReportedAs::PayloadHash(convert::hash(hash?)?),
+        },
+    })
+}
+
+/// Asks a signer for its key.
+pub(super) async fn public_key(signer: &wire::signer::Client) -> std::result::Result<PublicKey, String> {
+    let answer = tokio::time::timeout(SIGNER_DEADLINE, signer.public_key_request().send().promise);
+    let answer = answer.await.map_err(|_| "the signer did not answer in time".to_owned())?;
+    let read = || -> Result<Option<PublicKey>> { Ok(PublicKey::from_slice(answer?.get()?.get_public_key()?)) };
+    match read() {
+        Ok(Some(key)) => Ok(key),
+        Ok(None) => Err(format!("a public key has {} bytes", Hash::LEN)),
+        Err(error) => Err(format!("the signer failed: {}", cut(&error.extra, 200))),
+    }
+}

@@ -1,0 +1,304 @@
+//! A stream as a client holds it: waits for something to say, and says it. And payloads that are read in pieces.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use capnp::Error;
+use tokio::time::Instant;
+
+use super::blocksync_capnp as wire;
+use super::convert;
+use super::feed::{self, Body, Bounds, Ended, Place, Said};
+use super::limits::{MAX_EVENTS, MAX_READERS, MAX_WAIT};
+use super::server::{Connection, Seat};
+use super::{Announced, Request};
+use crate::block::{Block, BlockId};
+use crate::sync::cursor::{Start, Wanted};
+use crate::sync::{Heads, Phase};
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// How a stream was opened.
+pub(super) struct Opened {
+    pub wanted: Wanted,
+    pub with_bodies: bool,
+    pub consumer: Option<String>,
+}
+
+/// A cursor, and where it stands.
+pub(super) struct Stream {
+    connection: Rc<Connection>,
+    opened: Opened,
+    place: RefCell<Place>,
+    /// As the host was told them last.
+    heads: Cell<Heads>,
+    /// A `next` is being answered.
+    busy: Cell<bool>,
+    _seat: Seat,
+}
+
+impl From<Ended> for Error {
+    /// What a host cannot help is `disconnected`: it opens a new stream, from its own state.
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Store(error) => convert::store_error(error),
+            Ended::Resume(_) | Ended::Forked { .. } => Self::disconnected(ended.to_string()),
+        }
+    }
+}
+
+impl Stream {
+    /// The inner error: the host's hard block, which is not ours, and the one that we have there.
+    pub async fn open(
+        connection: &Rc<Connection>,
+        start: Start,
+        opened: Opened,
+        seat: Seat,
+    ) -> Result<std::result::Result<Self, (BlockId, BlockId)>> {
+        let (wanted, initial) = (opened.wanted, connection.server.config.initial_height);
+        let announced = connection.server.announced().heads;
+        let (begun, _permit) =
+            connection.read(move |view| feed::begin(start, wanted, initial, view, &announced)).await?;
+        let (place, heads) = match begun {
+            Ok(begun) => begun,
+            Err(Ended::Forked { theirs, ours }) => return Ok(Err((theirs, ours))),
+            Err(ended) => return Err(ended.into()),
+        };
+        Ok(Ok(Self {
+            connection: connection.clone(),
+            opened,
+            place: RefCell::new(place),
+            heads: Cell::new(heads),
+            busy: Cell::new(false),
+            _seat: seat,
+        }))
+    }
+
+    /// Waits for something to say; then it is as good as said.
+    async fn answer(&self, bounds: Bounds, wait: Duration, mut results: wire::block_stream::NextResults) -> Result<()> {
+        let connection = &self.connection;
+        let server = &connection.server;
+        let mut announcements = server.announced.clone();
+        let mut draining = server.draining.clone();
+        let until = Instant::now() + wait;
+        loop {
+            announcements.mark_unchanged();
+            let Announced { heads: announced, phase } = server.announced();
+            if phase == Phase::Draining {
+                return self.say(&[], &announced, phase, &mut results);
+            }
+            let room = connection.room(bounds.max_bytes).await;
+            let (place, wanted) = (self.place.borrow().clone(), self.opened.wanted);
+            let initial = server.config.initial_height;
+            let (gathered, permit) =
+                connection.read(move |view| feed::gather(place, wanted, initial, view, &announced, bounds)).await?;
+            let gathered = gathered?;
+            let over = Instant::now() >= until;
+            if !gathered.events.is_empty() || gathered.heads != self.heads.get() || over {
+                self.say(&gathered.events, &gathered.heads, phase, &mut results)?;
+                self.place.replace(gathered.place);
+                self.heads.set(gathered.heads);
+                return Ok(());
+            }
+            // What was skipped in silence stays skipped.
+            self.place.replace(gathered.place);
+            drop((room, permit));
+            let tick = until.min(Instant::now() + server.config.block_time);
+            tokio::select! {
+                // The node is ending when nobody announces any more.
+                changed = announcements.changed() => changed.map_err(|_| super::server::NoAnswer::Ending)?,
+                _ = draining.wait_for(|draining| *draining) => {}
+                () = tokio::time::sleep_until(tick) => {}
+            }
+        }
+    }
+
+    fn say(
+        &self,
+        events: &[Said],
+        heads: &Heads,
+        phase: Phase,
+        results: &mut wire::block_stream::NextResults,
+    ) -> Result<()> {
+        let mut batch = results.get().init_batch();
+        convert::set_heads(batch.reborrow().init_heads(), heads);
+        batch.set_phase(convert::phase_to_wire(phase));
+        let progress = events.is_empty() && *heads != self.heads.get() && phase != Phase::Draining;
+        let len = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        let mut list = batch.init_events(len.max(u32::from(progress)));
+        if progress {
+            list.reborrow().get(0).set_progress(());
+        }
+        for (index, said) in (0..len).zip(events) {
+            let to = list.reborrow().get(index);
+            match said {
+                Said::Soft { block, origin, body } => {
+                    let payload = match body {
+                        Body::Inline => convert::Payload::Inline,
+                        Body::Omitted => convert::Payload::Omitted,
+                        Body::Chunked => {
+                            convert::Payload::Chunked(Pieces::client(&self.connection, block, Part::Payload)?)
+                        }
+                    };
+                    convert::set_block(to.init_soft(), block, *origin, payload);
+                }
+                Said::Hard { id, position } => convert::set_inclusion(to.init_hard(), *id, *position),
+                Said::Retract { to: stays, epoch } => {
+                    let mut retract = to.init_retract();
+                    retract.set_epoch(epoch.0);
+                    if let Some(stays) = stays {
+                        convert::set_id(retract.init_to(), *stays);
+                    }
+                }
+                Said::Gap { from, to: last } => {
+                    let mut gap = to.init_gap();
+                    gap.set_from(from.get());
+                    gap.set_to(last.get());
+                }
+                Said::DataLoss(loss) => convert::set_range(to.init_data_loss(), loss),
+                Said::Equivocation { height, first, second } => {
+                    let mut equivocation = to.init_equivocation();
+                    equivocation.set_height(height.get());
+                    equivocation.set_first(&first.0);
+                    equivocation.set_second(&second.0);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says that no `next` is being answered any more, however it ended.
+struct Idle<'a>(&'a Cell<bool>);
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl wire::block_stream::Server for Stream {
+    async fn next(
+        self: Rc<Self>,
+        params: wire::block_stream::NextParams,
+        results: wire::block_stream::NextResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let wishes = params.get()?;
+        let most = self.connection.server.limits.max_inline_bytes();
+        let bounds = Bounds {
+            max_events: match wishes.get_max_events() {
+                0 => MAX_EVENTS as usize,
+                wished => wished.min(MAX_EVENTS) as usize,
+            },
+            max_bytes: match usize::try_from(wishes.get_max_bytes()).unwrap_or(most) {
+                0 => most,
+                wished => wished.min(most),
+            },
+            with_bodies: self.opened.with_bodies,
+        };
+        let wait = Duration::from_millis(wishes.get_wait_ms().into()).min(MAX_WAIT);
+        drop(params);
+        if self.busy.replace(true) {
+            return Err(Error::failed("one call of next at a time".into()));
+        }
+        let _idle = Idle(&self.busy);
+        self.answer(bounds, wait, results).await
+    }
+
+    async fn ack(
+        self: Rc<Self>,
+        params: wire::block_stream::AckParams,
+        mut results: wire::block_stream::AckResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let up_to = convert::id(params.get()?.get_up_to()?)?;
+        drop(params);
+        let known = match &self.opened.consumer {
+            Some(consumer) => {
+                let consumer = consumer.clone();
+                self.connection.server.ask(|reply| Request::Ack { consumer, up_to, reply }).await?
+            }
+            None => {
+                let (known, _permit) = self.connection.read(move |view| view.has(up_to)).await?;
+                known.map_err(convert::store_error)?
+            }
+        };
+        results.get().set_known(known);
+        Ok(())
+    }
+}
+
+/// Which bytes of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    Payload,
+    SignedBlock,
+}
+
+impl Part {
+    fn of(self, block: &Block) -> &Bytes {
+        match self {
+            Self::Payload => block.payload(),
+            Self::SignedBlock => block.bytes(),
+        }
+    }
+}
+
+/// Bytes too large for one message. Nothing is kept in memory: each piece is read from the store when it is asked for.
+pub(super) struct Pieces {
+    connection: Rc<Connection>,
+    id: BlockId,
+    part: Part,
+    size: usize,
+    _seat: Seat,
+}
+
+impl Pieces {
+    pub fn client(connection: &Rc<Connection>, block: &Block, part: Part) -> Result<wire::bytes_reader::Client> {
+        let seat = Seat::take(connection, MAX_READERS, |own| &own.readers, None)
+            .ok_or_else(|| Error::overloaded(format!("{MAX_READERS} readers are open: drop some")))?;
+        let size = part.of(block).len();
+        Ok(capnp_rpc::new_client(Self { connection: connection.clone(), id: block.id(), part, size, _seat: seat }))
+    }
+}
+
+impl wire::bytes_reader::Server for Pieces {
+    async fn size(
+        self: Rc<Self>,
+        _: wire::bytes_reader::SizeParams,
+        mut results: wire::bytes_reader::SizeResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        results.get().set_bytes(self.size as u64);
+        Ok(())
+    }
+
+    async fn read(
+        self: Rc<Self>,
+        params: wire::bytes_reader::ReadParams,
+        mut results: wire::bytes_reader::ReadResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let (offset, wished) = (params.get()?.get_offset(), params.get()?.get_max_bytes());
+        drop(params);
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(self.size);
+        let most = usize::try_from(wished).unwrap_or(usize::MAX).min(self.connection.server.limits.max_inline_bytes());
+        let to = from.saturating_add(most).min(self.size);
+        if from == to {
+            return Ok(());
+        }
+        let _room = self.connection.room(to - from).await;
+        let id = self.id;
+        let (found, _permit) = self.connection.read(move |view| view.block(id.height)).await?;
+        match found.map_err(convert::store_error)? {
+            Some((block, _)) if block.hash() == id.hash => {
+                results.get().set_data(self.part.of(&block).get(from..to).unwrap_or_default());
+                Ok(())
+            }
+            _ => Err(Error::disconnected(format!("block {id} is not here any more"))),
+        }
+    }
+}

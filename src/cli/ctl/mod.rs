@@ -1,0 +1,412 @@
+//! `ctl`: asks and operates a running sidecar, over the socket that its host uses.
+//!
+//! Answers go to stdout: aligned text for people, or with `--json` one JSON object (`tail`, `peers`: one a line). What a peer
+//! or a host has chosen is escaped before it reaches a terminal. Exit codes are those of [`super::exit`].
+
+mod show;
+mod tail;
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Subcommand;
+
+use super::{Code, Failure, local};
+use crate::api::client::{
+    Admin, Client, ClientError, Hello, Lookup, NewBlock, Observer, Payload, PublishResult, Publisher, Roles, Which,
+};
+use crate::block::{BlockId, Hash, Height, PublicKey};
+use crate::clock::Clock;
+use crate::config::{self, Sources};
+use crate::sync::{EvidenceId, Phase};
+use crate::verify::ScheduleEntry;
+use show::{Answer, print};
+
+/// The contract with every host, as this program was built with it.
+const SCHEMA: &str = include_str!("../../../schema/blocksync.capnp");
+
+/// The largest file that `publish` reads.
+const MAX_PUBLISH_BYTES: u64 = 1 << 30;
+
+/// Asks, or operates, a running sidecar over its socket.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// How long an answer may take, as 10s
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which sidecar.
+#[derive(Clone, Debug, clap::Args)]
+struct Place {
+    /// The sidecar's home; its configuration says where the socket is
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// The sidecar's socket
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "home")]
+    socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Who the sidecar is: version, chain, limits, heads
+    Info,
+    /// Where it stands, and what keeps it from going on
+    Status,
+    /// Probe it: exit code 0 when it answers, 69 when it does not
+    Health {
+        /// Demand more than an answer: that it follows the chain's head
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Its connected peers
+    Peers,
+    /// Follow the chain's events, as a host sees them
+    Tail(tail::Args),
+    /// Show one block
+    Get {
+        /// A height, or a hash of 64 hex digits
+        #[arg(value_name = "HEIGHT|HASH")]
+        block: String,
+        /// Write the payload to this file, which must not exist; - is stdout, and then nothing else is printed
+        #[arg(long, value_name = "FILE|-")]
+        payload: Option<PathBuf>,
+    },
+    /// Publish a file's contents as the payload of the next block
+    Publish {
+        /// The payload; - reads stdin
+        #[arg(value_name = "FILE|-")]
+        file: PathBuf,
+        /// Instead of the next height
+        #[arg(long, value_parser = height)]
+        height: Option<Height>,
+        /// The rollup's own id of the block, in hex, at most 64 bytes
+        #[arg(long, value_name = "HEX", value_parser = host_id)]
+        host_id: Option<Bytes>,
+        /// The block's time, in nanoseconds since the Unix epoch, instead of now
+        #[arg(long, value_name = "NANOS")]
+        time: Option<u64>,
+        /// The file is an encoded SignedBlock, not a payload
+        #[arg(long, conflicts_with_all = ["height", "host_id", "time"])]
+        signed: bool,
+    },
+    /// Proofs that the sequencer signed two blocks for one height
+    Evidence {
+        /// Only what is newer than this id
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        #[arg(long, default_value_t = 100)]
+        max: u32,
+    },
+    /// Who may propose, from which height on
+    Schedule {
+        #[command(subcommand)]
+        change: Option<ScheduleChange>,
+    },
+    /// After a divergence on DA: take back our own branch from this block on
+    AbandonBranch {
+        #[arg(value_name = "HEIGHT/HASH", value_parser = block_id)]
+        from: BlockId,
+    },
+    /// Say what the proposer's key signed last, when its guard file is lost or ahead of the store
+    AssertSigned {
+        /// `none` when it never signed
+        #[arg(value_name = "HEIGHT/HASH|none", value_parser = last_signed)]
+        last: LastSigned,
+    },
+    /// Lift the host's veto against a block
+    LiftVeto,
+    /// Change what is logged, until the next start or SIGHUP
+    LogFilter {
+        /// As log.filter in the configuration
+        filter: String,
+    },
+    /// End the sidecar, as SIGTERM does
+    Shutdown {
+        /// At once, without draining
+        #[arg(long)]
+        abrupt: bool,
+    },
+    /// Print the schema of the host's API
+    Schema,
+}
+
+#[derive(Debug, Subcommand)]
+enum ScheduleChange {
+    /// Append an entry: from this height on, this key proposes
+    Add {
+        #[arg(long, value_name = "HEIGHT", value_parser = height)]
+        from: Height,
+        #[arg(long, value_name = "HEX", value_parser = public_key)]
+        proposer: PublicKey,
+    },
+}
+
+/// The last signed block, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LastSigned(Option<BlockId>);
+
+fn height(text: &str) -> Result<Height, String> {
+    text.parse().ok().and_then(Height::new).ok_or_else(|| "it must be a height: a number, at least 1".into())
+}
+
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    PublicKey::from_hex(text).ok_or_else(|| "it must be a public key of 64 hex digits".into())
+}
+
+/// As blocks are printed everywhere: `12/9f86d081...`.
+fn block_id(text: &str) -> Result<BlockId, String> {
+    let parse = || {
+        let (at, hash) = text.split_once('/')?;
+        Some(BlockId { height: height(at).ok()?, hash: Hash::from_hex(hash)? })
+    };
+    parse().ok_or_else(|| "it must be a height, a slash, and a hash of 64 hex digits".into())
+}
+
+fn last_signed(text: &str) -> Result<LastSigned, String> {
+    if text == "none" { Ok(LastSigned(None)) } else { block_id(text).map(|id| LastSigned(Some(id))) }
+}
+
+fn host_id(text: &str) -> Result<Bytes, String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pair = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(pair).collect();
+    bytes.map(Bytes::from).ok_or_else(|| "it must be an even number of hex digits".into())
+}
+
+pub fn run(args: &Args) -> Result<(), Failure> {
+    if matches!(args.verb, Verb::Schema) {
+        return print(SCHEMA.trim_end());
+    }
+    let desk = Desk { socket: socket(&args.place)?, answer: Answer { json: args.json }, timeout: args.timeout };
+    local(async {
+        if let Verb::Tail(tail) = &args.verb {
+            return tail::run(&desk, tail).await;
+        }
+        let late = |_| {
+            let waited = humantime::format_duration(desk.timeout);
+            Failure::new(
+                Code::Unavailable,
+                format!("the sidecar at {} did not answer within {waited}", desk.socket.display()),
+            )
+        };
+        tokio::time::timeout(desk.timeout, desk.run(&args.verb)).await.map_err(late)?
+    })?
+}
+
+/// Where the socket is: the flag, or what the home's configuration and the environment say.
+fn socket(place: &Place) -> Result<PathBuf, Failure> {
+    if let Some(socket) = &place.socket {
+        return Ok(socket.clone());
+    }
+    let home = place.home.clone().or_else(|| super::path_variable("BLOCKSYNCD_HOME"));
+    let file = super::path_variable("BLOCKSYNCD_CONFIG");
+    if home.is_none() && file.is_none() {
+        return Err(Failure::new(Code::Usage, "say which sidecar: --home DIR, or --socket PATH"));
+    }
+    let sources = Sources { home, file, environment: config::environment()?, assignments: Vec::new() };
+    let (home, settings) = sources.settings()?;
+    Ok(config::socket(&settings, &home)?)
+}
+
+/// Where the questions go, and how their answers look.
+struct Desk {
+    socket: PathBuf,
+    answer: Answer,
+    timeout: Duration,
+}
+
+impl Desk {
+    async fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(&self.socket).await?)
+    }
+
+    async fn admin(&self) -> Result<Admin, Failure> {
+        Ok(self.connect().await?.admin().await?)
+    }
+
+    async fn observer(&self, client: &Client) -> Result<Observer, Failure> {
+        let roles = Roles { observer: true, ..Roles::default() };
+        granted(client.open(&hello(roles), None).await?.observer)
+    }
+
+    async fn run(&self, verb: &Verb) -> Result<(), Failure> {
+        match verb {
+            Verb::Info => self.answer.info(&self.connect().await?.info().await?),
+            Verb::Status => self.answer.status(&self.admin().await?.status().await?),
+            Verb::Health { ready } => self.health(*ready).await,
+            Verb::Peers => self.answer.peers(&self.admin().await?.peers().await?),
+            Verb::Get { block, payload } => self.get(block, payload.as_ref()).await,
+            Verb::Publish { file, height, host_id, time, signed } => {
+                let bytes = read_input(file)?;
+                let client = self.connect().await?;
+                let info = client.info().await?;
+                let roles = Roles { publisher: true, ..Roles::default() };
+                let publisher: Publisher = granted(client.open(&hello(roles), None).await?.publisher)?;
+                let result = if *signed {
+                    publisher.publish_signed(&bytes).await?
+                } else {
+                    let next = info.heads.soft.map_or(info.initial_height, |soft| soft.height.next());
+                    let block = NewBlock {
+                        height: height.unwrap_or(next),
+                        parent: None,
+                        time_unix_nanos: time.unwrap_or_else(|| Clock::start().now().unix_nanos),
+                        host_id: host_id.clone().unwrap_or_default(),
+                        payload: bytes,
+                    };
+                    publisher.publish(&block).await?
+                };
+                self.published(&result)
+            }
+            Verb::Evidence { after, max } => {
+                self.answer.evidence(&self.admin().await?.evidence(EvidenceId(*after), *max).await?)
+            }
+            Verb::Schedule { change: None } => self.answer.schedule(&self.admin().await?.schedule().await?),
+            Verb::Schedule { change: Some(ScheduleChange::Add { from, proposer }) } => {
+                let entry = ScheduleEntry { from: *from, proposer: *proposer };
+                self.done(self.admin().await?.extend_schedule(entry).await?)
+            }
+            Verb::AbandonBranch { from } => self.done(self.admin().await?.abandon_branch(*from).await?),
+            Verb::AssertSigned { last } => self.done(self.admin().await?.assert_signed(last.0).await?),
+            Verb::LiftVeto => self.done(self.admin().await?.lift_veto().await?),
+            Verb::LogFilter { filter } => self.done(self.admin().await?.set_log_filter(filter).await?),
+            Verb::Shutdown { abrupt } => {
+                match self.admin().await?.shutdown(*abrupt).await {
+                    // It ended faster than it could answer.
+                    Ok(()) | Err(ClientError::Disconnected(_)) => self.done(Ok(())),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Verb::Tail(_) | Verb::Schema => unreachable!("handled before a connection is made"),
+        }
+    }
+
+    /// That it answers is enough to be alive; to be ready it must be at the head of its chain.
+    async fn health(&self, ready: bool) -> Result<(), Failure> {
+        let info = self.connect().await?.info().await?;
+        self.answer.health(&info)?;
+        if ready && info.phase != Phase::Following {
+            let phase = super::phase_name(info.phase);
+            return Err(Failure::new(Code::Unavailable, format!("not ready: the sidecar is {phase}")));
+        }
+        Ok(())
+    }
+
+    async fn get(&self, block: &str, payload: Option<&PathBuf>) -> Result<(), Failure> {
+        let which = match (height(block).ok(), Hash::from_hex(block)) {
+            (Some(height), _) => Which::Height(height),
+            (None, Some(hash)) => Which::Hash(hash),
+            (None, None) => {
+                let shown = block.escape_debug();
+                return Err(Failure::new(
+                    Code::Usage,
+                    format!("`{shown}` is neither a height nor a hash of 64 hex digits"),
+                ));
+            }
+        };
+        let client = self.connect().await?;
+        let (block, inclusion) = match self.observer(&client).await?.block(which).await? {
+            Lookup::Found { block, inclusion } => (block, inclusion),
+            Lookup::NotFound => return Err(Failure::new(Code::Data, "that block is not on the sidecar's chain")),
+            Lookup::Pruned { tail } => {
+                return Err(Failure::new(
+                    Code::Data,
+                    format!("that block was pruned: the lowest one is at height {tail}"),
+                ));
+            }
+        };
+        if let (Some(path), Payload::Bytes(bytes)) = (payload, &block.payload) {
+            if path.as_os_str() == "-" {
+                return show::print_raw(bytes);
+            }
+            config::keys::create_file(path, bytes, 0o644)?;
+        }
+        self.answer.block(&block, inclusion)
+    }
+
+    /// Every answer is printed; those that did not publish the block are failures, too.
+    fn published(&self, result: &PublishResult) -> Result<(), Failure> {
+        self.answer.published(result)?;
+        let fail = |code, message: String| Err(Failure::new(code, message));
+        match result {
+            PublishResult::Accepted(_) | PublishResult::Duplicate(_) => Ok(()),
+            PublishResult::Conflict(id) => {
+                fail(Code::Data, format!("conflict: {id} is stored, or was signed, at that height"))
+            }
+            PublishResult::NotNext { height, .. } => {
+                fail(Code::Data, format!("not next: publish height {height} first"))
+            }
+            PublishResult::Invalid(why) => fail(Code::Data, format!("invalid: {}", show::plain(why))),
+            PublishResult::TooLarge { max_block_bytes } => {
+                fail(Code::Data, format!("too large: a block may have {max_block_bytes} bytes"))
+            }
+            PublishResult::NotReady(why) => fail(Code::Unavailable, format!("not ready: {}", show::plain(why))),
+            PublishResult::Halted(why) => fail(Code::Unavailable, format!("halted: {}", show::plain(why))),
+            PublishResult::StorageFull => {
+                fail(Code::Io, "the sidecar's disk is full: make room, it goes on by itself".into())
+            }
+            PublishResult::Overloaded { retry_after } => {
+                fail(Code::Temporary, format!("overloaded: try again in {}", humantime::format_duration(*retry_after)))
+            }
+            PublishResult::Draining => fail(Code::Temporary, "the sidecar is about to end".into()),
+        }
+    }
+
+    fn done(&self, outcome: Result<(), String>) -> Result<(), Failure> {
+        outcome.map_err(|why| Failure::new(Code::Data, format!("refused: {}", show::plain(&why))))?;
+        self.answer.done()
+    }
+}
+
+fn hello(roles: Roles) -> Hello {
+    Hello { name: "blocksyncd ctl".into(), chain_id: None, roles }
+}
+
+fn granted<T>(role: Option<T>) -> Result<T, Failure> {
+    role.ok_or_else(|| Failure::new(Code::Internal, "the sidecar granted less than was asked for"))
+}
+
+fn read_input(file: &PathBuf) -> Result<Bytes, Failure> {
+    let source: Box<dyn std::io::Read> = if file.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(file).map_err(|error| unreadable(file, &error))?)
+    };
+    let mut bytes = Vec::new();
+    source.take(MAX_PUBLISH_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(file, &error))?;
+    if bytes.len() as u64 > MAX_PUBLISH_BYTES {
+        return Err(Failure::new(Code::Data, format!("{} is larger than any block", file.display())));
+    }
+    Ok(bytes.into())
+}
+
+fn unreadable(file: &PathBuf, error: &std::io::Error) -> Failure {
+    Failure::new(Code::Io, format!("cannot read {}: {error}", file.display()))
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let code = match &error {
+            ClientError::Untrusted { .. } => Code::Permission,
+            ClientError::WrongChain(_) | ClientError::ForkedBelowHard { .. } | ClientError::Invalid(_) => Code::Data,
+            ClientError::NotSigner(_) => Code::Config,
+            ClientError::Busy(_) | ClientError::Overloaded(_) => Code::Temporary,
+            ClientError::Connect { .. }
+            | ClientError::Disconnected(_)
+            | ClientError::ClientTooOld { .. }
+            | ClientError::ServerTooOld { .. }
+            | ClientError::Unimplemented(_) => Code::Unavailable,
+            ClientError::Failed(_) => Code::Internal,
+        };
+        Self::new(code, show::plain(&error.to_string()))
+    }
+}

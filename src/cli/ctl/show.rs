@@ -1,0 +1,484 @@
+//! How answers look: aligned text, or JSON with the schema's names.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+use serde_json::{Value, json};
+
+use super::{Code, Failure};
+use crate::api::client::{Event, HeadsView, Info, Payload, PublishResult, Published, SoftBlock, StatusView};
+use crate::block::{BlockId, Hash};
+use crate::cli::phase_name;
+use crate::config::settings::show_bytes;
+use crate::store::Durability;
+use crate::sync::{DaPosition, Evidence, EvidenceSide, Origin, PeerInfo};
+use crate::verify::ScheduleEntry;
+
+/// In which form to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    pub json: bool,
+}
+
+/// Prints one line, or several that belong together. A reader that has seen enough is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    finish(out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+}
+
+/// Prints bytes as they are.
+pub fn print_raw(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    finish(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+fn finish(outcome: io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Ok(()) => Ok(()),
+        // As `head` does it to whatever writes into it.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Failure::new(Code::Io, format!("cannot print: {error}"))),
+    }
+}
+
+/// Text of others, without anything that a terminal would obey, and of bounded length.
+pub fn plain(text: &str) -> String {
+    let mut out: String = text.chars().take(512).flat_map(escape).collect();
+    if text.chars().nth(512).is_some() {
+        out.push_str("...");
+    }
+    out
+}
+
+/// Quotes need no escape here; everything else that is not plainly printable does.
+fn escape(c: char) -> impl Iterator<Item = char> {
+    let keep = matches!(c, '"' | '\'');
+    keep.then_some(c).into_iter().chain((!keep).then(|| c.escape_debug()).into_iter().flatten())
+}
+
+/// Two columns, the first as wide as its widest.
+fn columns(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A table with a heading, each column as wide as its widest cell.
+fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = heading.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: [&str; N]| {
+        let padded: Vec<_> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(heading)];
+    lines.extend(rows.iter().map(|row| line(row.each_ref().map(String::as_str))));
+    lines.join("\n")
+}
+
+fn or_none(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "none".into(), |value| value.to_string())
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn id_json(id: BlockId) -> Value {
+    json!({ "height": id.height.get(), "hash": id.hash.to_string() })
+}
+
+fn durability_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Power => "power",
+        Durability::Process => "process",
+    }
+}
+
+fn origin_name(origin: Option<Origin>) -> &'static str {
+    match origin {
+        Some(Origin::Published) => "published",
+        Some(Origin::Gossip) => "gossip",
+        Some(Origin::Range) => "range",
+        Some(Origin::Da) => "da",
+        None => "unknown",
+    }
+}
+
+fn heads_json(heads: &HeadsView) -> Value {
+    json!({
+        "tail": heads.tail.get(),
+        "hard": heads.hard.map(id_json),
+        "soft": heads.soft.map(id_json),
+        "target": heads.target.map(crate::block::Height::get),
+        "epoch": heads.epoch,
+        "scannedThrough": heads.scanned_through,
+    })
+}
+
+fn info_json(info: &Info) -> Value {
+    json!({
+        "version": info.version,
+        "schemaRevision": info.schema_revision,
+        "features": info.features,
+        "chainId": info.chain_id,
+        "initialHeight": info.initial_height.get(),
+        "storeId": hex(&info.store_id),
+        "peerId": info.peer_id,
+        "limits": {
+            "maxMessageBytes": info.limits.max_message_bytes,
+            "maxBlockBytes": info.limits.max_block_bytes,
+            "maxInlineBytes": info.limits.max_inline_bytes,
+            "maxEvents": info.limits.max_events,
+            "maxWaitMs": millis(info.limits.max_wait),
+            "maxCalls": info.limits.max_calls,
+        },
+        "phase": phase_name(info.phase),
+        "heads": heads_json(&info.heads),
+        "proposer": info.proposer.map(|key| key.to_string()),
+        "durability": durability_name(info.durability),
+    })
+}
+
+fn info_rows(info: &Info) -> Vec<(&'static str, String)> {
+    let heads = &info.heads;
+    vec![
+        ("version", format!("{}, schema revision {}", plain(&info.version), info.schema_revision)),
+        ("chain", format!("{}, from height {}", plain(&info.chain_id), info.initial_height)),
+        ("peer id", plain(&info.peer_id)),
+        ("store id", hex(&info.store_id)),
+        ("signs with", or_none(info.proposer)),
+        ("durability", durability_name(info.durability).into()),
+        ("largest block", show_bytes(info.limits.max_block_bytes)),
+        ("phase", phase_name(info.phase).into()),
+        ("tail", heads.tail.to_string()),
+        ("hard", or_none(heads.hard)),
+        ("soft", or_none(heads.soft)),
+        ("target", or_none(heads.target)),
+        ("epoch", heads.epoch.to_string()),
+        ("DA scanned", heads.scanned_through.to_string()),
+    ]
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// To the second: nobody wants to know more of an uptime.
+fn seconds(duration: std::time::Duration) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(duration.as_secs())).to_string()
+}
+
+impl Answer {
+    fn say(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.json { print(&json().to_string()) } else { print(&text()) }
+    }
+
+    pub fn done(self) -> Result<(), Failure> {
+        self.say(|| json!({ "done": true }), || "done".into())
+    }
+
+    pub fn info(self, info: &Info) -> Result<(), Failure> {
+        self.say(|| info_json(info), || columns(&info_rows(info)))
+    }
+
+    pub fn health(self, info: &Info) -> Result<(), Failure> {
+        let phase = phase_name(info.phase);
+        self.say(|| json!({ "phase": phase, "heads": heads_json(&info.heads) }), || phase.to_owned())
+    }
+
+    pub fn status(self, status: &StatusView) -> Result<(), Failure> {
+        let received = &status.received;
+        self.say(
+            || {
+                json!({
+                    "info": info_json(&status.info),
+                    "uptimeMs": millis(status.uptime),
+                    "peers": status.peers,
+                    "received": {
+                        "published": received.published,
+                        "gossip": received.gossip,
+                        "range": received.range,
+                        "da": received.da,
+                    },
+                    "forked": status.forked,
+                    "halt": status.halt,
+                    "vetoed": status.vetoed.map(id_json),
+                    "notReady": status.not_ready,
+                    "wanted": status.wanted.map(id_json),
+                    "heldBlocks": status.held_blocks,
+                    "openRequests": status.open_requests,
+                    "pendingSightings": status.pending_sightings,
+                    "storageFull": status.storage_full,
+                    "lost": status.lost.map(|(from, to)| json!({ "from": from.get(), "to": to.get() })),
+                    "sessions": status.sessions,
+                    "streams": status.streams,
+                    "listen": status.listen,
+                })
+            },
+            || {
+                let mut rows = info_rows(&status.info);
+                rows.push(("uptime", seconds(status.uptime)));
+                rows.push(("peers", status.peers.to_string()));
+                rows.extend(status.listen.iter().map(|address| ("listens on", plain(address))));
+                rows.push((
+                    "received",
+                    format!(
+                        "{} published, {} gossip, {} range, {} da",
+                        received.published, received.gossip, received.range, received.da
+                    ),
+                ));
+                rows.push(("held blocks", status.held_blocks.to_string()));
+                rows.push(("open requests", status.open_requests.to_string()));
+                rows.push(("DA sightings waiting", status.pending_sightings.to_string()));
+                rows.push(("hosts", format!("{} sessions, {} streams", status.sessions, status.streams)));
+                // What follows is there only when something is wrong.
+                if status.forked {
+                    rows.push(("FORKED", "the sequencer signed another branch, too; only DA can decide".into()));
+                }
+                let said = [("HALTED", &status.halt), ("not ready", &status.not_ready)];
+                rows.extend(said.iter().filter_map(|(name, why)| Some((*name, plain(why.as_ref()?)))));
+                let blocks = [("VETOED by the host", status.vetoed), ("wanted by DA", status.wanted)];
+                rows.extend(blocks.iter().filter_map(|(name, id)| Some((*name, id.as_ref()?.to_string()))));
+                if status.storage_full {
+                    rows.push(("DISK FULL", "nothing is taken in; make room, it goes on by itself".into()));
+                }
+                if let Some((from, to)) = status.lost {
+                    rows.push(("LOST to damage", format!("heights {from} to {to}; they are fetched again")));
+                }
+                columns(&rows)
+            },
+        )
+    }
+
+    pub fn peers(self, peers: &[PeerInfo]) -> Result<(), Failure> {
+        if self.json {
+            return peers.iter().try_for_each(|peer| {
+                let line = json!({
+                    "peerId": peer.peer,
+                    "address": peer.address,
+                    "outbound": peer.outbound,
+                    "agent": peer.agent,
+                    "connectedMs": millis(peer.connected),
+                    "latencyUs": peer.latency.and_then(|latency| u64::try_from(latency.as_micros()).ok()),
+                });
+                print(&line.to_string())
+            });
+        }
+        let rows: Vec<_> = peers
+            .iter()
+            .map(|peer| {
+                [
+                    plain(&peer.peer),
+                    if peer.outbound { "out".into() } else { "in".into() },
+                    peer.latency.map_or_else(|| "-".into(), |latency| format!("{:.1}ms", latency.as_secs_f64() * 1e3)),
+                    seconds(peer.connected),
+                    plain(&peer.address),
+                    plain(&peer.agent),
+                ]
+            })
+            .collect();
+        print(&table(["PEER", "DIR", "LATENCY", "CONNECTED", "ADDRESS", "AGENT"], &rows))
+    }
+
+    pub fn block(self, block: &SoftBlock, inclusion: Option<DaPosition>) -> Result<(), Failure> {
+        self.say(
+            || {
+                let mut line = block_json(block);
+                line["inclusion"] = inclusion.map_or(Value::Null, position_json);
+                line
+            },
+            || {
+                columns(&[
+                    ("height", block.id.height.to_string()),
+                    ("hash", block.id.hash.to_string()),
+                    ("parent", or_none(block.parent)),
+                    ("time", time(block.time_unix_nanos)),
+                    ("host id", if block.host_id.is_empty() { "none".into() } else { hex(&block.host_id) }),
+                    ("proposer", block.proposer.to_string()),
+                    ("payload", show_bytes(block.payload.size())),
+                    ("received by", origin_name(block.origin).into()),
+                    ("confirmed", inclusion.map_or_else(|| "soft".into(), |at| format!("hard, {}", position(at)))),
+                ])
+            },
+        )
+    }
+
+    pub fn published(self, result: &PublishResult) -> Result<(), Failure> {
+        let published = |name: &str, published: &Published| {
+            self.say(
+                || {
+                    json!({
+                        "result": name,
+                        "id": id_json(published.id),
+                        "signedBlockBytes": published.signed_block.len(),
+                        "durability": durability_name(published.durability),
+                    })
+                },
+                || format!("{name} {}", published.id),
+            )
+        };
+        // In text, the failure that follows says the rest.
+        let only_json = |value: Value| if self.json { print(&value.to_string()) } else { Ok(()) };
+        match result {
+            PublishResult::Accepted(block) => published("accepted", block),
+            PublishResult::Duplicate(block) => published("duplicate", block),
+            PublishResult::Conflict(id) => only_json(json!({ "result": "conflict", "id": id_json(*id) })),
+            PublishResult::NotNext { height, parent } => only_json(json!({
+                "result": "notNext", "height": height.get(), "parent": parent.map(|hash| hash.to_string()),
+            })),
+            PublishResult::Invalid(why) => only_json(json!({ "result": "invalid", "why": why })),
+            PublishResult::TooLarge { max_block_bytes } => {
+                only_json(json!({ "result": "tooLarge", "maxBlockBytes": max_block_bytes }))
+            }
+            PublishResult::NotReady(why) => only_json(json!({ "result": "notReady", "why": why })),
+            PublishResult::Halted(why) => only_json(json!({ "result": "halted", "why": why })),
+            PublishResult::StorageFull => only_json(json!({ "result": "storageFull" })),
+            PublishResult::Overloaded { retry_after } => {
+                only_json(json!({ "result": "overloaded", "retryAfterMs": millis(*retry_after) }))
+            }
+            PublishResult::Draining => only_json(json!({ "result": "draining" })),
+        }
+    }
+
+    pub fn evidence(self, evidence: &[Evidence]) -> Result<(), Failure> {
+        if self.json {
+            return evidence.iter().try_for_each(|one| print(&evidence_json(one).to_string()));
+        }
+        let rows: Vec<_> = evidence
+            .iter()
+            .map(|one| {
+                [one.id.to_string(), one.height.to_string(), first_hash(one).to_string(), one.second.hash().to_string()]
+            })
+            .collect();
+        print(&table(["ID", "HEIGHT", "FIRST", "SECOND"], &rows))
+    }
+
+    pub fn schedule(self, entries: &[ScheduleEntry]) -> Result<(), Failure> {
+        if self.json {
+            return entries.iter().try_for_each(|entry| {
+                let line = json!({ "fromHeight": entry.from.get(), "proposer": entry.proposer.to_string() });
+                print(&line.to_string())
+            });
+        }
+        let rows: Vec<_> = entries.iter().map(|entry| [entry.from.to_string(), entry.proposer.to_string()]).collect();
+        print(&table(["FROM", "PROPOSER"], &rows))
+    }
+
+    /// One event of a stream, as one line.
+    pub fn event(self, event: &Event) -> Result<(), Failure> {
+        self.say(|| event_json(event), || event_text(event))
+    }
+}
+
+fn block_json(block: &SoftBlock) -> Value {
+    json!({
+        "id": id_json(block.id),
+        "parentHash": block.parent.map(|hash| hash.to_string()),
+        "timeUnixNanos": block.time_unix_nanos,
+        "hostId": hex(&block.host_id),
+        "proposer": block.proposer.to_string(),
+        "header": hex(&block.header),
+        "signature": hex(&block.signature),
+        "payloadBytes": block.payload.size(),
+        "origin": origin_name(block.origin),
+    })
+}
+
+fn position_json(at: DaPosition) -> Value {
+    json!({ "daHeight": at.height, "index": at.index })
+}
+
+fn position(at: DaPosition) -> String {
+    format!("at DA height {}, index {}", at.height, at.index)
+}
+
+/// RFC 3339, in UTC.
+fn time(unix_nanos: u64) -> String {
+    // 64 bits of nanoseconds end in the year 2554.
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(unix_nanos);
+    humantime::format_rfc3339_nanos(at).to_string()
+}
+
+fn first_hash(evidence: &Evidence) -> Hash {
+    match &evidence.first {
+        EvidenceSide::Stored(id) => id.hash,
+        EvidenceSide::Carried(signed) => signed.hash(),
+    }
+}
+
+fn evidence_json(evidence: &Evidence) -> Value {
+    let mut line = json!({
+        "id": evidence.id.0,
+        "height": evidence.height.get(),
+        "first": { "hash": first_hash(evidence).to_string() },
+        "second": {
+            "hash": evidence.second.hash().to_string(),
+            "header": hex(&evidence.second.header),
+            "signature": hex(&evidence.second.signature),
+        },
+    });
+    if let EvidenceSide::Carried(signed) = &evidence.first {
+        line["first"]["header"] = hex(&signed.header).into();
+        line["first"]["signature"] = hex(&signed.signature).into();
+    }
+    line
+}
+
+fn event_json(event: &Event) -> Value {
+    match event {
+        Event::Soft(block) => json!({ "soft": block_json(block) }),
+        Event::Hard { id, position } => {
+            json!({ "hard": { "id": id_json(*id), "daHeight": position.height, "index": position.index } })
+        }
+        Event::Retract { to, epoch } => json!({ "retract": { "to": to.map(id_json), "epoch": epoch } }),
+        Event::Gap { from, to } => json!({ "gap": { "from": from.get(), "to": to.get() } }),
+        Event::DataLoss { from, to } => json!({ "dataLoss": { "from": from.get(), "to": to.get() } }),
+        Event::Equivocation { height, first, second } => json!({
+            "equivocation": { "height": height.get(), "first": first.to_string(), "second": second.to_string() }
+        }),
+        Event::Progress => json!({ "progress": null }),
+    }
+}
+
+fn event_text(event: &Event) -> String {
+    match event {
+        Event::Soft(block) => {
+            let size = match &block.payload {
+                Payload::Bytes(bytes) => bytes.len() as u64,
+                Payload::Omitted(size) => *size,
+            };
+            let (height, hash) = (block.id.height, block.id.hash);
+            format!("soft     {height:>8}  {hash}  {}  {}", show_bytes(size), origin_name(block.origin))
+        }
+        Event::Hard { id, position: at } => format!("hard     {:>8}  {}  {}", id.height, id.hash, position(*at)),
+        Event::Retract { to: Some(to), epoch } => format!("retract  {:>8}  {}  epoch {epoch}", to.height, to.hash),
+        Event::Retract { to: None, epoch } => format!("retract  everything  epoch {epoch}"),
+        Event::Gap { from, to } => format!("gap      {from} to {to}"),
+        Event::DataLoss { from, to } => format!("lost     {from} to {to}"),
+        Event::Equivocation { height, first, second } => format!("equivoc. {height:>8}  {first}  {second}"),
+        Event::Progress => "progress".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_command_a_terminal() {
+        assert_eq!(plain("it's \"fine\""), "it's \"fine\"");
+        assert_eq!(plain("\u{1b}[2Jgone\n\u{202e}x"), "\\u{1b}[2Jgone\\n\\u{202e}x");
+        assert_eq!(plain(&"a".repeat(600)).len(), 515);
+    }
+
+    #[test]
+    fn tables_are_aligned() {
+        let rows = [["a".to_owned(), "1".to_owned()], ["long one".to_owned(), "2".to_owned()]];
+        assert_eq!(table(["NAME", "N"], &rows), "NAME      N\na         1\nlong one  2");
+        assert_eq!(columns(&[("a", "1".into()), ("long", "2".into())]), "a     1\nlong  2");
+    }
+}

@@ -1,0 +1,62 @@
+//! Follows the sidecar's stream: judge, execute, remember; and says now and then up to where it has come.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use super::checker::Checker;
+use super::host::{Ended, Host};
+use crate::api::client::{Observer, Start, StreamOptions};
+use crate::block::Height;
+use crate::sync::Phase;
+use crate::verify::Rules;
+
+/// Long enough to be silent when nothing happens, short enough to notice a dead peer.
+const WAIT: Duration = Duration::from_secs(10);
+const MAX_BATCH_BYTES: u64 = 4 << 20;
+/// Pruning waits for what we acknowledge, so it need not be precise, and each one costs the sidecar a write.
+const ACK_EVERY: u64 = 64;
+const CONSUMER: &str = "mock-execution";
+
+/// Returns when the stream ends, or `until_hard` is reached.
+pub async fn follow(
+    host: &RefCell<Host>,
+    observer: &Observer,
+    rules: &Rules,
+    until_hard: Option<Height>,
+) -> Result<Infallible, Ended> {
+    let options = StreamOptions { consumer: Some(CONSUMER.into()), ..StreamOptions::default() };
+    let start = where_we_stand(&host.borrow());
+    let stream = observer.stream(&start, &options).await?;
+    let mut checker = Checker::new(rules);
+    let mut acked = 0;
+    loop {
+        if until_hard.is_some_and(|until| host.borrow().hard() >= until.get()) {
+            return Err(Ended::Done);
+        }
+        let batch = stream.next(0, MAX_BATCH_BYTES, WAIT).await?;
+        let top = {
+            let mut host = host.borrow_mut();
+            batch.events.into_iter().try_for_each(|event| host.hear(&mut checker, event))?;
+            host.journal().ledger().top().map(|top| top.id)
+        };
+        if batch.phase == Phase::Draining {
+            return Err(Ended::Draining);
+        }
+        if let Some(top) = top
+            && top.height.get() >= acked + ACK_EVERY
+        {
+            // Not known: it was taken back meanwhile, and the retract is on its way.
+            stream.ack(top).await?;
+            acked = top.height.get();
+        }
+    }
+}
+
+fn where_we_stand(host: &Host) -> Start {
+    let ledger = host.journal().ledger();
+    match ledger.locator() {
+        locator if locator.is_empty() => Start::Genesis,
+        locator => Start::Resume { locator, hard: ledger.hard() },
+    }
+}

@@ -1,1 +1,0 @@
-//! Settings: file, environment and flags become one checked `Config`.

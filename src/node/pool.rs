@@ -1,0 +1,282 @@
+//! The verify pool: the checks that need no state, on all cores, away from the loop.
+//!
+//! A job is whatever turns foreign bytes into an [`Input`] of the core. Jobs of one source come out in the order in which
+//! they went in; between sources the pool is fair, one job of each in turn.
+//!
+//! Invariants:
+//! 1. What waits here is bounded: unasked work (gossip) in bytes, by [`Pool::try_submit`]; asked work (range answers, the
+//!    host's calls) by whoever asked for it.
+//! 2. One source may fill at most half of the bytes, so that no peer can shut out the others.
+//! 3. The same bytes are not checked twice while they are in the cache, which the rules in force guard.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::block::{Hash, Lane};
+use crate::sync::{Input, PeerId, RequestId};
+use crate::verify::{AuthenticBlock, Fault, Rules};
+
+/// Whose work it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    Host,
+    Signer,
+    /// What a peer gossips.
+    Peer(PeerId),
+    /// The answer to one request: the answers of one peer are checked side by side.
+    Answer(RequestId),
+}
+
+/// What a worker does. It must not block.
+pub type Job = Box<dyn FnOnce(&Checker) -> Input + Send>;
+
+/// There is no room; try again when others are done.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Most verified blocks that the cache remembers.
+const MAX_CACHED: usize = 4096;
+
+/// Checks bytes against the rules in force, remembering what was valid.
+#[derive(Debug)]
+pub struct Checker {
+    rules: RwLock<Arc<Rules>>,
+    cache: Mutex<Cache>,
+}
+
+/// The blocks that passed lately, by the hash of their bytes; the oldest leave first.
+#[derive(Debug)]
+struct Cache {
+    valid: HashMap<Hash, AuthenticBlock>,
+    order: VecDeque<Hash>,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Checker {
+    fn new(rules: Arc<Rules>, cache_bytes: usize) -> Self {
+        let cache = Cache { valid: HashMap::new(), order: VecDeque::new(), bytes: 0, max_bytes: cache_bytes };
+        Self { rules: RwLock::new(rules), cache: Mutex::new(cache) }
+    }
+
+    /// # Errors
+    /// The first [`Fault`] found.
+    pub fn check(&self, lane: Lane, bytes: &Bytes) -> Result<AuthenticBlock, Fault> {
+        let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
+        if bytes.len() > rules.max_block_bytes {
+            // Not worth a hash.
+            return rules.check(lane, bytes);
+        }
+        let key = Hash::of(bytes);
+        if let Some(block) = lock(&self.cache).valid.get(&key) {
+            return Ok(block.clone());
+        }
+        let block = rules.check(lane, bytes)?;
+        lock(&self.cache).remember(key, block.clone());
+        Ok(block)
+    }
+
+    /// From now on these rules hold; what passed under others is checked again.
+    fn set_rules(&self, rules: Arc<Rules>) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        lock(&self.cache).clear();
+    }
+}
+
+impl Cache {
+    fn remember(&mut self, key: Hash, block: AuthenticBlock) {
+        let size = block.size();
+        if size > self.max_bytes || self.valid.insert(key, block).is_some() {
+            return;
+        }
+        self.order.push_back(key);
+        self.bytes += size;
+        while self.bytes > self.max_bytes || self.order.len() > MAX_CACHED {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.bytes -= self.valid.remove(&oldest).map_or(0, |block| block.size());
+        }
+    }
+
+    fn clear(&mut self) {
+        self.valid.clear();
+        self.order.clear();
+        self.bytes = 0;
+    }
+}
+
+/// The jobs of one source.
+#[derive(Default)]
+struct Lineup {
+    waiting: VecDeque<(u64, usize, Job)>,
+    /// Finished before a job that came earlier.
+    early: BTreeMap<u64, Input>,
+    next_in: u64,
+    next_out: u64,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    lineups: BTreeMap<Source, Lineup>,
+    /// The sources that have waiting jobs, in the order of their turns.
+    turns: VecDeque<Source>,
+    bytes: usize,
+    closed: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    checker: Checker,
+    max_bytes: usize,
+    handing_out: Mutex<()>,
+    done: mpsc::Sender<Input>,
+}
+
+/// The running pool. Dropping it ends its threads; what waits is forgotten.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Starts `workers` threads. `max_bytes` bounds the waiting gossip and, with a quarter of it, the cache. Results come
+    /// out of the receiver.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn start(
+        rules: Arc<Rules>,
+        workers: usize,
+        max_bytes: usize,
+    ) -> std::io::Result<(Self, mpsc::Receiver<Input>)> {
+        let (done, results) = mpsc::channel(256);
+        let cache_bytes = max_bytes / 4;
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            checker: Checker::new(rules, cache_bytes),
+            max_bytes: max_bytes - cache_bytes,
+            handing_out: Mutex::new(()),
+            done,
+        });
+        let mut pool = Self { shared, workers: Vec::new() };
+        for index in 0..workers.max(1) {
+            let shared = Arc::clone(&pool.shared);
+            let thread = std::thread::Builder::new().name(format!("verify-{index}"));
+            pool.workers.push(thread.spawn(move || shared.work())?);
+        }
+        Ok((pool, results))
+    }
+
+    /// For work that nobody asked for.
+    ///
+    /// # Errors
+    /// [`Full`] when all sources together, or this one alone, have their share waiting. One job always fits.
+    pub fn try_submit(&self, source: Source, bytes: usize, job: Job) -> Result<(), Full> {
+        let mut state = lock(&self.shared.state);
+        let own = state.lineups.get(&source).map_or(0, |lineup| lineup.bytes);
+        let all_full = state.bytes > 0 && state.bytes + bytes > self.shared.max_bytes;
+        let own_full = own > 0 && own + bytes > self.shared.max_bytes / 2;
+        if all_full || own_full {
+            return Err(Full);
+        }
+        state.bytes += bytes;
+        self.enqueue(state, source, bytes, job);
+        Ok(())
+    }
+
+    /// For work whose amount is bounded by whoever asked for it.
+    pub fn submit(&self, source: Source, job: Job) {
+        self.enqueue(lock(&self.shared.state), source, 0, job);
+    }
+
+    /// From now on these rules hold.
+    pub fn set_rules(&self, rules: Arc<Rules>) {
+        self.shared.checker.set_rules(rules);
+    }
+
+    fn enqueue(&self, mut state: MutexGuard<'_, State>, source: Source, bytes: usize, job: Job) {
+        let lineup = state.lineups.entry(source.clone()).or_default();
+        let turn = lineup.next_in;
+        lineup.next_in += 1;
+        lineup.bytes += bytes;
+        lineup.waiting.push_back((turn, bytes, job));
+        state.turns.push_back(source);
+        drop(state);
+        self.shared.work.notify_one();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        lock(&self.shared.state).closed = true;
+        self.shared.work.notify_all();
+        // The workers end by themselves; one that hands out a result ends when nobody takes it any more.
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        while let Some((source, turn, bytes, job)) = self.take() {
+            let input = job(&self.checker);
+            // One worker hands out at a time, or two could swap what they just put in order.
+            let _turn = lock(&self.handing_out);
+            for input in self.finish(source, turn, bytes, input) {
+                if self.done.blocking_send(input).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for a job; `None` when the pool ends.
+    fn take(&self) -> Option<(Source, u64, usize, Job)> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(source) = state.turns.pop_front() {
+                let (turn, bytes, job) = state.lineups.get_mut(&source)?.waiting.pop_front()?;
+                return Some((source, turn, bytes, job));
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Keeps the result until those before it are out, and gives what may go out now.
+    fn finish(&self, source: Source, turn: u64, bytes: usize, input: Input) -> Vec<Input> {
+        let mut state = lock(&self.state);
+        if bytes > 0 {
+            state.bytes -= bytes;
+        }
+        let Some(lineup) = state.lineups.get_mut(&source) else { return Vec::new() };
+        lineup.bytes -= bytes;
+        lineup.early.insert(turn, input);
+        let mut ready = Vec::new();
+        while let Some(input) = lineup.early.remove(&lineup.next_out) {
+            lineup.next_out += 1;
+            ready.push(input);
+        }
+        if lineup.next_out == lineup.next_in {
+            state.lineups.remove(&source);
+        }
+        ready
+    }
+}
+
+/// A lock whose holder panicked is still good: nothing in here is left half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,110 @@
+//! Multiaddrs as a person writes them: what we can dial and listen on, and nothing else.
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+
+/// An address that this program can use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Without the peer id.
+    pub dial: Multiaddr,
+    pub peer: Option<PeerId>,
+    pub quic: bool,
+}
+
+/// Whether we can listen there: an IP address with a TCP port or a QUIC one, port 0 for any.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub fn check_listen_address(text: &str) -> Result<(), String> {
+    match parse(text) {
+        Ok(Address { peer: None, .. }) => Ok(()),
+        Ok(_) => Err(format!("`{}` says too much to listen there: leave the peer id out", text.escape_debug())),
+        Err(why) => Err(format!("`{}` {why}", text.escape_debug())),
+    }
+}
+
+/// Whether we can dial it: as for listening, with a port other than 0, and the peer id of who is expected there, which may
+/// be left out.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub fn check_seed_address(text: &str) -> Result<(), String> {
+    let address = parse(text).map_err(|why| format!("`{}` {why}", text.escape_debug()))?;
+    if address.dial.iter().any(|part| matches!(part, Protocol::Tcp(0) | Protocol::Udp(0))) {
+        return Err(format!("`{}` has port 0, which cannot be dialled", text.escape_debug()));
+    }
+    Ok(())
+}
+
+pub(super) fn parse(text: &str) -> Result<Address, String> {
+    let wanted = "it must read /ip4/<address>/tcp/<port> or /ip4/<address>/udp/<port>/quic-v1, or the same with /ip6, \
+                  and may end in /p2p/<peer id>";
+    let whole: Multiaddr = text.parse().map_err(|error| format!("is no multiaddr ({error}): {wanted}"))?;
+    let mut parts = whole.iter();
+    let dial: Multiaddr = match parts.next() {
+        Some(ip @ (Protocol::Ip4(_) | Protocol::Ip6(_))) => ip.into(),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => {
+            return Err(format!("names a host, and names are not resolved: {wanted}"));
+        }
+        _ => return Err(format!("cannot be used: {wanted}")),
+    };
+    let (dial, quic) = match parts.next() {
+        Some(tcp @ Protocol::Tcp(_)) => (dial.with(tcp), false),
+        Some(udp @ Protocol::Udp(_)) if parts.next() == Some(Protocol::QuicV1) => {
+            (dial.with(udp).with(Protocol::QuicV1), true)
+        }
+        _ => return Err(format!("cannot be used: {wanted}")),
+    };
+    let peer = match parts.next() {
+        None => None,
+        Some(Protocol::P2p(peer)) => Some(peer),
+        Some(_) => return Err(format!("cannot be used: {wanted}")),
+    };
+    if parts.next().is_some() {
+        return Err(format!("cannot be used: {wanted}"));
+    }
+    Ok(Address { dial, peer, quic })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "12D3KooWGjMCwqRGFRmPDrWGmPQzWRTvXMZNxSfyQdUYzyXBLVVJ";
+
+    #[test]
+    fn addresses_that_can_be_used() {
+        for (text, quic, peer) in [
+            ("/ip4/127.0.0.1/tcp/0".to_owned(), false, false),
+            ("/ip6/::1/udp/7676/quic-v1".to_owned(), true, false),
+            (format!("/ip4/10.0.0.1/tcp/7676/p2p/{PEER}"), false, true),
+            (format!("/ip4/10.0.0.1/udp/1/quic-v1/p2p/{PEER}"), true, true),
+        ] {
+            let address = parse(&text).unwrap_or_else(|error| panic!("{text} {error}"));
+            assert_eq!((address.quic, address.peer.is_some()), (quic, peer), "{text}");
+            assert!(text.starts_with(&address.dial.to_string()));
+        }
+    }
+
+    #[test]
+    fn addresses_that_cannot_are_refused_with_a_hint() {
+        for text in [
+            "",
+            "127.0.0.1:7676",
+            "/tcp/1",
+            "/ip4/127.0.0.1",
+            "/ip4/127.0.0.1/udp/1",
+            "/ip4/127.0.0.1/udp/1/quic",
+            "/ip4/127.0.0.1/tcp/1/ws",
+            "/ip4/127.0.0.1/tcp/1/p2p/abc",
+            "/ip4/127.0.0.1/tcp/99999",
+            "/dns4/example.com/tcp/1",
+            "/unix/tmp/x",
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains("/ip4/<address>/tcp/<port>"), "{text}: {error}");
+        }
+        assert!(parse(&format!("/ip4/1.2.3.4/tcp/1/p2p/{PEER}/p2p-circuit")).is_err());
+    }
+}

@@ -1,0 +1,299 @@
+//! The task that owns the swarm: commands in, events out, and nothing decided but how the network is kept up.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{PeerId, Swarm, identify, ping};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::address::Address;
+use super::bans::Bans;
+use super::gossip::{Tickets, Topics, acceptance};
+use super::limits::Limits;
+use super::outbox::{Closed, Outbox};
+use super::peers::{Change, Peers};
+use super::seeds::Seeds;
+use super::swarm::{MAX_CONNECTIONS_PER_PEER, Network, NetworkEvent};
+use super::{Command, Event, StreamEnded, exchange};
+use crate::block::Lane;
+use crate::sync::{self, Fetch, Offence, RequestId, Ticket, Verdict};
+
+/// How long the driver sleeps when nothing is due.
+const NEVER: Duration = Duration::from_secs(3600);
+
+pub struct Driver {
+    swarm: Swarm<Network>,
+    topics: Topics,
+    commands: mpsc::Receiver<Command>,
+    outbox: Outbox,
+    /// Closed when the handle is dropped.
+    stop: oneshot::Receiver<Infallible>,
+    seeds: Seeds,
+    bans: Bans,
+    peers: Peers,
+    tickets: Tickets,
+    limits: Limits,
+    /// The bytes kept free for each open request; together at most `limits.fetch_bytes`.
+    reserved: HashMap<RequestId, usize>,
+}
+
+impl Driver {
+    pub fn new(
+        swarm: Swarm<Network>,
+        topics: Topics,
+        seeds: Vec<Address>,
+        limits: Limits,
+        commands: mpsc::Receiver<Command>,
+        events: mpsc::Sender<Event>,
+        stop: oneshot::Receiver<Infallible>,
+    ) -> Self {
+        Self {
+            swarm,
+            topics,
+            commands,
+            outbox: Outbox::new(events),
+            stop,
+            seeds: Seeds::new(seeds, Instant::now()),
+            bans: Bans::default(),
+            peers: Peers::default(),
+            tickets: Tickets::new(limits.gossip_unjudged),
+            limits,
+            reserved: HashMap::new(),
+        }
+    }
+
+    /// Runs until the handle is dropped, or the node has gone away.
+    pub async fn run(mut self) {
+        loop {
+            let due = [self.seeds.next_dial(), self.bans.next_end()].into_iter().flatten().min();
+            let due = due.unwrap_or_else(|| Instant::now() + NEVER);
+            tokio::select! {
+                _ = &mut self.stop => return,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    None => return,
+                },
+                delivered = self.outbox.deliver(), if !self.outbox.is_empty() => {
+                    if delivered == Err(Closed) {
+                        return;
+                    }
+                }
+                event = self.swarm.select_next_some(), if !self.outbox.is_full() => self.on_swarm_event(event),
+                () = sleep_until(due) => self.on_time(),
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Judge { ticket, verdict } => self.judge(ticket, verdict),
+            Command::Fetch(fetch) => self.fetch(&fetch),
+            Command::Cancel(request) => {
+                if self.swarm.behaviour_mut().exchange.cancel(request) {
+                    self.reserved.remove(&request);
+                }
+            }
+            Command::Ban { peer, offence, duration } => self.ban(&peer, offence, duration),
+            Command::Broadcast { lane, bytes } => self.broadcast(lane, &bytes),
+            // Whoever asked may have gone away.
+            Command::Peers(reply) => drop(reply.send(self.peers.list(Instant::now()))),
+        }
+    }
+
+    fn judge(&mut self, ticket: Ticket, verdict: Verdict) {
+        if let Some(waiting) = self.tickets.take(ticket) {
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            gossip.report_message_validation_result(&waiting.message, &waiting.source, acceptance(verdict));
+        }
+    }
+
+    fn fetch(&mut self, fetch: &Fetch) {
+        if let Err(ended) = self.try_fetch(fetch) {
+            self.outbox.push(Event::Fetched { request: fetch.request, lane: fetch.lane, bodies: Vec::new(), ended });
+        }
+    }
+
+    fn try_fetch(&mut self, fetch: &Fetch) -> Result<(), StreamEnded> {
+        let peer = PeerId::from_bytes(fetch.peer.as_bytes()).map_err(|_| StreamEnded::Disconnected)?;
+        if self.swarm.is_connected(&peer) && !self.peers.is_up(peer) {
+            return Err(StreamEnded::Unsupported);
+        }
+        let room = self.limits.fetch_bytes - self.reserved.values().sum::<usize>();
+        let wanted = fetch.max_bytes.clamp(self.limits.max_block_bytes, self.limits.fetch_bytes_per_request());
+        let max_bytes = wanted.min(room);
+        if max_bytes < self.limits.max_block_bytes {
+            return Err(StreamEnded::NotSent);
+        }
+        self.swarm.behaviour_mut().exchange.ask(peer, fetch, max_bytes)?;
+        self.reserved.insert(fetch.request, max_bytes);
+        Ok(())
+    }
+
+    fn ban(&mut self, peer: &sync::PeerId, offence: Offence, duration: Duration) {
+        let Ok(peer) = PeerId::from_bytes(peer.as_bytes()) else {
+            return;
+        };
+        tracing::warn!(%peer, ?duration, "a peer is kept away: it {}", offence.reason());
+        let lifted = self.bans.add(peer, duration, Instant::now());
+        let gate = &mut self.swarm.behaviour_mut().bans;
+        gate.block_peer(peer);
+        if let Some(lifted) = lifted {
+            gate.unblock_peer(lifted);
+        }
+    }
+
+    fn broadcast(&mut self, lane: Lane, bytes: &Bytes) {
+        let Some(topic) = self.topics.of(lane) else {
+            return;
+        };
+        match self.swarm.behaviour_mut().gossip.publish(topic.hash(), bytes.to_vec()) {
+            Ok(_) => {}
+            // Whoever comes later asks for the head.
+            Err(PublishError::NoPeersSubscribedToTopic) => tracing::debug!("nobody is here to hear of a block"),
+            Err(error) => tracing::warn!(%error, "a block could not be gossiped"),
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        while let Some(peer) = self.bans.pop_ended(now) {
+            tracing::info!(%peer, "a ban has ended");
+            self.swarm.behaviour_mut().bans.unblock_peer(peer);
+        }
+        for (index, address) in self.seeds.due(now) {
+            self.dial(index, &address, now);
+        }
+    }
+
+    fn dial(&mut self, index: usize, address: &Address, now: Instant) {
+        // From a new port: the listener's own may still wait for the last connection to this very seed to be forgotten.
+        let options = match address.peer {
+            Some(peer) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(vec![address.dial.clone()])
+                .allocate_new_port()
+                .build(),
+            None => DialOpts::unknown_peer_id().address(address.dial.clone()).allocate_new_port().build(),
+        };
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => self.seeds.dialling(index, connection),
+            Err(error) => {
+                tracing::debug!(address = %address.dial, %error, "a seed cannot be dialled now");
+                self.seeds.not_dialled(index, now);
+            }
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<NetworkEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_network_event(event),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                let address = format!("{address}/p2p/{}", self.swarm.local_peer_id());
+                self.outbox.push(Event::Listening(address));
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
+                let now = Instant::now();
+                let outbound = endpoint.is_dialer();
+                let address = endpoint.get_remote_address().clone();
+                self.peers.connected(peer_id, connection_id, address, outbound, now);
+                self.seeds.connected(peer_id, connection_id, now);
+                // Seeds are free of the other limits, not of this one.
+                if num_established.get() > MAX_CONNECTIONS_PER_PEER {
+                    self.swarm.close_connection(connection_id);
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                self.on_closed(peer_id, connection_id);
+                tracing::debug!(peer = %peer_id, ?cause, "a connection is closed");
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                if let Some((address, pause)) = self.seeds.dial_failed(connection_id, Instant::now()) {
+                    tracing::info!(address, ?pause, %error, "a seed cannot be reached; it is tried again");
+                }
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "an inbound connection failed");
+            }
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::error!(?addresses, ?reason, "a listener has ended");
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
+            _ => {}
+        }
+    }
+
+    fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) {
+        let (last, change) = self.peers.disconnected(peer, connection);
+        if last {
+            self.seeds.disconnected(peer, Instant::now());
+            self.outbox.forget(&word(peer));
+        }
+        self.tell(peer, change);
+    }
+
+    fn tell(&mut self, peer: PeerId, change: Option<Change>) {
+        match change {
+            Some(Change::Up) => self.outbox.push(Event::PeerUp(word(peer))),
+            Some(Change::Down) => self.outbox.push(Event::PeerDown(word(peer))),
+            None => {}
+        }
+    }
+
+    fn on_network_event(&mut self, event: NetworkEvent) {
+        match event {
+            NetworkEvent::Exchange(exchange::Event { request, lane, bodies, ended }) => {
+                self.reserved.remove(&request);
+                self.outbox.push(Event::Fetched { request, lane, bodies, ended });
+            }
+            NetworkEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                self.on_gossip(propagation_source, &message_id, message);
+            }
+            NetworkEvent::Gossip(event) => tracing::debug!(?event, "gossip"),
+            NetworkEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                let speaks = self.swarm.behaviour().exchange.is_spoken_by(&info.protocols);
+                let change = self.peers.identified(peer_id, &info.agent_version, speaks);
+                self.tell(peer_id, change);
+            }
+            NetworkEvent::Identify(_) => {}
+            NetworkEvent::Ping(ping::Event { peer, connection, result }) => {
+                let round_trip = match result {
+                    Ok(round_trip) => Some(round_trip),
+                    Err(ping::Failure::Unsupported) => return,
+                    Err(_) => None,
+                };
+                if self.peers.pinged(peer, connection, round_trip) {
+                    self.swarm.close_connection(connection);
+                }
+            }
+            NetworkEvent::Bans(never) | NetworkEvent::Limits(never) | NetworkEvent::Memory(never) => match never {},
+        }
+    }
+
+    fn on_gossip(&mut self, source: PeerId, id: &gossipsub::MessageId, message: gossipsub::Message) {
+        let lane = self.topics.lane(&message.topic);
+        if let Some(lane) = lane
+            && let Some(room) = self.outbox.room_for_gossip()
+            && let Some(ticket) = self.tickets.admit(id.clone(), source, Instant::now())
+        {
+            room.send(Event::Gossip { peer: word(source), ticket, lane, bytes: message.data.into() });
+            return;
+        }
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        gossip.report_message_validation_result(id, &source, MessageAcceptance::Ignore);
+        if lane.is_some() {
+            self.outbox.missed(word(source));
+        }
+    }
+}
+
+fn word(peer: PeerId) -> sync::PeerId {
+    sync::PeerId::new(&peer.to_bytes())
+}

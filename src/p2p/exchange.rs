@@ -1,0 +1,397 @@
+//! The range exchange as a libp2p behaviour: opens a stream for each request of ours, and serves each stream of a peer.
+//!
+//! Not built on libp2p's own `request-response`: there, an answer is complete or an error, while here the blocks before an
+//! error count; its limits are per protocol rather than per request; and a second lane needs a second copy of it.
+//!
+//! Invariants:
+//! 1. Every request that was accepted ends in exactly one [`Event`], unless it was cancelled.
+//! 2. Streams, ours and theirs, are bounded per connection; serving is bounded over all connections.
+//! 3. Nothing here waits for the driver: peers are served while the node is busy.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture, Ready, ready};
+use futures::stream::FuturesUnordered;
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::core::{Endpoint, Multiaddr};
+use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
+use libp2p::swarm::{
+    ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, NotifyHandler, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
+};
+use libp2p::{PeerId, Stream, StreamProtocol};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::StreamEnded;
+use super::fetch::Job;
+use super::limits::{MAX_ASKS_PER_CONNECTION, MAX_SERVED_PER_CONNECTION};
+use super::serve::Server;
+use crate::block::Lane;
+use crate::sync::{Fetch, RequestId};
+
+/// The protocol of one lane, as negotiated.
+#[derive(Clone, Debug)]
+pub struct LaneProtocol {
+    lane: Lane,
+    name: StreamProtocol,
+}
+
+impl AsRef<str> for LaneProtocol {
+    fn as_ref(&self) -> &str {
+        self.name.as_ref()
+    }
+}
+
+/// The protocols of the lanes with these go-header network ids; `None` when one cannot be part of a protocol name.
+pub fn lane_protocols(network_ids: &[String]) -> Option<Vec<LaneProtocol>> {
+    let protocol = |(index, id): (usize, &String)| {
+        let name = StreamProtocol::try_from_owned(format!("/{id}/header-ex/v0.0.3")).ok()?;
+        Some(LaneProtocol { lane: Lane(u8::try_from(index).ok()?), name })
+    };
+    network_ids.iter().enumerate().map(protocol).collect()
+}
+
+/// Negotiates one of the protocols, and hands over the bare stream.
+#[derive(Clone, Debug)]
+pub struct Upgrade(Arc<[LaneProtocol]>);
+
+impl UpgradeInfo for Upgrade {
+    type Info = LaneProtocol;
+    type InfoIter = Vec<LaneProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.to_vec()
+    }
+}
+
+impl InboundUpgrade<Stream> for Upgrade {
+    type Output = (Lane, Stream);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: LaneProtocol) -> Self::Future {
+        ready(Ok((protocol.lane, stream)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Upgrade {
+    type Output = Stream;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, _: LaneProtocol) -> Self::Future {
+        ready(Ok(stream))
+    }
+}
+
+/// The answer to one of our requests.
+#[derive(Debug)]
+pub struct Event {
+    pub request: RequestId,
+    pub lane: Lane,
+    pub bodies: Vec<Bytes>,
+    pub ended: StreamEnded,
+}
+
+struct Open {
+    peer: PeerId,
+    connection: ConnectionId,
+    lane: Lane,
+    abort: AbortHandle,
+}
+
+pub struct Behaviour {
+    protocols: Arc<[LaneProtocol]>,
+    max_block_bytes: usize,
+    server: Arc<Server>,
+    connections: HashMap<PeerId, Vec<ConnectionId>>,
+    open: HashMap<RequestId, Open>,
+    /// At most one of each kind per open request.
+    to_swarm: VecDeque<ToSwarm<Event, ToHandler>>,
+}
+
+impl Behaviour {
+    pub fn new(protocols: Vec<LaneProtocol>, max_block_bytes: usize, server: Server) -> Self {
+        Self {
+            protocols: protocols.into(),
+            max_block_bytes,
+            server: Arc::new(server),
+            connections: HashMap::new(),
+            open: HashMap::new(),
+            to_swarm: VecDeque::new(),
+        }
+    }
+
+    /// Whether a peer that lists these protocols can be asked.
+    pub fn is_spoken_by(&self, listed: &[StreamProtocol]) -> bool {
+        self.protocols.iter().any(|protocol| listed.contains(&protocol.name))
+    }
+
+    /// Sends a request whose answer may have `max_bytes`. An error means that nothing was sent, and no event follows.
+    pub fn ask(&mut self, peer: PeerId, fetch: &Fetch, max_bytes: usize) -> Result<(), StreamEnded> {
+        let connections = self.connections.get(&peer).ok_or(StreamEnded::Disconnected)?;
+        if usize::from(fetch.lane.0) >= self.protocols.len() || self.open.contains_key(&fetch.request) {
+            return Err(StreamEnded::NotSent);
+        }
+        let load = |connection: &ConnectionId| self.open.values().filter(|open| open.connection == *connection).count();
+        let (load, connection) = connections
+            .iter()
+            .map(|connection| (load(connection), *connection))
+            .min()
+            .ok_or(StreamEnded::Disconnected)?;
+        if load >= MAX_ASKS_PER_CONNECTION {
+            return Err(StreamEnded::NotSent);
+        }
+        let job = Job {
+            request: fetch.request,
+            ask: fetch.ask,
+            max_bytes,
+            max_block_bytes: self.max_block_bytes,
+            deadline: Instant::now() + fetch.timeout,
+        };
+        let (abort, registration) = AbortHandle::new_pair();
+        self.open.insert(fetch.request, Open { peer, connection, lane: fetch.lane, abort });
+        let event = ToHandler { job, lane: fetch.lane, registration };
+        self.to_swarm.push_back(ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(connection),
+            event,
+        });
+        Ok(())
+    }
+
+    /// Forgets a request: no event follows. Whether there was one.
+    pub fn cancel(&mut self, request: RequestId) -> bool {
+        let Some(open) = self.open.remove(&request) else {
+            return false;
+        };
+        open.abort.abort();
+        true
+    }
+
+    fn answered(&mut self, request: RequestId, bodies: Vec<Bytes>, ended: StreamEnded) {
+        if let Some(open) = self.open.remove(&request) {
+            self.to_swarm.push_back(ToSwarm::GenerateEvent(Event { request, lane: open.lane, bodies, ended }));
+        }
+    }
+
+    fn disconnected(&mut self, peer: PeerId, connection: ConnectionId) {
+        if let Some(connections) = self.connections.get_mut(&peer) {
+            connections.retain(|other| *other != connection);
+            if connections.is_empty() {
+                self.connections.remove(&peer);
+            }
+        }
+        let lost = |(request, open): (&RequestId, &Open)| {
+            (open.peer == peer && open.connection == connection).then_some(*request)
+        };
+        let lost: Vec<_> = self.open.iter().filter_map(lost).collect();
+        for request in lost {
+            self.answered(request, Vec::new(), StreamEnded::Disconnected);
+        }
+    }
+
+    fn new_handler(&self) -> Handler {
+        Handler {
+            protocols: self.protocols.clone(),
+            turns: Arc::new(Semaphore::new(self.server.turns_per_connection)),
+            server: self.server.clone(),
+            to_open: VecDeque::new(),
+            asking: FuturesUnordered::new(),
+            failed: VecDeque::new(),
+            serving: FuturesUnordered::new(),
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.new_handler())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.new_handler())
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                self.connections.entry(established.peer_id).or_default().push(established.connection_id);
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
+                self.disconnected(peer_id, connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        self.answered(event.request, event.bodies, event.ended);
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        // Nothing is ever added but by calls of the swarm or the driver, both of which poll afterwards.
+        self.to_swarm.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// A request for a connection's handler.
+pub struct ToHandler {
+    job: Job,
+    lane: Lane,
+    registration: AbortRegistration,
+}
+
+impl fmt::Debug for ToHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.job)
+    }
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct FromHandler {
+    request: RequestId,
+    bodies: Vec<Bytes>,
+    ended: StreamEnded,
+}
+
+/// One connection's streams.
+pub struct Handler {
+    protocols: Arc<[LaneProtocol]>,
+    server: Arc<Server>,
+    /// This connection's share of the server.
+    turns: Arc<Semaphore>,
+    /// At most [`MAX_ASKS_PER_CONNECTION`], with `asking` and `failed` together.
+    to_open: VecDeque<ToHandler>,
+    asking: FuturesUnordered<Abortable<BoxFuture<'static, FromHandler>>>,
+    failed: VecDeque<FromHandler>,
+    /// At most [`MAX_SERVED_PER_CONNECTION`].
+    serving: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+impl Handler {
+    fn serve(&self, lane: Lane, stream: Stream) {
+        if self.serving.len() >= MAX_SERVED_PER_CONNECTION {
+            tracing::debug!("a peer has too many requests open; one is reset");
+            return;
+        }
+        let (server, turns) = (self.server.clone(), self.turns.clone());
+        self.serving.push(Box::pin(async move {
+            if let Err(refused) = server.serve(lane, stream, &turns).await {
+                tracing::debug!(%refused, "a request is not answered");
+            }
+        }));
+    }
+
+    fn ask(&self, stream: Stream, order: ToHandler) {
+        let request = order.job.request;
+        let asking = async move {
+            let (bodies, ended) = order.job.run(stream).await;
+            FromHandler { request, bodies, ended }
+        };
+        self.asking.push(Abortable::new(Box::pin(asking), order.registration));
+    }
+
+    fn not_opened(&mut self, order: &ToHandler, error: &StreamUpgradeError<Infallible>) {
+        let ended = match error {
+            StreamUpgradeError::Timeout => StreamEnded::Timeout,
+            StreamUpgradeError::NegotiationFailed => StreamEnded::Unsupported,
+            StreamUpgradeError::Apply(never) => match *never {},
+            StreamUpgradeError::Io(_) => StreamEnded::Reset,
+        };
+        self.failed.push_back(FromHandler { request: order.job.request, bodies: Vec::new(), ended });
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = ToHandler;
+    type ToBehaviour = FromHandler;
+    type InboundProtocol = Upgrade;
+    type OutboundProtocol = Upgrade;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ToHandler;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Upgrade> {
+        SubstreamProtocol::new(Upgrade(self.protocols.clone()), ())
+    }
+
+    /// A peer stays connected while there is nothing to say: gossip alone would drop those outside of the mesh.
+    fn connection_keep_alive(&self) -> bool {
+        true
+    }
+
+    fn on_behaviour_event(&mut self, order: ToHandler) {
+        self.to_open.push_back(order);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Upgrade, ToHandler, FromHandler>> {
+        if let Some(failed) = self.failed.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(failed));
+        }
+        while let Poll::Ready(Some(asked)) = self.asking.poll_next_unpin(cx) {
+            if let Ok(answer) = asked {
+                return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(answer));
+            }
+        }
+        while let Some(order) = self.to_open.pop_front() {
+            if order.registration.handle().is_aborted() {
+                continue;
+            }
+            let protocol = self.protocols.iter().filter(|protocol| protocol.lane == order.lane).cloned().collect();
+            let timeout = order.job.deadline.saturating_duration_since(Instant::now());
+            let protocol = SubstreamProtocol::new(Upgrade(protocol), order).with_timeout(timeout);
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+        }
+        while let Poll::Ready(Some(())) = self.serving.poll_next_unpin(cx) {}
+        Poll::Pending
+    }
+
+    /// The connection is gone: what has arrived of answers is still worth having.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<FromHandler>> {
+        while let Poll::Ready(Some(asked)) = self.asking.poll_next_unpin(cx) {
+            if let Ok(answer) = asked {
+                return Poll::Ready(Some(FromHandler { ended: StreamEnded::Disconnected, ..answer }));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Upgrade, Upgrade, (), ToHandler>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (lane, stream), .. }) => {
+                self.serve(lane, stream);
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info }) => {
+                self.ask(stream, info);
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => self.not_opened(&info, &error),
+            _ => {}
+        }
+    }
+}

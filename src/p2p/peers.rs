@@ -1,0 +1,178 @@
+//! Who is connected: several connections to one peer are one peer, and it is *up* once it has said that it speaks our range
+//! exchange, so that nobody is asked who cannot answer.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+use crate::sync::PeerInfo;
+
+/// What a peer may call itself, in characters.
+const MAX_AGENT: usize = 64;
+
+/// A connection on which so many pings in a row are lost is dead.
+const MAX_LOST_PINGS: u32 = 3;
+
+/// What the node is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Up,
+    Down,
+}
+
+struct Connection {
+    id: ConnectionId,
+    address: Multiaddr,
+    outbound: bool,
+    since: Instant,
+    lost_pings: u32,
+}
+
+struct Peer {
+    connections: Vec<Connection>,
+    agent: String,
+    up: bool,
+    latency: Option<Duration>,
+}
+
+/// The connected peers: bounded by the connection limits.
+#[derive(Default)]
+pub struct Peers {
+    peers: HashMap<PeerId, Peer>,
+}
+
+impl Peers {
+    pub fn connected(&mut self, peer: PeerId, id: ConnectionId, address: Multiaddr, outbound: bool, now: Instant) {
+        let entry = self.peers.entry(peer).or_insert_with(|| Peer {
+            connections: Vec::new(),
+            agent: String::new(),
+            up: false,
+            latency: None,
+        });
+        entry.connections.push(Connection { id, address, outbound, since: now, lost_pings: 0 });
+    }
+
+    /// Whether it was the last connection, and what to tell.
+    pub fn disconnected(&mut self, peer: PeerId, id: ConnectionId) -> (bool, Option<Change>) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return (true, None);
+        };
+        entry.connections.retain(|connection| connection.id != id);
+        if !entry.connections.is_empty() {
+            return (false, None);
+        }
+        let change = entry.up.then_some(Change::Down);
+        self.peers.remove(&peer);
+        (true, change)
+    }
+
+    /// A peer has told, perhaps anew, what it is and whether it speaks our protocol.
+    pub fn identified(&mut self, peer: PeerId, agent: &str, speaks: bool) -> Option<Change> {
+        let entry = self.peers.get_mut(&peer)?;
+        entry.agent = printable(agent);
+        match (std::mem::replace(&mut entry.up, speaks), speaks) {
+            (false, true) => Some(Change::Up),
+            (true, false) => Some(Change::Down),
+            _ => None,
+        }
+    }
+
+    pub fn is_up(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.up)
+    }
+
+    /// `None` for a lost ping. Whether the connection is dead.
+    pub fn pinged(&mut self, peer: PeerId, id: ConnectionId, round_trip: Option<Duration>) -> bool {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return false;
+        };
+        if round_trip.is_some() {
+            entry.latency = round_trip;
+        }
+        let Some(connection) = entry.connections.iter_mut().find(|connection| connection.id == id) else {
+            return false;
+        };
+        connection.lost_pings = if round_trip.is_some() { 0 } else { connection.lost_pings + 1 };
+        connection.lost_pings >= MAX_LOST_PINGS
+    }
+
+    /// For an operator to read, in the order of the peers' names.
+    pub fn list(&self, now: Instant) -> Vec<PeerInfo> {
+        let info = |(id, peer): (&PeerId, &Peer)| {
+            let oldest = peer.connections.first()?;
+            Some(PeerInfo {
+                peer: id.to_base58(),
+                address: oldest.address.to_string(),
+                outbound: oldest.outbound,
+                agent: peer.agent.clone(),
+                connected: now.duration_since(oldest.since),
+                latency: peer.latency,
+            })
+        };
+        let mut list: Vec<_> = self.peers.iter().filter_map(info).collect();
+        list.sort_by(|a, b| a.peer.cmp(&b.peer));
+        list
+    }
+}
+
+/// Safe to print, and short.
+fn printable(text: &str) -> String {
+    text.chars().flat_map(char::escape_default).take(MAX_AGENT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(id: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(id)
+    }
+
+    #[test]
+    fn two_connections_are_one_peer_and_only_speakers_are_up() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut peers = Peers::default();
+        peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
+        assert!(!peers.is_up(peer));
+        assert_eq!(peers.identified(peer, "other/1", false), None);
+        assert_eq!(peers.identified(peer, "blocksyncd/1", true), Some(Change::Up));
+        peers.connected(peer, connection(2), Multiaddr::empty(), false, now);
+        assert_eq!(peers.identified(peer, "blocksyncd/1", true), None);
+        assert_eq!(peers.disconnected(peer, connection(1)), (false, None));
+        assert_eq!(peers.list(now).len(), 1);
+        // It stops to speak the protocol, and starts again.
+        assert_eq!(peers.identified(peer, "blocksyncd/1", false), Some(Change::Down));
+        assert_eq!(peers.identified(peer, "blocksyncd/1", true), Some(Change::Up));
+        assert_eq!(peers.disconnected(peer, connection(2)), (true, Some(Change::Down)));
+        assert_eq!(peers.identified(peer, "too late", true), None);
+        assert!(peers.list(now).is_empty());
+    }
+
+    #[test]
+    fn what_a_peer_calls_itself_is_cut_and_escaped() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut peers = Peers::default();
+        peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
+        peers.identified(peer, &format!("\x1b[31m\n{}", "é".repeat(5000)), true);
+        let agent = &peers.list(now)[0].agent;
+        assert!(agent.starts_with("\\u{1b}[31m\\n\\u{e9}"), "{agent}");
+        assert!(agent.len() == MAX_AGENT && agent.is_ascii(), "{agent}");
+    }
+
+    #[test]
+    fn lost_pings_in_a_row_mean_a_dead_connection() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut peers = Peers::default();
+        peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
+        assert!(!peers.pinged(peer, connection(1), None));
+        assert!(!peers.pinged(peer, connection(1), None));
+        assert!(!peers.pinged(peer, connection(1), Some(Duration::from_millis(3))));
+        assert_eq!(peers.list(now)[0].latency, Some(Duration::from_millis(3)));
+        assert!(!peers.pinged(peer, connection(1), None));
+        assert!(!peers.pinged(peer, connection(1), None));
+        assert!(peers.pinged(peer, connection(1), None));
+    }
+}

@@ -1,0 +1,204 @@
+//! The serving side of the range exchange: one stream, one request, one answer, straight from the store.
+//!
+//! Invariants:
+//! 1. An answer comes from one view of the store: what is written meanwhile does not tear it.
+//! 2. At most two chunks of an answer are in memory, however long it is and however slowly it is read.
+//! 3. A peer that sends or reads too slowly loses its stream, never its connection, and never delays other streams for long:
+//!    a request holds no turn until it is complete, and an answer holds it for [`ANSWER_FOR`] at most.
+//!
+//! The stream is *reset* by dropping it without a frame: yamux and QUIC then send a reset or an early end, which all clients
+//! take for an empty answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use prost::Message as _;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::limits::SERVE_CHUNK;
+use super::view::{Source, View};
+use super::wire::{self, FrameReader, HeaderRequest};
+use crate::block::{Height, Lane};
+use crate::store::StoreError;
+use crate::sync::serve::{Plan, Wanted, plan};
+
+/// The whole request must be here by then.
+const REQUEST_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a request waits for its turn. Go clients wait eight seconds for the whole answer.
+const TURN_WITHIN: Duration = Duration::from_secs(8);
+
+/// A reader that takes nothing for so long is given up.
+const IDLE: Duration = Duration::from_secs(8);
+
+/// A reader must take [`FLOOR_BYTES_PER_SECOND`] on average, after this much time.
+const FLOOR_AFTER: Duration = Duration::from_secs(5);
+const FLOOR_BYTES_PER_SECOND: u32 = 32 * 1024;
+
+/// An answer that takes longer ends after the block that it is at: a partial answer, which is a good one.
+const ANSWER_FOR: Duration = Duration::from_secs(15);
+
+/// How much is given to the stream at once: what the pace is judged by.
+const PIECE: usize = 16 * 1024;
+
+/// Answers requests of all connections.
+pub struct Server {
+    source: Arc<dyn Source>,
+    turns: Semaphore,
+    /// The most turns that one connection may hold.
+    pub turns_per_connection: usize,
+}
+
+/// Why a request was not answered, or not wholly. For the log only: what the peer sees is the end of the stream.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("the request did not come in time")]
+    RequestTimeout,
+    #[error("not a request: {0}")]
+    Malformed(String),
+    #[error("nothing that can be answered")]
+    NotServed,
+    #[error("too busy")]
+    Busy,
+    #[error("the answer is not read in time")]
+    SlowReader,
+    #[error("the peer went away: {0}")]
+    Gone(#[from] std::io::Error),
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    #[error("reading was stopped: {0}")]
+    Stopped(#[from] JoinError),
+}
+
+impl Server {
+    pub fn new(source: Arc<dyn Source>, turns: usize) -> Self {
+        // No connection can hold all of them, so that some are always left for the others.
+        Self { source, turns: Semaphore::new(turns), turns_per_connection: (turns / 4).max(1) }
+    }
+
+    /// Serves one stream to its end. `own_turns` are the connection's.
+    pub async fn serve<S>(&self, lane: Lane, stream: S, own_turns: &Semaphore) -> Result<(), Refused>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let mut reader = FrameReader::new(stream, wire::MAX_REQUEST_BYTES);
+        let frame = match timeout(REQUEST_WITHIN, reader.next()).await {
+            Ok(Ok(Some(frame))) => frame,
+            Ok(Ok(None)) => return Err(Refused::Malformed("no frame".into())),
+            Ok(Err(error)) => return Err(Refused::Malformed(error.to_string())),
+            Err(_) => return Err(Refused::RequestTimeout),
+        };
+        let request = HeaderRequest::decode(frame).map_err(|error| Refused::Malformed(error.to_string()))?;
+
+        let until = Instant::now() + TURN_WITHIN;
+        let _own = timeout_at(until, own_turns.acquire()).await.map_err(|_| Refused::Busy)?;
+        let _turn = timeout_at(until, self.turns.acquire()).await.map_err(|_| Refused::Busy)?;
+
+        let source = self.source.clone();
+        let mut reading = spawn_blocking(move || Reading::begin(&*source, lane, &request)?.read());
+        let mut paced = Paced::new(reader.into_inner());
+        loop {
+            let chunk = reading.await??;
+            let next = chunk.rest.map(|rest| spawn_blocking(move || rest.read()));
+            paced.write(&chunk.frames).await?;
+            match next {
+                Some(next) if paced.writing < ANSWER_FOR => reading = next,
+                _ => break,
+            }
+        }
+        // Whether the peer still listens after the last frame is its own affair.
+        let _ = timeout(IDLE, paced.stream.close()).await;
+        Ok(())
+    }
+}
+
+/// What is still to be read of an answer. Blocking.
+struct Reading {
+    view: Box<dyn View>,
+    lane: Lane,
+    /// Empty when nothing was found.
+    heights: Option<(Height, Height)>,
+    first: bool,
+}
+
+/// Some whole frames of an answer.
+struct Chunk {
+    frames: Vec<u8>,
+    rest: Option<Reading>,
+}
+
+impl Reading {
+    fn begin(source: &dyn Source, lane: Lane, request: &HeaderRequest) -> Result<Self, Refused> {
+        let wanted = match &request.data {
+            Some(wire::Data::Origin(origin)) => Wanted::Origin { origin: *origin, amount: request.amount },
+            Some(wire::Data::Hash(hash)) => Wanted::Hash(hash),
+            None => return Err(Refused::NotServed),
+        };
+        let view = source.view();
+        let heights = match plan(wanted, view.span()?) {
+            Plan::Reset => return Err(Refused::NotServed),
+            Plan::NotFound => None,
+            Plan::Head(head) => Some((head, head)),
+            Plan::Range { from, to } => Some((from, to)),
+            Plan::ByHash(hash) => view.height_of(lane, hash)?.map(|height| (height, height)),
+        };
+        Ok(Self { view, lane, heights, first: true })
+    }
+
+    /// The next chunk: at least one block, more while they are small.
+    fn read(mut self) -> Result<Chunk, Refused> {
+        let mut frames = Vec::new();
+        while let Some((height, to)) = self.heights.filter(|_| frames.len() < SERVE_CHUNK) {
+            let Some(part) = self.view.part(self.lane, height)? else {
+                // Damage took it. What came before it is a good answer.
+                self.heights = None;
+                break;
+            };
+            wire::put_ok_frame(&part, &mut frames);
+            self.heights = (height < to).then(|| (height.next(), to));
+        }
+        if self.first && frames.is_empty() {
+            frames.extend_from_slice(&wire::NOT_FOUND_FRAME);
+        }
+        self.first = false;
+        let rest = self.heights.is_some().then_some(self);
+        Ok(Chunk { frames, rest })
+    }
+}
+
+/// A stream whose reader has to keep up.
+struct Paced<S> {
+    stream: S,
+    /// Spent waiting for the reader, not for our own disk.
+    writing: Duration,
+    written: usize,
+}
+
+impl<S: AsyncWrite + Unpin> Paced<S> {
+    const fn new(stream: S) -> Self {
+        Self { stream, writing: Duration::ZERO, written: 0 }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        for piece in bytes.chunks(PIECE) {
+            let began = Instant::now();
+            let done = timeout(IDLE, self.stream.write_all(piece)).await;
+            self.writing += began.elapsed();
+            self.written += piece.len();
+            done.map_err(|_| Refused::SlowReader)??;
+            if self.writing > allowed_for(self.written) {
+                return Err(Refused::SlowReader);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long a reader may take for so many bytes.
+fn allowed_for(bytes: usize) -> Duration {
+    let seconds = u32::try_from(bytes).unwrap_or(u32::MAX) / FLOOR_BYTES_PER_SECOND;
+    FLOOR_AFTER + Duration::from_secs(seconds.into())
+}

@@ -1,0 +1,127 @@
+//! Puts libp2p together: transports, and every behaviour with its limits.
+
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::time::Duration;
+
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{
+    PeerId, Swarm, Transport as _, allow_block_list, connection_limits, identify, memory_connection_limits, noise,
+    ping, quic, swarm, tcp, yamux,
+};
+
+use super::exchange;
+use super::gossip::Gossip;
+use super::limits::{Limits, MAX_NEGOTIATING, MAX_STREAMS};
+
+/// Handshakes included.
+const CONNECT_WITHIN: Duration = Duration::from_secs(8);
+
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// Connections to one peer: both sides may have dialled at the same time.
+pub const MAX_CONNECTIONS_PER_PEER: u32 = 2;
+
+/// Handshakes under way; a stranger can hold one for [`CONNECT_WITHIN`].
+const MAX_PENDING_INCOMING: u32 = 32;
+const MAX_PENDING_OUTGOING: u32 = 16;
+
+/// The share of the machine's memory above which no more connections are made.
+const MEMORY_SHARE: f64 = 0.9;
+
+/// What a QUIC peer may send us before we have read it, of one stream and of all.
+const QUIC_STREAM_WINDOW: u32 = 4 << 20;
+const QUIC_CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// As go-libp2p says it.
+const IDENTIFY_VERSION: &str = "ipfs/0.1.0";
+
+#[derive(NetworkBehaviour)]
+pub struct Network {
+    // The gatekeepers come first: what they refuse, nobody else hears of.
+    pub bans: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    pub limits: connection_limits::Behaviour,
+    pub memory: memory_connection_limits::Behaviour,
+    pub exchange: exchange::Behaviour,
+    pub gossip: Gossip,
+    pub identify: identify::Behaviour,
+    pub ping: ping::Behaviour,
+}
+
+/// `quic`: whether any address needs it.
+pub fn build(
+    keypair: &Keypair,
+    limits: &Limits,
+    seeds: &[PeerId],
+    quic: bool,
+    exchange: exchange::Behaviour,
+    gossip: Gossip,
+) -> Result<Swarm<Network>, noise::Error> {
+    let transport = transport(keypair, quic)?;
+    let network = Network {
+        bans: allow_block_list::Behaviour::default(),
+        limits: connection_limits(limits, seeds),
+        memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),
+        exchange,
+        gossip,
+        identify: identify::Behaviour::new(
+            identify::Config::new(IDENTIFY_VERSION.into(), keypair.public())
+                .with_agent_version(concat!("blocksyncd/", env!("CARGO_PKG_VERSION")).into())
+                .with_cache_size(0)
+                .with_hide_listen_addrs(true)
+                .with_push_listen_addr_updates(false),
+        ),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY)),
+    };
+    let config = swarm::Config::with_tokio_executor()
+        .with_notify_handler_buffer_size(NonZeroUsize::new(8).expect("not 0"))
+        // One event of each connection waits for the driver: it may be as large as a block.
+        .with_per_connection_event_buffer_size(0)
+        .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
+        .with_dial_concurrency_factor(NonZeroU8::new(4).expect("not 0"));
+    Ok(Swarm::new(transport, network, keypair.public().to_peer_id(), config))
+}
+
+/// More in than out, and neither all: strangers that dial us cannot take the places of the peers that we choose. Seeds are
+/// not counted.
+fn connection_limits(limits: &Limits, seeds: &[PeerId]) -> connection_limits::Behaviour {
+    let connections = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    let outgoing = (connections * 3).div_ceil(8);
+    let mut behaviour = connection_limits::Behaviour::new(
+        connection_limits::ConnectionLimits::default()
+            .with_max_pending_incoming(Some(MAX_PENDING_INCOMING))
+            .with_max_pending_outgoing(Some(MAX_PENDING_OUTGOING))
+            .with_max_established_incoming(Some((connections * 5).div_ceil(8)))
+            .with_max_established_outgoing(Some(outgoing))
+            .with_max_established(Some(connections))
+            .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER)),
+    );
+    for seed in seeds {
+        behaviour.bypass_peer_id(seed);
+    }
+    behaviour
+}
+
+fn transport(keypair: &Keypair, with_quic: bool) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+    let mut multiplexer = yamux::Config::default();
+    multiplexer.set_max_num_streams(MAX_STREAMS);
+    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair)?)
+        .multiplex(multiplexer)
+        .timeout(CONNECT_WITHIN)
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    if !with_quic {
+        return Ok(tcp.boxed());
+    }
+    let mut config = quic::Config::new(keypair);
+    config.handshake_timeout = CONNECT_WITHIN;
+    config.max_concurrent_stream_limit = u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX);
+    config.max_stream_data = QUIC_STREAM_WINDOW;
+    config.max_connection_data = QUIC_CONNECTION_WINDOW;
+    let quic = quic::tokio::Transport::new(config).map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    Ok(tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed())
+}

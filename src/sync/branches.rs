@@ -1,0 +1,291 @@
+//! Which blocks become part of the chain, and what happens when there are two of them.
+//!
+//! Nobody but DA may decide between two blocks that the sequencer signed. Without DA we stay on the one that we stored
+//! first, keep the evidence, say `forked`, and go on serving.
+//!
+//! Invariants:
+//! 1. Stored blocks are taken back for three reasons only: DA has another one, the host refuses one, an operator says so.
+//! 2. A node that may publish never takes back its own blocks by itself: it halts.
+//! 3. While a veto stands, the chain grows only by what DA decides.
+//! 4. At most one piece of evidence per height, none for heights at or below hard.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::held::{Hold, Waiting};
+use super::{
+    Anchor, Answer, Change, Command, DaPosition, Evidence, EvidenceSide, Halt, Origin, PeerId, Policy, RejectAnswer,
+    Syncer, Ticket, Turn, Verdict,
+};
+use crate::block::{BlockId, Height};
+use crate::clock::Now;
+use crate::verify::{AuthenticBlock, Fault, Rules, ScheduleEntry, Tip};
+
+impl Syncer {
+    /// A block that passed all checks which need no parent, from wherever. Says what gossip should do with it.
+    pub(super) fn incoming(
+        &mut self,
+        turn: Turn<'_>,
+        block: &AuthenticBlock,
+        origin: Origin,
+        peer: Option<&PeerId>,
+    ) -> Verdict {
+        let id = block.id();
+        let heads = self.chain.heads;
+        // The schedule may have grown since the block was checked.
+        let scheduled = self.rules.schedule.proposer_at(id.height) == Some(block.block().header().proposer);
+        if id.height < heads.tail || !scheduled || self.rules.check_time(block, turn.now).is_err() {
+            return Verdict::Ignore;
+        }
+        if let Some(peer) = peer {
+            self.peers.has(peer, id);
+        }
+        if heads.hard_height().is_some_and(|hard| id.height <= hard) {
+            return Verdict::Ignore;
+        }
+        self.offer_wanted(block);
+        if heads.stores(id.height) {
+            return match self.chain.hash(id.height, turn.stored) {
+                Some(ours) if ours != id.hash => {
+                    self.conflict(block, EvidenceSide::Stored(BlockId { height: id.height, hash: ours }))
+                }
+                _ => Verdict::Ignore,
+            };
+        }
+        if self.vetoed == Some(id) || self.storage_full {
+            return Verdict::Ignore;
+        }
+        if heads.target.is_none_or(|target| target.height < id.height) {
+            self.progress_at = turn.now.elapsed;
+        }
+        self.chain.raise_target(id);
+        if id.height == heads.next_height() && self.may_append() {
+            return match self.append(turn, block, origin) {
+                Ok(()) => Verdict::Accept,
+                Err(_) => match heads.soft_id() {
+                    Some(soft) => self.conflict(block, EvidenceSide::Stored(soft)),
+                    None => Verdict::Ignore,
+                },
+            };
+        }
+        self.hold(Waiting { block: block.clone(), origin, peer: peer.cloned() })
+    }
+
+    fn hold(&mut self, waiting: Waiting) -> Verdict {
+        let block = waiting.block.clone();
+        let rival = self.held.at(block.height()).find(|held| held.block.hash() != block.hash());
+        let rival = rival.map(|held| held.block.block().signed_header());
+        match (self.held.add(waiting), rival) {
+            (Hold::Held | Hold::NoRoom, Some(rival)) => self.conflict(&block, EvidenceSide::Carried(rival)),
+            (Hold::Held, None) => Verdict::Accept,
+            (Hold::Known | Hold::NoRoom, _) => Verdict::Ignore,
+        }
+    }
+
+    /// Whether gossip and range answers may extend the chain now.
+    fn may_append(&self) -> bool {
+        self.vetoed.is_none() && !self.storage_full && self.chain.fresh_bytes() <= self.config.limits.commit_bytes
+    }
+
+    /// Appends what is held, as far as it links.
+    pub(super) fn append_held(&mut self, turn: Turn<'_>) {
+        while self.may_append() {
+            let next = self.chain.heads.next_height();
+            let Some(waiting) = self.held.take_child(next, self.chain.heads.soft_id().map(|soft| soft.hash)) else {
+                break;
+            };
+            if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(&waiting.block, turn.now) {
+                self.believe_after(turn.now, ahead);
+                self.held.add(waiting);
+                break;
+            }
+            if self.append(turn, &waiting.block, waiting.origin).is_err() {
+                self.lost_branch(turn, waiting);
+            }
+        }
+        // Whatever waits at the next height now does not link to us, and what waits below it lost.
+        let through = if self.may_append() && self.believable_at.is_none() {
+            Some(self.chain.heads.next_height())
+        } else {
+            self.chain.heads.soft_height()
+        };
+        if let Some(through) = through {
+            for waiting in self.held.take_through(through) {
+                self.lost_branch(turn, waiting);
+            }
+        }
+    }
+
+    /// A held block turned out not to be on our branch: who gave it follows another one.
+    fn lost_branch(&mut self, turn: Turn<'_>, waiting: Waiting) {
+        let height = waiting.block.height();
+        let ours = match self.chain.hash(height, turn.stored) {
+            Some(hash) if hash == waiting.block.hash() => return,
+            Some(hash) => Some(BlockId { height, hash }),
+            None => self.chain.heads.soft_id(),
+        };
+        if let Some(ours) = ours {
+            self.conflict(&waiting.block, EvidenceSide::Stored(ours));
+        }
+        if let Some(peer) = waiting.peer
+            && waiting.origin == Origin::Range
+        {
+            self.held.forget_peer(&peer);
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.other_branch = true;
+            }
+        }
+    }
+
+    /// Puts the block on top of the chain.
+    pub(super) fn append(&mut self, turn: Turn<'_>, block: &AuthenticBlock, origin: Origin) -> Result<(), Fault> {
+        let off_anchor = |anchor: Anchor| anchor.id.height == block.height() && anchor.id.hash != block.hash();
+        if self.anchor.is_some_and(off_anchor) {
+            return Err(Fault::OtherParent(block.parent_hash()));
+        }
+        self.chain.append(block, origin)?;
+        self.block_bytes = (self.block_bytes * 7 + block.size()) / 8;
+        self.progress_at = turn.now.elapsed;
+        Ok(())
+    }
+
+    /// The sequencer contradicted itself: the first time at a height, others need to see it too, and it is kept.
+    pub(super) fn conflict(&mut self, block: &AuthenticBlock, first: EvidenceSide) -> Verdict {
+        let height = block.height();
+        if self.chain.heads.hard_height().is_some_and(|hard| height <= hard) || !self.evidence.insert(height) {
+            return Verdict::Ignore;
+        }
+        if self.evidence.len() > self.config.limits.evidence {
+            self.evidence.pop_first();
+        }
+        let id = self.chain.heads.evidence.next();
+        self.chain.heads.evidence = id;
+        let second = block.block().signed_header();
+        self.chain.change(Change::Evidence(Evidence { id, height, first, second }));
+        Verdict::Accept
+    }
+
+    /// DA has `winner` where we stored another block.
+    pub(super) fn diverge(&mut self, turn: Turn<'_>, ours: BlockId, winner: &AuthenticBlock, position: DaPosition) {
+        self.conflict(winner, EvidenceSide::Stored(ours));
+        if self.publishing.may_publish() || self.config.on_divergence == Policy::Halt {
+            self.halt(Halt::Diverged { ours, da: winner.id(), position });
+        } else {
+            self.take_back(turn, ours.height);
+        }
+    }
+
+    pub(super) fn halt(&mut self, halt: Halt) {
+        self.halted = Some(halt);
+        self.chain.change(Change::Halt(Some(halt)));
+    }
+
+    /// Takes back every stored block from `from` on, and forgets what was built on them.
+    pub(super) fn take_back(&mut self, turn: Turn<'_>, from: Height) -> bool {
+        let Ok(parent) = self.parent_tip(turn, from) else { return false };
+        self.chain.truncate(from, parent);
+        self.held.clear();
+        if self.vetoed.is_some_and(|vetoed| vetoed.height >= from) {
+            self.lift_veto();
+        }
+        true
+    }
+
+    /// The tip below `height`; `Ok(None)` at the tail, `Err` when the store cannot say.
+    fn parent_tip(&self, turn: Turn<'_>, height: Height) -> Result<Option<Tip>, ()> {
+        if height == self.chain.heads.tail {
+            return Ok(None);
+        }
+        let below = height.prev().ok_or(())?;
+        let hash = self.chain.hash(below, turn.stored).ok_or(())?;
+        let header = self.chain.header(below, turn.stored).ok_or(())?;
+        Ok(Some(Tip { id: BlockId { height: below, hash }, time_unix_nanos: header.time_unix_nanos }))
+    }
+
+    pub(super) fn lift_veto(&mut self) {
+        self.vetoed = None;
+        self.chain.change(Change::Veto(None));
+    }
+
+    /// The host's execution refuses a block.
+    pub(super) fn host_rejected(&mut self, turn: Turn<'_>, ticket: Ticket, block: BlockId) {
+        let answer = if self.chain.heads.hard_height().is_some_and(|hard| block.height <= hard) {
+            RejectAnswer::Hard
+        } else if self.vetoed == Some(block) {
+            RejectAnswer::Stopped
+        } else if self.chain.contains(block, turn.stored) && self.take_back(turn, block.height) {
+            self.vetoed = Some(block);
+            self.chain.change(Change::Veto(Some(block)));
+            RejectAnswer::Stopped
+        } else {
+            RejectAnswer::NotFound
+        };
+        self.reply(ticket, Answer::Reject(answer));
+    }
+
+    pub(super) fn acked(&mut self, turn: Turn<'_>, ticket: Ticket, consumer: String, up_to: BlockId) {
+        let known = self.chain.contains(up_to, turn.stored);
+        if known {
+            self.chain.change(Change::Ack { consumer, up_to });
+        }
+        self.reply(ticket, Answer::Ack(known));
+    }
+
+    pub(super) fn operate(&mut self, turn: Turn<'_>, ticket: Ticket, command: &Command) {
+        let outcome = match *command {
+            Command::ExtendSchedule(entry) => self.extend_schedule(entry),
+            Command::AbandonBranch(from) => self.abandon_branch(turn, from),
+            Command::AssertSigned(last) => {
+                self.publishing.reset_guard(last);
+                self.chain.change(Change::ResetGuard(last));
+                Ok(())
+            }
+            Command::LiftVeto => {
+                if self.vetoed.is_some() {
+                    self.lift_veto();
+                }
+                Ok(())
+            }
+        };
+        self.reply(ticket, Answer::Operator(outcome));
+    }
+
+    fn extend_schedule(&mut self, entry: ScheduleEntry) -> Result<(), String> {
+        let soft = self.chain.heads.soft_height();
+        if soft.is_some_and(|soft| entry.from <= soft) {
+            return Err(format!("height {} is not above the soft head {:?}", entry.from, soft));
+        }
+        let mut rules = Rules::clone(&self.rules);
+        rules.schedule.append(entry).map_err(|refused| refused.to_string())?;
+        self.rules = Arc::new(rules);
+        self.chain.change(Change::Schedule(entry));
+        Ok(())
+    }
+
+    /// The operator takes back our own branch after a halt.
+    fn abandon_branch(&mut self, turn: Turn<'_>, from: BlockId) -> Result<(), String> {
+        let Some(Halt::Diverged { ours, .. } | Halt::Contradicted { ours, .. }) = self.halted else {
+            return Err("nothing to abandon: DA agrees with what is stored".to_owned());
+        };
+        if ours != from {
+            return Err(format!("the branch that DA contradicts begins at {ours}"));
+        }
+        if self.chain.contains(from, turn.stored) && !self.take_back(turn, from.height) {
+            return Err("the block below could not be read from the store".to_owned());
+        }
+        self.halted = None;
+        self.chain.change(Change::Halt(None));
+        if self.publishing.may_publish() {
+            let last = self.chain.heads.soft_id();
+            self.publishing.reset_guard(last);
+            self.chain.change(Change::ResetGuard(last));
+        }
+        Ok(())
+    }
+
+    /// A block's time is ahead of our clock by `ahead`: look again when it no longer is too much.
+    pub(super) fn believe_after(&mut self, now: Now, ahead: Duration) {
+        let wait = ahead.saturating_sub(self.rules.max_clock_drift).max(Duration::from_millis(1));
+        self.believable_at = Some(now.elapsed + wait);
+    }
+}

@@ -1,0 +1,321 @@
+//! Peers: what they gossip and answer, and what is asked of them.
+
+use super::fetch::{Open, ranges, sizes};
+use std::time::Duration;
+
+use super::{
+    Ask, Effect, Ended, Fetch, Fetched, Heads, Offence, Origin, PeerId, RequestId, Syncer, Ticket, Turn, blame,
+};
+use crate::block::{Hash, Height, Lane};
+use crate::clock::Now;
+use crate::verify::{AuthenticBlock, Fault};
+
+/// A gap of up to this many blocks is left to gossip for a moment: they are probably being verified right now.
+const SMALL_GAP: u64 = 2;
+
+impl Syncer {
+    pub(super) fn gossip(
+        &mut self,
+        turn: Turn<'_>,
+        peer: &PeerId,
+        ticket: Ticket,
+        outcome: Result<AuthenticBlock, Fault>,
+    ) {
+        let verdict = match outcome {
+            Ok(block) => {
+                self.peers.delivered(peer, turn.now.elapsed);
+                self.incoming(turn, &block, Origin::Gossip, Some(peer))
+            }
+            Err(fault) => {
+                let (verdict, offence) = blame::of_gossip(&fault);
+                if let Some(offence) = offence {
+                    self.penalize(turn.now, peer, offence);
+                }
+                verdict
+            }
+        };
+        self.immediate.push(Effect::Judge { ticket, verdict });
+    }
+
+    /// Something was missed: ask for the head instead.
+    pub(super) fn probe_soon(&mut self, now: Now, peer: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.probe_at = peer.probe_at.min(now.elapsed + self.config.timing.gossip_grace);
+        }
+    }
+
+    pub(super) fn peer_down(&mut self, peer: &PeerId) {
+        for request in self.requests.of_peer(peer) {
+            self.requests.remove(request);
+        }
+        self.peers.down(peer);
+    }
+
+    pub(super) fn fetched(&mut self, turn: Turn<'_>, request: RequestId, fetched: &Fetched) {
+        // A late answer to a request that was given up is no longer ours to judge.
+        let Some(open) = self.requests.remove(request) else { return };
+        let now = turn.now.elapsed;
+        if let Some(peer) = self.peers.get_mut(&open.peer) {
+            match open.ask {
+                Ask::Head => peer.probe = None,
+                Ask::Range { .. } | Ask::Hash(_) => peer.open = peer.open.saturating_sub(1),
+            }
+        }
+        if let Ended::Invalid(fault) = &fetched.ended {
+            // A frame that broke the exchange protocol has no fault to name, and is as wrong.
+            let offence = fault.as_ref().map_or(Some(Offence::BadRange), blame::of_answer);
+            self.peers.failed(&open.peer, now);
+            if let Some(offence) = offence {
+                self.penalize(turn.now, &open.peer, offence);
+            }
+            return;
+        }
+        let useful = match open.ask {
+            Ask::Head => self.head_answer(turn, &open.peer, &fetched.blocks),
+            Ask::Hash(hash) => self.hash_answer(turn, &open.peer, hash, &fetched.blocks),
+            Ask::Range { from, amount } => self.range_answer(turn, &open.peer, from, amount, fetched),
+        };
+        match (useful, &fetched.ended) {
+            (true, _) => self.peers.succeeded(&open.peer, now.saturating_sub(open.sent)),
+            (false, Ended::NotSent) => {}
+            (false, _) => self.peers.failed(&open.peer, now),
+        }
+    }
+
+    /// Says whether the answer was of use.
+    fn head_answer(&mut self, turn: Turn<'_>, peer: &PeerId, blocks: &[AuthenticBlock]) -> bool {
+        let Some(head) = blocks.first() else { return false };
+        if let Some(peer) = self.peers.get_mut(peer)
+            && peer.head != Some(head.id())
+        {
+            peer.head = Some(head.id());
+            peer.lacks_from = None;
+            peer.other_branch = false;
+        }
+        self.incoming(turn, head, Origin::Range, Some(peer));
+        true
+    }
+
+    fn hash_answer(&mut self, turn: Turn<'_>, peer: &PeerId, hash: Hash, blocks: &[AuthenticBlock]) -> bool {
+        match blocks.first() {
+            Some(block) if block.hash() == hash => {
+                self.incoming(turn, block, Origin::Range, None);
+                true
+            }
+            Some(_) => {
+                self.penalize(turn.now, peer, Offence::BadRange);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn range_answer(&mut self, turn: Turn<'_>, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> bool {
+        let blocks = &fetched.blocks;
+        let count = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
+        if count > amount || !is_run(from, blocks) {
+            self.penalize(turn.now, peer, Offence::BadRange);
+            return false;
+        }
+        if count < amount
+            && matches!(fetched.ended, Ended::Complete | Ended::NotFound)
+            && let Some(peer) = self.peers.get_mut(peer)
+        {
+            peer.lacks_from = Some(from.plus(count));
+        }
+        for block in blocks {
+            self.incoming(turn, block, Origin::Range, Some(peer));
+            if self.is_other_branch(turn, block) {
+                // What it gave beyond belongs to the same branch.
+                self.held.forget_peer(peer);
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.other_branch = true;
+                }
+                return false;
+            }
+        }
+        count > 0
+    }
+
+    /// Whether this block, whose height is at most the next one, is not on our branch.
+    fn is_other_branch(&self, turn: Turn<'_>, block: &AuthenticBlock) -> bool {
+        if let Some(ours) = self.chain.hash(block.height(), turn.stored) {
+            return ours != block.hash();
+        }
+        let heads = self.chain.heads;
+        block.height() == heads.next_height() && block.parent_hash() != heads.soft_id().map(|soft| soft.hash)
+    }
+
+    /// Gives up what took too long, and asks for what is missing.
+    pub(super) fn ask_peers(&mut self, turn: Turn<'_>) {
+        let now = turn.now.elapsed;
+        for request in self.requests.expired(now) {
+            self.immediate.push(Effect::Cancel(request));
+            self.fetched(turn, request, &Fetched { blocks: Vec::new(), ended: Ended::Timeout });
+        }
+        self.retry_at = None;
+        self.probe_heads(now);
+        if !self.storage_full && !self.draining {
+            self.ask_for_wanted(now);
+        }
+        if !self.is_catching_up() {
+            self.gap_since = None;
+            self.progress_at = now;
+            return;
+        }
+        if now >= self.progress_at + self.config.timing.target_patience {
+            self.chain.drop_target();
+            self.progress_at = now;
+            self.gap_since = None;
+            return;
+        }
+        if !self.is_gap_for_gossip(now) {
+            self.ask_for_ranges(now);
+        }
+    }
+
+    fn probe_heads(&mut self, now: Duration) {
+        let interval = self.config.timing.head_interval;
+        let due: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.probe.is_none() && peer.probe_at <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for peer in due {
+            // Spread out, so that a node with many peers does not ask them all at once.
+            let jitter = Duration::from_millis(self.rng.u64(0..=u64::try_from(interval.as_millis() / 4).unwrap_or(0)));
+            let request = self.send(now, &peer, Ask::Head, self.rules.max_block_bytes);
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.probe = Some(request);
+                peer.probe_at = now + interval + jitter;
+            }
+        }
+    }
+
+    /// DA names a block that nobody has given us: somebody may have it.
+    fn ask_for_wanted(&mut self, now: Duration) {
+        let Some(wanted) = self.wanted else { return };
+        if self.requests.by_hash() {
+            return;
+        }
+        let max_open = self.config.limits.requests_per_peer;
+        let able = self.peers.iter().filter(|(_, peer)| peer.rest_until <= now && peer.open < max_open);
+        let Some(peer) = able.min_by_key(|(_, peer)| peer.cost()).map(|(id, _)| id.clone()) else {
+            return self.retry_when_rested(now);
+        };
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.open += 1;
+        }
+        self.send(now, &peer, Ask::Hash(wanted.hash), self.rules.max_block_bytes);
+    }
+
+    /// A small gap at the head is probably on its way by gossip.
+    fn is_gap_for_gossip(&mut self, now: Duration) -> bool {
+        let Heads { soft, target: Some(target), tail, .. } = self.chain.heads else { return false };
+        let missing = soft.map_or(target.height.above(tail) + 1, |soft| target.height.above(soft.id.height));
+        if missing > SMALL_GAP {
+            self.gap_since = None;
+            return false;
+        }
+        let since = *self.gap_since.get_or_insert(now);
+        let until = since + self.config.timing.gossip_grace;
+        if now < until {
+            self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
+            return true;
+        }
+        false
+    }
+
+    fn ask_for_ranges(&mut self, now: Duration) {
+        let limits = self.config.limits;
+        let Some(target) = self.chain.heads.target else { return };
+        if self.chain.fresh_bytes() > limits.commit_bytes {
+            return;
+        }
+        let next = self.chain.heads.next_height();
+        let slots: usize = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.can_serve(next, now, limits.requests_per_peer))
+            .map(|(_, peer)| limits.requests_per_peer - peer.open)
+            .sum();
+        if slots == 0 {
+            return self.retry_when_rested(now);
+        }
+        let in_use = self.held.bytes() + self.requests.bytes();
+        let free = limits.held_bytes.saturating_sub(in_use);
+        let sizes = sizes(self.block_bytes, limits.range_bytes, self.rules.max_block_bytes);
+        let farthest = next.plus(u64::try_from(limits.held_blocks).unwrap_or(u64::MAX).saturating_sub(1));
+        let covered = |height| self.held.has(height) || self.requests.covering(height).next().is_some();
+        // What everything waits for is asked for in any case: blocks held far above it would else keep it away.
+        let affordable = (free / sizes.answer_bytes).max(usize::from(!covered(next)));
+        let last = target.height.min(farthest);
+        for (from, amount) in ranges(next, last, sizes.per_request, covered, slots.min(affordable)) {
+            self.ask_for_range(now, from, amount, sizes.answer_bytes, None);
+        }
+        self.hedge(now, next, sizes.answer_bytes);
+    }
+
+    /// Everything waits for the height above soft: when its one request takes long, a second peer is asked too.
+    fn hedge(&mut self, now: Duration, next: Height, answer_bytes: usize) {
+        let open: Vec<_> = self.requests.covering(next).map(|open| (open.sent, open.peer.clone(), open.ask)).collect();
+        let [(sent, peer, ask)] = open.as_slice() else { return };
+        let due = *sent + self.config.timing.hedge_after;
+        if now < due {
+            self.retry_at = Some(self.retry_at.map_or(due, |at| at.min(due)));
+        } else if let Ask::Range { from, amount } = ask {
+            let rest = amount.saturating_sub(next.above(*from));
+            self.ask_for_range(now, next, rest, answer_bytes, Some(peer));
+        }
+    }
+
+    fn ask_for_range(
+        &mut self,
+        now: Duration,
+        from: Height,
+        amount: u64,
+        answer_bytes: usize,
+        except: Option<&PeerId>,
+    ) {
+        let max_open = self.config.limits.requests_per_peer;
+        let mut able: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| Some(*id) != except && peer.can_serve(from, now, max_open))
+            .filter_map(|(id, peer)| Some((id.clone(), peer.head?, peer.cost())))
+            .collect();
+        // Equals are taken in an order that differs from time to time.
+        self.rng.shuffle(&mut able);
+        let Some((peer, head, _)) = able.into_iter().min_by_key(|(_, _, cost)| *cost) else {
+            return self.retry_when_rested(now);
+        };
+        let amount = amount.min(head.height.above(from) + 1);
+        self.send(now, &peer, Ask::Range { from, amount }, answer_bytes);
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.open += 1;
+        }
+    }
+
+    /// Nobody can be asked now: look again when the first one has rested.
+    fn retry_when_rested(&mut self, now: Duration) {
+        let rested = self.peers.iter().map(|(_, peer)| peer.rest_until).filter(|until| *until > now).min();
+        self.retry_at = [self.retry_at, rested].into_iter().flatten().min();
+    }
+
+    fn send(&mut self, now: Duration, peer: &PeerId, ask: Ask, max_bytes: usize) -> RequestId {
+        let timeout = self.config.timing.request_timeout;
+        let open = Open { peer: peer.clone(), ask, sent: now, deadline: now + timeout, bytes: max_bytes };
+        let request = self.requests.add(open);
+        let peer = peer.clone();
+        self.immediate.push(Effect::Fetch(Fetch { request, peer, lane: Lane::BLOCK, ask, max_bytes, timeout }));
+        request
+    }
+}
+
+/// Whether the blocks are a run of linked heights from `from` on.
+fn is_run(from: Height, blocks: &[AuthenticBlock]) -> bool {
+    let heights = blocks.iter().zip(0..).all(|(block, index)| block.height() == from.plus(index));
+    let links = blocks.iter().zip(blocks.iter().skip(1)).all(|(a, b)| b.parent_hash() == Some(a.hash()));
+    heights && links
+}

@@ -1,0 +1,179 @@
+//! What we know of each peer: what it has, how well it answers, and what it did wrong.
+//!
+//! Two scores, never mixed. *Selection* (latency, failures) decides whom to ask next; it decays fast and never bans.
+//! *Ban* counts provable violations only; a ban is short at first, doubles, and always expires.
+//!
+//! Invariants:
+//! 1. Nothing that a peer merely claims, and nothing that it merely fails to do, can ban it.
+//! 2. A single bad signature never bans: Go peers relay what they have not checked. A ban takes a rate and a share.
+//! 3. What a peer earned survives its reconnecting, as far as there is room to remember.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Offence, PeerId, RequestId, Timing};
+use crate::block::{BlockId, Height};
+
+/// Above this many bad signatures a minute, and above half of what it delivers, a peer is banned.
+const BAD_SIGNATURES_PER_MINUTE: u32 = 10;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// The highest block that it proved to have, by giving it to us.
+    pub head: Option<BlockId>,
+    /// It said that it does not have this height; true until its head changes.
+    pub lacks_from: Option<Height>,
+    /// It follows a branch that is not ours, as far as its head says so; cleared when its head changes.
+    pub other_branch: bool,
+    /// Range and hash requests in flight.
+    pub open: usize,
+    /// The head request in flight.
+    pub probe: Option<RequestId>,
+    /// When to ask for its head again.
+    pub probe_at: Duration,
+    /// Nothing is asked of it before this moment.
+    pub rest_until: Duration,
+    failures: u32,
+    /// Smoothed time of an answer.
+    latency: Option<Duration>,
+}
+
+/// What a peer did wrong; outlives its connection.
+#[derive(Debug, Default)]
+struct Record {
+    bans: u32,
+    minute: Duration,
+    bad_signatures: u32,
+    good: u32,
+    touched: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Peers {
+    connected: BTreeMap<PeerId, Peer>,
+    records: BTreeMap<PeerId, Record>,
+    max_records: usize,
+    timing: Timing,
+}
+
+impl Peers {
+    pub fn new(timing: Timing, max_records: usize) -> Self {
+        Self { connected: BTreeMap::new(), records: BTreeMap::new(), max_records, timing }
+    }
+
+    pub fn up(&mut self, peer: PeerId, now: Duration) {
+        self.connected.entry(peer).or_insert_with(|| Peer {
+            head: None,
+            lacks_from: None,
+            other_branch: false,
+            open: 0,
+            probe: None,
+            probe_at: now,
+            rest_until: Duration::ZERO,
+            failures: 0,
+            latency: None,
+        });
+    }
+
+    pub fn down(&mut self, peer: &PeerId) {
+        self.connected.remove(peer);
+    }
+
+    pub fn len(&self) -> usize {
+        self.connected.len()
+    }
+
+    pub fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Peer> {
+        self.connected.get_mut(peer)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
+        self.connected.iter()
+    }
+
+    /// The peer gave us this block, which therefore exists there.
+    pub fn has(&mut self, peer: &PeerId, id: BlockId) {
+        let Some(peer) = self.connected.get_mut(peer) else { return };
+        if peer.head.is_none_or(|head| head.height < id.height) {
+            peer.head = Some(id);
+            peer.lacks_from = None;
+            peer.other_branch = false;
+        }
+    }
+
+    /// It answered usefully.
+    pub fn succeeded(&mut self, peer: &PeerId, took: Duration) {
+        let Some(peer) = self.connected.get_mut(peer) else { return };
+        peer.failures = 0;
+        peer.rest_until = Duration::ZERO;
+        peer.latency = Some(peer.latency.map_or(took, |latency| (latency * 3 + took) / 4));
+    }
+
+    /// It did not answer, or not usefully: it rests, longer each time.
+    pub fn failed(&mut self, peer: &PeerId, now: Duration) {
+        let Timing { backoff_min, backoff_max, .. } = self.timing;
+        let Some(peer) = self.connected.get_mut(peer) else { return };
+        let backoff = backoff_min.saturating_mul(1 << peer.failures.min(16)).min(backoff_max);
+        peer.failures = peer.failures.saturating_add(1);
+        peer.rest_until = now + backoff;
+    }
+
+    /// It gave us a block that passed its checks.
+    pub fn delivered(&mut self, peer: &PeerId, now: Duration) {
+        self.record(peer, now).good += 1;
+    }
+
+    /// It did something provably wrong. Gives the length of the ban, when it earned one.
+    pub fn offended(&mut self, peer: &PeerId, offence: Offence, now: Duration) -> Option<Duration> {
+        let Timing { ban_min, ban_max, .. } = self.timing;
+        let record = self.record(peer, now);
+        let earned = match offence {
+            Offence::BadBlock | Offence::BadRange => true,
+            Offence::BadSignature => {
+                record.bad_signatures += 1;
+                record.bad_signatures > BAD_SIGNATURES_PER_MINUTE && record.bad_signatures > record.good
+            }
+        };
+        if !earned {
+            return None;
+        }
+        let ban = ban_min.saturating_mul(1 << record.bans.min(16)).min(ban_max);
+        record.bans = record.bans.saturating_add(1);
+        Some(ban)
+    }
+
+    /// Its record, with the counts of the current minute.
+    fn record(&mut self, peer: &PeerId, now: Duration) -> &mut Record {
+        if !self.records.contains_key(peer) && self.records.len() >= self.max_records {
+            let oldest = self.records.iter().min_by_key(|(_, record)| record.touched).map(|(peer, _)| peer.clone());
+            oldest.and_then(|oldest| self.records.remove(&oldest));
+        }
+        let record = self.records.entry(peer.clone()).or_default();
+        record.touched = now;
+        if now.saturating_sub(record.minute) >= MINUTE {
+            record.minute = now;
+            record.bad_signatures = 0;
+            record.good = 0;
+        }
+        record
+    }
+}
+
+impl Peer {
+    /// Whether it may be asked for blocks from `from` on.
+    pub fn can_serve(&self, from: Height, now: Duration, max_open: usize) -> bool {
+        self.rest_until <= now
+            && self.open < max_open
+            && !self.other_branch
+            && self.head.is_some_and(|head| head.height >= from)
+            && self.lacks_from.is_none_or(|lacks| from < lacks)
+    }
+
+    /// Lower is better: expected waiting time.
+    pub fn cost(&self) -> Duration {
+        let latency = self.latency.unwrap_or(Duration::from_millis(50));
+        latency.saturating_mul(u32::try_from(self.open).unwrap_or(u32::MAX).saturating_add(1))
+    }
+}

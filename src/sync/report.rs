@@ -1,0 +1,152 @@
+//! DA's part in the decisions: taking reports in, and judging the height above hard as long as there is something to judge.
+
+use super::confirm::{Judgement, Placed, judge};
+use super::{Answer, Change, DaPosition, DaReport, Halt, Origin, ReportAnswer, Seen, Sighting, Syncer, Ticket, Turn};
+use crate::block::{BlockId, Hash};
+use crate::verify::{AuthenticBlock, Fault};
+
+impl Syncer {
+    pub(super) fn report(&mut self, turn: Turn<'_>, ticket: Ticket, report: DaReport) {
+        let junk = report.sightings.iter().filter(|sighting| sighting.what == Seen::Junk).count();
+        let junk = u32::try_from(junk).unwrap_or(u32::MAX);
+        // A report that leaves something out is not taken: what it left out may decide.
+        if !self.storage_full && report.after <= self.chain.heads.scanned_through {
+            for sighting in report.sightings {
+                self.sight(turn, sighting);
+            }
+            self.known_before = self.known_before.max(DaPosition::after_height(report.scanned_through));
+            self.shed_sightings();
+            self.advance(turn);
+        }
+        let wanted = self.wanted.into_iter().collect();
+        let scanned_through = self.chain.heads.scanned_through;
+        self.reply(ticket, Answer::Report(ReportAnswer { scanned_through, wanted, junk }));
+    }
+
+    fn sight(&mut self, turn: Turn<'_>, sighting: Sighting) {
+        if self.chain.heads.hard_height().is_some_and(|hard| sighting.height <= hard) {
+            return;
+        }
+        match self.sightings.place(sighting.clone()) {
+            Placed::Kept => {
+                if let Seen::Block(block) = &sighting.what {
+                    self.incoming(turn, block, Origin::Da, None);
+                }
+                self.chain.change(Change::KeepSighting(sighting));
+            }
+            Placed::Removed => self.chain.change(Change::DropSighting(sighting.position)),
+            Placed::Known => {}
+        }
+    }
+
+    /// What there is no room for is to be reported again: the cursor goes back to before its DA height. What lies before it
+    /// can be judged all the same, or a DA height with more blocks than there is room for would never be passed.
+    fn shed_sightings(&mut self) {
+        while let Some(shed) = self.sightings.shed() {
+            self.chain.change(Change::DropSighting(shed.position));
+            self.known_before = self.known_before.min(shed.position);
+        }
+        self.chain.heads.scanned_through = self.known_before.height.saturating_sub(1);
+    }
+
+    /// A block that DA names, and that somebody gave us now. It may take the sightings above their bound, by this one block,
+    /// until the next report: to shed any in the middle of a report would count what was shed as reported.
+    pub(super) fn offer_wanted(&mut self, block: &AuthenticBlock) {
+        if self.wanted != Some(block.id()) {
+            return;
+        }
+        for position in self.sightings.by_hash(block.id()) {
+            let sighting = Sighting { position, height: block.height(), what: Seen::Block(block.clone()) };
+            self.sightings.place(sighting.clone());
+            self.chain.change(Change::KeepSighting(sighting));
+        }
+        self.wanted = None;
+    }
+
+    /// Hardens block after block, until DA has nothing more to say, or says something else than we do.
+    pub(super) fn judge_da(&mut self, turn: Turn<'_>) {
+        self.wanted = None;
+        while self.halted.is_none() {
+            let height = self.chain.next_unconfirmed();
+            let ours = self.chain.hash(height, turn.stored);
+            let heads = self.chain.heads;
+            let seen: Vec<_> = self.sightings.at(height).collect();
+            let judgement = judge(&seen, self.known_before, heads.hard.map(|hard| hard.hash), ours, || {
+                self.chain.header(height, turn.stored)
+            });
+            match (judgement, ours) {
+                (Judgement::Open, _) => break,
+                (Judgement::Confirmed(position), Some(hash)) => self.confirm(BlockId { height, hash }, position),
+                (Judgement::Confirmed(_), None) => unreachable!("only a stored block is confirmed"),
+                (Judgement::Winner(block, position), ours) => {
+                    if !self.follow_winner(turn, &block, position, ours) {
+                        break;
+                    }
+                }
+                (Judgement::Wanted(id), _) => {
+                    if !self.find_wanted(id) {
+                        break;
+                    }
+                }
+                (Judgement::Contradicted(position), Some(hash)) => {
+                    self.halt(Halt::Contradicted { ours: BlockId { height, hash }, position });
+                }
+                (Judgement::Contradicted(_), None) => unreachable!("only a stored block is contradicted"),
+            }
+        }
+    }
+
+    fn confirm(&mut self, id: BlockId, position: DaPosition) {
+        self.chain.confirm(id, position);
+        for judged in self.sightings.take_through(id.height) {
+            self.chain.change(Change::DropSighting(judged.position));
+        }
+        self.evidence = self.evidence.split_off(&id.height.next());
+        self.anchor.take_if(|anchor| anchor.id.height <= id.height);
+    }
+
+    /// DA's winner is not what is stored. Says whether there is more to judge.
+    fn follow_winner(
+        &mut self,
+        turn: Turn<'_>,
+        block: &AuthenticBlock,
+        position: DaPosition,
+        ours: Option<Hash>,
+    ) -> bool {
+        if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(block, turn.now) {
+            self.believe_after(turn.now, ahead);
+            return false;
+        }
+        if let Some(hash) = ours {
+            let epoch = self.chain.heads.epoch;
+            self.diverge(turn, BlockId { height: block.height(), hash }, block, position);
+            return self.chain.heads.epoch > epoch;
+        }
+        if self.vetoed == Some(block.id()) || self.vetoed.is_some_and(|vetoed| vetoed.height == block.height()) {
+            // DA has decided.
+            self.lift_veto();
+        }
+        if self.append(turn, block, Origin::Da).is_err() {
+            // It can never be part of this chain, so it is no winner.
+            self.sightings.remove(position);
+            self.chain.change(Change::DropSighting(position));
+        }
+        true
+    }
+
+    /// DA names a block by its hash. Says whether it was among those that wait.
+    fn find_wanted(&mut self, id: BlockId) -> bool {
+        self.wanted = Some(id);
+        if self.vetoed == Some(id) {
+            // DA has decided; whoever has the block may give it to us again.
+            self.lift_veto();
+        }
+        let Some(block) =
+            self.held.at(id.height).find(|held| held.block.hash() == id.hash).map(|held| held.block.clone())
+        else {
+            return false;
+        };
+        self.offer_wanted(&block);
+        true
+    }
+}

@@ -1,0 +1,105 @@
+//! What the core is configured with. Every limit bounds memory; every duration is on the monotonic clock.
+
+use std::time::Duration;
+
+use crate::block::PublicKey;
+use crate::verify::Rules;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The chain's rules, with the genesis schedule; what was appended to it comes with `Recovered`.
+    pub rules: Rules,
+    /// The key that this node signs with, when it signs by itself.
+    pub signs: Option<PublicKey>,
+    /// A node that may publish halts whatever this says.
+    pub on_divergence: Policy,
+    pub limits: Limits,
+    pub timing: Timing,
+}
+
+/// What a follower does when DA has another block than the one it stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// Take back what was stored from there on, and follow DA.
+    #[default]
+    FollowDa,
+    /// Stop confirming, and wait for an operator.
+    Halt,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Verified blocks above a gap, all together.
+    pub held_blocks: usize,
+    /// Their bytes, and the most that the open requests may bring. At least one block of the largest size.
+    pub held_bytes: usize,
+    /// Bytes of blocks that are stored but not durable yet: above it, nothing more is taken in.
+    pub commit_bytes: usize,
+    /// Range requests open at one peer. Go peers accept about 64 streams per peer and protocol.
+    pub requests_per_peer: usize,
+    /// What one range answer should weigh: more blocks per request while blocks are small.
+    pub range_bytes: usize,
+    /// Proposals that wait for the one before them.
+    pub publish_queue: usize,
+    /// DA sightings that wait to be judged.
+    pub sightings: usize,
+    /// The bytes of the blocks among them.
+    pub sighting_bytes: usize,
+    /// Heights of which evidence is remembered.
+    pub evidence: usize,
+    /// Peers that are remembered after they left, for the bans that they earned.
+    pub remembered_peers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            held_blocks: 16_384,
+            held_bytes: 64 << 20,
+            commit_bytes: 32 << 20,
+            requests_per_peer: 8,
+            range_bytes: 1 << 20,
+            publish_queue: 64,
+            sightings: 65_536,
+            sighting_bytes: 32 << 20,
+            evidence: 1_024,
+            remembered_peers: 256,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Each peer is asked for its head this often.
+    pub head_interval: Duration,
+    /// A request is given up after this long.
+    pub request_timeout: Duration,
+    /// A small gap at the head is left to gossip for this long before it is asked for.
+    pub gossip_grace: Duration,
+    /// When the request for the height above soft takes longer than this, a second peer is asked too.
+    pub hedge_after: Duration,
+    /// First pause after a peer failed; doubles up to `backoff_max`.
+    pub backoff_min: Duration,
+    pub backoff_max: Duration,
+    /// A target that nothing led nearer to for this long is dropped.
+    pub target_patience: Duration,
+    /// First ban; doubles up to `ban_max`.
+    pub ban_min: Duration,
+    pub ban_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            head_interval: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(8),
+            gossip_grace: Duration::from_millis(100),
+            hedge_after: Duration::from_secs(1),
+            backoff_min: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(30),
+            target_patience: Duration::from_secs(60),
+            ban_min: Duration::from_secs(60),
+            ban_max: Duration::from_secs(24 * 3600),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The process around the sidecar, with the real binary: what `init` makes, that `run` fails closed, which setting wins,
+//! and everything that a supervisor relies on.
+#![cfg(feature = "sidecar")]
+
+mod config;
+mod ctl;
+mod drain;
+mod init;
+mod lifecycle;
+#[path = "../support/process.rs"]
+mod process;

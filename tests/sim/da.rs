@@ -1,0 +1,285 @@
+//! The model of the DA layer: blobs at positions that never change, an oracle that says which block wins at each height, and
+//! what the hosts' reporters make of it.
+//!
+//! The oracle is written from the rule alone, and shares no code with the core: the winner at a height is the valid block at
+//! the lowest position whose parent is the winner at the height below.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::sync::{DaPosition, DaReport, ReportAnswer, Seen, Sighting};
+use blocksyncd::verify::{AuthenticBlock, Tip};
+use bytes::Bytes;
+
+use super::chain::Chain;
+use super::faults::ReportBy;
+use super::liars;
+use super::mutations::Bug;
+use super::node::Waits;
+use super::world::{Event, World};
+
+#[derive(Debug, Default)]
+pub struct Da {
+    /// The blobs of DA height `index + 1`.
+    heights: Vec<Vec<Bytes>>,
+    /// Not included yet, and not before this moment.
+    pending: Vec<(Duration, Bytes)>,
+    /// What is valid at each rollup height, by position; junk is not in it.
+    valid: BTreeMap<Height, BTreeMap<DaPosition, AuthenticBlock>>,
+    winners: BTreeMap<Height, (Tip, DaPosition)>,
+    /// One fork height: of two branches, this one is to be included first.
+    held_back: Vec<AuthenticBlock>,
+}
+
+impl Da {
+    pub fn height(&self) -> u64 {
+        self.heights.len() as u64
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.pending.is_empty() && self.held_back.is_empty()
+    }
+
+    pub fn post(&mut self, not_before: Duration, bytes: Bytes) {
+        self.pending.push((not_before, bytes));
+    }
+
+    /// The winner at `height`, as far as DA goes now. It never changes: what comes later has a higher position.
+    pub fn winner(&self, height: Height) -> Option<(Tip, DaPosition)> {
+        self.winners.get(&height).copied()
+    }
+
+    pub fn last_winner(&self) -> Option<BlockId> {
+        self.winners.last_key_value().map(|(_, (tip, _))| tip.id)
+    }
+
+    fn include(&mut self, bytes: Vec<Bytes>, chain: &mut Chain) {
+        let height = self.height() + 1;
+        for (index, blob) in (0..).zip(&bytes) {
+            if let Ok(block) = chain.check(blob) {
+                self.valid.entry(block.height()).or_default().insert(DaPosition { height, index }, block);
+            }
+        }
+        self.heights.push(bytes);
+        loop {
+            let (next, parent) = match self.winners.last_key_value() {
+                None => (chain.initial_height(), None),
+                Some((height, (tip, _))) => (height.next(), Some(*tip)),
+            };
+            let linked = |(position, block): (&DaPosition, &AuthenticBlock)| {
+                block.link(parent).ok().map(|block| (block.tip(), *position))
+            };
+            let Some(winner) = self.valid.get(&next).and_then(|at| at.iter().find_map(linked)) else { break };
+            self.winners.insert(next, winner);
+        }
+    }
+
+    /// The lowest position at which this block is.
+    fn position(&self, id: BlockId) -> Option<(DaPosition, AuthenticBlock)> {
+        let at = self.valid.get(&id.height)?;
+        at.iter().find(|(_, block)| block.hash() == id.hash).map(|(position, block)| (*position, block.clone()))
+    }
+}
+
+/// A host's watch over DA.
+#[derive(Clone, Debug, Default)]
+pub struct Reporter {
+    scanned: u64,
+    waiting_since: Option<Duration>,
+    wanted: Vec<BlockId>,
+    /// It asked the sidecar from where to go on.
+    placed: bool,
+}
+
+impl Reporter {
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    pub fn answered(&mut self, answer: &ReportAnswer) {
+        self.waiting_since = None;
+        self.scanned = answer.scanned_through;
+        self.wanted.clone_from(&answer.wanted);
+    }
+}
+
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+impl World {
+    pub fn da_turn(&mut self) {
+        let now = self.now;
+        let (mut ready, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.da.pending).into_iter().partition(|(at, _)| *at <= now);
+        self.da.pending = later;
+        if !self.healed {
+            self.rng.shuffle(&mut ready);
+        }
+        let mut blobs = Vec::new();
+        for (_, blob) in ready {
+            self.da_junk(&blob, &mut blobs);
+            blobs.push(blob);
+        }
+        self.trace.note(now, format_args!("DA {} has {} blobs", self.da.height() + 1, blobs.len()));
+        self.da.include(blobs, &mut self.chain);
+        if let (Some(twin), Some(fork)) = (self.plan.twin, self.fork_height()) {
+            self.release_losers(twin.wins, fork);
+        }
+    }
+
+    /// Anybody can post to a namespace: in front of a block come copies of it that nobody signed, and plain junk.
+    fn da_junk(&mut self, blob: &Bytes, blobs: &mut Vec<Bytes>) {
+        let chance = if self.healed { 0.0 } else { self.plan.da_junk };
+        if self.rng.f64() < chance
+            && let Ok(block) = self.chain.check(blob)
+        {
+            blobs.push(liars::copy(&block, &mut self.rng));
+            // A losing branch's block, with a junk signature, in front of the winner.
+            if let Some(other) = self.other_at(&block) {
+                blobs.push(super::chain::resigned(&other));
+            }
+        }
+        if self.rng.f64() < chance {
+            blobs.push((0..self.rng.usize(0..90)).map(|_| self.rng.u8(..)).collect());
+        }
+        let repost = if self.healed { 0.0 } else { self.plan.da_repost };
+        if self.rng.f64() < repost {
+            self.da.post(self.now + Duration::from_millis(self.rng.u64(0..=6_000)), blob.clone());
+        }
+    }
+
+    /// The publisher, or the twin, posts a block.
+    pub fn post_to_da(&mut self, block: &AuthenticBlock, by_twin: bool) {
+        if let (Some(twin), Some(fork)) = (self.plan.twin, self.fork_height())
+            && !self.healed
+            && block.height() >= fork
+            && by_twin != twin.wins
+            && !self.winner_is_included(fork, twin.wins)
+        {
+            return self.da.held_back.push(block.clone());
+        }
+        let span = u64::try_from(self.plan.da_delay.as_millis()).unwrap_or(0);
+        let delay = if self.healed { 0 } else { self.rng.u64(0..=span) };
+        self.da.post(self.now + Duration::from_millis(delay), block.block().bytes().clone());
+    }
+
+    /// Whether the first block of the branch that is to win is on DA.
+    fn winner_is_included(&self, fork: Height, twin_wins: bool) -> bool {
+        let Some(at) = self.da.valid.get(&fork) else { return false };
+        at.values().any(|block| self.twins.contains(&block.hash()) == twin_wins)
+    }
+
+    fn release_losers(&mut self, twin_wins: bool, fork: Height) {
+        if !self.winner_is_included(fork, twin_wins) {
+            return;
+        }
+        for block in std::mem::take(&mut self.da.held_back) {
+            self.da.post(self.now, block.block().bytes().clone());
+        }
+    }
+
+    /// When everything heals: a branch whose rival never came is posted after all.
+    pub fn release_all(&mut self) {
+        for block in std::mem::take(&mut self.da.held_back) {
+            self.da.post(self.now, block.block().bytes().clone());
+        }
+    }
+
+    fn other_at(&self, block: &AuthenticBlock) -> Option<AuthenticBlock> {
+        let twin = self.twins.contains(&block.hash());
+        let other = |hash: &Hash| self.chain.signed(*hash).filter(|other| other.height() == block.height()).cloned();
+        if twin {
+            self.branch_of(usize::MAX).into_iter().find(|other| other.height() == block.height())
+        } else {
+            self.twins.iter().find_map(other)
+        }
+    }
+
+    /// A reporter reads on from where it stood, and reports.
+    pub fn reporter_turn(&mut self, n: usize) {
+        let Some(node_life) = self.nodes[n].life() else { return };
+        let _ = node_life;
+        let now = self.now;
+        let host = &mut self.hosts[n];
+        let reporter = &mut host.reporter;
+        if reporter.waiting_since.is_some_and(|since| now < since + ANSWER_PATIENCE) {
+            return;
+        }
+        if !std::mem::replace(&mut reporter.placed, true) {
+            reporter.scanned = self.nodes[n].disk.image.heads.scanned_through;
+        }
+        let healed = self.healed;
+        if !healed && self.rng.f64() < self.plan.report_late {
+            return;
+        }
+        let reporter = &self.hosts[n].reporter;
+        let mut from = reporter.scanned + 1;
+        if !healed && self.rng.f64() < self.plan.report_repeat {
+            from = from.saturating_sub(self.rng.u64(0..6)).max(1);
+        }
+        let to = self.da.height().min(from + self.rng.u64(0..=7));
+        let wanted = reporter.wanted.clone();
+        if from > to && wanted.is_empty() {
+            return;
+        }
+        let mut sightings = Vec::new();
+        let mut through = from.saturating_sub(1);
+        for height in from..=to {
+            if !healed && self.rng.f64() < self.plan.da_outage {
+                if self.bug == Some(Bug::CursorPastOutage) {
+                    through = height;
+                    continue;
+                }
+                break;
+            }
+            self.see(height, &mut sightings);
+            through = height;
+        }
+        for id in wanted {
+            if let Some((position, block)) = self.da.position(id) {
+                sightings.push(Sighting { position, height: id.height, what: Seen::Block(block) });
+            }
+        }
+        if through < from && sightings.is_empty() {
+            return;
+        }
+        let host = &mut self.hosts[n];
+        host.reporter.waiting_since = Some(now);
+        let life = host.life;
+        let (after, scanned_through) = (from.saturating_sub(1), through.max(host.reporter.scanned));
+        let ticket = self.nodes[n].wait(Waits::Report, n, life);
+        let input = self.mutate_report(ticket, DaReport { after, scanned_through, sightings });
+        self.handle(n, input);
+    }
+
+    /// What a reporter makes of one DA height.
+    fn see(&mut self, height: u64, sightings: &mut Vec<Sighting>) {
+        let index = usize::try_from(height - 1).expect("a small DA height");
+        let blobs = self.da.heights[index].clone();
+        for (index, blob) in (0..).zip(&blobs) {
+            let block = match self.chain.check(blob) {
+                Ok(block) => block,
+                // The bug: it only looks at the header.
+                Err(_) if self.bug == Some(Bug::HashWithoutSignature) => {
+                    let Ok(found) = blocksyncd::block::native::decode(blob, usize::MAX) else { continue };
+                    let what = Seen::Hash(found.hash());
+                    sightings.push(Sighting { position: DaPosition { height, index }, height: found.height(), what });
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            let what = match self.plan.report_by {
+                ReportBy::Hash => Seen::Hash(block.hash()),
+                ReportBy::Bytes => Seen::Block(block.clone()),
+                ReportBy::Either if self.rng.bool() => Seen::Hash(block.hash()),
+                ReportBy::Either => Seen::Block(block.clone()),
+                ReportBy::PayloadHash => Seen::PayloadHash(block.block().header().payload_hash),
+            };
+            sightings.push(Sighting { position: DaPosition { height, index }, height: block.height(), what });
+        }
+    }
+
+    pub fn schedule_da(&mut self) {
+        self.later(self.plan.da_block_time, Event::DaTurn);
+    }
+}

@@ -1,0 +1,325 @@
+//! The model of a node's disk: the store, the high-water mark beside it, and the guard beside the key.
+//!
+//! Invariants:
+//! 1. One write at a time, wholly there or not: what a crash finds in flight is decided by a coin.
+//! 2. The guard of a batch is on disk no later than the batch.
+//! 3. Whatever is applied is checked: authentic by its bytes, linked to what is stored below it, and leaving heads that say
+//!    what is stored. A batch that breaks this is the core's bug.
+
+use std::collections::BTreeMap;
+
+use blocksyncd::block::{BlockId, Hash, Header, Height};
+use blocksyncd::sync::{
+    Anchor, Batch, Change, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState,
+    Halt, Heads, Origin, Recovered, Sighting, Stored,
+};
+use blocksyncd::verify::{ScheduleEntry, VerifiedBlock};
+use fastrand::Rng;
+
+/// What is on disk as of one commit. Cloning shares the blocks' bytes.
+#[derive(Clone, Debug)]
+pub struct Image {
+    pub blocks: BTreeMap<Height, (VerifiedBlock, Origin)>,
+    pub heights: BTreeMap<Hash, Height>,
+    pub confirmations: BTreeMap<Height, DaPosition>,
+    pub sightings: BTreeMap<DaPosition, Sighting>,
+    pub retractions: BTreeMap<Epoch, Height>,
+    pub evidence: BTreeMap<EvidenceId, Evidence>,
+    pub schedule: Vec<ScheduleEntry>,
+    pub vetoed: Option<BlockId>,
+    pub halted: Option<Halt>,
+    pub acked: BTreeMap<String, BlockId>,
+    pub heads: Heads,
+}
+
+impl Image {
+    fn empty(initial_height: Height) -> Self {
+        Self {
+            blocks: BTreeMap::new(),
+            heights: BTreeMap::new(),
+            confirmations: BTreeMap::new(),
+            sightings: BTreeMap::new(),
+            retractions: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            schedule: Vec::new(),
+            vetoed: None,
+            halted: None,
+            acked: BTreeMap::new(),
+            heads: Heads::empty(initial_height),
+        }
+    }
+
+    pub fn id(&self, height: Height) -> Option<BlockId> {
+        self.blocks.get(&height).map(|(block, _)| block.id())
+    }
+
+    pub fn block(&self, height: Height) -> Option<&VerifiedBlock> {
+        self.blocks.get(&height).map(|(block, _)| block)
+    }
+
+    /// The lowest height taken back by any epoch above `epoch`.
+    pub fn retracted_since(&self, epoch: Epoch) -> Option<Height> {
+        self.retractions.range(epoch.next()..).map(|(_, from)| *from).min()
+    }
+
+    fn truncate(&mut self, from: Height) {
+        for (_, (block, _)) in self.blocks.split_off(&from) {
+            self.heights.remove(&block.id().hash);
+        }
+        self.confirmations.split_off(&from);
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<(), String> {
+        for change in &batch.changes {
+            self.change(change)?;
+        }
+        let before = self.heads;
+        self.heads = Heads { target: None, ..batch.heads };
+        self.agree(&before)
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), String> {
+        match change {
+            Change::Append { block, origin } => {
+                let top = self.blocks.last_key_value().map(|(_, (top, _))| top.id());
+                let height = block.id().height;
+                let parent = block.block().header().parent_hash;
+                match top {
+                    Some(top) if height != top.height.next() || parent != Some(top.hash) => {
+                        return Err(format!("{:?} (parent {parent:?}) appended on {top:?}", block.id()));
+                    }
+                    None if height != self.heads.tail => return Err(format!("{:?} appended first", block.id())),
+                    _ => {}
+                }
+                self.heights.insert(block.id().hash, height);
+                self.blocks.insert(height, (block.clone(), *origin));
+            }
+            Change::Truncate { from, epoch } => {
+                if self.heads.hard_height().is_some_and(|hard| *from <= hard) {
+                    return Err(format!("truncated from {from}, hard is {:?}", self.heads.hard));
+                }
+                self.truncate(*from);
+                self.retractions.insert(*epoch, *from);
+            }
+            Change::Confirm { height, position } => {
+                if !self.blocks.contains_key(height) {
+                    return Err(format!("confirmed {height}, which is not stored"));
+                }
+                self.confirmations.insert(*height, *position);
+            }
+            Change::KeepSighting(sighting) => {
+                self.sightings.insert(sighting.position, sighting.clone());
+            }
+            Change::DropSighting(position) => {
+                self.sightings.remove(position);
+            }
+            Change::Evidence(evidence) => {
+                if let EvidenceSide::Stored(id) = &evidence.first
+                    && self.id(id.height) != Some(*id)
+                {
+                    return Err(format!("evidence names {id:?}, which is not stored"));
+                }
+                self.evidence.insert(evidence.id, evidence.clone());
+            }
+            Change::Schedule(entry) => self.schedule.push(*entry),
+            Change::Veto(vetoed) => self.vetoed = *vetoed,
+            Change::Halt(halted) => self.halted = *halted,
+            // Not in the store: see `Disk`.
+            Change::ResetGuard(_) => {}
+            Change::Ack { consumer, up_to } => {
+                self.acked.insert(consumer.clone(), *up_to);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the heads say what is stored, and moved as they may.
+    fn agree(&self, before: &Heads) -> Result<(), String> {
+        let heads = &self.heads;
+        let top = self.blocks.last_key_value().map(|(_, (block, _))| block.tip());
+        if heads.soft != top {
+            return Err(format!("soft says {:?}, the store's top is {top:?}", heads.soft));
+        }
+        if let Some(hard) = heads.hard {
+            if self.id(hard.height) != Some(hard) || !self.confirmations.contains_key(&hard.height) {
+                return Err(format!("hard says {hard:?}, stored there is {:?}", self.id(hard.height)));
+            }
+        }
+        if heads.epoch < before.epoch {
+            return Err(format!("epoch fell from {} to {}", before.epoch, heads.epoch));
+        }
+        Ok(())
+    }
+
+    /// The confirmed block at the hard head.
+    fn hard_anchor(&self) -> Option<Anchor> {
+        let id = self.heads.hard?;
+        Some(Anchor { id, position: *self.confirmations.get(&id.height)? })
+    }
+}
+
+impl Stored for Image {
+    fn hash(&self, height: Height) -> Option<Hash> {
+        self.id(height).map(|id| id.hash)
+    }
+
+    fn header(&self, height: Height) -> Option<Header> {
+        self.block(height).map(|block| block.block().header().clone())
+    }
+}
+
+/// The fsynced high-water mark: how far the store once was.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    soft: Option<Height>,
+    hard: Option<Anchor>,
+    epoch: Epoch,
+}
+
+impl Mark {
+    fn of(image: &Image) -> Self {
+        Self { soft: image.heads.soft_height(), hard: image.hard_anchor(), epoch: image.heads.epoch }
+    }
+}
+
+/// What happened to the disk while the node was down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// The whole data directory is gone; the guard, beside the key, is not.
+    Wiped,
+    /// An older copy of the whole data directory was put back.
+    Restored,
+    /// The newest part of the store is gone; the mark knows.
+    TailLost,
+}
+
+#[derive(Debug)]
+pub struct Disk {
+    /// What readers see, and what a crash leaves.
+    pub image: Image,
+    mark: Mark,
+    pub guard: GuardState,
+    initial_height: Height,
+    writing: Option<Batch>,
+    queued: Option<Batch>,
+    snapshots: Vec<(Image, Mark)>,
+}
+
+impl Disk {
+    pub fn new(initial_height: Height) -> Self {
+        let image = Image::empty(initial_height);
+        Self {
+            mark: Mark::of(&image),
+            image,
+            guard: GuardState::Unused,
+            initial_height,
+            writing: None,
+            queued: None,
+            snapshots: Vec::new(),
+        }
+    }
+
+    /// Takes a decided batch; true when a write starts now.
+    pub fn commit(&mut self, batch: Batch) -> bool {
+        if self.writing.is_none() {
+            self.writing = Some(batch);
+            return true;
+        }
+        match &mut self.queued {
+            Some(queued) => queued.absorb(batch),
+            None => self.queued = Some(batch),
+        }
+        false
+    }
+
+    /// The write in flight is done: gives what it wrote, and whether the next one starts.
+    pub fn written(&mut self) -> Result<(Batch, bool), String> {
+        let batch = self.writing.take().ok_or("a write ended that never began")?;
+        self.apply(&batch)?;
+        self.writing = self.queued.take();
+        Ok((batch, self.writing.is_some()))
+    }
+
+    pub fn write_guard(&mut self, entry: GuardEntry) {
+        // A batch decided later may already have taken the guard further.
+        let later = match self.guard {
+            GuardState::Signed(known) => known.last.height > entry.last.height,
+            GuardState::Missing | GuardState::Unused => false,
+        };
+        if !later {
+            self.guard = GuardState::Signed(entry);
+        }
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<(), String> {
+        for change in &batch.changes {
+            if let Change::ResetGuard(last) = change {
+                self.guard = last.map_or(GuardState::Unused, |last| GuardState::Signed(GuardEntry { last }));
+            }
+        }
+        if let Some(entry) = batch.guard {
+            self.write_guard(entry);
+        }
+        self.image.apply(batch)?;
+        self.mark = Mark::of(&self.image);
+        Ok(())
+    }
+
+    /// The process dies. The write in flight is wholly there or not at all; its guard may be there either way.
+    pub fn crash(&mut self, rng: &mut Rng) -> Result<(), String> {
+        self.queued = None;
+        let Some(batch) = self.writing.take() else { return Ok(()) };
+        if rng.bool() {
+            return self.apply(&batch);
+        }
+        if let Some(entry) = batch.guard
+            && rng.bool()
+        {
+            self.write_guard(entry);
+        }
+        Ok(())
+    }
+
+    /// Somebody copies the data directory.
+    pub fn snapshot(&mut self) {
+        self.snapshots.push((self.image.clone(), self.mark));
+    }
+
+    /// While the process is down.
+    pub fn damage(&mut self, damage: Damage, rng: &mut Rng) {
+        let older = match self.snapshots.len() {
+            0 => None,
+            len => Some(self.snapshots[rng.usize(0..len)].clone()),
+        };
+        match (damage, older) {
+            (Damage::Wiped, _) => {
+                self.image = Image::empty(self.initial_height);
+                self.mark = Mark::of(&self.image);
+                self.snapshots.clear();
+            }
+            (Damage::Restored, Some((image, mark))) => (self.image, self.mark) = (image, mark),
+            (Damage::TailLost, Some((image, _))) => self.image = image,
+            (Damage::Restored | Damage::TailLost, None) => {}
+        }
+    }
+
+    /// What the next process finds.
+    pub fn recover(&self) -> Recovered {
+        let image = &self.image;
+        let mut heads = image.heads;
+        let next = heads.next_height();
+        heads.epoch = heads.epoch.max(self.mark.epoch);
+        heads.lost = self.mark.soft.filter(|soft| *soft >= next).map(|to| DataLoss { from: next, to }).or(heads.lost);
+        let behind = |anchor: &Anchor| heads.hard.is_none_or(|hard| hard.height < anchor.id.height);
+        Recovered {
+            heads,
+            sightings: image.sightings.values().cloned().collect(),
+            evidence: image.evidence.values().map(|evidence| evidence.height).collect(),
+            schedule: image.schedule.clone(),
+            vetoed: image.vetoed,
+            halted: image.halted,
+            anchor: self.mark.hard.filter(behind),
+            guard: self.guard,
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What goes wrong in a world: drawn once from its seed, before anything runs.
+//!
+//! Swarm testing: each kind of fault is first either on or off, and only then drawn in strength. A uniform mix would hide
+//! whatever shows only when the faults around it are quiet.
+
+use std::time::Duration;
+
+use blocksyncd::sync::{Limits, Policy, Timing};
+use fastrand::Rng;
+
+use super::liars::Lie;
+
+/// How reporters name what they saw on DA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportBy {
+    Hash,
+    Bytes,
+    /// Now by hash, now with the bytes.
+    Either,
+    /// By payload hash, which proves nothing; only in worlds without a twin.
+    PayloadHash,
+}
+
+/// How the publisher's blocks come to be signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signing {
+    /// The sidecar holds the key.
+    Inside,
+    /// The host signs what the sidecar asks it to sign.
+    Outside,
+    /// The host hands over signed blocks.
+    ByHost,
+}
+
+/// The sequencer signs a second branch.
+#[derive(Clone, Copy, Debug)]
+pub struct Twin {
+    /// The first height that has two blocks, counted from the initial height; at least 1.
+    pub fork: u64,
+    /// How many blocks the second branch has.
+    pub length: u64,
+    /// DA takes the second branch, so the honest sequencer is on the losing one.
+    pub wins: bool,
+}
+
+/// Everything that is drawn before a world starts. Probabilities are per occasion, rates per second.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    /// Nodes that run the core; the first one is the sequencer's.
+    pub honest: usize,
+    pub liars: Vec<Lie>,
+    /// Liars go on lying after everything else has healed.
+    pub liars_persist: bool,
+    pub twin: Option<Twin>,
+    pub policy: Policy,
+    /// An operator abandons the losing branch at halted nodes when everything heals.
+    pub operator_abandons: bool,
+    pub initial_height: u64,
+    pub faults_last: Duration,
+    pub block_time: Duration,
+    pub da_block_time: Duration,
+    pub payload_bytes: usize,
+    pub limits: Limits,
+    pub timing: Timing,
+
+    pub delay: (Duration, Duration),
+    pub loss: f64,
+    pub duplicate: f64,
+    /// A packet takes ten times as long, and others overtake it.
+    pub reorder: f64,
+    pub reset: f64,
+    pub partial: f64,
+    pub stall: f64,
+    pub partition_rate: f64,
+    pub asymmetric: bool,
+    pub disconnect_rate: f64,
+
+    pub write: (Duration, Duration),
+    pub write_stall: f64,
+    pub storage_full_rate: f64,
+    pub crash_rate: f64,
+    /// Of crashes: what happens to the disk while the node is down.
+    pub wipe: f64,
+    pub backup: f64,
+    pub loss_of_tail: f64,
+
+    pub skew: Duration,
+    pub clock_jump_rate: f64,
+    pub pool: usize,
+    pub check: Duration,
+
+    pub signing: Signing,
+    pub signer_fails: f64,
+    pub pipeline: usize,
+    pub host_crash_rate: f64,
+    pub host_backup: f64,
+    pub other_block: f64,
+    pub republish: f64,
+    pub veto_rate: f64,
+
+    pub report_by: ReportBy,
+    pub report_late: f64,
+    pub report_repeat: f64,
+    pub da_outage: f64,
+    pub da_delay: Duration,
+    pub da_repost: f64,
+    pub da_junk: f64,
+}
+
+/// On with the given chance, and then of a strength below `max`.
+fn swarm(rng: &mut Rng, chance: f64, max: f64) -> f64 {
+    if rng.f64() < chance { rng.f64() * max } else { 0.0 }
+}
+
+fn millis(rng: &mut Rng, range: std::ops::RangeInclusive<u64>) -> Duration {
+    Duration::from_millis(rng.u64(range))
+}
+
+impl Plan {
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed ^ 0x51b0_c0de);
+        let rng = &mut rng;
+        let honest = rng.usize(2..=5);
+        let liars = if rng.f64() < 0.6 {
+            (0..rng.usize(1..=(9 - honest).min(4))).map(|_| Lie::draw(rng)).collect()
+        } else {
+            Vec::new()
+        };
+        let twin =
+            (rng.f64() < 0.3).then(|| Twin { fork: rng.u64(1..=25), length: rng.u64(1..=40), wins: rng.f64() < 0.6 });
+        let delay_min = millis(rng, 0..=20);
+        let delay_max = delay_min + if rng.bool() { millis(rng, 1..=30) } else { millis(rng, 30..=600) };
+        let write_min = millis(rng, 0..=5);
+        let signing = match rng.u8(0..10) {
+            0..=5 => Signing::Inside,
+            6..=8 => Signing::Outside,
+            _ => Signing::ByHost,
+        };
+        let quiet_disk = rng.f64() < 0.6;
+        // A host that signs by itself and then forgets would itself be the equivocating sequencer.
+        let host_forgets = signing != Signing::ByHost;
+        let report_by = match rng.u8(0..10) {
+            0..=3 => ReportBy::Hash,
+            4..=6 => ReportBy::Bytes,
+            7 if twin.is_none() => ReportBy::PayloadHash,
+            _ => ReportBy::Either,
+        };
+        Self {
+            seed,
+            honest,
+            liars,
+            liars_persist: rng.bool(),
+            twin,
+            policy: if rng.f64() < 0.9 { Policy::FollowDa } else { Policy::Halt },
+            operator_abandons: rng.f64() < 0.7,
+            initial_height: if rng.f64() < 0.7 { 1 } else { rng.u64(2..=1000) },
+            faults_last: millis(rng, 10_000..=40_000),
+            block_time: millis(rng, 150..=1_200),
+            da_block_time: millis(rng, 700..=4_000),
+            payload_bytes: rng.usize(0..=60),
+            limits: Self::limits(rng),
+            timing: Self::timing(rng),
+
+            delay: (delay_min, delay_max),
+            loss: swarm(rng, 0.5, 0.3),
+            duplicate: swarm(rng, 0.3, 0.5),
+            reorder: swarm(rng, 0.4, 0.3),
+            reset: swarm(rng, 0.4, 0.3),
+            partial: swarm(rng, 0.4, 0.4),
+            stall: swarm(rng, 0.3, 0.2),
+            partition_rate: swarm(rng, 0.4, 0.15),
+            asymmetric: rng.bool(),
+            disconnect_rate: swarm(rng, 0.4, 0.3),
+
+            write: (write_min, write_min + millis(rng, 1..=40)),
+            write_stall: swarm(rng, 0.2, 0.05),
+            storage_full_rate: swarm(rng, 0.2, 0.1),
+            crash_rate: swarm(rng, 0.6, 0.4),
+            wipe: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.3) },
+            backup: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
+            loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
+
+            skew: if rng.bool() { millis(rng, 0..=4_000) } else { Duration::ZERO },
+            clock_jump_rate: swarm(rng, 0.3, 0.1),
+            pool: if rng.f64() < 0.8 { 64 } else { rng.usize(1..=4) },
+            check: Duration::from_micros(rng.u64(50..=5_000)),
+
+            signing,
+            signer_fails: swarm(rng, 0.4, 0.3),
+            pipeline: if rng.bool() { 1 } else { rng.usize(2..=4) },
+            host_crash_rate: swarm(rng, 0.5, 0.2),
+            host_backup: if host_forgets { swarm(rng, 0.5, 0.6) } else { 0.0 },
+            other_block: if host_forgets { swarm(rng, 0.4, 0.2) } else { 0.0 },
+            republish: swarm(rng, 0.4, 0.2),
+            veto_rate: swarm(rng, 0.15, 0.03),
+
+            report_by,
+            report_late: swarm(rng, 0.4, 0.6),
+            report_repeat: swarm(rng, 0.4, 0.3),
+            da_outage: swarm(rng, 0.3, 0.4),
+            da_delay: if rng.bool() { Duration::ZERO } else { millis(rng, 0..=8_000) },
+            da_repost: swarm(rng, 0.4, 0.4),
+            da_junk: swarm(rng, 0.5, 0.6),
+        }
+    }
+
+    /// Small ones in some worlds, so that every bound is met.
+    fn limits(rng: &mut Rng) -> Limits {
+        let limits = Limits::default();
+        if rng.f64() < 0.6 {
+            return limits;
+        }
+        Limits {
+            held_blocks: rng.usize(8..=64),
+            held_bytes: rng.usize(4_096..=65_536),
+            commit_bytes: rng.usize(2_048..=65_536),
+            requests_per_peer: rng.usize(1..=4),
+            range_bytes: rng.usize(600..=8_192),
+            publish_queue: rng.usize(1..=4),
+            // More than what DA can put between a block and the ones before it: with less, nothing moves.
+            sightings: rng.usize(150..=400),
+            sighting_bytes: rng.usize(40_000..=120_000),
+            evidence: rng.usize(2..=8),
+            remembered_peers: rng.usize(2..=16),
+        }
+    }
+
+    fn timing(rng: &mut Rng) -> Timing {
+        Timing {
+            head_interval: millis(rng, 1_000..=5_000),
+            request_timeout: millis(rng, 1_500..=4_000),
+            gossip_grace: millis(rng, 20..=300),
+            hedge_after: millis(rng, 200..=1_500),
+            backoff_min: millis(rng, 50..=500),
+            backoff_max: millis(rng, 1_000..=5_000),
+            target_patience: millis(rng, 5_000..=12_000),
+            ban_min: millis(rng, 2_000..=20_000),
+            ban_max: millis(rng, 20_000..=120_000),
+        }
+    }
+}

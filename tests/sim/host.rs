@@ -1,0 +1,491 @@
+//! The hosts: each follows its own sidecar through the real cursor, keeps a chain of its own, crashes, restores backups, and
+//! resumes from its own state. The first one also makes the blocks.
+//!
+//! The contract, checked at every event:
+//! 1. `soft` is of the next height and stands on the host's newest block.
+//! 2. `hard` is of the next hard height, names the host's own block there, and is what DA decided.
+//! 3. `retract` names a block that the host has, at or above its hard block.
+//! 4. There is no gap, since nothing is pruned here, and `dataLoss` is said only where there was damage.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::sync::cursor::{self, Cursor, Locator, Resumed, Start, Step, Wanted};
+use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, Ticket};
+use bytes::Bytes;
+
+use super::chain::EPOCH_UNIX_NANOS;
+use super::da::Reporter;
+use super::disk::Image;
+use super::faults::Signing;
+use super::mutations::Bug;
+use super::node::Waits;
+use super::world::{Event, World};
+
+impl cursor::Chain for Image {
+    type Error = Infallible;
+
+    fn hash(&self, height: Height) -> Result<Option<Hash>, Infallible> {
+        Ok(self.id(height).map(|id| id.hash))
+    }
+
+    fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Infallible> {
+        Ok(self.retracted_since(epoch))
+    }
+}
+
+/// What a host has on its own disk.
+#[derive(Clone, Debug)]
+pub struct HostState {
+    /// From the chain's initial height on.
+    pub chain: Vec<BlockId>,
+    pub hard: Option<BlockId>,
+    /// What it made: to be published again when the answer was lost, or the sidecar's disk was.
+    made: BTreeMap<Height, Proposal>,
+    /// The newest height that it posted to DA.
+    posted: Option<Height>,
+}
+
+impl HostState {
+    fn new() -> Self {
+        Self { chain: Vec::new(), hard: None, made: BTreeMap::new(), posted: None }
+    }
+
+    pub fn tip(&self) -> Option<BlockId> {
+        self.chain.last().copied()
+    }
+
+    /// Newest first, ever sparser.
+    fn locator(&self) -> Locator {
+        let mut blocks = Vec::new();
+        let (mut index, mut step) = (self.chain.len(), 1);
+        while let Some(next) = index.checked_sub(step).filter(|_| blocks.len() < 30) {
+            blocks.push(self.chain[next]);
+            index = next;
+            if blocks.len() > 4 {
+                step *= 2;
+            }
+        }
+        Locator::new(blocks, self.hard).expect("the host's own chain is in order")
+    }
+}
+
+#[derive(Debug)]
+pub struct Host {
+    pub up: bool,
+    pub life: u64,
+    pub state: HostState,
+    backups: Vec<HostState>,
+    /// The open stream, and the life of the node that it is of.
+    stream: Option<(u64, Cursor)>,
+    pub reporter: Reporter,
+    /// Waiting for answers, lowest first; only the publisher's.
+    pending: VecDeque<(Ticket, Height)>,
+    pending_since: Duration,
+    turn_at: Option<Duration>,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        Self {
+            up: true,
+            life: 1,
+            state: HostState::new(),
+            backups: Vec::new(),
+            stream: None,
+            reporter: Reporter::default(),
+            pending: VecDeque::new(),
+            pending_since: Duration::ZERO,
+            turn_at: None,
+        }
+    }
+
+    /// The sidecar is gone, and every call with it.
+    pub fn lose_node(&mut self) {
+        self.stream = None;
+        self.pending.clear();
+        self.reporter.forget();
+    }
+
+    pub fn back_up(&mut self) {
+        self.backups.push(self.state.clone());
+    }
+
+    pub fn crash(&mut self) {
+        self.up = false;
+        self.life += 1;
+        self.lose_node();
+    }
+
+    pub fn restart(&mut self, from_backup: Option<usize>) {
+        if std::mem::replace(&mut self.up, true) {
+            return;
+        }
+        if let Some(backup) = from_backup.and_then(|pick| self.backups.get(pick % self.backups.len().max(1))) {
+            self.state = backup.clone();
+        }
+    }
+}
+
+/// How many events one call of `next` gives.
+const EVENTS: usize = 24;
+/// How far a reader may lag in a world whose planted bug drops what lagging readers miss.
+const LAG: u64 = 6;
+const ANSWER_PATIENCE: Duration = Duration::from_secs(6);
+
+impl World {
+    /// The host reads its stream, and the publisher sees what there is to post.
+    pub fn host_turn(&mut self, n: usize) {
+        if !self.hosts[n].up || self.nodes[n].life().is_none() {
+            return;
+        }
+        self.open_stream(n);
+        self.read_stream(n);
+        if n == 0 {
+            self.post_blocks();
+        }
+    }
+
+    fn open_stream(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let (Some(life), Some(announced)) = (node.life(), node.announced) else { return };
+        if self.hosts[n].stream.is_some() {
+            return;
+        }
+        let image = &node.disk.image;
+        let Some(heads) = cursor::visible(&announced, &image.heads) else { return };
+        let start = Start::Resume(self.hosts[n].state.locator());
+        let initial = self.chain.initial_height();
+        let resumed = match cursor::resume(&start, Wanted::Soft, initial, &heads, image) {
+            Ok(resumed) => resumed,
+            Err(never) => match never {},
+        };
+        match resumed {
+            Resumed::Started(cursor) => {
+                self.trace.note(self.now, format_args!("h{n} resumes at {cursor:?}"));
+                self.hosts[n].stream = Some((life, cursor));
+            }
+            Resumed::Waiting => {}
+            Resumed::ForkedBelowHard { theirs, ours } => {
+                self.fail(format!(
+                    "h{n} was told that its hard block {theirs:?} is not on the chain, which has {ours:?}"
+                ));
+            }
+        }
+    }
+
+    fn read_stream(&mut self, n: usize) {
+        for _ in 0..EVENTS {
+            if self.is_over() {
+                return;
+            }
+            let node = &self.nodes[n];
+            let (Some(life), Some(announced)) = (node.life(), node.announced) else { return };
+            let image = &node.disk.image;
+            let Some(heads) = cursor::visible(&announced, &image.heads) else { return };
+            let Some((opened, mut cursor)) = self.hosts[n].stream else { return };
+            if opened != life {
+                self.hosts[n].stream = None;
+                return;
+            }
+            let step = match cursor.step(&heads, image) {
+                Ok(step) => step,
+                Err(never) => match never {},
+            };
+            if step == Step::Idle {
+                self.hosts[n].stream = Some((opened, cursor));
+                return;
+            }
+            self.trace.note(self.now, format_args!("h{n} is told {step:?}"));
+            let told = match step {
+                Step::Soft(height) => self.told_soft(n, height, &mut cursor),
+                Step::Hard(height) => self.told_hard(n, height),
+                Step::Retract { to, .. } => self.told_retract(n, to),
+                Step::Gap { from, to } => Err(format!("a gap {from}..={to} where nothing is pruned")),
+                Step::DataLoss(lost) if self.nodes[n].damaged => {
+                    let _ = lost;
+                    Ok(true)
+                }
+                Step::DataLoss(lost) => Err(format!("{lost:?} without damage")),
+                Step::Equivocation { .. } => Ok(true),
+                Step::Lost => Ok(false),
+                Step::Idle => unreachable!("returned above"),
+            };
+            match told {
+                Ok(true) => self.hosts[n].stream = Some((opened, cursor)),
+                Ok(false) => self.hosts[n].stream = None,
+                Err(why) => return self.fail(format!("h{n}: {why}")),
+            }
+        }
+        // A full batch: there is more.
+        self.later(Duration::from_millis(2), Event::HostTurn { host: n });
+    }
+
+    fn told_soft(&mut self, n: usize, height: Height, cursor: &mut Cursor) -> Result<bool, String> {
+        let image = &self.nodes[n].disk.image;
+        let Some(block) = image.block(height) else { return Err(format!("soft({height}) is not stored")) };
+        let (id, parent) = (block.id(), block.block().header().parent_hash);
+        if !cursor.link(id, parent) {
+            return Ok(false);
+        }
+        if self.bug == Some(Bug::DropWhenLagging) && image.heads.soft_height().is_some_and(|s| s.above(height) > LAG) {
+            return Ok(true);
+        }
+        self.check_told_soft(n, id)?;
+        let initial = self.chain.initial_height();
+        let state = &mut self.hosts[n].state;
+        let next = state.tip().map_or(initial, |tip| tip.height.next());
+        if id.height != next {
+            return Err(format!("soft({id:?}) where {next} comes next"));
+        }
+        if parent != state.tip().map(|tip| tip.hash) {
+            return Err(format!("soft({id:?}) on parent {parent:?}, the host's newest is {:?}", state.tip()));
+        }
+        state.chain.push(id);
+        Ok(true)
+    }
+
+    fn told_hard(&mut self, n: usize, height: Height) -> Result<bool, String> {
+        let Some(id) = self.nodes[n].disk.image.id(height) else { return Err(format!("hard({height}) is not stored")) };
+        self.check_hard(n, id)?;
+        let initial = self.chain.initial_height();
+        let state = &mut self.hosts[n].state;
+        let next = state.hard.map_or(initial, |hard| hard.height.next());
+        let index = usize::try_from(id.height.above(initial)).unwrap_or(usize::MAX);
+        if state.chain.get(index) != Some(&id) {
+            return Err(format!("hard({id:?}) where the host has {:?}", state.chain.get(index)));
+        }
+        if id.height != next {
+            return Err(format!("hard({id:?}) where {next} comes next"));
+        }
+        state.hard = Some(id);
+        Ok(true)
+    }
+
+    fn told_retract(&mut self, n: usize, to: Option<BlockId>) -> Result<bool, String> {
+        let initial = self.chain.initial_height();
+        let state = &mut self.hosts[n].state;
+        let keep = to.map_or(0, |to| usize::try_from(to.height.above(initial)).unwrap_or(usize::MAX).saturating_add(1));
+        let newest = keep.checked_sub(1).and_then(|index| state.chain.get(index)).copied();
+        if newest != to || (to.is_some() && newest.is_none()) {
+            return Err(format!(
+                "told to go back to {to:?}, the host has {newest:?} there, its tip is {:?}",
+                state.tip()
+            ));
+        }
+        if state.hard.is_some_and(|hard| to.is_none_or(|to| to.height < hard.height)) {
+            return Err(format!("told to go back to {to:?}, below its hard block {:?}", state.hard));
+        }
+        state.chain.truncate(keep);
+        let tip = state.tip().map(|tip| tip.height);
+        state.made.retain(|height, _| Some(*height) <= tip);
+        state.posted = state.posted.min(tip);
+        let host = &mut self.hosts[n];
+        host.pending.clear();
+        if n == 0 && self.plan.signing == Signing::ByHost {
+            // The host's own word: what it signs from here on replaces what it was told to undo.
+            self.oracle.abandoned(to.map_or(initial, |to| to.height.next()));
+        }
+        Ok(true)
+    }
+
+    /// The publisher posts what it has not posted yet.
+    fn post_blocks(&mut self) {
+        let initial = self.chain.initial_height();
+        loop {
+            let state = &mut self.hosts[0].state;
+            let next = state.posted.map_or(initial, Height::next);
+            let index = usize::try_from(next.above(initial)).unwrap_or(usize::MAX);
+            let Some(id) = state.chain.get(index).copied() else { return };
+            state.posted = Some(next);
+            if let Some(block) = self.chain.signed(id.hash).cloned() {
+                self.post_to_da(&block, self.twins.contains(&id.hash));
+            }
+        }
+    }
+
+    /// The publisher makes a block, or says again what it said before.
+    pub fn produce(&mut self) {
+        let now = self.now;
+        if !self.hosts[0].up || self.nodes[0].life().is_none() {
+            return;
+        }
+        let host = &mut self.hosts[0];
+        if !host.pending.is_empty() && now > host.pending_since + ANSWER_PATIENCE {
+            host.pending.clear();
+        }
+        if !self.healed && self.rng.f64() < self.plan.republish {
+            let made: Vec<Proposal> = self.hosts[0].state.made.values().cloned().collect();
+            if let Some(again) = self.rng.choice(made) {
+                self.publish(again, false);
+            }
+        }
+        if !self.healed && self.rng.f64() < self.plan.other_block {
+            self.publish_another();
+        }
+        if self.publish_history() {
+            return;
+        }
+        let depth = self.plan.pipeline;
+        while self.hosts[0].pending.len() < depth && !self.is_over() {
+            if !self.make_next() {
+                break;
+            }
+        }
+    }
+
+    /// A sidecar that lost its disk, and says nothing because it is behind its host, is given the host's history again.
+    fn publish_history(&mut self) -> bool {
+        let host = &self.hosts[0];
+        let next = self.nodes[0].disk.image.heads.next_height();
+        if host.stream.is_some() || host.state.tip().is_none_or(|tip| tip.height < next) {
+            return false;
+        }
+        let history: Vec<Proposal> = host.state.made.range(next..).take(8).map(|(_, made)| made.clone()).collect();
+        for proposal in history {
+            self.publish(proposal, false);
+        }
+        true
+    }
+
+    /// Proposes the block after everything that it has proposed; false: not now.
+    fn make_next(&mut self) -> bool {
+        let initial = self.chain.initial_height();
+        let host = &self.hosts[0];
+        let tip = host.state.tip();
+        let height = match (host.pending.back(), tip) {
+            (Some((_, last)), _) => last.next(),
+            (None, Some(tip)) => tip.height.next(),
+            (None, None) => initial,
+        };
+        if self.last_to_publish.is_some_and(|last| height > last) {
+            return false;
+        }
+        let on_tip = host.pending.is_empty();
+        if !on_tip && self.plan.signing == Signing::ByHost {
+            return false;
+        }
+        let proposal = match host.state.made.get(&height) {
+            // Its answer was lost.
+            Some(proposal) => Proposal { parent: proposal.parent.and(tip).map(|tip| tip.hash), ..proposal.clone() },
+            None => {
+                let payload: Bytes = (0..self.plan.payload_bytes).map(|_| self.rng.u8(..)).collect();
+                let parent = if on_tip { tip.map(|tip| tip.hash) } else { None };
+                self.proposal(height, parent, payload)
+            }
+        };
+        self.hosts[0].state.made.insert(height, proposal.clone());
+        self.hosts[0].pending_since = self.now;
+        self.publish(proposal, true)
+    }
+
+    fn proposal(&self, height: Height, parent: Option<Hash>, payload: Bytes) -> Proposal {
+        let parent_time =
+            self.hosts[0].state.tip().and_then(|tip| self.chain.signed(tip.hash)).map(|b| b.time_unix_nanos());
+        let elapsed = u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX);
+        Proposal {
+            height,
+            parent,
+            time_unix_nanos: (EPOCH_UNIX_NANOS + elapsed).max(parent_time.unwrap_or(0)),
+            host_id: Bytes::copy_from_slice(&height.get().to_be_bytes()),
+            payload_hash: Hash::of(&payload),
+            payload,
+        }
+    }
+
+    fn publish(&mut self, proposal: Proposal, wait: bool) -> bool {
+        let life = self.hosts[0].life;
+        let height = proposal.height;
+        let input = if self.plan.signing == Signing::ByHost {
+            let initial = self.chain.initial_height();
+            let parent = match height.prev().filter(|_| height > initial) {
+                None => None,
+                Some(below) => match self.hosts[0].state.chain.iter().find(|id| id.height == below) {
+                    Some(parent) => Some(*parent),
+                    None => return false,
+                },
+            };
+            let block = self.chain.make(parent, proposal.time_unix_nanos, &proposal.payload);
+            self.check_originated(0, block.id());
+            let ticket = self.nodes[0].wait(Waits::Publish, 0, life);
+            if wait {
+                self.hosts[0].pending.push_back((ticket, height));
+            }
+            Input::PublishSigned { ticket, outcome: Ok(block) }
+        } else {
+            let ticket = self.nodes[0].wait(Waits::Publish, 0, life);
+            if wait {
+                self.hosts[0].pending.push_back((ticket, height));
+            }
+            Input::Publish { ticket, proposal }
+        };
+        self.handle(0, input);
+        true
+    }
+
+    /// Something else at a height that was published already.
+    fn publish_another(&mut self) {
+        let chain = &self.hosts[0].state.chain;
+        let back = self.rng.usize(0..3);
+        let Some(id) = chain.len().checked_sub(1 + back).map(|index| chain[index]) else { return };
+        let payload: Bytes = (0..9).map(|_| self.rng.u8(..)).collect();
+        let proposal = self.proposal(id.height, None, payload);
+        self.publish(proposal, false);
+    }
+
+    pub fn on_answered(&mut self, n: usize, life: u64, waits: Waits, ticket: Ticket, answer: &Answer) {
+        let host = &mut self.hosts[n];
+        if !host.up || host.life != life {
+            return;
+        }
+        match (waits, answer) {
+            (Waits::Report, Answer::Report(answer)) => {
+                host.reporter.answered(answer);
+            }
+            (Waits::Publish, Answer::Publish(answer)) => {
+                let position = host.pending.iter().position(|(pending, _)| *pending == ticket);
+                let Some(position) = position else { return };
+                let (_, height) = host.pending.remove(position).expect("it was found there");
+                match answer {
+                    PublishAnswer::Accepted(_) | PublishAnswer::Duplicate(_) => {}
+                    // Another block is there, or was signed: what was made is given up.
+                    PublishAnswer::Conflict(_) => {
+                        host.state.made.split_off(&height);
+                        host.pending.clear();
+                    }
+                    _ => host.pending.clear(),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A host's execution refuses one of its newest blocks.
+    pub fn veto(&mut self, n: usize) {
+        let host = &self.hosts[n];
+        if n == 0 || !host.up || self.nodes[n].life().is_none() {
+            return;
+        }
+        let hard = host.state.hard.map(|hard| hard.height);
+        let Some(block) = host.state.tip().filter(|tip| Some(tip.height) > hard) else { return };
+        let life = host.life;
+        let ticket = self.nodes[n].wait(Waits::Other, n, life);
+        self.handle(n, Input::HostRejected { ticket, block });
+    }
+
+    pub fn operate(&mut self, n: usize, command: Command) {
+        let life = self.hosts[n].life;
+        let ticket = self.nodes[n].wait(Waits::Other, n, life);
+        self.handle(n, Input::Operator { ticket, command });
+    }
+
+    pub fn host_regular_turn(&mut self, n: usize) {
+        self.host_turn(n);
+        if self.hosts[n].up && self.nodes[n].life().is_some() {
+            self.reporter_turn(n);
+        }
+        let _ = self.hosts[n].turn_at.take();
+    }
+}

@@ -1,0 +1,323 @@
+//! What must hold after every step, whatever goes wrong around it.
+//!
+//! Safety:
+//! 1. `tail <= hard <= soft <= target`; hard never decreases, over crashes too; soft decreases only with a rising epoch.
+//! 2. A node's hard block is the one that DA's order decides, so no two nodes ever disagree about one.
+//! 3. Whatever honest nodes store, forward, serve or tell was signed by the sequencer, and linked.
+//! 4. The target was signed by the sequencer.
+//! 5. Our own block is told, broadcast and acknowledged only when it is on disk, and what was acknowledged stays there.
+//! 6. An honest guard never lets two blocks of one height leave the process, except after an operator's word.
+//! 7. No honest peer is ever blamed, and no sound message is ever rejected.
+//! 8. No queue is above its bound.
+//!
+//! Liveness: once everything has healed all honest nodes, their hosts and DA agree within a bound.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::sync::{Ask, Batch, Change, Fetch, Heads, MAX_RANGE, Offence, Origin, Verdict};
+use blocksyncd::verify::{AuthenticBlock, Tip};
+
+use super::liars::Lie;
+use super::mutations::Bug;
+use super::network::{Answered, Message};
+use super::node::Node;
+use super::world::{World, index_of};
+
+/// What outlives every crash: the facts that nodes are held to.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// Acknowledged to the publisher.
+    acknowledged: BTreeMap<Height, Hash>,
+    /// Signed blocks of the honest sequencer that may have left its process.
+    originated: BTreeMap<Height, Hash>,
+    /// The durable hard head of each node.
+    hard: BTreeMap<usize, BlockId>,
+}
+
+impl Oracle {
+    /// An operator took the branch from here on back, at the sequencer's node.
+    pub fn abandoned(&mut self, from: Height) {
+        self.acknowledged.split_off(&from);
+        self.originated.split_off(&from);
+    }
+
+    /// The disk of a node is not what it was.
+    pub fn damaged(&mut self, n: usize) {
+        self.hard.remove(&n);
+        if n == 0 {
+            self.acknowledged.clear();
+        }
+    }
+}
+
+impl World {
+    /// After every input.
+    pub fn check_node(&mut self, n: usize) {
+        let limits = self.plan.limits;
+        let node = &mut self.nodes[n];
+        let Some(syncer) = &node.syncer else { return };
+        let heads = syncer.heads();
+        let status = syncer.status();
+        let last = node.last.replace(heads);
+        let mut wrong = check_heads(&heads).err();
+        if let Some(last) = last {
+            wrong = wrong.or(check_moved(&last, &heads).err());
+        }
+        if heads.lost.is_some() && !node.damaged {
+            wrong = wrong.or(Some(format!("{:?} is said to be lost, and nothing was damaged", heads.lost)));
+        }
+        for (what, count, bound) in [
+            ("held blocks", status.held_blocks, limits.held_blocks),
+            ("pending sightings", status.pending_sightings, limits.sightings),
+        ] {
+            if count > bound {
+                wrong = wrong.or(Some(format!("{count} {what}, the bound is {bound}")));
+            }
+        }
+        if let Some(target) = heads.target
+            && self.chain.signed(target.hash).is_none_or(|block| block.id() != target)
+        {
+            wrong = wrong.or(Some(format!("nobody signed the target {target:?}")));
+        }
+        if let Some(why) = wrong {
+            self.fail(format!("n{n}: {why}; {heads:?}"));
+        }
+    }
+
+    /// A batch is on disk.
+    pub fn check_committed(&mut self, n: usize, batch: &Batch) {
+        for change in &batch.changes {
+            match change {
+                Change::Append { block, origin } => {
+                    let id = block.id();
+                    if self.chain.check(block.block().bytes()).is_err() || self.chain.signed(id.hash).is_none() {
+                        self.fail(format!("n{n} stored {id:?}, which nobody signed"));
+                    }
+                    if n == 0 && *origin == Origin::Published {
+                        self.check_originated(n, id);
+                    }
+                }
+                Change::Truncate { from, .. } if n == 0 => {
+                    if let Some((height, hash)) = self.oracle.acknowledged.range(from..).next() {
+                        self.fail(format!("n0 takes back {height}/{hash:?}, which it has acknowledged"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let Some(hard) = self.nodes[n].disk.image.heads.hard else { return };
+        match self.oracle.hard.get(&n).copied() {
+            Some(before) if before == hard => return,
+            Some(before) if before.height >= hard.height => {
+                self.fail(format!("n{n}: hard went from {before:?} to {hard:?}"));
+            }
+            _ => {}
+        }
+        if let Err(why) = self.check_hard(n, hard) {
+            self.fail(why);
+        }
+        self.oracle.hard.insert(n, hard);
+    }
+
+    /// After a crash, and whenever it matters: what was promised is there.
+    pub fn check_disk(&mut self, n: usize) {
+        let image = &self.nodes[n].disk.image;
+        if n == 0 {
+            let lost = self
+                .oracle
+                .acknowledged
+                .iter()
+                .find(|(height, hash)| image.id(**height).is_none_or(|stored| stored.hash != **hash));
+            if let Some((height, hash)) = lost {
+                let why =
+                    format!("n0 lost {height}/{hash:?}, which it has acknowledged; it has {:?}", image.id(*height));
+                return self.fail(why);
+            }
+        }
+        if let Some(hard) = self.oracle.hard.get(&n)
+            && image.heads.hard.is_none_or(|now| now.height < hard.height)
+        {
+            let why = format!("n{n}: {hard:?} was hard before the crash, now {:?} is", image.heads.hard);
+            self.fail(why);
+        }
+    }
+
+    pub fn check_hard(&self, n: usize, id: BlockId) -> Result<(), String> {
+        match self.da.winner(id.height) {
+            Some((tip, _)) if tip.id == id => Ok(()),
+            other => Err(format!("n{n} has {id:?} as hard, DA decided {:?}", other.map(|(tip, _)| tip.id))),
+        }
+    }
+
+    pub fn check_told_soft(&self, n: usize, id: BlockId) -> Result<(), String> {
+        match self.chain.signed(id.hash) {
+            Some(block) if block.id() == id => Ok(()),
+            _ => Err(format!("n{n} tells {id:?}, which nobody signed")),
+        }
+    }
+
+    pub fn check_announced(&mut self, n: usize, heads: &Heads) {
+        let image = &self.nodes[n].disk.image;
+        let stored = |id: BlockId| image.id(id.height) == Some(id) || image.heads.epoch > heads.epoch;
+        if !heads.soft_id().into_iter().chain(heads.hard).all(stored) {
+            self.fail(format!("n{n} announces {heads:?}, on disk is {:?}", image.heads));
+        }
+    }
+
+    pub fn check_acknowledged(&mut self, n: usize, id: BlockId) {
+        let image = &self.nodes[n].disk.image;
+        if image.heads.epoch == self.nodes[n].last.map_or(image.heads.epoch, |heads| heads.epoch) {
+            if image.id(id.height) != Some(id) {
+                return self.fail(format!("n{n} acknowledges {id:?}, which is not on disk"));
+            }
+            self.oracle.acknowledged.insert(id.height, id.hash);
+        }
+    }
+
+    pub fn check_broadcast(&mut self, n: usize, id: BlockId) {
+        let image = &self.nodes[n].disk.image;
+        let retracted = self.nodes[n].last.is_some_and(|heads| heads.epoch > image.heads.epoch);
+        if image.id(id.height) != Some(id) && image.heads.epoch.0 == 0 && !retracted {
+            self.fail(format!("n{n} broadcasts {id:?}, which is not on disk"));
+        }
+    }
+
+    /// A signed block of the honest sequencer may have left its process.
+    pub fn check_originated(&mut self, n: usize, id: BlockId) {
+        match self.oracle.originated.insert(id.height, id.hash) {
+            Some(before) if before != id.hash => {
+                self.fail(format!("n{n} signed {id:?}, and {before:?} at that height before"));
+            }
+            _ => {}
+        }
+    }
+
+    pub fn check_heard(&mut self, n: usize, from: usize, message: &Message) {
+        if from < self.nodes.len() && self.chain.check(&message.bytes).is_err() {
+            self.fail(format!("n{from} passed on to n{n} what is no block"));
+        }
+    }
+
+    pub fn check_judged(&mut self, n: usize, from: usize, message: &Message, verdict: Verdict) {
+        let outcome = self.chain.check(&message.bytes);
+        match (verdict, &outcome) {
+            (Verdict::Accept, Err(fault)) => self.fail(format!("n{n} accepted from {from}: {fault}")),
+            (Verdict::Reject, Ok(block)) => self.fail(format!("n{n} rejected {:?} from {from}", block.id())),
+            _ => {}
+        }
+        if self.bug == Some(Bug::BanWeakRelay) && outcome.is_err() {
+            self.penalize(n, from, Offence::BadSignature, Some(Duration::from_secs(60)));
+        }
+    }
+
+    pub fn check_served(&mut self, n: usize, answered: &Answered) {
+        let most = usize::try_from(MAX_RANGE).unwrap_or(usize::MAX);
+        let blocks: Result<Vec<AuthenticBlock>, _> =
+            answered.bodies.iter().map(|body| self.chain.check(body)).collect();
+        let sound = blocks.is_ok_and(|blocks| {
+            blocks.len() <= most && blocks.windows(2).all(|pair| pair[1].parent_hash() == Some(pair[0].hash()))
+        });
+        if !sound {
+            self.fail(format!("n{n} serves what it should not: {} bodies", answered.bodies.len()));
+        }
+    }
+
+    pub fn check_fetch(&mut self, n: usize, fetch: &Fetch) {
+        let peer = index_of(&fetch.peer);
+        let open = self.nodes[n].fetches_at(peer).len();
+        // One head request may be open beside the others.
+        if open > self.plan.limits.requests_per_peer {
+            self.fail(format!("n{n} has {open} requests open at {peer} already"));
+        }
+        if let Ask::Range { amount, .. } = fetch.ask
+            && !(1..=MAX_RANGE).contains(&amount)
+        {
+            self.fail(format!("n{n} asks for {amount} blocks"));
+        }
+    }
+
+    pub fn penalize(&mut self, n: usize, peer: usize, offence: Offence, ban: Option<Duration>) {
+        let innocent = match self.lie_of(peer) {
+            None => true,
+            // A relay that checks nothing may be banned where it relays little but forgeries.
+            Some(Lie::WeakRelay) => ban.is_some() && !self.forgeries_abound(),
+            Some(lie) => !lie.deserves_bans(),
+        };
+        if innocent {
+            return self.fail(format!("n{n} blames {peer}, which is honest: {offence:?}, ban {ban:?}"));
+        }
+        if let Some(ban) = ban {
+            self.bans += 1;
+            self.disconnect(n, peer);
+            self.net.rest(n, peer, self.now + ban);
+        }
+    }
+
+    pub fn tip_below(&self, block: &AuthenticBlock) -> Option<Tip> {
+        let parent = self.chain.signed(block.parent_hash()?)?;
+        Some(Tip { id: parent.id(), time_unix_nanos: parent.time_unix_nanos() })
+    }
+
+    /// Whether everything agrees; else what does not.
+    pub fn converged(&self) -> Result<(), String> {
+        if !self.da.is_quiet() {
+            return Err("DA has not included everything".to_owned());
+        }
+        let Some(expected) = self.da.last_winner() else { return Err("nothing is on DA".to_owned()) };
+        for (n, node) in self.nodes.iter().enumerate() {
+            self.node_converged(n, node, expected).map_err(|why| format!("n{n} {why}, expected {expected:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn node_converged(&self, n: usize, node: &Node, expected: BlockId) -> Result<(), String> {
+        let Some(syncer) = &node.syncer else { return Err("is down".to_owned()) };
+        let (status, host) = (syncer.status(), &self.hosts[n]);
+        let heads = status.heads;
+        if status.halted.is_some() && !self.plan.operator_abandons {
+            // It waits for its operator, as it should where DA decided otherwise.
+            return Ok(());
+        }
+        if heads.soft_id() != Some(expected) || heads.hard != Some(expected) {
+            return Err(format!("has {heads:?}, {status:?}, host at {:?}", host.state.tip()));
+        }
+        // Whoever holds the key can prove heights that nobody needs.
+        if heads.target != Some(expected) && self.plan.twin.is_none() {
+            return Err(format!("has target {:?}", heads.target));
+        }
+        if node.disk.image.heads.soft_id() != Some(expected) || node.disk.image.heads.hard != Some(expected) {
+            return Err("has not written everything".to_owned());
+        }
+        if heads.lost.is_some() {
+            return Err(format!("still misses {:?}", heads.lost));
+        }
+        if host.state.tip() != Some(expected) || host.state.hard != Some(expected) {
+            return Err(format!("'s host has {:?}, hard {:?}", host.state.tip(), host.state.hard));
+        }
+        Ok(())
+    }
+}
+
+fn check_heads(heads: &Heads) -> Result<(), String> {
+    let (soft, hard, target) = (heads.soft_height(), heads.hard_height(), heads.target.map(|target| target.height));
+    let ordered = soft.is_none_or(|soft| heads.tail <= soft && target.is_none_or(|target| soft <= target))
+        && hard.is_none_or(|hard| heads.tail <= hard && soft.is_some_and(|soft| hard <= soft));
+    if ordered { Ok(()) } else { Err("not tail <= hard <= soft <= target".to_owned()) }
+}
+
+fn check_moved(before: &Heads, after: &Heads) -> Result<(), String> {
+    if after.epoch < before.epoch {
+        return Err(format!("the epoch fell from {}", before.epoch));
+    }
+    if after.soft_height() < before.soft_height() && after.epoch == before.epoch {
+        return Err(format!("soft fell from {:?} in one epoch", before.soft));
+    }
+    if let Some(hard) = before.hard
+        && after.hard.is_none_or(|now| now.height < hard.height || (now.height == hard.height && now != hard))
+    {
+        return Err(format!("hard was {hard:?}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Peers that lie. They know every block that the sequencer ever signed, hold no state worth losing, and never crash.
+
+use blocksyncd::block::{Hash, Height};
+use blocksyncd::sync::{Ask, MAX_RANGE};
+use blocksyncd::verify::AuthenticBlock;
+use bytes::Bytes;
+use fastrand::Rng;
+
+use super::chain::{self, Chain};
+use super::network::{Answered, StreamEnd};
+
+/// How a peer lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Never answers, never forwards.
+    Silent,
+    /// Answers with bytes that are no blocks.
+    Garbage,
+    /// Answers with sound blocks of other heights than asked for.
+    WrongHeights,
+    /// Leaves out a block in the middle.
+    BrokenLink,
+    /// Claims a head far above everything, which nobody signed.
+    FalseHead,
+    /// Gossips and serves padded copies, and copies with a junk signature, often before the sound ones arrive.
+    Copies,
+    /// Gossips old blocks again and again.
+    Replays,
+    /// Serves the chain as it was long ago.
+    Stale,
+    /// Answers every range with its first block only.
+    ShortPrefix,
+    /// Gossips blocks that nobody signed.
+    Forges,
+    /// Not a liar: forwards whatever it gets without looking, as Go peers do.
+    WeakRelay,
+    /// Holds the sequencer's key, and signs a branch of its own.
+    Twin,
+}
+
+impl Lie {
+    pub fn draw(rng: &mut Rng) -> Self {
+        [
+            Self::Silent,
+            Self::Garbage,
+            Self::WrongHeights,
+            Self::BrokenLink,
+            Self::FalseHead,
+            Self::Copies,
+            Self::Replays,
+            Self::Stale,
+            Self::ShortPrefix,
+            Self::Forges,
+            Self::WeakRelay,
+        ][rng.usize(0..11)]
+    }
+
+    /// Whether it hands on what others gossip.
+    pub fn forwards(self) -> bool {
+        !matches!(self, Self::Silent)
+    }
+
+    /// Whether it may be banned for what it does of its own.
+    pub fn deserves_bans(self) -> bool {
+        !matches!(self, Self::Silent | Self::Stale | Self::ShortPrefix | Self::WeakRelay | Self::Twin | Self::Replays)
+    }
+}
+
+/// What a liar answers to `ask`; `branch` is the chain that it builds its lies on. `None`: it lets the stream hang.
+pub fn answer(lie: Lie, ask: Ask, branch: &[AuthenticBlock], chain: &Chain, rng: &mut Rng) -> Option<Answered> {
+    let head = branch.last();
+    let honest = honest(ask, branch);
+    let end = StreamEnd::Complete;
+    Some(match lie {
+        Lie::Silent => return None,
+        Lie::Garbage => {
+            let junk = (0..rng.usize(1..4)).map(|_| (0..rng.usize(0..120)).map(|_| rng.u8(..)).collect()).collect();
+            Answered { bodies: junk, end }
+        }
+        Lie::WrongHeights => match ask {
+            Ask::Range { from, amount } => {
+                let shifted = Ask::Range { from: from.plus(rng.u64(1..4)), amount };
+                Answered { bodies: bodies(&self::honest(shifted, branch)), end }
+            }
+            Ask::Head => Answered { bodies: bodies(&honest), end },
+            Ask::Hash(_) => Answered { bodies: branch.first().map(body).into_iter().collect(), end },
+        },
+        Lie::BrokenLink => {
+            let mut blocks = honest;
+            if blocks.len() > 2 {
+                blocks.remove(rng.usize(1..blocks.len() - 1));
+            }
+            Answered { bodies: bodies(&blocks), end }
+        }
+        Lie::FalseHead => {
+            let height = Height::MIN.plus(rng.u64(1_000..=1 << 40));
+            let forged = chain.forge(height, Hash::of(b"nothing"), &Bytes::from_static(b"far"));
+            match ask {
+                Ask::Head => Answered { bodies: vec![forged], end },
+                Ask::Range { .. } | Ask::Hash(_) => Answered { bodies: bodies(&honest), end },
+            }
+        }
+        Lie::Copies => Answered { bodies: honest.iter().map(|block| copy(block, rng)).collect(), end },
+        Lie::Forges => {
+            let from = match ask {
+                Ask::Range { from, .. } => from,
+                Ask::Head | Ask::Hash(_) => head.map_or(Height::MIN, AuthenticBlock::height),
+            };
+            Answered { bodies: vec![chain.forge(from, Hash::of(b"forged"), &Bytes::from_static(b"forged"))], end }
+        }
+        Lie::Stale => {
+            let stale = &branch[..branch.len() / 4];
+            Answered::of(self::honest(ask, stale).iter().map(body).collect())
+        }
+        Lie::ShortPrefix => Answered::of(honest.first().map(body).into_iter().collect()),
+        Lie::Replays | Lie::WeakRelay | Lie::Twin => Answered::of(bodies(&honest)),
+    })
+}
+
+/// A padded copy, or one with a junk signature.
+pub fn copy(block: &AuthenticBlock, rng: &mut Rng) -> Bytes {
+    if rng.bool() { chain::padded(block) } else { chain::resigned(block) }
+}
+
+fn body(block: &AuthenticBlock) -> Bytes {
+    block.block().bytes().clone()
+}
+
+fn bodies(blocks: &[AuthenticBlock]) -> Vec<Bytes> {
+    blocks.iter().map(body).collect()
+}
+
+fn honest(ask: Ask, branch: &[AuthenticBlock]) -> Vec<AuthenticBlock> {
+    match ask {
+        Ask::Head => branch.last().cloned().into_iter().collect(),
+        Ask::Hash(hash) => branch.iter().find(|block| block.hash() == hash).cloned().into_iter().collect(),
+        Ask::Range { from, amount } => branch
+            .iter()
+            .filter(|block| block.height() >= from && from.plus(amount.min(MAX_RANGE)) > block.height())
+            .cloned()
+            .collect(),
+    }
+}

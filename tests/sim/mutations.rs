@@ -1,0 +1,116 @@
+//! Planted bugs: the world, or what passes between it and the core, is made wrong in one way, and the invariants must notice.
+//!
+//! A simulator that has never failed has shown nothing. Each bug here is one that a real implementation had, or could well
+//! have; each is planted from outside, by changing inputs, effects, or what the model of the node's loop does with them.
+//!
+//! Planted bugs that reliability engineers would ask for and that cannot be planted here:
+//! - *sequence numbers used again after a crash*: streams have none; the epoch takes their place (`EpochForgotten`);
+//! - *the high-water mark written before the data* belongs to the real store's own crash rigs; here the mark of the model disk
+//!   is what runs ahead (`MarkAhead`).
+
+use blocksyncd::sync::{Batch, Change, DaReport, Input, Ticket};
+
+use super::world::World;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A publish is answered before its block is on disk.
+    AckBeforeDurable,
+    /// Gossip is passed on before it was checked.
+    ForwardBeforeVerify,
+    /// A message that brings nothing new is held against who brought it.
+    KnownIsReject,
+    /// The second block of a height takes the place of the first one.
+    OverwriteOnConflict,
+    /// A rewind is not written to the retraction log.
+    EpochForgotten,
+    /// A block on DA is recognised by its hash, which does not cover the signature.
+    HashWithoutSignature,
+    /// DA could not be read, and is passed over.
+    CursorPastOutage,
+    /// A range answer does not stop where it should.
+    UnclampedRange,
+    /// A host that lags behind misses what came meanwhile.
+    DropWhenLagging,
+    /// The mark says more than the store has.
+    MarkAhead,
+    /// Ranges are asked for one height too high, and what comes is taken for what was wanted.
+    RangeOneFurther,
+    /// Nothing bounds the blocks that wait above a gap.
+    HeldUnbounded,
+    /// Whoever passes on a forged block is banned at once.
+    BanWeakRelay,
+    /// A block of our own is gossiped before it is on disk.
+    GossipBeforeDurable,
+    /// Timeouts are measured on the wall clock.
+    WallClockInTimeouts,
+    /// The guard is lost at every start, and nobody notices.
+    GuardForgotten,
+    /// A commit is said to be durable, and a crash shows that it was not.
+    FsyncLies,
+    /// DA sightings are reported as scanned, but not handed over.
+    SightingsLost,
+}
+
+impl Bug {
+    pub const ALL: [Self; 18] = [
+        Self::AckBeforeDurable,
+        Self::ForwardBeforeVerify,
+        Self::KnownIsReject,
+        Self::OverwriteOnConflict,
+        Self::EpochForgotten,
+        Self::HashWithoutSignature,
+        Self::CursorPastOutage,
+        Self::UnclampedRange,
+        Self::DropWhenLagging,
+        Self::MarkAhead,
+        Self::RangeOneFurther,
+        Self::HeldUnbounded,
+        Self::BanWeakRelay,
+        Self::GossipBeforeDurable,
+        Self::WallClockInTimeouts,
+        Self::GuardForgotten,
+        Self::FsyncLies,
+        Self::SightingsLost,
+    ];
+}
+
+impl World {
+    /// What the store is given instead of what the core decided.
+    pub fn mutate_batch(&self, batch: &mut Batch) {
+        match self.bug {
+            Some(Bug::EpochForgotten) => {
+                for change in &mut batch.changes {
+                    if let Change::Truncate { epoch, .. } = change {
+                        epoch.0 = 0;
+                    }
+                }
+            }
+            Some(Bug::OverwriteOnConflict) => {
+                let second = batch.changes.iter().find_map(|change| match change {
+                    Change::Evidence(evidence) => self.chain.signed(evidence.second.hash()),
+                    _ => None,
+                });
+                if let Some(second) = second {
+                    for change in &mut batch.changes {
+                        if let Change::Append { block, .. } = change
+                            && block.id().height == second.height()
+                            && let Ok(other) = second.link(self.tip_below(second))
+                        {
+                            *block = other;
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What the core is told instead of what the reporter said.
+    pub fn mutate_report(&mut self, ticket: Ticket, mut report: DaReport) -> Input {
+        if self.bug == Some(Bug::SightingsLost) && self.rng.f64() < 0.2 {
+            report.sightings.clear();
+        }
+        Input::Da { ticket, report }
+    }
+}

@@ -1,0 +1,549 @@
+//! A node: the core, its disk, and the loop around them, as the sidecar's own loop is: immediate effects at once, all others
+//! in order behind the commit that they follow, commits merged into one write in flight.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::clock::Now;
+use blocksyncd::sync::serve::{self, Plan, Span, Wanted};
+use blocksyncd::sync::{
+    Answer, Ask, Batch, CommitId, Config, Effect, Ended, Fetch, Fetched, GuardEntry, Heads, Input, MAX_RANGE,
+    PublishAnswer, RequestId, Syncer, Ticket, Verdict,
+};
+use bytes::Bytes;
+
+use super::chain::EPOCH_UNIX_NANOS;
+use super::disk::Disk;
+use super::faults::Signing;
+use super::mutations::Bug;
+use super::network::{Answered, Message, MessageId, Packet, StreamEnd};
+use super::world::{Event, World, index_of, peer_id};
+
+/// Who waits for the answer to a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    Publish,
+    Report,
+    Other,
+}
+
+#[derive(Debug)]
+struct OpenFetch {
+    fetch: Fetch,
+    arrived: Vec<Bytes>,
+}
+
+#[derive(Debug)]
+struct Unjudged {
+    from: usize,
+    message: Message,
+}
+
+#[derive(Debug)]
+pub struct Node {
+    pub disk: Disk,
+    /// `None`: the process is down.
+    pub syncer: Option<Syncer>,
+    pub announced: Option<Heads>,
+    pub storage_full: bool,
+    /// The wall clock is off by so many nanoseconds.
+    pub wall_offset: i128,
+    /// Had the process ever to hear of damage?
+    pub damaged: bool,
+    lives: u64,
+    started: Duration,
+    wake_at: Option<Duration>,
+    idle_wakeups: u32,
+    /// The newest commit that was asked for, and the newest that is durable.
+    asked: CommitId,
+    durable: CommitId,
+    waiting: VecDeque<(CommitId, Effect)>,
+    next_ticket: Ticket,
+    waits: BTreeMap<Ticket, (Waits, usize, u64)>,
+    gossip: BTreeMap<Ticket, Unjudged>,
+    seen: BTreeSet<MessageId>,
+    checking: usize,
+    checked_until: Duration,
+    fetches: BTreeMap<RequestId, OpenFetch>,
+    /// Never starts again, so that no two messages have one id.
+    messages: u64,
+    /// What the last step left, to compare the next one with.
+    pub last: Option<Heads>,
+}
+
+impl Node {
+    pub fn new(initial_height: Height) -> Self {
+        Self {
+            disk: Disk::new(initial_height),
+            syncer: None,
+            announced: None,
+            storage_full: false,
+            wall_offset: 0,
+            damaged: false,
+            lives: 0,
+            started: Duration::ZERO,
+            wake_at: None,
+            idle_wakeups: 0,
+            asked: CommitId::default(),
+            durable: CommitId::default(),
+            waiting: VecDeque::new(),
+            next_ticket: Ticket::default(),
+            waits: BTreeMap::new(),
+            gossip: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            checking: 0,
+            checked_until: Duration::ZERO,
+            fetches: BTreeMap::new(),
+            messages: 0,
+            last: None,
+        }
+    }
+
+    /// Which process this is, while there is one.
+    pub fn life(&self) -> Option<u64> {
+        self.syncer.as_ref().map(|_| self.lives)
+    }
+
+    pub fn fetches_at(&self, peer: usize) -> Vec<RequestId> {
+        let at_peer = |(_, open): &(&RequestId, &OpenFetch)| index_of(&open.fetch.peer) == peer;
+        self.fetches.iter().filter(at_peer).map(|(request, _)| *request).collect()
+    }
+
+    pub fn now(&self, world: Duration, wall_for_all: bool) -> Now {
+        let world_nanos = i128::try_from(world.as_nanos()).unwrap_or(i128::MAX);
+        let unix = i128::from(EPOCH_UNIX_NANOS) + world_nanos + self.wall_offset;
+        let unix_nanos = u64::try_from(unix).unwrap_or(0);
+        if wall_for_all {
+            let elapsed = u64::try_from(world_nanos + self.wall_offset).unwrap_or(0);
+            return Now { elapsed: Duration::from_nanos(elapsed), unix_nanos };
+        }
+        Now { elapsed: world.saturating_sub(self.started), unix_nanos }
+    }
+
+    /// What the disk has for a peer that asks.
+    pub fn serve(&self, ask: Ask, unclamped: bool) -> Answered {
+        let image = &self.disk.image;
+        let span = image.heads.soft_height().map(|soft| Span { tail: image.heads.tail, soft });
+        let hash: Hash;
+        let wanted = match ask {
+            Ask::Head => Wanted::Origin { origin: 0, amount: 1 },
+            Ask::Range { from, amount } => Wanted::Origin { origin: from.get(), amount },
+            Ask::Hash(asked) => {
+                hash = asked;
+                Wanted::Hash(&hash.0)
+            }
+        };
+        let body = |height: Height| image.block(height).map(|block| block.block().bytes().clone());
+        match serve::plan(wanted, span) {
+            Plan::Reset => Answered { bodies: Vec::new(), end: StreamEnd::Reset },
+            Plan::NotFound => Answered { bodies: Vec::new(), end: StreamEnd::NotFound },
+            Plan::Head(height) => Answered::of(body(height).into_iter().collect()),
+            Plan::ByHash(hash) => Answered::of(image.heights.get(&hash).and_then(|h| body(*h)).into_iter().collect()),
+            Plan::Range { from, to } => {
+                let to = if unclamped { Height::MAX } else { to };
+                Answered::of(image.blocks.range(from..=to).map(|(_, (b, _))| b.block().bytes().clone()).collect())
+            }
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket = self.next_ticket.next();
+        self.next_ticket
+    }
+
+    /// Who asks, and in which of its lives.
+    pub fn wait(&mut self, waits: Waits, host: usize, host_life: u64) -> Ticket {
+        let ticket = self.ticket();
+        self.waits.insert(ticket, (waits, host, host_life));
+        ticket
+    }
+}
+
+impl World {
+    pub fn start_node(&mut self, n: usize) {
+        let bug = self.bug;
+        let node = &mut self.nodes[n];
+        if node.syncer.is_some() {
+            return;
+        }
+        let mut recovered = node.disk.recover();
+        if bug == Some(Bug::GuardForgotten) {
+            recovered.guard = blocksyncd::sync::GuardState::Unused;
+        }
+        let mut limits = self.plan.limits;
+        if bug == Some(Bug::HeldUnbounded) {
+            limits.held_blocks = usize::MAX;
+            limits.held_bytes = usize::MAX;
+        }
+        let config = Config {
+            rules: self.chain.rules().clone(),
+            signs: (n == 0).then(|| self.chain.public_key()),
+            on_divergence: self.plan.policy,
+            limits,
+            timing: self.plan.timing,
+        };
+        self.trace.note(self.now, format_args!("n{n} starts with {:?}", recovered.heads));
+        node.lives += 1;
+        node.started = self.now;
+        node.announced = None;
+        node.last = None;
+        node.syncer = Some(Syncer::recover(config, recovered, self.plan.seed ^ node.lives));
+        if node.storage_full {
+            self.handle(n, Input::StorageFull(true));
+        }
+        self.check_node(n);
+        self.rearm(n);
+        self.later(Duration::from_millis(5), Event::HostTurn { host: n });
+    }
+
+    /// The process dies here and now.
+    pub fn crash_node(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        if node.syncer.take().is_none() {
+            return;
+        }
+        self.trace.note(self.now, format_args!("n{n} crashes"));
+        node.waiting.clear();
+        node.waits.clear();
+        node.gossip.clear();
+        node.seen.clear();
+        node.fetches.clear();
+        node.checking = 0;
+        node.wake_at = None;
+        (node.asked, node.durable) = (CommitId::default(), CommitId::default());
+        let crashed = node.disk.crash(&mut self.rng);
+        if let Err(why) = crashed {
+            self.fail(format!("n{n}: {why}"));
+        }
+        self.check_disk(n);
+        for peer in self.net.neighbours(n) {
+            self.disconnect(n, peer);
+        }
+        self.hosts[n].lose_node();
+    }
+
+    /// One input, and all that follows from it.
+    pub fn handle(&mut self, n: usize, input: Input) {
+        if self.is_over() {
+            return;
+        }
+        let now = self.nodes[n].now(self.now, self.bug == Some(Bug::WallClockInTimeouts));
+        let node = &mut self.nodes[n];
+        let Some(syncer) = &mut node.syncer else { return };
+        let life = node.lives;
+        self.trace.note(self.now, format_args!("n{n} < {input:?}"));
+        let effects = syncer.handle(now, input, &node.disk.image);
+        self.check_node(n);
+        for effect in effects {
+            if self.nodes[n].life() != Some(life) {
+                return;
+            }
+            // A crash between any two effects.
+            if !self.healed && self.plan.crash_rate > 0.0 && self.rng.f64() < self.plan.crash_rate * 0.001 {
+                self.crash_for_a_while(n);
+                return;
+            }
+            self.trace.note(self.now, format_args!("n{n} > {effect:?}"));
+            self.carry_out(n, effect);
+        }
+        self.rearm(n);
+    }
+
+    fn carry_out(&mut self, n: usize, effect: Effect) {
+        match effect {
+            Effect::Judge { ticket, verdict } => self.judge(n, ticket, verdict),
+            Effect::Fetch(fetch) => self.start_fetch(n, fetch),
+            Effect::Cancel(request) => {
+                self.nodes[n].fetches.remove(&request);
+            }
+            Effect::Penalize { peer, offence, ban } => self.penalize(n, index_of(&peer), offence, ban),
+            Effect::Sign { ticket, header_bytes, payload, guard } => {
+                self.sign(n, ticket, &header_bytes, &payload, guard)
+            }
+            Effect::Commit(batch) => self.commit(n, batch),
+            Effect::Reply { .. } | Effect::Announce(_) | Effect::Broadcast(_) => {
+                let early = match (&effect, self.bug) {
+                    (Effect::Reply { .. }, Some(Bug::AckBeforeDurable)) => true,
+                    (Effect::Broadcast(_), Some(Bug::GossipBeforeDurable)) => true,
+                    _ => false,
+                };
+                let node = &mut self.nodes[n];
+                if node.asked > node.durable && !early {
+                    node.waiting.push_back((node.asked, effect));
+                } else {
+                    self.tell(n, effect);
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, n: usize, mut batch: Batch) {
+        self.mutate_batch(&mut batch);
+        let node = &mut self.nodes[n];
+        if batch.id <= node.asked {
+            let why = format!("n{n}: commit {} after {}", batch.id, node.asked);
+            return self.fail(why);
+        }
+        node.asked = batch.id;
+        if node.disk.commit(batch) {
+            self.start_write(n);
+        }
+    }
+
+    fn start_write(&mut self, n: usize) {
+        let Some(life) = self.nodes[n].life() else { return };
+        let (min, max) = self.plan.write;
+        let mut took = min + (max - min).mul_f64(self.rng.f64());
+        if !self.healed && self.rng.f64() < self.plan.write_stall {
+            took += Duration::from_millis(self.rng.u64(500..=4_000));
+        }
+        self.later(took, Event::Written { node: n, life });
+    }
+
+    pub fn on_written(&mut self, n: usize) {
+        let (batch, more) = match self.nodes[n].disk.written() {
+            Ok(done) => done,
+            Err(why) => return self.fail(format!("n{n}: {why}")),
+        };
+        if more {
+            self.start_write(n);
+        }
+        self.nodes[n].durable = batch.id;
+        self.check_committed(n, &batch);
+        while let Some((after, _)) = self.nodes[n].waiting.front()
+            && *after <= batch.id
+        {
+            let (_, effect) = self.nodes[n].waiting.pop_front().expect("looked at it");
+            self.tell(n, effect);
+        }
+        self.handle(n, Input::Durable(batch.id));
+    }
+
+    /// An effect whose commits are durable.
+    fn tell(&mut self, n: usize, effect: Effect) {
+        match effect {
+            Effect::Reply { ticket, answer } => self.reply(n, ticket, answer),
+            Effect::Announce(heads) => {
+                self.check_announced(n, &heads);
+                self.nodes[n].announced = Some(heads);
+                self.later(Duration::from_millis(1), Event::HostTurn { host: n });
+            }
+            Effect::Broadcast(id) => self.broadcast(n, id),
+            _ => unreachable!("only effects that wait for durability come here"),
+        }
+    }
+
+    fn reply(&mut self, n: usize, ticket: Ticket, answer: Answer) {
+        let Some((waits, host, host_life)) = self.nodes[n].waits.remove(&ticket) else {
+            return self.fail(format!("n{n}: {ticket} answered, but nobody waits: {answer:?}"));
+        };
+        if let Answer::Publish(PublishAnswer::Accepted(id) | PublishAnswer::Duplicate(id)) = answer {
+            self.check_acknowledged(n, id);
+        }
+        let delay = Duration::from_micros(self.rng.u64(50..2_000));
+        self.later(delay, Event::Answered { host, host_life, waits, ticket, answer });
+    }
+
+    fn broadcast(&mut self, n: usize, id: BlockId) {
+        self.check_broadcast(n, id);
+        let Some(block) = self.chain.signed(id.hash) else {
+            return self.fail(format!("n{n} broadcasts {id:?}, which nobody signed"));
+        };
+        let bytes = block.block().bytes().clone();
+        let node = &mut self.nodes[n];
+        node.messages += 1;
+        let message = Message { id: (n, node.messages), bytes };
+        node.seen.insert(message.id);
+        self.spread(n, None, &message);
+    }
+
+    fn sign(&mut self, n: usize, ticket: Ticket, header_bytes: &Bytes, payload: &Bytes, guard: GuardEntry) {
+        let Some(life) = self.nodes[n].life() else { return };
+        if self.plan.signing == Signing::Outside {
+            // The guard's own write comes before the question leaves the process.
+            let (header_bytes, payload) = (header_bytes.clone(), payload.clone());
+            let took = self.plan.write.1;
+            return self.later(took, Event::GuardWritten { node: n, life, ticket, header_bytes, payload, guard });
+        }
+        let outcome = self.chain.sign(header_bytes, payload).map_err(|fault| fault.to_string());
+        self.later(Duration::from_micros(80), Event::Signed { node: n, life, ticket, outcome });
+    }
+
+    pub fn on_guard_written(&mut self, n: usize, ticket: Ticket, header: &Bytes, payload: &Bytes, guard: GuardEntry) {
+        let Some(life) = self.nodes[n].life() else { return };
+        self.nodes[n].disk.write_guard(guard);
+        let outcome = if !self.healed && self.rng.f64() < self.plan.signer_fails {
+            Err("the signer is away".to_owned())
+        } else {
+            self.chain.sign(header, payload).map_err(|fault| fault.to_string())
+        };
+        if let Ok(block) = &outcome {
+            let id = block.id();
+            self.check_originated(n, id);
+        }
+        let took = Duration::from_millis(self.rng.u64(1..=80));
+        self.later(took, Event::Signed { node: n, life, ticket, outcome });
+    }
+
+    /// A gossip message arrived: it is queued for the stateless checks, or dropped unread.
+    pub fn node_hears(&mut self, n: usize, from: usize, message: Message) {
+        self.check_heard(n, from, &message);
+        let pool = self.plan.pool;
+        let check = self.plan.check;
+        let now = self.now;
+        let node = &mut self.nodes[n];
+        let Some(life) = node.life() else { return };
+        if !node.seen.insert(message.id) {
+            return;
+        }
+        if node.checking >= pool {
+            return self.handle(n, Input::GossipMissed { peer: peer_id(from) });
+        }
+        if self.bug == Some(Bug::ForwardBeforeVerify) {
+            self.spread(n, Some(from), &message);
+        }
+        let node = &mut self.nodes[n];
+        let ticket = node.ticket();
+        node.gossip.insert(ticket, Unjudged { from, message });
+        node.checking += 1;
+        node.checked_until = node.checked_until.max(now) + check;
+        let wait = node.checked_until - now;
+        self.later(wait, Event::Checked { node: n, life, ticket });
+    }
+
+    pub fn on_checked(&mut self, n: usize, ticket: Ticket) {
+        let node = &mut self.nodes[n];
+        node.checking -= 1;
+        let Some(unjudged) = node.gossip.get(&ticket) else { return };
+        let peer = peer_id(unjudged.from);
+        let outcome = self.chain.check(&unjudged.message.bytes);
+        self.handle(n, Input::Gossip { peer, ticket, outcome });
+        if self.nodes[n].gossip.contains_key(&ticket) {
+            self.fail(format!("n{n}: gossip {ticket} was not judged at once"));
+        }
+    }
+
+    fn judge(&mut self, n: usize, ticket: Ticket, verdict: Verdict) {
+        let verdict = match (verdict, self.bug) {
+            (Verdict::Ignore, Some(Bug::KnownIsReject)) => Verdict::Reject,
+            _ => verdict,
+        };
+        let Some(Unjudged { from, message }) = self.nodes[n].gossip.remove(&ticket) else {
+            return self.fail(format!("n{n}: {ticket} was judged, but is no message that waits"));
+        };
+        self.check_judged(n, from, &message, verdict);
+        if verdict == Verdict::Accept {
+            self.spread(n, Some(from), &message);
+        }
+    }
+
+    fn start_fetch(&mut self, n: usize, fetch: Fetch) {
+        self.check_fetch(n, &fetch);
+        let Some(life) = self.nodes[n].life() else { return };
+        let (request, peer) = (fetch.request, index_of(&fetch.peer));
+        let mut ask = fetch.ask;
+        if self.bug == Some(Bug::RangeOneFurther)
+            && let Ask::Range { from, .. } = &mut ask
+        {
+            *from = from.next();
+        }
+        let timeout = fetch.timeout;
+        self.nodes[n].fetches.insert(request, OpenFetch { fetch, arrived: Vec::new() });
+        if self.net.is_up(n, peer) {
+            self.send(n, peer, Packet::Ask { request, life, ask });
+            self.later(timeout, Event::FetchLate { node: n, life, request, ended: Ended::Timeout });
+        } else {
+            self.later(Duration::ZERO, Event::FetchLate { node: n, life, request, ended: Ended::Disconnected });
+        }
+    }
+
+    pub fn on_answer(
+        &mut self,
+        n: usize,
+        _from: usize,
+        request: RequestId,
+        life: u64,
+        bodies: Vec<Bytes>,
+        end: Option<StreamEnd>,
+    ) {
+        if self.nodes[n].life() != Some(life) {
+            return;
+        }
+        let Some(open) = self.nodes[n].fetches.get_mut(&request) else { return };
+        let most = match open.fetch.ask {
+            Ask::Head | Ask::Hash(_) => 1,
+            Ask::Range { amount, .. } => usize::try_from(amount.min(MAX_RANGE)).unwrap_or(0),
+        };
+        let mut bytes = 0;
+        let mut ended = match end {
+            None => None,
+            Some(StreamEnd::Complete) => Some(Ended::Complete),
+            Some(StreamEnd::NotFound) => Some(Ended::NotFound),
+            Some(StreamEnd::Reset) => Some(Ended::Reset),
+        };
+        for body in bodies {
+            bytes += body.len();
+            if open.arrived.len() == most || bytes > open.fetch.max_bytes {
+                // The client has what it asked for, and closes.
+                ended = Some(Ended::Complete);
+                break;
+            }
+            open.arrived.push(body);
+        }
+        if let Some(ended) = ended {
+            self.end_fetch(n, request, ended);
+        }
+    }
+
+    pub fn end_fetch(&mut self, n: usize, request: RequestId, ended: Ended) {
+        let Some(open) = self.nodes[n].fetches.remove(&request) else { return };
+        let mut fetched = Fetched { blocks: Vec::new(), ended };
+        for body in &open.arrived {
+            match self.chain.check(body) {
+                Ok(block) => fetched.blocks.push(block),
+                Err(fault) => {
+                    fetched.ended = Ended::Invalid(Some(fault));
+                    break;
+                }
+            }
+        }
+        self.handle(n, Input::Fetched { request, fetched });
+    }
+
+    /// One deadline: the core's next wakeup.
+    fn rearm(&mut self, n: usize) {
+        let wall_for_all = self.bug == Some(Bug::WallClockInTimeouts);
+        let node = &mut self.nodes[n];
+        let Some(syncer) = &node.syncer else { return };
+        let Some(at) = syncer.next_wakeup() else {
+            node.wake_at = None;
+            return;
+        };
+        if node.wake_at == Some(at) {
+            return;
+        }
+        node.wake_at = Some(at);
+        let life = node.lives;
+        let wait = at.saturating_sub(node.now(self.now, wall_for_all).elapsed);
+        self.later(wait, Event::Wakeup { node: n, life, at });
+    }
+
+    pub fn on_wakeup(&mut self, n: usize, at: Duration) {
+        let node = &mut self.nodes[n];
+        if node.wake_at != Some(at) {
+            return;
+        }
+        node.wake_at = None;
+        self.handle(n, Input::Wakeup);
+        let node = &mut self.nodes[n];
+        let elapsed = self.now.saturating_sub(node.started);
+        node.idle_wakeups = match node.wake_at {
+            Some(next) if next <= elapsed => node.idle_wakeups + 1,
+            _ => 0,
+        };
+        if node.idle_wakeups > 1_000 {
+            self.fail(format!("n{n} wakes up again and again without time passing"));
+        }
+    }
+}

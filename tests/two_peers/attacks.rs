@@ -1,0 +1,178 @@
+//! Strangers that mean harm, on every protocol that we speak. Whatever they send, the others are served.
+
+use blocksyncd::p2p::StreamEnded;
+use blocksyncd::sync::Ask;
+use futures::AsyncWriteExt as _;
+use prost::Message as _;
+
+use super::network::{Chain, MAX_BLOCK, NETWORK, Network, TCP, pair};
+use super::stranger::{Stranger, header_ex, read_to_end};
+
+/// gossipsub's messages, as far as an attacker needs them.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Rpc {
+    #[prost(message, repeated, tag = "1")]
+    subscriptions: Vec<Subscription>,
+    #[prost(message, repeated, tag = "2")]
+    publish: Vec<Publish>,
+    #[prost(message, optional, tag = "3")]
+    control: Option<Control>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Subscription {
+    #[prost(bool, tag = "1")]
+    subscribe: bool,
+    #[prost(string, tag = "2")]
+    topic: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Publish {
+    #[prost(bytes, tag = "1")]
+    from: Vec<u8>,
+    #[prost(bytes, tag = "2")]
+    data: Vec<u8>,
+    #[prost(bytes, tag = "3")]
+    seqno: Vec<u8>,
+    #[prost(string, tag = "4")]
+    topic: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Control {
+    #[prost(message, repeated, tag = "1")]
+    ihave: Vec<IHave>,
+    #[prost(message, repeated, tag = "2")]
+    iwant: Vec<IWant>,
+    #[prost(message, repeated, tag = "3")]
+    graft: Vec<Graft>,
+    #[prost(message, repeated, tag = "4")]
+    prune: Vec<Prune>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct IHave {
+    #[prost(string, tag = "1")]
+    topic: String,
+    #[prost(bytes, repeated, tag = "2")]
+    ids: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct IWant {
+    #[prost(bytes, repeated, tag = "1")]
+    ids: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Graft {
+    #[prost(string, tag = "1")]
+    topic: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Prune {
+    #[prost(string, tag = "1")]
+    topic: String,
+    #[prost(uint64, tag = "3")]
+    backoff: u64,
+}
+
+fn topic() -> String {
+    format!("/{NETWORK}/header-sub/v0.0.1")
+}
+
+fn control(control: Control) -> Vec<u8> {
+    Rpc { control: Some(control), ..Rpc::default() }.encode_length_delimited_to_vec()
+}
+
+fn subscribe(topics: Vec<String>) -> Vec<u8> {
+    let subscriptions = topics.into_iter().map(|topic| Subscription { subscribe: true, topic }).collect();
+    Rpc { subscriptions, ..Rpc::default() }.encode_length_delimited_to_vec()
+}
+
+fn many(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("t{number}")).collect()
+}
+
+async fn still_serves(honest: &mut Network, server: &Network, after: &str) {
+    let (bodies, ended) = honest.fetch(&server.id(), Ask::Head).await;
+    assert_eq!((bodies.len(), ended), (1, StreamEnded::Complete), "after {after}");
+}
+
+#[tokio::test]
+async fn gossip_attacks() {
+    let (mut honest, server) = pair(TCP, Chain::new(1..=9, 10)).await;
+    let prune = |backoff| Prune { topic: topic(), backoff };
+    let grafts = |topics: Vec<String>| topics.into_iter().map(|topic| Graft { topic }).collect();
+    let ids = |count: u32| (0..count).map(|id| id.to_be_bytes().to_vec()).collect::<Vec<_>>();
+    let publish = |data: usize, from: Vec<u8>| {
+        let message = Publish { from, data: vec![7; data], seqno: vec![0; 8], topic: topic() };
+        Rpc { publish: vec![message; 3], ..Rpc::default() }.encode_length_delimited_to_vec()
+    };
+    let attacks: Vec<(&str, Vec<u8>)> = vec![
+        ("PRUNE for ever", control(Control { prune: vec![prune(u64::MAX)], ..Control::default() })),
+        ("PRUNE nearly for ever", control(Control { prune: vec![prune(u64::MAX / 2); 9], ..Control::default() })),
+        (
+            "PRUNE of a topic that nobody has",
+            control(Control { prune: vec![Prune { topic: "x".into(), backoff: 1 }], ..Control::default() }),
+        ),
+        ("GRAFT of a thousand topics", control(Control { graft: grafts(many(1000)), ..Control::default() })),
+        ("GRAFT of a million topics", control(Control { graft: grafts(many(100_000)), ..Control::default() })),
+        ("GRAFT over and over", control(Control { graft: grafts(vec![topic(); 500]), ..Control::default() })),
+        ("a thousand topics", subscribe(many(1000))),
+        ("ten topics of others", subscribe(many(10))),
+        ("IWANT of nothing", control(Control { iwant: vec![IWant { ids: ids(1000) }], ..Control::default() })),
+        (
+            "IHAVE of nothing",
+            control(Control { ihave: vec![IHave { topic: topic(), ids: ids(1000) }; 2], ..Control::default() }),
+        ),
+        ("messages of nobody", publish(100, Vec::new())),
+        ("messages that nobody signed", publish(100, server.id().as_bytes().to_vec())),
+        ("a giant message", publish(MAX_BLOCK, vec![1; 40])),
+        ("a giant announced", vec![0xff, 0xff, 0xff, 0x7f]),
+        ("garbage", vec![0xff; 4000]),
+    ];
+    for (what, bytes) in attacks {
+        let stranger = Stranger::connect(&server, &["/meshsub/1.1.0", &header_ex()]).await;
+        let mut stream = stranger.open("/meshsub/1.1.0").await;
+        // It may be hung up on half-way.
+        let _ = stream.write_all(&subscribe(vec![topic()])).await;
+        for _ in 0..3 {
+            let _ = stream.write_all(&bytes).await;
+        }
+        let _ = stream.flush().await;
+        still_serves(&mut honest, &server, what).await;
+        // gossipsub has seen it once the stream is at its end.
+        let _ = stream.close().await;
+        read_to_end(&mut stream).await;
+        still_serves(&mut honest, &server, what).await;
+    }
+}
+
+#[tokio::test]
+async fn more_streams_than_allowed_end_only_the_own_connection() {
+    let (mut honest, server) = pair(TCP, Chain::new(1..=9, 10)).await;
+    let mut stranger = Stranger::connect(&server, &[]).await;
+    let mut streams = Vec::new();
+    for _ in 0..12 {
+        streams.push(stranger.open(&header_ex()).await);
+    }
+    // What is above the limit is reset at once; the others still get their answer.
+    let mut reset = stranger.open(&header_ex()).await;
+    assert!(read_to_end(&mut reset).await.is_empty());
+    let mut first = streams.remove(0);
+    first.write_all(&[4, 8, 0, 0x18, 1]).await.expect("written");
+    assert!(!read_to_end(&mut first).await.is_empty());
+    still_serves(&mut honest, &server, "too many streams").await;
+    // And far too many, all at once, end the stranger's connection.
+    let all = (0..500).map(|_| {
+        let stranger = &stranger;
+        async move { tokio::time::timeout(std::time::Duration::from_secs(5), stranger.try_open(&header_ex())).await }
+    });
+    drop(futures::future::join_all(all).await);
+    drop(streams);
+    still_serves(&mut honest, &server, "far too many streams").await;
+    let _ = &mut stranger;
+}

@@ -1,0 +1,375 @@
+//! The range exchange: the decision table against the real server, with our client and with raw bytes; and our client
+//! against servers of every kind.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use blocksyncd::p2p::{Command, StreamEnded};
+use blocksyncd::sync::Ask;
+use bytes::Bytes;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::network::{
+    Chain, MAX_BLOCK, Network, Options, PATIENCE, QUIC, TCP, block, hash, height, heights, pair, range, start,
+};
+use super::stranger::{Stranger, header_ex, read_to_end};
+
+/// A request frame by hand: it may be one that our own encoder cannot make.
+fn request(origin: u64, amount: u64) -> Vec<u8> {
+    let mut message = vec![0x08];
+    varint(origin, &mut message);
+    if amount > 0 {
+        message.push(0x18);
+        varint(amount, &mut message);
+    }
+    frame(&message)
+}
+
+fn frame(message: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    varint(message.len() as u64, &mut frame);
+    frame.extend_from_slice(message);
+    frame
+}
+
+fn varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    out.push(number.to_le_bytes()[0]);
+}
+
+fn ok(body: &[u8]) -> Vec<u8> {
+    let mut message = vec![0x0a];
+    varint(body.len() as u64, &mut message);
+    message.extend_from_slice(body);
+    message.extend_from_slice(&[0x10, 1]);
+    frame(&message)
+}
+
+/// The frames of these blocks.
+fn oks(heights: std::ops::RangeInclusive<u64>, size: usize) -> Vec<u8> {
+    heights.flat_map(|height| ok(&block(height, size))).collect()
+}
+
+const NOT_FOUND: [u8; 3] = [2, 0x10, 2];
+const RESET: [u8; 0] = [];
+
+#[tokio::test]
+async fn our_client_gets_every_row_of_the_table_over_tcp() {
+    every_row(TCP).await;
+}
+
+#[tokio::test]
+async fn our_client_gets_every_row_of_the_table_over_quic() {
+    every_row(QUIC).await;
+}
+
+async fn every_row(listen: &str) {
+    // Pruned below 50.
+    let (mut client, server) = pair(listen, Chain::new(50..=200, 100)).await;
+    let server = server.id();
+    let rows = [
+        (Ask::Head, vec![200], StreamEnded::Complete),
+        (range(50, 1), vec![50], StreamEnded::Complete),
+        (range(100, 64), (100..=163).collect(), StreamEnded::Complete),
+        (range(199, 10), vec![199, 200], StreamEnded::Complete),
+        (range(201, 1), vec![], StreamEnded::NotFound),
+        (range(49, 2), vec![], StreamEnded::NotFound),
+        (range(1, 10), vec![], StreamEnded::NotFound),
+        (range(100, 65), vec![], StreamEnded::Reset),
+        (range(100, 0), vec![], StreamEnded::Complete),
+        (Ask::Hash(hash(77)), vec![77], StreamEnded::Complete),
+        (Ask::Hash(hash(7)), vec![], StreamEnded::NotFound),
+    ];
+    for (ask, expected, ended) in rows {
+        let (bodies, how) = client.fetch(&server, ask).await;
+        assert_eq!((heights(&bodies), how), (expected, ended), "{ask:?}");
+    }
+}
+
+#[tokio::test]
+async fn raw_requests_get_exactly_the_bytes_of_the_table() {
+    let server = start(Options::new(2).chain(Chain::new(50..=200, 100))).await;
+    let stranger = Stranger::connect(&server, &[]).await;
+    let by_hash = |hash: &[u8]| {
+        let mut message = vec![0x12];
+        varint(hash.len() as u64, &mut message);
+        message.extend_from_slice(hash);
+        message.extend_from_slice(&[0x18, 1]);
+        frame(&message)
+    };
+    let max = u64::MAX;
+    let rows: Vec<(&str, Vec<u8>, Vec<u8>)> = vec![
+        ("head", vec![4, 8, 0, 0x18, 1], oks(200..=200, 100)),
+        ("head, whatever the amount", request(0, max), oks(200..=200, 100)),
+        ("head, nothing asked for", request(0, 0), RESET.into()),
+        ("one", request(60, 1), oks(60..=60, 100)),
+        ("a page", request(137, 64), oks(137..=200, 100)),
+        ("the end", request(199, 64), oks(199..=200, 100)),
+        ("above", request(201, 1), NOT_FOUND.into()),
+        ("below", request(10, 5), NOT_FOUND.into()),
+        ("across the tail", request(40, 64), NOT_FOUND.into()),
+        ("nothing", request(60, 0), RESET.into()),
+        ("65", request(60, 65), RESET.into()),
+        ("overflow", request(max, 1), RESET.into()),
+        ("overflow", request(60, max), RESET.into()),
+        ("hash", by_hash(&hash(60).0), oks(60..=60, 100)),
+        ("unknown hash", by_hash(&hash(1).0), NOT_FOUND.into()),
+        ("short hash", by_hash(&[1; 31]), NOT_FOUND.into()),
+        ("no member of the oneof", frame(&[0x18, 1]), RESET.into()),
+        ("an empty frame", vec![0], RESET.into()),
+        ("not protobuf", frame(&[0xff; 5]), RESET.into()),
+        ("wrong wire type", frame(&[0x0a, 1, 0]), RESET.into()),
+        ("a frame too long", vec![0x81, 1, 8, 0, 0x18, 1], RESET.into()),
+        ("a frame far too long", vec![0xff, 0xff, 0xff, 0xff, 0x0f], RESET.into()),
+        ("no length", vec![0xff; 12], RESET.into()),
+    ];
+    for (what, request, expected) in rows {
+        // The server answers when the first frame is complete, whether or not we say that there is no other.
+        for half_close in [true, false] {
+            let answer = stranger.exchange(&request, half_close).await;
+            assert_eq!(answer, expected, "{what}, half-close: {half_close}");
+        }
+    }
+    assert_eq!(stranger.exchange(&[], true).await, RESET, "nothing at all");
+    assert_eq!(stranger.exchange(&[4, 8], true).await, RESET, "half a frame");
+}
+
+#[tokio::test]
+async fn an_empty_store_and_a_broken_one_reset() {
+    for chain in [Chain::default(), Chain::broken()] {
+        let server = start(Options::new(2).chain(chain)).await;
+        let stranger = Stranger::connect(&server, &[]).await;
+        for request in [request(0, 1), request(1, 3)] {
+            assert_eq!(stranger.exchange(&request, true).await, RESET);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hole_ends_the_answer_before_it() {
+    let chain = Chain::new(1..=9, 100);
+    chain.replace((1..=9).filter(|height| *height != 5).map(|height| (height, block(height, 100))).collect());
+    let (mut client, server) = pair(TCP, chain).await;
+    let (bodies, ended) = client.fetch(&server.id(), range(3, 6)).await;
+    assert_eq!((heights(&bodies), ended), (vec![3, 4], StreamEnded::Complete));
+    assert_eq!(client.fetch(&server.id(), range(5, 2)).await, (vec![], StreamEnded::NotFound));
+}
+
+#[tokio::test]
+async fn no_request_reads_more_than_a_page() {
+    let chain = Chain::new(1_000..=50_000, 10);
+    let reads = chain.reads.clone();
+    let server = start(Options::new(2).chain(chain)).await;
+    let stranger = Stranger::connect(&server, &[]).await;
+    for (origin, amount) in [(0, u64::MAX), (1, 64), (1, 10), (960, 64), (49_990, 64), (50_001, 64), (2_000, 64)] {
+        let before = reads.load(Ordering::Relaxed);
+        stranger.exchange(&request(origin, amount), true).await;
+        let count = reads.load(Ordering::Relaxed) - before;
+        assert!(count <= 65, "{origin} x {amount} read {count} blocks");
+    }
+}
+
+#[tokio::test]
+async fn large_blocks_arrive_whole_and_the_cap_cuts_between_them() {
+    for listen in [TCP, QUIC] {
+        let (mut client, server) = pair(listen, Chain::new(1..=64, MAX_BLOCK)).await;
+        let (bodies, ended) = client.fetch(&server.id(), range(1, 64)).await;
+        assert_eq!((heights(&bodies), ended), ((1..=64).collect(), StreamEnded::Complete));
+        assert!(bodies.iter().enumerate().all(|(index, body)| *body == block(index as u64 + 1, MAX_BLOCK)));
+        // Room for three and a half.
+        let request = client.ask(&server.id(), range(1, 64), 7 * MAX_BLOCK / 2, PATIENCE).await;
+        let (bodies, ended) = client.answer(request).await;
+        assert_eq!((heights(&bodies), ended), (vec![1, 2, 3], StreamEnded::Complete));
+        // Never less than one.
+        let request = client.ask(&server.id(), range(9, 64), 1, PATIENCE).await;
+        let (bodies, ended) = client.answer(request).await;
+        assert_eq!((heights(&bodies), ended), (vec![9], StreamEnded::Complete));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_of_one_moment() {
+    // More than a chunk, so that the answer is read from the store in several steps.
+    let chain = Chain::new(1..=64, MAX_BLOCK);
+    let server = start(Options::new(2).chain(chain.clone())).await;
+    let stranger = Stranger::connect(&server, &[]).await;
+    let mut stream = stranger.open(&header_ex()).await;
+    stream.write_all(&request(1, 64)).await.expect("written");
+    let mut first = vec![0; 1024];
+    stream.read_exact(&mut first).await.expect("it has begun");
+    chain.replace(BTreeMap::from([(1, block(1, 10))]));
+    let rest = read_to_end(&mut stream).await;
+    assert_eq!([first, rest].concat(), oks(1..=64, MAX_BLOCK));
+    assert_eq!(stranger.exchange(&request(1, 64), true).await, oks(1..=1, 10));
+}
+
+#[tokio::test]
+async fn many_requests_at_once_are_all_answered() {
+    let (mut client, server) = pair(TCP, Chain::new(1..=1000, 1000)).await;
+    let mut requests = Vec::new();
+    for page in 0..8 {
+        requests.push((page, client.ask(&server.id(), range(page * 64 + 1, 64), usize::MAX, PATIENCE).await));
+    }
+    // One more than a connection takes is refused at once, and no other suffers.
+    let refused = client.ask(&server.id(), Ask::Head, usize::MAX, PATIENCE).await;
+    let (_, ended) = client.answer(refused).await;
+    assert!(matches!(ended, StreamEnded::NotSent | StreamEnded::Complete), "{ended:?}");
+    for (page, request) in requests {
+        let (bodies, ended) = client.answer(request).await;
+        assert_eq!(heights(&bodies), (page * 64 + 1..=page * 64 + 64).collect::<Vec<_>>());
+        assert_eq!(ended, StreamEnded::Complete);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_not_there_or_does_not_speak_is_not_asked() {
+    let mut client = start(Options::new(1)).await;
+    let absent = start(Options::new(3)).await;
+    assert_eq!(client.fetch(&absent.id(), Ask::Head).await, (vec![], StreamEnded::Disconnected));
+    let stranger = Stranger::connect(&client, &["/something/else"]).await;
+    // It is connected once it is listed.
+    while client.peers().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.fetch(&stranger.id(), Ask::Head).await, (vec![], StreamEnded::Unsupported));
+}
+
+/// Our client, and a stranger that serves it.
+async fn served_by_a_stranger() -> (Network, Stranger) {
+    let mut client = start(Options::new(1)).await;
+    let stranger = Stranger::connect(&client, &[&header_ex()]).await;
+    client.up(&stranger.id()).await;
+    (client, stranger)
+}
+
+#[tokio::test]
+async fn our_requests_are_go_headers_bytes_and_half_closed() {
+    let (mut client, mut stranger) = served_by_a_stranger().await;
+    let rows = [
+        (Ask::Head, vec![4, 8, 0, 0x18, 1]),
+        (range(5, 3), vec![4, 8, 5, 0x18, 3]),
+        (range(1_000_000, 64), vec![6, 8, 0xc0, 0x84, 0x3d, 0x18, 0x40]),
+    ];
+    for (ask, bytes) in rows {
+        let request = client.ask(&stranger.id(), ask, usize::MAX, PATIENCE).await;
+        let mut stream = stranger.accept().await;
+        assert_eq!(read_to_end(&mut stream).await, bytes, "{ask:?}");
+        drop(stream);
+        assert_eq!(client.answer(request).await, (vec![], StreamEnded::Reset));
+    }
+}
+
+#[tokio::test]
+async fn answers_of_every_kind_are_taken_for_what_they_are() {
+    let (mut client, mut stranger) = served_by_a_stranger().await;
+    let two = oks(1..=2, 20);
+    let with = |rest: &[u8]| [&two[..], rest].concat();
+    let status = |code: u8| frame(&[0x10, code]);
+    let rows: Vec<(&str, Vec<u8>, usize, StreamEnded)> = vec![
+        ("all", oks(1..=4, 20), 4, StreamEnded::Complete),
+        ("more than asked for", oks(1..=9, 20), 4, StreamEnded::Complete),
+        ("a prefix", two.clone(), 2, StreamEnded::Complete),
+        ("nothing", vec![], 0, StreamEnded::Reset),
+        ("not found", NOT_FOUND.into(), 0, StreamEnded::NotFound),
+        ("a prefix, then not found", with(&NOT_FOUND), 2, StreamEnded::NotFound),
+        ("a prefix, then half a frame", with(&ok(&[7; 50])[..30]), 2, StreamEnded::Reset),
+        ("a prefix, then INVALID", with(&status(0)), 2, StreamEnded::Broken),
+        ("an empty frame", vec![0], 0, StreamEnded::Broken),
+        ("OK without a block", status(1), 0, StreamEnded::Broken),
+        ("another code", status(9), 0, StreamEnded::Broken),
+        ("not protobuf", frame(&[0xff; 9]), 0, StreamEnded::Broken),
+        ("a prefix, then a giant", with(&[0xff, 0xff, 0xff, 0x7f]), 2, StreamEnded::Broken),
+        ("no length", vec![0xff; 20], 0, StreamEnded::Broken),
+        ("a block too long", ok(&vec![1; MAX_BLOCK + 1]), 0, StreamEnded::Broken),
+        ("the longest block", ok(&vec![1; MAX_BLOCK]), 1, StreamEnded::Complete),
+    ];
+    for (what, answer, count, ended) in rows {
+        let request = client.ask(&stranger.id(), range(1, 4), usize::MAX, PATIENCE).await;
+        let mut stream = stranger.accept().await;
+        read_to_end(&mut stream).await;
+        // The client may have hung up before all is written.
+        let _ = stream.write_all(&answer).await;
+        let _ = stream.close().await;
+        let (bodies, how) = client.answer(request).await;
+        assert_eq!((bodies.len(), how), (count, ended), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_arrived_before_a_timeout_or_the_end_of_the_connection_is_kept() {
+    let (mut client, mut stranger) = served_by_a_stranger().await;
+    let peer = stranger.id();
+    let request = client.ask(&peer, range(1, 4), usize::MAX, Duration::from_millis(500)).await;
+    let mut stalled = stranger.accept().await;
+    stalled.write_all(&oks(1..=2, 20)).await.expect("written");
+    stalled.flush().await.expect("written");
+    let (bodies, ended) = client.answer(request).await;
+    assert_eq!((heights(&bodies), ended), (vec![1, 2], StreamEnded::Timeout));
+
+    let request = client.ask(&peer, range(1, 4), usize::MAX, PATIENCE).await;
+    let _stalled = stranger.accept().await;
+    drop(stranger);
+    let (_, ended) = client.answer(request).await;
+    assert_eq!(ended, StreamEnded::Disconnected);
+    client.down(&peer).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_request_is_never_answered() {
+    let (mut client, mut stranger) = served_by_a_stranger().await;
+    for _ in 0..20 {
+        let request = client.ask(&stranger.id(), range(1, 4), usize::MAX, PATIENCE).await;
+        let mut stream = stranger.accept().await;
+        client.send(Command::Cancel(request)).await;
+        let _ = stream.write_all(&oks(1..=4, 20)).await;
+        let _ = stream.close().await;
+    }
+    // Its place is free again, all twenty times.
+    let request = client.ask(&stranger.id(), range(1, 1), usize::MAX, PATIENCE).await;
+    let mut stream = stranger.accept().await;
+    let _ = stream.write_all(&oks(1..=1, 20)).await;
+    assert_eq!(client.answer(request).await, (vec![block(1, 20)], StreamEnded::Complete));
+    assert!(client.seen().is_empty());
+}
+
+#[tokio::test]
+async fn slow_peers_lose_their_streams_and_delay_nobody() {
+    let chain = Chain::new(1..=200, MAX_BLOCK);
+    let mut server = start(Options::new(2).chain(chain)).await;
+    let mut honest = start(Options::new(1).seeds(&[&server.address])).await;
+    honest.up(&server.id()).await;
+    server.up(&honest.id()).await;
+
+    // Requests that never become complete, and answers that are never read, as many as are taken.
+    let stranger = Stranger::connect(&server, &[]).await;
+    let mut dripping = Vec::new();
+    let mut unread = Vec::new();
+    for _ in 0..6 {
+        let mut stream = stranger.open(&header_ex()).await;
+        stream.write_all(&[4]).await.expect("written");
+        stream.flush().await.expect("written");
+        dripping.push(stream);
+        let mut stream = stranger.open(&header_ex()).await;
+        stream.write_all(&request(1, 64)).await.expect("written");
+        stream.flush().await.expect("written");
+        unread.push(stream);
+    }
+    for page in 0..10 {
+        let (bodies, ended) = honest.fetch(&server.id(), range(page * 10 + 1, 10)).await;
+        assert_eq!((bodies.len(), ended), (10, StreamEnded::Complete));
+    }
+    for mut stream in dripping {
+        assert_eq!(read_to_end(&mut stream).await, RESET, "it was not in time");
+    }
+    // What was buffered comes out; the whole answer never does.
+    for mut stream in unread {
+        assert!(read_to_end(&mut stream).await.len() < oks(1..=64, MAX_BLOCK).len(), "given up");
+    }
+    assert_eq!(honest.fetch(&server.id(), Ask::Head).await.1, StreamEnded::Complete);
+    let _ = Bytes::new();
+    let _ = height(1);
+}

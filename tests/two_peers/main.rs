@@ -1,0 +1,10 @@
+//! Real networks in one process, over loopback: what one does, the others see.
+
+#![cfg(feature = "sidecar")]
+
+mod attacks;
+mod connections;
+mod exchange;
+mod gossip;
+mod network;
+mod stranger;

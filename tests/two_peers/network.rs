@@ -1,0 +1,299 @@
+//! A network under test: the real thing, with a store in memory behind it and its events at hand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use blocksyncd::block::{Hash, Height, Lane};
+use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Source, StreamEnded, View};
+use blocksyncd::store::StoreError;
+use blocksyncd::sync::serve::Span;
+use blocksyncd::sync::{Ask, Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+pub const NETWORK: &str = "test-block";
+pub const MAX_BLOCK: usize = 64 * 1024;
+
+/// Only bounds a hang: nothing here is judged by how long it takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn height(height: u64) -> Height {
+    Height::new(height).expect("not 0")
+}
+
+/// A chain in memory. Cheap to clone; what is changed is seen by new views only.
+#[derive(Clone, Default)]
+pub struct Chain {
+    blocks: Arc<Mutex<Arc<BTreeMap<u64, Bytes>>>>,
+    pub reads: Arc<AtomicUsize>,
+    broken: bool,
+}
+
+impl Chain {
+    /// Blocks of `size` bytes at these heights.
+    pub fn new(heights: std::ops::RangeInclusive<u64>, size: usize) -> Self {
+        let chain = Self::default();
+        chain.replace(heights.map(|height| (height, block(height, size))).collect());
+        chain
+    }
+
+    /// Every read fails.
+    pub fn broken() -> Self {
+        Self { broken: true, ..Self::new(1..=3, 10) }
+    }
+
+    pub fn replace(&self, blocks: BTreeMap<u64, Bytes>) {
+        *self.blocks.lock().expect("not poisoned") = Arc::new(blocks);
+    }
+}
+
+/// Tells its height, and is never empty.
+pub fn block(height: u64, size: usize) -> Bytes {
+    let mut bytes = height.to_be_bytes().to_vec();
+    bytes.resize(size.max(8), 0xab);
+    bytes.into()
+}
+
+pub fn hash(height: u64) -> Hash {
+    Hash::of(&height.to_be_bytes())
+}
+
+impl Source for Chain {
+    fn view(&self) -> Box<dyn View> {
+        let blocks = self.blocks.lock().expect("not poisoned").clone();
+        Box::new(Moment { blocks, reads: self.reads.clone(), broken: self.broken })
+    }
+}
+
+struct Moment {
+    blocks: Arc<BTreeMap<u64, Bytes>>,
+    reads: Arc<AtomicUsize>,
+    broken: bool,
+}
+
+impl View for Moment {
+    fn span(&self) -> Result<Option<Span>, StoreError> {
+        let first = self.blocks.keys().next().copied().and_then(Height::new);
+        let last = self.blocks.keys().next_back().copied().and_then(Height::new);
+        Ok(first.zip(last).map(|(tail, soft)| Span { tail, soft }))
+    }
+
+    fn part(&self, lane: Lane, height: Height) -> Result<Option<Bytes>, StoreError> {
+        assert_eq!(lane, Lane::BLOCK);
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        if self.broken {
+            return Err(StoreError::Io("planted".into()));
+        }
+        Ok(self.blocks.get(&height.get()).cloned())
+    }
+
+    fn height_of(&self, _: Lane, wanted: Hash) -> Result<Option<Height>, StoreError> {
+        Ok(self.blocks.keys().find(|height| hash(**height) == wanted).copied().and_then(Height::new))
+    }
+}
+
+/// One running network.
+pub struct Network {
+    handle: Handle,
+    events: mpsc::Receiver<Event>,
+    /// Events that were not what somebody waited for.
+    aside: VecDeque<Event>,
+    pub address: String,
+    next_request: u64,
+}
+
+pub struct Options {
+    pub key: u8,
+    pub listen: String,
+    pub seeds: Vec<String>,
+    pub chain: Chain,
+    /// The room of the event queue.
+    pub events: usize,
+}
+
+impl Options {
+    pub fn new(key: u8) -> Self {
+        Self { key, listen: TCP.into(), seeds: Vec::new(), chain: Chain::default(), events: 64 }
+    }
+
+    pub fn seeds(mut self, seeds: &[&str]) -> Self {
+        self.seeds = seeds.iter().map(|&seed| seed.to_owned()).collect();
+        self
+    }
+
+    pub fn chain(mut self, chain: Chain) -> Self {
+        self.chain = chain;
+        self
+    }
+
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = address.to_owned();
+        self
+    }
+}
+
+pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+
+pub fn config(options: &Options) -> Config {
+    Config {
+        node_key: [options.key; 32],
+        listen: vec![options.listen.clone()],
+        seeds: options.seeds.clone(),
+        network_ids: vec![NETWORK.into()],
+        max_block_bytes: MAX_BLOCK,
+        memory_bytes: 512 << 20,
+    }
+}
+
+pub async fn start(options: Options) -> Network {
+    let (sender, events) = mpsc::channel(options.events);
+    let config = config(&options);
+    let handle = p2p::start_with(config, Arc::new(options.chain), sender).await.expect("it starts");
+    let mut network = Network { handle, events, aside: VecDeque::new(), address: String::new(), next_request: 0 };
+    network.address = network
+        .wait("listening", |event| match event {
+            Event::Listening(address) => Ok(address),
+            other => Err(other),
+        })
+        .await;
+    network
+}
+
+/// Two that are connected, the second with `chain`; both know each other as up.
+pub async fn pair(listen: &str, chain: Chain) -> (Network, Network) {
+    let mut server = start(Options::new(2).listen(listen).chain(chain)).await;
+    let mut client = start(Options::new(1).listen(listen).seeds(&[&server.address])).await;
+    client.up(&server.id()).await;
+    server.up(&client.id()).await;
+    (client, server)
+}
+
+impl Network {
+    pub fn id(&self) -> PeerId {
+        let id: libp2p::PeerId = self.handle.local_peer_id.parse().expect("a peer id");
+        PeerId::new(&id.to_bytes())
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.handle.limits.clone()
+    }
+
+    pub async fn send(&self, command: Command) {
+        timeout(PATIENCE, self.handle.commands.send(command)).await.expect("taken in time").expect("it runs");
+    }
+
+    /// The first event that `wanted` takes; the others stay for later.
+    pub async fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(Event) -> Result<T, Event>) -> T {
+        let mut others = VecDeque::new();
+        let mut earlier = std::mem::take(&mut self.aside);
+        let found = loop {
+            let event = match earlier.pop_front() {
+                Some(event) => event,
+                None => timeout(PATIENCE, self.events.recv())
+                    .await
+                    .unwrap_or_else(|_| panic!("no {what}; there was {others:?}"))
+                    .unwrap_or_else(|| panic!("it ended before: {what}")),
+            };
+            match wanted(event) {
+                Ok(found) => break found,
+                Err(other) => others.push_back(other),
+            }
+        };
+        others.extend(earlier);
+        self.aside = others;
+        found
+    }
+
+    /// What has arrived until now.
+    pub fn seen(&mut self) -> Vec<Event> {
+        let mut seen: Vec<_> = self.aside.drain(..).collect();
+        while let Ok(event) = self.events.try_recv() {
+            seen.push(event);
+        }
+        seen
+    }
+
+    pub async fn up(&mut self, wanted: &PeerId) {
+        self.wait("PeerUp", |event| match event {
+            Event::PeerUp(peer) if peer == *wanted => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+
+    pub async fn down(&mut self, wanted: &PeerId) {
+        self.wait("PeerDown", |event| match event {
+            Event::PeerDown(peer) if peer == *wanted => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+
+    pub async fn gossip(&mut self) -> (PeerId, Ticket, Bytes) {
+        self.wait("Gossip", |event| match event {
+            Event::Gossip { peer, ticket, bytes, .. } => Ok((peer, ticket, bytes)),
+            other => Err(other),
+        })
+        .await
+    }
+
+    pub async fn judge(&self, ticket: Ticket, verdict: Verdict) {
+        self.send(Command::Judge { ticket, verdict }).await;
+    }
+
+    pub async fn broadcast(&self, bytes: Bytes) {
+        self.send(Command::Broadcast { lane: Lane::BLOCK, bytes }).await;
+    }
+
+    pub async fn ban(&self, peer: PeerId, duration: Duration) {
+        self.send(Command::Ban { peer, offence: Offence::BadRange, duration }).await;
+    }
+
+    pub async fn peers(&self) -> Vec<PeerInfo> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Peers(reply)).await;
+        timeout(PATIENCE, answer).await.expect("in time").expect("answered")
+    }
+
+    pub async fn ask(&mut self, peer: &PeerId, ask: Ask, max_bytes: usize, timeout: Duration) -> RequestId {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        let fetch = Fetch { request, peer: peer.clone(), lane: Lane::BLOCK, ask, max_bytes, timeout };
+        self.send(Command::Fetch(fetch)).await;
+        request
+    }
+
+    pub async fn answer(&mut self, wanted: RequestId) -> (Vec<Bytes>, StreamEnded) {
+        self.wait("Fetched", |event| match event {
+            Event::Fetched { request, bodies, ended, .. } if request == wanted => Ok((bodies, ended)),
+            other => Err(other),
+        })
+        .await
+    }
+
+    pub async fn fetch(&mut self, peer: &PeerId, ask: Ask) -> (Vec<Bytes>, StreamEnded) {
+        let request = self.ask(peer, ask, usize::MAX, PATIENCE).await;
+        self.answer(request).await
+    }
+
+    /// Stops, and waits until nothing of it runs.
+    pub async fn stop(self) {
+        let Self { handle, mut events, .. } = self;
+        drop(handle);
+        while timeout(PATIENCE, events.recv()).await.expect("it ends").is_some() {}
+    }
+}
+
+pub fn range(from: u64, amount: u64) -> Ask {
+    Ask::Range { from: height(from), amount }
+}
+
+/// The heights of what was fetched.
+pub fn heights(bodies: &[Bytes]) -> Vec<u64> {
+    let first = |body: &Bytes| body[..8].try_into().map(u64::from_be_bytes).expect("eight bytes");
+    bodies.iter().map(first).collect()
+}
