@@ -62,7 +62,11 @@ pub(super) fn plan(
         }
         (Some(view), _, _) => {
             let soft = sound_chain(view, mark, rules, tail)?;
-            (soft, highest_confirmed(view, tail, soft)?, trusted_cursor(view)?)
+            let hard = highest_confirmed(view, tail, soft)?;
+            let was = [stamped.and_then(|stamped| stamped.heads.hard), mark.and_then(|mark| mark.heads.hard)];
+            let fell = was.iter().flatten().any(|was| hard.is_none_or(|hard| hard.height < was.height));
+            let cursor = trusted_cursor(view)?;
+            (soft, hard, if fell { cursor.min(before_confirmation(view, tail, hard)?) } else { cursor })
         }
         (None, _, _) => (None, None, 0),
     };
@@ -150,6 +154,21 @@ fn trusted_cursor(view: &View) -> Result<u64, StoreError> {
         }
     }
     Ok(cursor)
+}
+
+/// From where DA must be reported again when hard has fallen: what was seen of the blocks above it was judged, and dropped. A
+/// block may lie before its parent on DA, though hardly by more than so many blocks.
+fn before_confirmation(view: &View, tail: Height, hard: Option<BlockId>) -> Result<u64, StoreError> {
+    const REORDERED: u64 = 1000;
+    let Some(hard) = hard else { return Ok(0) };
+    let mut lowest = u64::MAX;
+    for height in hard.height.get().saturating_sub(REORDERED).max(tail.get())..=hard.height.get() {
+        let confirmation = Height::new(height).map(|height| intact(view.confirmation(height))).transpose()?;
+        if let Some((_, position)) = confirmation.flatten().flatten() {
+            lowest = lowest.min(position.height.saturating_sub(1));
+        }
+    }
+    Ok(lowest)
 }
 
 fn highest_hard(

@@ -109,7 +109,23 @@ fn the_guard_outlives_the_store_and_is_never_replaced_by_init() {
     assert_eq!(recovered.guard, GuardState::Signed(next));
     store.assert_guard(None).expect("it is written");
     drop((store, reader));
-    assert_eq!(open(&options).2.guard, GuardState::Unused);
+    let (mut store, reader, recovered) = open(&options);
+    assert_eq!(recovered.guard, GuardState::Unused);
+    // The operator's word within a batch, and a signature after it in the same write.
+    let heads = reader.snapshot().heads().expect("heads");
+    let reset = |last: Option<BlockId>, guard: Option<GuardEntry>| Batch {
+        id: CommitId(3),
+        changes: vec![Change::ResetGuard(last)],
+        heads,
+        guard,
+    };
+    store.commit(&reset(Some(next.last), None)).expect("it is written");
+    drop((store, reader));
+    let (mut store, reader, recovered) = open(&options);
+    assert_eq!(recovered.guard, GuardState::Signed(next));
+    store.commit(&reset(None, Some(entry))).expect("it is written");
+    drop((store, reader));
+    assert_eq!(open(&options).2.guard, GuardState::Signed(entry));
     let other = Store::open(&options, &blocks::rules_of("other"));
     assert!(matches!(other, Err(StoreError::WrongChain { .. })));
 
