@@ -582,3 +582,21 @@ pub(super) fn one_line(text: &str) -> String {
 fn printable(text: &str) -> String {
     text.escape_debug().take(80).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_every_setting_with_its_default() {
+        let readme = include_str!("../../README.md");
+        for setting in SETTINGS {
+            let default = setting.default.trim_matches('"');
+            let row = match default {
+                "" => format!("| `{}` | unset |", setting.key),
+                default => format!("| `{}` | `{default}` |", setting.key),
+            };
+            assert!(readme.contains(&row), "README.md lacks the row {row}");
+        }
+    }
+}

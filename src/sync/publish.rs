@@ -42,11 +42,10 @@ impl Publishing {
         self.guard != GuardState::Missing
     }
 
-    /// Why nothing can be signed now, when this node signs.
+    /// Why nothing can be published now, when this node may publish.
     pub fn not_ready(&self, soft: Option<Height>) -> Option<String> {
-        self.signs?;
         match self.guard {
-            GuardState::Missing => Some(GUARD_MISSING.to_owned()),
+            GuardState::Missing => self.signs.map(|_| GUARD_MISSING.to_owned()),
             GuardState::Signed(GuardEntry { last }) if soft < Some(last.height) && self.signing.is_none() => {
                 Some(guard_ahead(last))
             }
@@ -63,7 +62,10 @@ const GUARD_MISSING: &str = "the guard file is missing, so nobody knows what thi
                              last signed block (ctl assert-signed)";
 
 fn guard_ahead(last: BlockId) -> String {
-    format!("this key has signed up to height {}, the store ends below it: syncing up to it", last.height)
+    format!(
+        "this key has signed up to {last}, and the store ends below it: syncing up to it. If nobody has that block any more, \
+         publish the same one again, or let an operator say what was signed last (ctl assert-signed)"
+    )
 }
 
 /// Where a proposal stands.
