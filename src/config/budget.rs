@@ -88,7 +88,8 @@ impl Budget {
         let store_buffers = write_buffers(store_cache);
         let Some(rest) = memory.checked_sub(store_cache.saturating_add(store_buffers)) else {
             return Err(format!(
-                "it is smaller than store.cache_bytes, {}, and the write buffers that go with it, {}",
+                "it is smaller than store.cache_bytes, {}, and the write buffers that go with it, {}: raise \
+                 the one, or lower the other",
                 show_bytes(store_cache),
                 show_bytes(store_buffers)
             ));
@@ -233,10 +234,10 @@ mod tests {
                 }
             }
         }
-        let wanted = Wanted { memory: MIB, cache: None, max_block: 8 * MIB, max_connections: 32 };
+        let wanted = Wanted { memory: 16 * MIB, cache: None, max_block: 8 * MIB, max_connections: 32 };
         let why = Budget::share_out(wanted).unwrap_err();
         assert!(why.contains("give it at least"), "{why}");
-        let why = Budget::share_out(Wanted { cache: Some(2 * MIB), ..wanted }).unwrap_err();
+        let why = Budget::share_out(Wanted { cache: Some(32 * MIB), ..wanted }).unwrap_err();
         assert!(why.contains("smaller than store.cache_bytes"), "{why}");
     }
 }
