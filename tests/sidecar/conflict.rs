@@ -20,10 +20,10 @@ fn a_second_block_at_a_height_is_a_conflict_and_changes_nothing() {
         let one = published.id;
         let before = a.status().await.info.heads;
 
-        for second in [Host::new_block(None, "second"), blocksyncd::api::client::NewBlock {
-            time_unix_nanos: first.time_unix_nanos + 1,
-            ..first.clone()
-        }] {
+        for second in [
+            Host::new_block(None, "second"),
+            blocksyncd::api::client::NewBlock { time_unix_nanos: first.time_unix_nanos + 1, ..first.clone() },
+        ] {
             assert_eq!(a.try_publish(&second).await, PublishResult::Conflict(one));
         }
         assert_eq!(a.status().await.info.heads, before);
@@ -58,7 +58,7 @@ fn a_wiped_store_is_no_licence_to_sign_again() {
         assert!(a.status().await.not_ready.is_some());
         let other = Host::new_block(None, "another first block");
         let answer = a.try_publish(&other).await;
-        assert!(matches!(&answer, PublishResult::NotReady(why) if why.contains("signed up to height 3")), "{answer:?}");
+        assert!(matches!(&answer, PublishResult::NotReady(why) if why.contains("signed up to")), "{answer:?}");
         assert_eq!(a.stored(1).await, None);
         drop(a);
         sequencer.stop();

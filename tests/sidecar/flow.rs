@@ -18,7 +18,7 @@ fn a_published_block_becomes_soft_and_then_hard_on_another_node() {
 
         b.until_soft(5).await;
         assert_eq!((&b.ledger.chain, b.ledger.hard), (&chain, 0), "the same blocks, and DA has not spoken");
-        let payloads: Vec<_> = (0..5).map(|n| payload_on(n.checked_sub(1).map(|below: usize| chain[below]))).collect();
+        let payloads: Vec<_> = (0..5_usize).map(|n| payload_on(n.checked_sub(1).map(|below| chain[below]))).collect();
         assert_eq!(b.ledger.payloads.values().cloned().collect::<Vec<_>>(), payloads);
         assert!(b.ledger.origins.values().all(|origin| matches!(origin, Origin::Gossip | Origin::Range)));
 

@@ -167,7 +167,7 @@ impl Host {
         let opened = async {
             let (client, session) = open(sidecar, role, signer).await?;
             let stream = session.observer.as_ref().unwrap().stream(&ledger.resume(), &StreamOptions::default()).await?;
-            Ok((client, session, stream))
+            Ok::<_, ClientError>((client, session, stream))
         };
         let (client, session, stream) = within("a session", opened).await?;
         Ok(Self { ledger, role, session, client, stream })
@@ -180,7 +180,11 @@ impl Host {
 
     /// Takes in events until `done`.
     #[track_caller]
-    pub fn until<'a>(&'a mut self, what: &'a str, done: impl Fn(&Ledger) -> bool + 'a) -> impl Future<Output = ()> + 'a {
+    pub fn until<'a>(
+        &'a mut self,
+        what: &'a str,
+        done: impl Fn(&Ledger) -> bool + 'a,
+    ) -> impl Future<Output = ()> + 'a {
         within(what, async move {
             while !done(&self.ledger) {
                 let batch = self.stream.next(0, 0, POLL).await.unwrap();
