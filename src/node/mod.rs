@@ -310,6 +310,7 @@ impl Node {
 
     /// Finishes what was begun: no more work is taken, what was decided is written and answered, the hosts are told.
     async fn drain(mut self, mut inputs: Inputs, api: api::Handle, grace: Duration) -> Result<(), Fatal> {
+        let until = tokio::time::Instant::now() + grace;
         self.decide(Input::Drain);
         let finish = async {
             while !self.writer.is_idle() || !self.signing.is_empty() {
@@ -332,13 +333,13 @@ impl Node {
             }
         };
         tokio::select! {
-            finished = tokio::time::timeout(grace, finish) => match finished {
+            finished = tokio::time::timeout_at(until, finish) => match finished {
                 Ok(outcome) => outcome?,
                 Err(_) => tracing::warn!(?grace, "the grace is over: stopping with work unfinished; nothing acknowledged is lost"),
             },
             () = abrupt => return Ok(()),
         }
-        api.drain(grace).await;
+        api.drain(until.saturating_duration_since(tokio::time::Instant::now())).await;
         Ok(())
     }
 

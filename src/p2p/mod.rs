@@ -52,7 +52,7 @@ use gossip::Topics;
 use serve::Server;
 
 pub use address::{check_listen_address, check_seed_address};
-pub use key::{KeyError, NodeKeyFile, peer_id_of};
+pub use key::peer_id_of;
 pub use limits::{Limits, LimitsError, Queue};
 pub use view::{Source, View};
 
