@@ -689,6 +689,7 @@ fn check_answer(checker: &Checker, lane: Lane, bodies: &[Bytes], ended: p2p::Str
     }
     let ended = match ended {
         p2p::StreamEnded::Complete => Ended::Complete,
+        p2p::StreamEnded::Cut => Ended::Cut,
         p2p::StreamEnded::NotFound => Ended::NotFound,
         p2p::StreamEnded::Reset => Ended::Reset,
         p2p::StreamEnded::Timeout => Ended::Timeout,

@@ -119,7 +119,7 @@ impl Job {
                 Err(error) => return ended_by(&error),
             };
             if length > room && !bodies.is_empty() {
-                return StreamEnded::Complete;
+                return StreamEnded::Cut;
             }
             let frame = match reader.message(length).await {
                 Ok(frame) => frame,

@@ -94,7 +94,7 @@ pub enum Command {
         verdict: Verdict,
     },
     /// Asks a peer. The answer is cut at `max_bytes`, and at the network's own share of memory, but never below one block:
-    /// it then ends early, as [`StreamEnded::Complete`].
+    /// it then ends early, as [`StreamEnded::Cut`].
     Fetch(Fetch),
     /// Nobody waits for the answer any more: there will be none.
     Cancel(RequestId),
@@ -133,8 +133,10 @@ pub enum Event {
 /// As `sync::Ended`, before the bodies have been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnded {
-    /// All that was asked for, or fewer and an orderly end.
+    /// All that was asked for, or fewer and an orderly end: the peer has no more.
     Complete,
+    /// We stopped reading at the cap on bytes, after one block at least: what follows may well be there.
+    Cut,
     NotFound,
     /// The stream ended before any frame, or inside of one. (A yamux stream that is reset between two frames cannot be told
     /// from one that is closed there.)

@@ -161,6 +161,8 @@ pub const MAX_RANGE: u64 = 64;
 pub enum Ended {
     /// The peer closed the stream, or gave as much as was asked for.
     Complete,
+    /// We stopped reading at the cap on bytes: the peer may have what is missing.
+    Cut,
     /// It does not have it.
     NotFound,
     /// It reset the stream.

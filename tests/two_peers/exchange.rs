@@ -182,16 +182,16 @@ async fn large_blocks_arrive_whole_and_the_cap_cuts_between_them() {
         // No request gets more than its share of our memory.
         let share = client.limits().fetch_bytes_per_request() as u64 / MAX_BLOCK as u64 - 1;
         let (rest, ended) = client.fetch(&server.id(), range(1, 64)).await;
-        assert_eq!((heights(&rest), ended), ((1..=share).collect(), StreamEnded::Complete));
+        assert_eq!((heights(&rest), ended), ((1..=share).collect(), StreamEnded::Cut));
         assert!(bodies.iter().enumerate().all(|(index, body)| *body == block(index as u64 + 1, MAX_BLOCK)));
         // Room for three and a half.
         let request = client.ask(&server.id(), range(1, 64), 7 * MAX_BLOCK / 2, PATIENCE).await;
         let (bodies, ended) = client.answer(request).await;
-        assert_eq!((heights(&bodies), ended), (vec![1, 2, 3], StreamEnded::Complete));
+        assert_eq!((heights(&bodies), ended), (vec![1, 2, 3], StreamEnded::Cut));
         // Never less than one.
         let request = client.ask(&server.id(), range(9, 64), 1, PATIENCE).await;
         let (bodies, ended) = client.answer(request).await;
-        assert_eq!((heights(&bodies), ended), (vec![9], StreamEnded::Complete));
+        assert_eq!((heights(&bodies), ended), (vec![9], StreamEnded::Cut));
     }
 }
 
@@ -203,7 +203,7 @@ async fn an_answer_that_we_cut_leaves_no_stream_behind() {
     for turn in 0..100 {
         let request = client.ask(&server.id(), range(1, 64), 3 * MAX_BLOCK / 2, patience).await;
         let (bodies, ended) = client.answer(request).await;
-        assert_eq!((heights(&bodies), ended), (vec![1], StreamEnded::Complete), "{turn}");
+        assert_eq!((heights(&bodies), ended), (vec![1], StreamEnded::Cut), "{turn}");
     }
 }
 
