@@ -133,7 +133,7 @@ pub enum Event {
 /// As `sync::Ended`, before the bodies have been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnded {
-    /// All that was asked for, or fewer and an orderly end.
+    /// All that was asked for, or fewer and an orderly end: the peer has no more.
     Complete,
     /// We took no more than `max_bytes`; the peer may well have the rest.
     Cut,
