@@ -218,12 +218,12 @@ fn write_both(
     writes: Writes,
     sync: bool,
     guard: Option<&mut Guard>,
-    guard_says: Option<Option<BlockId>>,
+    guard_says: Option<GuardState>,
 ) -> Result<(), StoreError> {
-    let Some(last) = guard_says else { return db.write(writes, sync) };
+    let Some(state) = guard_says else { return db.write(writes, sync) };
     let guard = guard.ok_or_else(no_guard)?;
     std::thread::scope(|scope| {
-        let guarded = scope.spawn(|| guard.write(last));
+        let guarded = scope.spawn(|| guard.write(state.last()));
         let written = db.write(writes, sync);
         let guarded = guarded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.and(guarded)
