@@ -19,7 +19,7 @@
 //! | verify pool, asked for | the core's open requests; the hosts' calls | cannot be: each was asked for once |
 //! | commits | one in flight, the rest merged into one; `limits.commit_bytes` | the core takes nothing more in |
 //! | effects that wait for a commit | one per input of the same commits | bounded by the inputs above |
-//! | p2p commands | verdicts and fetches asked for; [`MAX_BROADCASTS`] broadcasts | the oldest broadcast is dropped: peers ask for heads |
+//! | p2p commands | verdicts and fetches asked for; 64 broadcasts | the oldest broadcast is dropped: peers ask for heads |
 //!
 //! Invariants:
 //! 1. Effects run in the order in which the core gave them; those that wait for durability run in that order too.

@@ -15,7 +15,7 @@
 //! 1. A commit is atomic. When it returns, it survives a power cut ([`Durability::Power`]) or the death of the process
 //!    ([`Durability::Process`]), and so does the guard's entry in it.
 //! 2. Opening needs no operator: a killed creation, a torn journal, a missing file all end in a sound store.
-//! 3. Nothing that was acknowledged vanishes silently: what is lost to damage is in [`Heads::lost`] until it is back, in the
+//! 3. Nothing that was acknowledged vanishes silently: what is lost to damage is in [`lost`](crate::sync::Heads::lost) until it is back, in the
 //!    log, and the highest hard block stays pinned as [`Recovered::anchor`].
 //! 4. Nothing damaged is passed on: each record is verified at each read.
 //! 5. Only blocks that were verified get in, and they form one linked chain from `tail` to `soft`.
