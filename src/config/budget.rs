@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! 1. Each part's queues, all full of the largest block at once, fit into its share, and the shares into the budget.
-//! 2. No queue holds fewer than [`MIN_BLOCKS`] blocks.
+//! 2. No queue holds fewer than two blocks.
 //!
 //! What is not counted: the program itself, a few KiB per connection, and what the operating system caches.
 
@@ -81,7 +81,7 @@ impl Budget {
     /// Shares it out.
     ///
     /// # Errors
-    /// When a queue would hold fewer than [`MIN_BLOCKS`] blocks of `max_block` bytes: which, and what would suffice.
+    /// When a queue would hold fewer than two blocks of `max_block` bytes: which, and what would suffice.
     pub fn share_out(wanted: Wanted) -> Result<Self, String> {
         let Wanted { memory, cache, max_block, max_connections } = wanted;
         let store_cache = cache.unwrap_or_else(|| default_cache(memory));

@@ -19,7 +19,7 @@
 //! | verify pool, asked for | the core's open requests; the hosts' calls | cannot be: each was asked for once |
 //! | commits | one in flight, the rest merged into one; `limits.commit_bytes` | the core takes nothing more in |
 //! | effects that wait for a commit | one per input of the same commits | bounded by the inputs above |
-//! | p2p commands | verdicts and fetches asked for; [`MAX_BROADCASTS`] broadcasts | the oldest broadcast is dropped: peers ask for heads |
+//! | p2p commands | verdicts and fetches asked for; 64 broadcasts | the oldest broadcast is dropped: peers ask for heads |
 //!
 //! Invariants:
 //! 1. Effects run in the order in which the core gave them; those that wait for durability run in that order too.
@@ -66,6 +66,7 @@ const SIGNER_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_TICKET: Ticket = Ticket(1 << 63);
 
 /// Everything that the parts need.
+#[expect(missing_debug_implementations, reason = "it holds the proposer's key")]
 pub struct Config {
     pub sync: sync::Config,
     pub store: store::Options,
@@ -94,6 +95,7 @@ pub enum Shutdown {
 pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send>;
 
 /// The node's strings to the process around it.
+#[expect(missing_debug_implementations, reason = "nothing in it has anything to show")]
 pub struct Control {
     pub shutdown: watch::Receiver<Shutdown>,
     /// An operator asked for it over the API; the process decides, and tells `shutdown`.
@@ -154,7 +156,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     let (announce, announcements) = watch::channel(announced);
     let api = api::start(config.api, reader.clone(), announcements, requests_in)?;
 
-    let signer = config.proposer_key.map(|seed| Signer::Local(ed25519_dalek::SigningKey::from_bytes(&seed)));
+    let signer = config.proposer_key.map(|seed| Signer::Local(Box::new(ed25519_dalek::SigningKey::from_bytes(&seed))));
     let node = Node {
         syncer,
         clock,
@@ -203,7 +205,7 @@ struct Readiness {
 
 /// Who holds the proposer's key.
 enum Signer {
-    Local(ed25519_dalek::SigningKey),
+    Local(Box<ed25519_dalek::SigningKey>),
     Host(mpsc::Sender<SignRequest>),
 }
 
@@ -310,6 +312,7 @@ impl Node {
 
     /// Finishes what was begun: no more work is taken, what was decided is written and answered, the hosts are told.
     async fn drain(mut self, mut inputs: Inputs, api: api::Handle, grace: Duration) -> Result<(), Fatal> {
+        let until = tokio::time::Instant::now() + grace;
         self.decide(Input::Drain);
         let finish = async {
             while !self.writer.is_idle() || !self.signing.is_empty() {
@@ -332,13 +335,16 @@ impl Node {
             }
         };
         tokio::select! {
-            finished = tokio::time::timeout(grace, finish) => match finished {
-                Ok(outcome) => outcome?,
-                Err(_) => tracing::warn!(?grace, "the grace is over: stopping with work unfinished; nothing acknowledged is lost"),
-            },
+            finished = tokio::time::timeout_at(until, finish) => {
+                if let Ok(outcome) = finished {
+                    outcome?;
+                } else {
+                    tracing::warn!(?grace, "the grace is over: stopping with work unfinished; nothing acknowledged is lost");
+                }
+            }
             () = abrupt => return Ok(()),
         }
-        api.drain(grace).await;
+        api.drain(until.saturating_duration_since(tokio::time::Instant::now())).await;
         Ok(())
     }
 
@@ -622,12 +628,11 @@ impl Node {
     /// A signature has come from outside, or will not.
     fn signature(&mut self, ticket: Ticket, signature: Option<[u8; 64]>) {
         let Some(unsigned) = self.signing.remove(&ticket) else { return };
-        match signature {
-            Some(signature) => self.check_signed(ticket, unsigned, signature),
-            None => {
-                let outcome = Err("the host's signer did not sign: publish the same block again".to_owned());
-                self.decide(Input::Signed { ticket, outcome });
-            }
+        if let Some(signature) = signature {
+            self.check_signed(ticket, unsigned, signature);
+        } else {
+            let outcome = Err("the host's signer did not sign: publish the same block again".to_owned());
+            self.decide(Input::Signed { ticket, outcome });
         }
     }
 

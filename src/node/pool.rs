@@ -232,7 +232,7 @@ impl Shared {
             let input = job(&self.checker);
             // One worker hands out at a time, or two could swap what they just put in order.
             let _turn = lock(&self.handing_out);
-            for input in self.finish(source, turn, bytes, input) {
+            for input in self.finish(&source, turn, bytes, input) {
                 if self.done.blocking_send(input).is_err() {
                     return;
                 }
@@ -256,12 +256,12 @@ impl Shared {
     }
 
     /// Keeps the result until those before it are out, and gives what may go out now.
-    fn finish(&self, source: Source, turn: u64, bytes: usize, input: Input) -> Vec<Input> {
+    fn finish(&self, source: &Source, turn: u64, bytes: usize, input: Input) -> Vec<Input> {
         let mut state = lock(&self.state);
         if bytes > 0 {
             state.bytes -= bytes;
         }
-        let Some(lineup) = state.lineups.get_mut(&source) else { return Vec::new() };
+        let Some(lineup) = state.lineups.get_mut(source) else { return Vec::new() };
         lineup.bytes -= bytes;
         lineup.early.insert(turn, input);
         let mut ready = Vec::new();
@@ -270,7 +270,7 @@ impl Shared {
             ready.push(input);
         }
         if lineup.next_out == lineup.next_in {
-            state.lineups.remove(&source);
+            state.lineups.remove(source);
         }
         ready
     }

@@ -52,7 +52,7 @@ use gossip::Topics;
 use serve::Server;
 
 pub use address::{check_listen_address, check_seed_address};
-pub use key::{KeyError, NodeKeyFile, peer_id_of};
+pub use key::peer_id_of;
 pub use limits::{Limits, LimitsError, Queue};
 pub use view::{Source, View};
 
@@ -133,7 +133,7 @@ pub enum Event {
 /// As `sync::Ended`, before the bodies have been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnded {
-    /// All that was asked for, or fewer and an orderly end.
+    /// All that was asked for, or fewer and an orderly end: the peer has no more.
     Complete,
     /// We took no more than `max_bytes`; the peer may well have the rest.
     Cut,

@@ -17,7 +17,7 @@ use super::keys::{self, Space};
 use super::read::decode_block;
 use super::record::{self, Stamped};
 use crate::block::{BlockId, Format, Hash, Height, SignedHeader};
-use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, Heads, Origin};
+use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, GuardState, Heads, Origin};
 use crate::verify::{Tip, VerifiedBlock};
 
 /// Of which heights evidence is kept.
@@ -39,7 +39,7 @@ pub(super) struct Folded {
     pub(super) writes: Writes,
     pub(super) state: State,
     /// What the guard is to say, when the batch says anything about it.
-    pub(super) guard: Option<Option<BlockId>>,
+    pub(super) guard: Option<GuardState>,
 }
 
 /// Folds a batch over the state that it follows.
@@ -80,7 +80,7 @@ pub(super) fn fold(
         fold.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
     }
     let evidence = fold.evidence.unwrap_or_else(|| state.evidence.clone());
-    let guard = batch.guard.map(|entry| Some(entry.last)).or(fold.reset_guard);
+    let guard = batch.guard.map(GuardState::Signed).or(fold.reset_guard);
     Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence }, guard })
 }
 
@@ -95,7 +95,7 @@ struct Fold<'a> {
     evidence: Option<EvidenceIndex>,
     known_evidence: &'a EvidenceIndex,
     /// The operator's last word about the guard.
-    reset_guard: Option<Option<BlockId>>,
+    reset_guard: Option<GuardState>,
 }
 
 impl Fold<'_> {
@@ -125,7 +125,7 @@ impl Fold<'_> {
             Change::Ack { consumer, up_to } => {
                 self.put(Space::Meta, &keys::ack(consumer), &record::encode_id(*up_to));
             }
-            Change::ResetGuard(last) => self.reset_guard = Some(*last),
+            Change::ResetGuard(last) => self.reset_guard = Some(GuardState::after(*last)),
         }
         Ok(())
     }

@@ -15,7 +15,7 @@
 //! 1. A commit is atomic. When it returns, it survives a power cut ([`Durability::Power`]) or the death of the process
 //!    ([`Durability::Process`]), and so does the guard's entry in it.
 //! 2. Opening needs no operator: a killed creation, a torn journal, a missing file all end in a sound store.
-//! 3. Nothing that was acknowledged vanishes silently: what is lost to damage is in [`Heads::lost`] until it is back, in the
+//! 3. Nothing that was acknowledged vanishes silently: what is lost to damage is in [`lost`](crate::sync::Heads::lost) until it is back, in the
 //!    log, and the highest hard block stays pinned as [`Recovered::anchor`].
 //! 4. Nothing damaged is passed on: each record is verified at each read.
 //! 5. Only blocks that were verified get in, and they form one linked chain from `tail` to `soft`.
@@ -218,12 +218,12 @@ fn write_both(
     writes: Writes,
     sync: bool,
     guard: Option<&mut Guard>,
-    guard_says: Option<Option<BlockId>>,
+    guard_says: Option<GuardState>,
 ) -> Result<(), StoreError> {
-    let Some(last) = guard_says else { return db.write(writes, sync) };
+    let Some(state) = guard_says else { return db.write(writes, sync) };
     let guard = guard.ok_or_else(no_guard)?;
     std::thread::scope(|scope| {
-        let guarded = scope.spawn(|| guard.write(last));
+        let guarded = scope.spawn(|| guard.write(state.last()));
         let written = db.write(writes, sync);
         let guarded = guarded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.and(guarded)

@@ -1,6 +1,6 @@
 //! What to ask of whom: the open requests, and the plan for the next ones.
 //!
-//! The plan is a pure function of heights and peers ([`ranges`], [`choose`]), tested by table. It stalls for no single peer:
+//! The plan is a pure function of heights and peers ([`ranges`], [`sizes`]), tested by table. It stalls for no single peer:
 //! a request that fails goes to another one, and a peer that fails rests for a growing while.
 //!
 //! Invariants:

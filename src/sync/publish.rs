@@ -54,7 +54,7 @@ impl Publishing {
     }
 
     pub fn reset_guard(&mut self, last: Option<BlockId>) {
-        self.guard = last.map_or(GuardState::Unused, |last| GuardState::Signed(GuardEntry { last }));
+        self.guard = GuardState::after(last);
     }
 }
 

@@ -323,6 +323,23 @@ pub enum GuardState {
     Signed(GuardEntry),
 }
 
+impl GuardState {
+    /// The guard of a key that signed `last`, or nothing.
+    #[must_use]
+    pub fn after(last: Option<BlockId>) -> Self {
+        last.map_or(Self::Unused, |last| Self::Signed(GuardEntry { last }))
+    }
+
+    /// The block that was signed last, as far as the guard says.
+    #[must_use]
+    pub fn last(self) -> Option<BlockId> {
+        match self {
+            Self::Missing | Self::Unused => None,
+            Self::Signed(GuardEntry { last }) => Some(last),
+        }
+    }
+}
+
 /// One step of a [`Batch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -188,7 +188,7 @@ impl Node {
                 Request::Reject { reply, .. } => drop(reply.send(RejectAnswer::Stopped)),
                 Request::Ack { up_to, reply, .. } => {
                     let known = self.chain.0.lock().unwrap().at(up_to.height).map(Block::id) == Some(up_to);
-                    drop(reply.send(known));
+                    let _ = reply.send(known);
                 }
                 Request::Operate { reply, .. } => drop(reply.send(Err("not now".into()))),
                 Request::Status { reply } => self.status(reply),

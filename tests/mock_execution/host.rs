@@ -63,7 +63,7 @@ impl Host {
                         return line;
                     }
                 }
-                Err(_) => panic!("{what}: the host says no such thing; it said: {}", self.kill()),
+                Err(error) => panic!("{what}: the host says no such thing ({error}); it said: {}", self.kill()),
             }
         }
     }

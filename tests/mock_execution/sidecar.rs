@@ -19,7 +19,7 @@ use crate::api::blocksync_capnp as wire;
 use crate::blocks::{self, Piece};
 
 /// Only bounds a hang.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What a stream says.
 #[derive(Clone, Debug)]
