@@ -147,7 +147,7 @@ fn a_following_host_is_killed_and_so_is_its_sidecar_and_it_resumes_from_its_own_
             full.kill();
             full = place.full_node("full", &["--seed", &seed]);
         }
-        mock.kill();
+        drop(mock);
     }
     let ended = Mock::start(&full, &state, &args).end();
     assert_eq!(
@@ -170,7 +170,7 @@ fn a_producing_host_is_killed_and_makes_no_block_twice() {
     for at in [8, 20] {
         let mock = Mock::start(&sequencer, &state, &args);
         at_least(&mock, at);
-        mock.kill();
+        drop(mock);
     }
     let mock = Mock::start(&sequencer, &state, &args);
     at_least(&mock, BLOCKS);
