@@ -85,7 +85,7 @@ struct Heads {
 
 struct ClientHello {
   name @0 :Text;                 # for logs, at most 64 bytes
-  schemaRevision @1 :UInt32;     # that the client was built with
+  schemaRevision @1 :UInt32;     # that the client was built with; required: 0 is answered with clientTooOld
   chainId @2 :Text;              # empty: any
   wantObserver @3 :Bool;
   wantPublisher @4 :Bool;        # at most one publisher: the newest is it, older ones are fenced
@@ -189,7 +189,8 @@ interface BlockStream {
   # `disconnected` ends the stream only: open a new one, from the host's own state.
 
   ack @1 (upTo :BlockId) -> (known :Bool);
-  # "I have processed everything up to here." Durable when it returns, for named consumers: pruning waits for them.
+  # "I have processed everything up to here." Durable when it returns, for named consumers. (Pruning will wait for
+  # them; this version prunes nothing.)
   # known = false: that block is not on our chain, and nothing was recorded.
 }
 
@@ -272,7 +273,7 @@ struct LookupResult {
   union {
     found @0 :FoundBlock;
     notFound @1 :Void;           # not on our chain, as far as we have it
-    pruned @2 :UInt64;           # below our tail, whose height this is
+    pruned @2 :UInt64;           # below our tail, whose height this is; not answered yet: this version prunes nothing
   }
 }
 
@@ -400,7 +401,7 @@ interface Admin {
   # which a node that signs may ever sign a height again.
   assertSigned @6 (last :BlockId) -> (result :OperatorResult);
   # The last block that this node's key ever signed; height 0: it never signed. For a node whose guard file is lost, or
-  # ahead of its store.
+  # ahead of its store; a sound guard is never replaced. A wrong answer lets the key sign a height twice.
   liftVeto @7 () -> (result :OperatorResult);
   setLogFilter @8 (filter :Text) -> (result :OperatorResult);                   # as in the configuration: log.filter
   shutdown @9 (abrupt :Bool) -> ();                                             # as SIGTERM does; abrupt: at once

@@ -8,7 +8,7 @@ use super::server::Server;
 use super::{Announced, NodeStatus};
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::{Durability, StoreError};
-use crate::sync::{DaPosition, DataLoss, Halt, Heads, Origin, PeerInfo, Phase, PublishAnswer};
+use crate::sync::{DaPosition, DataLoss, Heads, Origin, PeerInfo, Phase, PublishAnswer};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -233,19 +233,6 @@ pub(super) fn set_peer(mut to: wire::peer_info::Builder<'_>, peer: &PeerInfo) {
     to.set_latency_us(latency);
 }
 
-fn halt_text(halt: &Halt) -> String {
-    match halt {
-        Halt::Diverged { ours, da, position } => format!(
-            "DA has {da} (at DA height {}, index {}) where we stored {ours}: abandon the branch, or repair the DA layer's view",
-            position.height, position.index
-        ),
-        Halt::Contradicted { ours, position } => format!(
-            "DA height {}, index {} names something else than the block {ours} that we stored",
-            position.height, position.index
-        ),
-    }
-}
-
 pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, status: &NodeStatus) {
     let core = &status.core;
     set_info(to.reborrow().init_info(), server);
@@ -258,7 +245,7 @@ pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, sta
     received.set_da(core.received.da);
     to.set_forked(core.forked);
     if let Some(halt) = &core.halted {
-        to.set_halt(halt_text(halt));
+        to.set_halt(halt.to_string());
     }
     if let Some(vetoed) = core.vetoed {
         set_id(to.reborrow().init_vetoed(), vetoed);

@@ -156,7 +156,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "log.filter",
         Kind::Text,
-        "\"info\"",
+        "\"info,fjall=warn,lsm_tree=warn\"",
         "What is logged, as tracing's EnvFilter reads it: `info`, `warn,blocksyncd::p2p=debug`. SIGHUP reads it again.",
     ),
     setting(

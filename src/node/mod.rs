@@ -283,7 +283,7 @@ impl Node {
                     match shutdown {
                         Shutdown::No => {}
                         Shutdown::Abrupt => return Ok(()),
-                        Shutdown::Drain(grace) => return self.drain(inputs, api, grace).await,
+                        Shutdown::Drain(grace) => return self.drain(inputs, &p2p, api, grace).await,
                     }
                 }
                 written = inputs.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
@@ -311,11 +311,18 @@ impl Node {
     }
 
     /// Finishes what was begun: no more work is taken, what was decided is written and answered, the hosts are told.
-    async fn drain(mut self, mut inputs: Inputs, api: api::Handle, grace: Duration) -> Result<(), Fatal> {
+    async fn drain(
+        mut self,
+        mut inputs: Inputs,
+        p2p: &p2p::Handle,
+        api: api::Handle,
+        grace: Duration,
+    ) -> Result<(), Fatal> {
         let until = tokio::time::Instant::now() + grace;
         self.decide(Input::Drain);
+        // What is asked from now on is answered `draining`, and so no longer than what was asked before.
         let finish = async {
-            while !self.writer.is_idle() || !self.signing.is_empty() {
+            while !self.writer.is_idle() || !self.replies.is_empty() || !self.outbox.is_empty() {
                 tokio::select! {
                     biased;
                     written = inputs.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
@@ -323,6 +330,13 @@ impl Node {
                     Some((ticket, signature)) = self.signatures.next(), if !self.signatures.is_empty() => {
                         self.signature(ticket, signature);
                     }
+                    permit = p2p.commands.reserve(), if !self.outbox.is_empty() => {
+                        let permit = permit.map_err(|_| Fatal::Ended("the network"))?;
+                        if let Some(command) = self.outbox.pop_front() {
+                            permit.send(command);
+                        }
+                    }
+                    request = inputs.requests.recv() => self.request(request.ok_or(Fatal::Ended("the API"))?),
                 }
             }
             Ok::<(), Fatal>(())
@@ -344,6 +358,9 @@ impl Node {
             }
             () = abrupt => return Ok(()),
         }
+        // Whoever still waits will hear no more from here, and must not hold up the end.
+        drop(inputs);
+        self.replies.clear();
         api.drain(until.saturating_duration_since(tokio::time::Instant::now())).await;
         Ok(())
     }

@@ -280,3 +280,127 @@ impl Shared {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as blocking;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::block::{ChainId, Format, Hash, Header, Height, PublicKey, native};
+    use crate::sync::{CommitId, RequestId};
+    use crate::verify::{Schedule, ScheduleEntry};
+
+    fn key(seed: u8) -> ed25519_dalek::SigningKey {
+        ed25519_dalek::SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn rules(seed: u8) -> Arc<Rules> {
+        let proposer = PublicKey(key(seed).verifying_key().to_bytes());
+        let entry = ScheduleEntry { from: Height::MIN, proposer };
+        Arc::new(Rules {
+            format: Format::Native,
+            chain_id: ChainId::new("pool").expect("a valid id"),
+            initial_height: Height::MIN,
+            max_block_bytes: 4096,
+            max_clock_drift: Duration::ZERO,
+            schedule: Schedule::new(Height::MIN, &[entry]).expect("a sound key"),
+        })
+    }
+
+    fn block(seed: u8) -> Bytes {
+        use ed25519_dalek::Signer as _;
+        let header = native::encode_header(&Header {
+            chain_id: ChainId::new("pool").expect("a valid id"),
+            height: Height::MIN,
+            time_unix_nanos: 1,
+            parent_hash: None,
+            payload_hash: Hash::of(b""),
+            proposer: PublicKey(key(seed).verifying_key().to_bytes()),
+            host_id: Bytes::new(),
+        });
+        let signature = key(seed).sign(&native::signing_message(&header)).to_bytes();
+        native::encode(&header, &signature, &Bytes::new())
+    }
+
+    fn peer(name: u8) -> Source {
+        Source::Peer(PeerId::new(&[name]))
+    }
+
+    /// A job whose result carries a number, and which waits until it is let go.
+    fn gated(number: u64) -> (blocking::Sender<()>, Job) {
+        let (open, gate) = blocking::channel();
+        let job = move |_: &Checker| {
+            let _ = gate.recv();
+            Input::Durable(CommitId(number))
+        };
+        (open, Box::new(job))
+    }
+
+    fn number(input: Option<Input>) -> u64 {
+        match input {
+            Some(Input::Durable(CommitId(number))) => number,
+            other => panic!("not one of ours: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_source_comes_out_in_order_and_another_does_not_wait_for_it() {
+        let (pool, mut results) = Pool::start(rules(1), 2, 1 << 20).expect("threads");
+        let (open_first, first) = gated(1);
+        let (open_second, second) = gated(2);
+        pool.submit(Source::Host, first);
+        pool.submit(Source::Host, second);
+        // The second is done first, and waits for the first.
+        open_second.send(()).expect("it waits");
+        let (open_other, other) = gated(3);
+        pool.submit(Source::Answer(RequestId(1)), other);
+        open_other.send(()).expect("it waits");
+        assert_eq!(number(results.recv().await), 3);
+        open_first.send(()).expect("it waits");
+        assert_eq!(number(results.recv().await), 1);
+        assert_eq!(number(results.recv().await), 2);
+    }
+
+    #[tokio::test]
+    async fn a_flooding_peer_fills_its_half_and_no_more() {
+        let (pool, mut results) = Pool::start(rules(1), 1, 4000).expect("threads");
+        // Three quarters are for gossip: 3000 bytes, 1500 of one peer.
+        let (open, job) = gated(0);
+        pool.try_submit(peer(1), 1000, job).expect("there is room");
+        assert_eq!(pool.try_submit(peer(1), 1000, gated(1).1), Err(Full));
+        let (open_other, other) = gated(2);
+        pool.try_submit(peer(2), 1500, other).expect("the other half is free");
+        assert_eq!(pool.try_submit(peer(3), 600, gated(3).1), Err(Full));
+        open.send(()).expect("it waits");
+        open_other.send(()).expect("it waits");
+        assert_eq!(number(results.recv().await) + number(results.recv().await), 2);
+        let (open_again, again) = gated(4);
+        pool.try_submit(peer(1), 1000, again).expect("there is room again");
+        open_again.send(()).expect("it waits");
+        assert_eq!(number(results.recv().await), 4);
+    }
+
+    #[test]
+    fn what_passed_under_old_rules_is_checked_again() {
+        let checker = Checker::new(rules(1), 1 << 20);
+        let bytes = block(1);
+        assert!(checker.check(Lane::BLOCK, &bytes).is_ok());
+        assert!(checker.check(Lane::BLOCK, &bytes).is_ok(), "from the cache");
+        checker.set_rules(rules(2));
+        assert!(matches!(checker.check(Lane::BLOCK, &bytes), Err(Fault::NotScheduled { .. })));
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let size = block(1).len();
+        let checker = Checker::new(rules(1), size);
+        assert!(checker.check(Lane::BLOCK, &block(1)).is_ok());
+        let cache = lock(&checker.cache);
+        assert_eq!((cache.valid.len(), cache.order.len(), cache.bytes), (1, 1, size));
+        drop(cache);
+        let none = Checker::new(rules(1), size - 1);
+        assert!(none.check(Lane::BLOCK, &block(1)).is_ok());
+        assert_eq!(lock(&none.cache).valid.len(), 0);
+    }
+}

@@ -33,6 +33,8 @@ pub struct Writer {
     thread: Option<JoinHandle<()>>,
     /// Decided, and waiting for the write in flight.
     pending: Option<Batch>,
+    /// The guard of the next signature, which must not be overtaken by the batch before it.
+    pending_guard: Option<(Ticket, GuardEntry)>,
     in_flight: bool,
 }
 
@@ -47,7 +49,10 @@ impl Writer {
         let (done, results) = mpsc::channel(MAX_WRITES);
         let thread =
             std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(store, &requests, &done))?;
-        Ok((Self { writes: Some(writes), thread: Some(thread), pending: None, in_flight: false }, results))
+        Ok((
+            Self { writes: Some(writes), thread: Some(thread), pending: None, pending_guard: None, in_flight: false },
+            results,
+        ))
     }
 
     /// Writes the batch, together with what else is decided before its turn.
@@ -60,7 +65,11 @@ impl Writer {
     }
 
     pub fn guard(&mut self, ticket: Ticket, entry: GuardEntry) {
-        self.send(Write::Guard(ticket, entry));
+        if self.pending.is_some() {
+            self.pending_guard = Some((ticket, entry));
+        } else {
+            self.send(Write::Guard(ticket, entry));
+        }
     }
 
     /// The write in flight is done.
@@ -81,6 +90,9 @@ impl Writer {
         {
             self.in_flight = true;
             self.send(Write::Commit(batch));
+            if let Some((ticket, entry)) = self.pending_guard.take() {
+                self.send(Write::Guard(ticket, entry));
+            }
         }
     }
 

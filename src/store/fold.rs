@@ -17,7 +17,7 @@ use super::keys::{self, Space};
 use super::read::decode_block;
 use super::record::{self, Stamped};
 use crate::block::{BlockId, Format, Hash, Height, SignedHeader};
-use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, GuardState, Heads, Origin};
+use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, GuardEntry, Heads, Origin};
 use crate::verify::{Tip, VerifiedBlock};
 
 /// Of which heights evidence is kept.
@@ -39,7 +39,15 @@ pub(super) struct Folded {
     pub(super) writes: Writes,
     pub(super) state: State,
     /// What the guard is to say, when the batch says anything about it.
-    pub(super) guard: Option<GuardState>,
+    pub(super) guard: Option<GuardChange>,
+}
+
+/// What becomes of the guard.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum GuardChange {
+    Raise(GuardEntry),
+    /// An operator's word.
+    Reset(Option<BlockId>),
 }
 
 /// Folds a batch over the state that it follows.
@@ -80,7 +88,12 @@ pub(super) fn fold(
         fold.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
     }
     let evidence = fold.evidence.unwrap_or_else(|| state.evidence.clone());
-    let guard = batch.guard.map(GuardState::Signed).or(fold.reset_guard);
+    let guard = match (fold.reset_guard, batch.guard) {
+        // What was signed after the operator's word stands above it.
+        (Some(_), Some(entry)) => Some(GuardChange::Reset(Some(entry.last))),
+        (Some(last), None) => Some(GuardChange::Reset(last)),
+        (None, entry) => entry.map(GuardChange::Raise),
+    };
     Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence }, guard })
 }
 
@@ -95,7 +108,8 @@ struct Fold<'a> {
     evidence: Option<EvidenceIndex>,
     known_evidence: &'a EvidenceIndex,
     /// The operator's last word about the guard.
-    reset_guard: Option<GuardState>,
+    #[expect(clippy::option_option, reason = "nothing said, or said that nothing was signed")]
+    reset_guard: Option<Option<BlockId>>,
 }
 
 impl Fold<'_> {
@@ -125,7 +139,7 @@ impl Fold<'_> {
             Change::Ack { consumer, up_to } => {
                 self.put(Space::Meta, &keys::ack(consumer), &record::encode_id(*up_to));
             }
-            Change::ResetGuard(last) => self.reset_guard = Some(GuardState::after(*last)),
+            Change::ResetGuard(last) => self.reset_guard = Some(*last),
         }
         Ok(())
     }

@@ -39,11 +39,13 @@ pub(super) struct Guard {
     path: PathBuf,
     chain_id: ChainId,
     slots: Option<Slots>,
+    /// As the file has it.
+    last: Option<BlockId>,
 }
 
 impl Guard {
     pub(super) fn open(path: &Path, chain_id: &ChainId) -> Result<(Self, GuardState), StoreError> {
-        let mut guard = Self { path: path.to_owned(), chain_id: chain_id.clone(), slots: None };
+        let mut guard = Self { path: path.to_owned(), chain_id: chain_id.clone(), slots: None, last: None };
         let state = match Slots::open(path, MAGIC).at(path)? {
             Found::Absent => {
                 tracing::warn!(path = %path.display(), "the guard is missing: nobody knows what this key has signed");
@@ -58,6 +60,7 @@ impl Guard {
                 }
                 Some((_, last)) => {
                     guard.slots = Some(slots);
+                    guard.last = last;
                     last.map_or(GuardState::Unused, |last| GuardState::Signed(GuardEntry { last }))
                 }
                 None => guard.distrust(),
@@ -71,13 +74,22 @@ impl Guard {
         GuardState::Missing
     }
 
-    /// Durable when it returns. `None`: the key has never signed.
-    pub(super) fn write(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
-        let payload = encode(&self.chain_id, last);
-        if let Some(slots) = &mut self.slots {
-            return slots.write(&payload, true).at(&self.path);
+    /// The key signs `entry`: durable when it returns. A lower one than the guard has is in it already.
+    pub(super) fn raise(&mut self, entry: GuardEntry) -> Result<(), StoreError> {
+        if self.slots.is_some() && self.last.is_some_and(|last| last.height > entry.last.height) {
+            return Ok(());
         }
-        self.slots = Some(Slots::create(&self.path, MAGIC, &payload, 0o600).at(&self.path)?);
+        self.reset(Some(entry.last))
+    }
+
+    /// Durable when it returns. `None`: the key has never signed. The only way in which the guard may fall.
+    pub(super) fn reset(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
+        let payload = encode(&self.chain_id, last);
+        match &mut self.slots {
+            Some(slots) => slots.write(&payload, true).at(&self.path)?,
+            None => self.slots = Some(Slots::create(&self.path, MAGIC, &payload, 0o600).at(&self.path)?),
+        }
+        self.last = last;
         Ok(())
     }
 }

@@ -50,7 +50,7 @@ use crate::block::{BlockId, Format};
 use crate::sync::{Anchor, Batch, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
 use db::{Db, Writes};
-use fold::State;
+use fold::{GuardChange, State};
 use guard::Guard;
 use mark::{Mark, MarkState};
 use open::{Opened, Paths};
@@ -192,7 +192,7 @@ impl Store {
     /// # Errors
     /// Nothing may be signed then: the process must end.
     pub fn guard(&mut self, entry: GuardEntry) -> Result<(), StoreError> {
-        self.assert_guard(Some(entry.last))
+        self.guard.as_mut().ok_or_else(no_guard)?.raise(entry)
     }
 
     /// The operator's word for what this key signed last; `None`: nothing. Takes the place of a guard that is missing, damaged, or
@@ -202,7 +202,7 @@ impl Store {
     /// The guard cannot be written; what it says is unchanged, or as asked for.
     pub fn assert_guard(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
         match &mut self.guard {
-            Some(guard) => guard.write(last),
+            Some(guard) => guard.reset(last),
             None => Err(no_guard()),
         }
     }
@@ -218,12 +218,15 @@ fn write_both(
     writes: Writes,
     sync: bool,
     guard: Option<&mut Guard>,
-    guard_says: Option<GuardState>,
+    change: Option<GuardChange>,
 ) -> Result<(), StoreError> {
-    let Some(state) = guard_says else { return db.write(writes, sync) };
+    let Some(change) = change else { return db.write(writes, sync) };
     let guard = guard.ok_or_else(no_guard)?;
     std::thread::scope(|scope| {
-        let guarded = scope.spawn(|| guard.write(state.last()));
+        let guarded = scope.spawn(|| match change {
+            GuardChange::Raise(entry) => guard.raise(entry),
+            GuardChange::Reset(last) => guard.reset(last),
+        });
         let written = db.write(writes, sync);
         let guarded = guarded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         written.and(guarded)

@@ -173,7 +173,8 @@ impl Snapshot {
         let evidence = index.values().copied().filter(|height| Some(*height) > heads.hard_height()).collect();
         let vetoed = self.noted(self.view.veto())?;
         let halted = self.noted(self.view.halt())?;
-        Ok((Recovered { heads, sightings, evidence, schedule, vetoed, halted, anchor, guard }, index))
+        let consumers = self.acks()?.into_iter().map(|(consumer, _)| consumer).collect();
+        Ok((Recovered { heads, sightings, evidence, schedule, vetoed, halted, anchor, guard, consumers }, index))
     }
 
     /// A hole in the chain is damage, too.

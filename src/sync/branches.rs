@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use super::held::{Hold, Waiting};
 use super::{
-    Anchor, Answer, Change, Command, DaPosition, Evidence, EvidenceSide, Halt, Origin, PeerId, Policy, RejectAnswer,
-    Syncer, Ticket, Turn, Verdict,
+    Answer, Change, Command, DaPosition, Evidence, EvidenceSide, Halt, Origin, PeerId, Policy, RejectAnswer, Syncer,
+    Ticket, Turn, Verdict,
 };
 use crate::block::{BlockId, Height};
 use crate::clock::Now;
@@ -139,14 +139,32 @@ impl Syncer {
 
     /// Puts the block on top of the chain.
     pub(super) fn append(&mut self, turn: Turn<'_>, block: &AuthenticBlock, origin: Origin) -> Result<(), Fault> {
-        let off_anchor = |anchor: Anchor| anchor.id.height == block.height() && anchor.id.hash != block.hash();
-        if self.anchor.is_some_and(off_anchor) {
-            return Err(Fault::OtherParent(block.parent_hash()));
-        }
+        self.may_stand(block)?;
         self.chain.append(block, origin)?;
         self.block_bytes = (self.block_bytes * 7 + block.size()) / 8;
         self.progress_at = turn.now.elapsed;
         Ok(())
+    }
+
+    /// Whether the block may be stored at all at its height, whatever is below it.
+    fn may_stand(&self, block: &AuthenticBlock) -> Result<(), Fault> {
+        let (height, proposer) = (block.height(), block.block().header().proposer);
+        // The schedule may have grown since the block was checked.
+        if self.rules.schedule.proposer_at(height) != Some(proposer) {
+            return Err(Fault::NotScheduled { height, proposer });
+        }
+        match self.anchor {
+            Some(anchor) if anchor.id.height == height && anchor.id.hash != block.hash() => {
+                Err(Fault::OtherParent(block.parent_hash()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the block could stand where another one is stored; `None` when the store cannot say.
+    pub(super) fn could_replace(&self, turn: Turn<'_>, block: &AuthenticBlock) -> Option<bool> {
+        let parent = self.parent_tip(turn, block.height()).ok()?;
+        Some(self.may_stand(block).is_ok() && block.link(parent).is_ok())
     }
 
     /// The sequencer contradicted itself: the first time at a height, others need to see it too, and it is kept.
@@ -224,8 +242,10 @@ impl Syncer {
     }
 
     pub(super) fn acked(&mut self, turn: Turn<'_>, ticket: Ticket, consumer: String, up_to: BlockId) {
-        let known = self.chain.contains(up_to, turn.stored);
+        let room = self.consumers.contains(&consumer) || self.consumers.len() < self.config.limits.consumers;
+        let known = room && self.chain.contains(up_to, turn.stored);
         if known {
+            self.consumers.insert(consumer.clone());
             self.chain.change(Change::Ack { consumer, up_to });
         }
         self.reply(ticket, Answer::Ack(known));
@@ -233,13 +253,12 @@ impl Syncer {
 
     pub(super) fn operate(&mut self, turn: Turn<'_>, ticket: Ticket, command: &Command) {
         let outcome = match *command {
+            Command::AbandonBranch(_) | Command::AssertSigned(_) if self.publishing.is_signing() => {
+                Err("a signature is awaited right now: ask again when it has come, or was given up".to_owned())
+            }
             Command::ExtendSchedule(entry) => self.extend_schedule(entry),
             Command::AbandonBranch(from) => self.abandon_branch(turn, from),
-            Command::AssertSigned(last) => {
-                self.publishing.reset_guard(last);
-                self.chain.change(Change::ResetGuard(last));
-                Ok(())
-            }
+            Command::AssertSigned(last) => self.assert_signed(turn, last),
             Command::LiftVeto => {
                 if self.vetoed.is_some() {
                     self.lift_veto();
@@ -248,6 +267,20 @@ impl Syncer {
             }
         };
         self.reply(ticket, Answer::Operator(outcome));
+    }
+
+    /// The operator's word replaces a guard that is missing, or that names a block which is not here; never a sound one.
+    fn assert_signed(&mut self, turn: Turn<'_>, last: Option<BlockId>) -> Result<(), String> {
+        match self.publishing.signed_last() {
+            Some(known) if Some(known) != last && self.chain.contains(known, turn.stored) => {
+                Err(format!("the guard is sound: this key signed {known} last, and that block is stored"))
+            }
+            _ => {
+                self.publishing.reset_guard(last);
+                self.chain.change(Change::ResetGuard(last));
+                Ok(())
+            }
+        }
     }
 
     fn extend_schedule(&mut self, entry: ScheduleEntry) -> Result<(), String> {
@@ -259,6 +292,15 @@ impl Syncer {
         rules.schedule.append(entry).map_err(|refused| refused.to_string())?;
         self.rules = Arc::new(rules);
         self.chain.change(Change::Schedule(entry));
+        // What waits was checked against the old schedule: it may come again.
+        self.held.clear();
+        if self.chain.heads.target.is_some_and(|target| target.height >= entry.from) {
+            self.chain.drop_target();
+        }
+        for position in self.sightings.not_by(entry) {
+            self.sightings.remove(position);
+            self.chain.change(Change::DropSighting(position));
+        }
         Ok(())
     }
 

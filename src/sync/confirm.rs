@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{DaPosition, Seen, Sighting};
 use crate::block::{BlockId, Hash, Header, Height};
-use crate::verify::AuthenticBlock;
+use crate::verify::{AuthenticBlock, ScheduleEntry};
 
 /// The sightings above hard.
 #[derive(Debug)]
@@ -27,14 +27,11 @@ pub(super) struct Sightings {
 }
 
 /// What a sighting, put into place, changes in the store.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Placed {
-    /// It is new, or better than what was known of its position.
-    Kept,
-    /// Nothing new.
-    Known,
-    /// What was known of its position is wrong.
-    Removed,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Placed {
+    /// Forgotten: wrong, or known better by what is kept.
+    pub drop: Option<DaPosition>,
+    pub keep: Option<Sighting>,
 }
 
 impl Sightings {
@@ -51,24 +48,43 @@ impl Sightings {
     }
 
     /// Puts a sighting into place. Of one position the first report counts, except that the block itself is better than its
-    /// hash, and that junk is nothing.
-    pub fn place(&mut self, sighting: Sighting) -> Placed {
-        let known = self.by_position.get(&sighting.position);
-        match (known.map(|known| &known.what), &sighting.what) {
-            (Some(_), Seen::Junk) => {
-                self.remove(sighting.position);
-                return Placed::Removed;
-            }
-            (Some(Seen::Hash(hash)), Seen::Block(block)) if *hash == block.hash() => {
-                self.remove(sighting.position);
-            }
-            (Some(_), _) | (None, Seen::Junk) => return Placed::Known,
-            (None, _) => {}
+    /// hash, and that junk is nothing. Of one block the lowest position counts: a copy of it, which anybody can post, never
+    /// decides, and so takes no room.
+    pub fn place(&mut self, mut sighting: Sighting) -> Placed {
+        let position = sighting.position;
+        if sighting.what == Seen::Junk {
+            return Placed { drop: self.remove(position).map(|known| known.position), keep: None };
         }
+        if let Some(known) = self.by_position.get(&position) {
+            return match (&known.what, &sighting.what) {
+                (Seen::Hash(hash), Seen::Block(block)) if *hash == block.hash() => self.keep(sighting, None),
+                _ => Placed::default(),
+            };
+        }
+        let hash = sighting.what.hash();
+        let copy = self.at(sighting.height).find(|known| hash.is_some() && known.what.hash() == hash).cloned();
+        match copy {
+            None => self.keep(sighting, None),
+            Some(copy) if copy.position < position => match (&copy.what, &sighting.what) {
+                (Seen::Hash(_), Seen::Block(_)) => self.keep(Sighting { position: copy.position, ..sighting }, None),
+                _ => Placed::default(),
+            },
+            Some(copy) => {
+                if let Seen::Block(_) = copy.what {
+                    sighting.what = copy.what;
+                }
+                self.keep(sighting, Some(copy.position))
+            }
+        }
+    }
+
+    fn keep(&mut self, sighting: Sighting, instead_of: Option<DaPosition>) -> Placed {
+        self.remove(sighting.position);
+        let drop = instead_of.and_then(|position| self.remove(position)).map(|known| known.position);
         self.bytes += size(&sighting.what);
         self.by_height.insert((sighting.height, sighting.position));
-        self.by_position.insert(sighting.position, sighting);
-        Placed::Kept
+        self.by_position.insert(sighting.position, sighting.clone());
+        Placed { drop, keep: Some(sighting) }
     }
 
     /// Takes out what there is no room for, farthest on DA first.
@@ -78,6 +94,15 @@ impl Sightings {
         }
         let position = *self.by_position.last_key_value()?.0;
         self.remove(position)
+    }
+
+    /// The blocks at and above an entry of the schedule that another key signed.
+    pub fn not_by(&self, entry: ScheduleEntry) -> Vec<DaPosition> {
+        let foreign = |sighting: &&Sighting| match &sighting.what {
+            Seen::Block(block) => sighting.height >= entry.from && block.block().header().proposer != entry.proposer,
+            Seen::Hash(_) | Seen::HostId(_) | Seen::PayloadHash(_) | Seen::Junk => false,
+        };
+        self.by_position.values().filter(foreign).map(|sighting| sighting.position).collect()
     }
 
     pub fn remove(&mut self, position: DaPosition) -> Option<Sighting> {
@@ -113,6 +138,17 @@ fn size(what: &Seen) -> usize {
     match what {
         Seen::Block(block) => block.size(),
         Seen::Hash(_) | Seen::HostId(_) | Seen::PayloadHash(_) | Seen::Junk => 0,
+    }
+}
+
+impl Seen {
+    /// The hash of the block that was seen, when it is known.
+    fn hash(&self) -> Option<Hash> {
+        match self {
+            Self::Block(block) => Some(block.hash()),
+            Self::Hash(hash) => Some(*hash),
+            Self::HostId(_) | Self::PayloadHash(_) | Self::Junk => None,
+        }
     }
 }
 

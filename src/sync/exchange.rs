@@ -77,7 +77,8 @@ impl Syncer {
         };
         match (useful, &fetched.ended) {
             (true, _) => self.peers.succeeded(&open.peer, now.saturating_sub(open.sent)),
-            (false, Ended::NotSent) => {}
+            // There was no room on our side: no failure of theirs, and no reason to ask again at once.
+            (false, Ended::NotSent) => self.peers.rest(&open.peer, now),
             (false, _) => self.peers.failed(&open.peer, now),
         }
     }
@@ -101,7 +102,7 @@ impl Syncer {
         match blocks.first() {
             Some(block) if block.hash() == hash => {
                 self.incoming(turn, block, Origin::Range, None);
-                true
+                self.wanted.is_none_or(|wanted| wanted.hash != hash)
             }
             Some(_) => {
                 self.penalize(turn.now, peer, Offence::BadRange);
@@ -135,7 +136,8 @@ impl Syncer {
                 return false;
             }
         }
-        count > 0
+        // What could not be used, whoever is to blame, is not asked of the same peer again at once.
+        count > 0 && (self.chain.heads.stores(from) || self.held.has(from))
     }
 
     /// Whether this block, whose height is at most the next one, is not on our branch.
@@ -201,7 +203,7 @@ impl Syncer {
             return;
         }
         let max_open = self.config.limits.requests_per_peer;
-        let able = self.peers.iter().filter(|(_, peer)| peer.rest_until <= now && peer.open < max_open);
+        let able = self.peers.iter().filter(|(_, peer)| peer.may_be_asked(now, max_open));
         let Some(peer) = able.min_by_key(|(_, peer)| peer.cost()).map(|(id, _)| id.clone()) else {
             return self.retry_when_rested(now);
         };
@@ -305,8 +307,10 @@ impl Syncer {
     }
 
     fn send(&mut self, now: Duration, peer: &PeerId, ask: Ask, max_bytes: usize) -> RequestId {
+        // The network gives up first, and hands over what has come by then; the core's own deadline is for a network that
+        // says nothing.
         let timeout = self.config.timing.request_timeout;
-        let open = Open { peer: peer.clone(), ask, sent: now, deadline: now + timeout, bytes: max_bytes };
+        let open = Open { peer: peer.clone(), ask, sent: now, deadline: now + timeout + timeout / 4, bytes: max_bytes };
         let request = self.requests.add(open);
         let peer = peer.clone();
         self.immediate.push(Effect::Fetch(Fetch { request, peer, lane: Lane::BLOCK, ask, max_bytes, timeout }));

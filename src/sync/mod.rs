@@ -171,6 +171,8 @@ pub struct Syncer {
     known_before: DaPosition,
     publishing: Publishing,
 
+    /// The names under which hosts acknowledge; bounded by `limits.consumers`.
+    consumers: BTreeSet<String>,
     /// Heights above hard of which evidence is kept; bounded by `limits.evidence`.
     evidence: BTreeSet<Height>,
     vetoed: Option<BlockId>,
@@ -226,6 +228,7 @@ impl Syncer {
             sightings: Sightings::new(at.sightings, limits.sightings, limits.sighting_bytes),
             known_before: DaPosition::after_height(at.heads.scanned_through),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
+            consumers: at.consumers.into_iter().collect(),
             evidence: at.evidence.into_iter().collect(),
             vetoed: at.vetoed,
             halted: at.halted,
@@ -344,6 +347,8 @@ impl Syncer {
     fn advance(&mut self, turn: Turn<'_>) {
         self.believable_at = None;
         if self.storage_full {
+            // They get their answer.
+            self.publish_waiting(turn);
             return;
         }
         loop {
@@ -360,12 +365,15 @@ impl Syncer {
 
     /// Turns what was decided into effects: first what is immediate, then the commit, then what follows it.
     fn flush(&mut self) -> Vec<Effect> {
-        let mut effects = std::mem::take(&mut self.immediate);
+        // A signature is asked for after the commit that comes before it: its guard stands above that commit's.
+        let (signs, mut effects): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.immediate).into_iter().partition(|effect| matches!(effect, Effect::Sign { .. }));
         let heads = self.chain.heads;
         let guard = self.guard_change.take();
         if let Some((id, changes)) = self.chain.take_changes() {
             effects.push(Effect::Commit(Batch { id, changes, heads, guard }));
         }
+        effects.extend(signs);
         if self.announced != Some(heads) {
             self.announced = Some(heads);
             effects.push(Effect::Announce(heads));

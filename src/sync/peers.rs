@@ -120,6 +120,14 @@ impl Peers {
         peer.rest_until = now + backoff;
     }
 
+    /// It could not be asked, for a reason of our own.
+    pub fn rest(&mut self, peer: &PeerId, now: Duration) {
+        let pause = now + self.timing.backoff_min;
+        let Some(peer) = self.connected.get_mut(peer) else { return };
+        peer.rest_until = peer.rest_until.max(pause);
+        peer.probe_at = peer.probe_at.min(pause).max(now);
+    }
+
     /// It gave us a block that passed its checks.
     pub fn delivered(&mut self, peer: &PeerId, now: Duration) {
         self.record(peer, now).good += 1;
@@ -164,11 +172,15 @@ impl Peers {
 impl Peer {
     /// Whether it may be asked for blocks from `from` on.
     pub fn can_serve(&self, from: Height, now: Duration, max_open: usize) -> bool {
-        self.rest_until <= now
-            && self.open < max_open
+        self.may_be_asked(now, max_open)
             && !self.other_branch
             && self.head.is_some_and(|head| head.height >= from)
             && self.lacks_from.is_none_or(|lacks| from < lacks)
+    }
+
+    /// Whether it has rested, and has room for one more request.
+    pub fn may_be_asked(&self, now: Duration, max_open: usize) -> bool {
+        self.rest_until <= now && self.open < max_open
     }
 
     /// Lower is better: expected waiting time.

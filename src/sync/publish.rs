@@ -42,6 +42,18 @@ impl Publishing {
         self.guard != GuardState::Missing
     }
 
+    /// The block that the guard names.
+    pub fn signed_last(&self) -> Option<BlockId> {
+        match self.guard {
+            GuardState::Missing | GuardState::Unused => None,
+            GuardState::Signed(GuardEntry { last }) => Some(last),
+        }
+    }
+
+    pub fn is_signing(&self) -> bool {
+        self.signing.is_some()
+    }
+
     /// Why nothing can be published now, when this node may publish.
     pub fn not_ready(&self, soft: Option<Height>) -> Option<String> {
         match self.guard {
@@ -131,7 +143,7 @@ impl Syncer {
         self.check_proposed_time(turn, header.time_unix_nanos)?;
         match self.publishing.signs {
             None => {
-                return Err(PublishAnswer::NotReady("no signer: give it a key file, or attach a Signer".to_owned()));
+                return Err(PublishAnswer::NotReady("no signer: set signer.key, pass a signer to `open`, or publish blocks that the host has signed (publishSigned)".to_owned()));
             }
             Some(key) if key != header.proposer => {
                 let why =
@@ -155,6 +167,9 @@ impl Syncer {
             Ok(block) if block.id() != signing.id => Err("the signer signed another block".to_owned()),
             outcome => outcome,
         };
+        if let (Ok(_), Some(halt)) = (&outcome, self.halted) {
+            return self.answer(ticket, PublishAnswer::Halted(halt.to_string()));
+        }
         let answer = match outcome {
             Err(why) => PublishAnswer::NotReady(why),
             // The world may have changed while the signer thought.

@@ -27,15 +27,23 @@ impl Syncer {
         if self.chain.heads.hard_height().is_some_and(|hard| sighting.height <= hard) {
             return;
         }
-        match self.sightings.place(sighting.clone()) {
-            Placed::Kept => {
-                if let Seen::Block(block) = &sighting.what {
-                    self.incoming(turn, block, Origin::Da, None);
-                }
-                self.chain.change(Change::KeepSighting(sighting));
-            }
-            Placed::Removed => self.chain.change(Change::DropSighting(sighting.position)),
-            Placed::Known => {}
+        if let Seen::Block(block) = &sighting.what {
+            self.incoming(turn, block, Origin::Da, None);
+        }
+        if sighting.what == Seen::Junk {
+            // A copy of what was taken for a block here may have been left out as one: let it be reported again.
+            self.known_before = self.known_before.min(sighting.position);
+        }
+        self.keep_sighting(sighting);
+    }
+
+    fn keep_sighting(&mut self, sighting: Sighting) {
+        let Placed { drop, keep } = self.sightings.place(sighting);
+        if let Some(position) = drop {
+            self.chain.change(Change::DropSighting(position));
+        }
+        if let Some(sighting) = keep {
+            self.chain.change(Change::KeepSighting(sighting));
         }
     }
 
@@ -57,8 +65,7 @@ impl Syncer {
         }
         for position in self.sightings.by_hash(block.id()) {
             let sighting = Sighting { position, height: block.height(), what: Seen::Block(block.clone()) };
-            self.sightings.place(sighting.clone());
-            self.chain.change(Change::KeepSighting(sighting));
+            self.keep_sighting(sighting);
         }
         self.wanted = None;
     }
@@ -118,6 +125,11 @@ impl Syncer {
             return false;
         }
         if let Some(hash) = ours {
+            match self.could_replace(turn, block) {
+                Some(true) => {}
+                Some(false) => return self.is_no_winner(position),
+                None => return false,
+            }
             let epoch = self.chain.heads.epoch;
             self.diverge(turn, BlockId { height: block.height(), hash }, block, position);
             return self.chain.heads.epoch > epoch;
@@ -127,10 +139,15 @@ impl Syncer {
             self.lift_veto();
         }
         if self.append(turn, block, Origin::Da).is_err() {
-            // It can never be part of this chain, so it is no winner.
-            self.sightings.remove(position);
-            self.chain.change(Change::DropSighting(position));
+            return self.is_no_winner(position);
         }
+        true
+    }
+
+    /// It can never be part of this chain: what comes after it on DA is judged next.
+    fn is_no_winner(&mut self, position: DaPosition) -> bool {
+        self.sightings.remove(position);
+        self.chain.change(Change::DropSighting(position));
         true
     }
 

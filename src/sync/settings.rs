@@ -35,7 +35,7 @@ pub struct Limits {
     pub held_bytes: usize,
     /// Bytes of blocks that are stored but not durable yet: above it, nothing more is taken in.
     pub commit_bytes: usize,
-    /// Range requests open at one peer. Go peers accept about 64 streams per peer and protocol.
+    /// Requests open at one peer, beside the one for its head. Go peers accept about 64 streams per peer and protocol.
     pub requests_per_peer: usize,
     /// What one range answer should weigh: more blocks per request while blocks are small.
     pub range_bytes: usize,
@@ -47,6 +47,8 @@ pub struct Limits {
     pub sighting_bytes: usize,
     /// Heights of which evidence is remembered.
     pub evidence: usize,
+    /// Named consumers, each of which is a record for ever.
+    pub consumers: usize,
     /// Peers that are remembered after they left, for the bans that they earned.
     pub remembered_peers: usize,
 }
@@ -57,12 +59,13 @@ impl Default for Limits {
             held_blocks: 16_384,
             held_bytes: 64 << 20,
             commit_bytes: 32 << 20,
-            requests_per_peer: 8,
+            requests_per_peer: 7,
             range_bytes: 1 << 20,
             publish_queue: 64,
             sightings: 65_536,
             sighting_bytes: 32 << 20,
             evidence: 1_024,
+            consumers: 256,
             remembered_peers: 256,
         }
     }

@@ -1,6 +1,6 @@
-//! The words that the seams use: what the core, the node, the network, the store and the API say to each other.
+//! The words that the modules share: what the core, the node, the network, the store and the API say to each other.
 //!
-//! Plain data only. Whoever is on the other side of a seam translates its own library's types into these, so that foreign
+//! Plain data only. Whoever is outside of the core translates its own library's types into these, so that foreign
 //! words stay in their folders.
 
 use std::fmt;
@@ -329,15 +329,6 @@ impl GuardState {
     pub fn after(last: Option<BlockId>) -> Self {
         last.map_or(Self::Unused, |last| Self::Signed(GuardEntry { last }))
     }
-
-    /// The block that was signed last, as far as the guard says.
-    #[must_use]
-    pub fn last(self) -> Option<BlockId> {
-        match self {
-            Self::Missing | Self::Unused => None,
-            Self::Signed(GuardEntry { last }) => Some(last),
-        }
-    }
 }
 
 /// One step of a [`Batch`].
@@ -587,6 +578,8 @@ pub struct Recovered {
     /// A block that was hard once, above what the store has now: damage took it. Whatever is fetched again must lead to it.
     pub anchor: Option<Anchor>,
     pub guard: GuardState,
+    /// The names of the consumers that have acknowledged anything.
+    pub consumers: Vec<String>,
 }
 
 /// The pinned hard block of a damaged store.

@@ -173,7 +173,8 @@ fn a_hangup_reads_the_log_filter_again_and_nothing_else() {
     let config = home.join("config.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, format!("{text}\n")).unwrap();
-    let with = |filter: &str| text.replace("# filter = \"info\"", &format!("filter = \"{filter}\""));
+    let with =
+        |filter: &str| text.replace("# filter = \"info,fjall=warn,lsm_tree=warn\"", &format!("filter = \"{filter}\""));
     fs::write(&config, with("blocksyncd=debug")).unwrap();
     sidecar.signal(Signal::HUP);
     sidecar.wait_for_log("the log filter was read again");

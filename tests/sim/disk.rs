@@ -348,6 +348,7 @@ impl Disk {
             halted: image.halted,
             anchor: self.mark.hard.filter(behind),
             guard: self.guard,
+            consumers: Vec::new(),
         }
     }
 }

@@ -223,6 +223,7 @@ impl Plan {
             sighting_bytes: rng.usize(40_000..=120_000),
             evidence: rng.usize(2..=8),
             remembered_peers: rng.usize(2..=16),
+            consumers: 8,
         }
     }
 

@@ -160,6 +160,8 @@ impl Workload {
             changes.push(Change::KeepSighting(Sighting { position, height: self.heads.next_height(), what }));
         }
         let guard = (self.random.u8(..) < 100).then(|| self.heads.soft_id().map(|last| GuardEntry { last })).flatten();
+        // A key signs no height below the one that it signed last.
+        let guard = guard.filter(|entry| self.guard.is_none_or(|known| known.height <= entry.last.height));
         self.guard = guard.map(|guard| guard.last).or(self.guard);
         self.commit = self.commit.next();
         Batch { id: self.commit, changes, heads: self.heads, guard }

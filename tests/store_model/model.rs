@@ -63,7 +63,10 @@ impl Model {
             }
         }
         let guard = (random.u8(..) < 60).then(|| self.heads.soft_id().map(|last| GuardEntry { last })).flatten();
-        if let Some(guard) = guard {
+        // The store keeps the guard from falling by itself.
+        if let Some(guard) = guard
+            && !matches!(self.guard, GuardState::Signed(known) if known.last.height > guard.last.height)
+        {
             self.guard = GuardState::Signed(guard);
         }
         self.commit = self.commit.next();
@@ -236,6 +239,7 @@ impl Model {
             halted: self.halted,
             anchor: None,
             guard: self.guard,
+            consumers: self.acks.keys().cloned().collect(),
         };
         assert_eq!(*recovered, expected, "seed {seed}");
     }

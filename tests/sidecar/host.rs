@@ -1,0 +1,325 @@
+//! A host: its own state, and one session with a sidecar at a time.
+//!
+//! Invariant: what a host is told is judged against the contract before it becomes part of its state. Because a host always
+//! resumes from its own state, whatever is told twice is judged as disorder.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use blocksyncd::api::client::{
+    Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Published, Publisher, Reporter, Roles,
+    Session, Signer, SoftBlock, Start, StatusView, Stream, StreamOptions, Which,
+};
+use blocksyncd::api::{Reported, ReportedAs, ReportedSighting};
+use blocksyncd::block::{BlockId, ChainId, Hash, Height};
+use blocksyncd::sync::{DaPosition, Origin};
+use bytes::Bytes;
+
+use super::place::{CHAIN_ID, Signed};
+use super::process::Sidecar;
+use super::{height, within};
+
+/// A long poll; how long does not matter, because it is repeated until the deadline.
+const POLL: Duration = Duration::from_secs(5);
+
+/// What a host has been told, in the order of the chain, from height 1 on.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub chain: Vec<BlockId>,
+    /// The newest hard height; 0: none.
+    pub hard: u64,
+    /// To which heights it was told to rewind; 0: everything.
+    pub retracts: Vec<u64>,
+    pub equivocations: Vec<Height>,
+    pub payloads: BTreeMap<u64, Bytes>,
+    pub origins: BTreeMap<u64, Origin>,
+    /// The newest height that it was told exists.
+    pub target: u64,
+}
+
+impl Ledger {
+    pub fn soft(&self) -> u64 {
+        self.chain.len() as u64
+    }
+
+    /// The block at a height that was told.
+    #[track_caller]
+    pub fn at(&self, at: u64) -> BlockId {
+        self.chain[usize::try_from(at - 1).unwrap()]
+    }
+
+    pub fn tip(&self) -> Option<BlockId> {
+        self.chain.last().copied()
+    }
+
+    /// Dense for the newest ten, then sparser.
+    fn locator(&self) -> Vec<BlockId> {
+        let mut locator = Vec::new();
+        let (mut at, mut step) = (self.soft(), 1);
+        while at > self.hard {
+            locator.push(self.at(at));
+            if locator.len() >= 10 {
+                step *= 2;
+            }
+            at = at.saturating_sub(step);
+        }
+        if self.hard > 0 {
+            locator.push(self.at(self.hard));
+        }
+        locator
+    }
+
+    pub fn resume(&self) -> Start {
+        let hard = (self.hard > 0).then(|| self.at(self.hard));
+        Start::Resume { locator: self.locator(), hard }
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Soft(block) => self.soft_event(block),
+            Event::Hard { id, .. } => {
+                assert_eq!(id.height.get(), self.hard + 1, "hard comes in order, each once: {self:?}");
+                assert!(id.height.get() <= self.soft(), "hard {id} before soft: {self:?}");
+                assert_eq!(self.at(id.height.get()), id, "what was soft becomes hard");
+                self.hard += 1;
+            }
+            Event::Retract { to, .. } => {
+                let at = to.map_or(0, |to| to.height.get());
+                assert!((self.hard..self.soft()).contains(&at), "nonsense, to retract to {at}: {self:?}");
+                self.chain.truncate(usize::try_from(at).unwrap());
+                assert_eq!(self.tip(), to, "what stays is what was told");
+                self.retracts.push(at);
+            }
+            Event::Equivocation { height, first, second } => {
+                assert_ne!(first, second);
+                self.equivocations.push(height);
+            }
+            Event::Progress => {}
+            Event::Gap { .. } | Event::DataLoss { .. } => panic!("nothing was pruned or damaged: {event:?}"),
+        }
+    }
+
+    fn soft_event(&mut self, block: SoftBlock) {
+        let id = block.id;
+        assert_eq!(id.height.get(), self.soft() + 1, "no gap and no repeat: {self:?}");
+        assert_eq!(block.parent, self.tip().map(|tip| tip.hash), "block {id} on what was told before");
+        assert_eq!(Hash::of(&block.header), id.hash);
+        let Payload::Bytes(payload) = block.payload else { panic!("bodies were asked for") };
+        self.chain.push(id);
+        self.payloads.insert(id.height.get(), payload);
+        self.origins.insert(id.height.get(), block.origin.expect("a sidecar of our own version says it"));
+    }
+}
+
+/// What a host is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Publisher,
+    Follower,
+}
+
+/// One session, with a stream that resumed from the host's own state.
+#[derive(Debug)]
+pub struct Host {
+    pub ledger: Ledger,
+    role: Role,
+    session: Session,
+    client: Client,
+    stream: Stream,
+}
+
+/// Opens a session, or says why not.
+async fn open(sidecar: &Sidecar, role: Role, signer: Option<Rc<dyn Signer>>) -> Result<(Client, Session), ClientError> {
+    let client = Client::connect(&sidecar.socket()).await?;
+    let roles = Roles { observer: true, publisher: role == Role::Publisher, reporter: true };
+    let hello = Hello { name: "test".into(), chain_id: ChainId::new(CHAIN_ID), roles };
+    let session = client.open(&hello, signer).await?;
+    Ok((client, session))
+}
+
+impl Host {
+    /// A host that knows nothing yet.
+    pub async fn publisher(sidecar: &Sidecar) -> Self {
+        Self::resume(sidecar, Role::Publisher, Ledger::default()).await
+    }
+
+    /// A host that knows nothing yet.
+    pub async fn follower(sidecar: &Sidecar) -> Self {
+        Self::resume(sidecar, Role::Follower, Ledger::default()).await
+    }
+
+    /// A host that signs itself.
+    pub async fn signer(sidecar: &Sidecar, ledger: Ledger, signer: Rc<dyn Signer>) -> Self {
+        Self::try_new(sidecar, Role::Publisher, ledger, Some(signer)).await.unwrap()
+    }
+
+    pub async fn resume(sidecar: &Sidecar, role: Role, ledger: Ledger) -> Self {
+        Self::try_new(sidecar, role, ledger, None).await.unwrap()
+    }
+
+    pub async fn try_new(
+        sidecar: &Sidecar,
+        role: Role,
+        ledger: Ledger,
+        signer: Option<Rc<dyn Signer>>,
+    ) -> Result<Self, ClientError> {
+        let opened = async {
+            let (client, session) = open(sidecar, role, signer).await?;
+            let stream = session.observer.as_ref().unwrap().stream(&ledger.resume(), &StreamOptions::default()).await?;
+            Ok::<_, ClientError>((client, session, stream))
+        };
+        let (client, session, stream) = within("a session", opened).await?;
+        Ok(Self { ledger, role, session, client, stream })
+    }
+
+    /// Goes on with another sidecar, or the same one started again, from the host's own state.
+    pub async fn reattach(self, sidecar: &Sidecar) -> Self {
+        Self::resume(sidecar, self.role, self.ledger).await
+    }
+
+    /// Takes in events until `done`.
+    #[track_caller]
+    pub fn until<'a>(
+        &'a mut self,
+        what: &'a str,
+        done: impl Fn(&Ledger) -> bool + 'a,
+    ) -> impl Future<Output = ()> + 'a {
+        within(what, async move {
+            while !done(&self.ledger) {
+                let batch = self.stream.next(0, 0, POLL).await.unwrap();
+                for event in batch.events {
+                    self.ledger.apply(event);
+                }
+                self.ledger.target = batch.heads.target.map_or(0, Height::get);
+            }
+        })
+    }
+
+    pub async fn until_soft(&mut self, at: u64) {
+        self.until("soft", |ledger| ledger.soft() >= at).await;
+    }
+
+    pub async fn until_hard(&mut self, at: u64) {
+        self.until("hard", |ledger| ledger.hard >= at).await;
+    }
+
+    pub fn desk(&self) -> &Publisher {
+        self.session.publisher.as_ref().unwrap()
+    }
+
+    fn reporter(&self) -> &Reporter {
+        self.session.reporter.as_ref().unwrap()
+    }
+
+    /// The block of this payload on this parent, with a time that follows from the height.
+    pub fn new_block(parent: Option<BlockId>, payload: impl Into<Bytes>) -> NewBlock {
+        let at = parent.map_or(height(1), |parent| parent.height.next());
+        NewBlock {
+            height: at,
+            parent: parent.map(|parent| parent.hash),
+            time_unix_nanos: time_of(at),
+            host_id: Bytes::new(),
+            payload: payload.into(),
+        }
+    }
+
+    pub async fn try_publish(&self, block: &NewBlock) -> PublishResult {
+        within("an answer to a publish", self.desk().publish(block)).await.unwrap()
+    }
+
+    /// Publishes what must be accepted.
+    pub async fn publish(&self, parent: Option<BlockId>, payload: impl Into<Bytes>) -> Published {
+        match self.try_publish(&Self::new_block(parent, payload)).await {
+            PublishResult::Accepted(published) => published,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    /// Publishes `n` small blocks on top of `parent`.
+    pub async fn publish_chain(&self, parent: Option<BlockId>, n: u64) -> Vec<Signed> {
+        let mut chain: Vec<Signed> = Vec::new();
+        for _ in 0..n {
+            let parent = chain.last().map(|block| block.id).or(parent);
+            let published = self.publish(parent, payload_on(parent)).await;
+            chain.push(Signed { id: published.id, bytes: published.signed_block });
+        }
+        chain
+    }
+
+    /// Reports one DA height in which these blocks are, in this order.
+    pub async fn report(&self, da_height: u64, blocks: &[(Height, ReportedAs)]) -> Reported {
+        let sightings: Vec<_> = (0..)
+            .zip(blocks)
+            .map(|(index, (height, what))| ReportedSighting {
+                position: DaPosition { height: da_height, index },
+                height: *height,
+                what: what.clone(),
+            })
+            .collect();
+        let reported = self.reporter().report(da_height - 1, da_height, &sightings);
+        let reported = within("an answer to a report", reported).await.unwrap();
+        assert_eq!(reported.junk, 0);
+        reported
+    }
+
+    /// Reports one DA height that names these blocks by their hashes.
+    pub async fn report_hashes(&self, da_height: u64, blocks: &[BlockId]) -> Reported {
+        let blocks: Vec<_> = blocks.iter().map(|id| (id.height, ReportedAs::Hash(id.hash))).collect();
+        self.report(da_height, &blocks).await
+    }
+
+    /// Up to which DA height everything was reported.
+    pub async fn da_position(&self) -> u64 {
+        within("an answer", self.reporter().position()).await.unwrap()
+    }
+
+    pub async fn ack(&self, up_to: BlockId) -> bool {
+        within("an answer to an ack", self.stream.ack(up_to)).await.unwrap()
+    }
+
+    pub async fn status(&self) -> StatusView {
+        within("a status", self.observer().status()).await.unwrap()
+    }
+
+    /// Asks until the status is as wanted. There is no event for what only a status says.
+    pub async fn until_status(&self, what: &str, done: impl Fn(&StatusView) -> bool) -> StatusView {
+        within(what, async {
+            loop {
+                let status = self.observer().status().await.unwrap();
+                if done(&status) {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    }
+
+    pub fn observer(&self) -> &blocksyncd::api::client::Observer {
+        self.session.observer.as_ref().unwrap()
+    }
+
+    pub async fn admin(&self) -> blocksyncd::api::client::Admin {
+        self.client.admin().await.unwrap()
+    }
+
+    /// What is stored at a height.
+    pub async fn stored(&self, at: u64) -> Option<BlockId> {
+        match within("a lookup", self.observer().block(Which::Height(height(at)))).await.unwrap() {
+            Lookup::Found { block, .. } => Some(block.id),
+            Lookup::NotFound => None,
+            Lookup::Pruned { .. } => panic!("nothing is pruned here"),
+        }
+    }
+}
+
+/// Every height has its time, in seconds since the epoch: long past, so that no clock matters.
+pub fn time_of(at: Height) -> u64 {
+    at.get() * 1_000_000_000
+}
+
+/// The payload of the usual block on top of `parent`.
+pub fn payload_on(parent: Option<BlockId>) -> Bytes {
+    format!("payload on {parent:?}").into()
+}

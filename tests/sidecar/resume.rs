@@ -1,0 +1,92 @@
+//! Hosts whose own state is not what the sidecar has.
+
+use blocksyncd::api::client::ClientError;
+use blocksyncd::block::{BlockId, Hash};
+
+use super::host::{Host, Ledger, Role};
+use super::place::Place;
+use super::{height, hosts};
+
+/// A block that nobody signed.
+fn foreign(at: u64) -> BlockId {
+    BlockId { height: height(at), hash: Hash::of(format!("foreign {at}").as_bytes()) }
+}
+
+#[test]
+fn a_host_with_blocks_that_are_not_ours_is_told_to_retract_to_the_right_height() {
+    let place = Place::new();
+    let sequencer = place.sequencer(&[]);
+    hosts(async {
+        let mut a = Host::publisher(&sequencer).await;
+        let chain: Vec<_> = a.publish_chain(None, 30).await.into_iter().map(|block| block.id).collect();
+        a.report_hashes(1, &chain[..4]).await;
+        a.until_hard(4).await;
+        a.until_soft(30).await;
+
+        // Common up to a height, foreign above; as high as we are, and higher.
+        for (common, top) in [(7, 9), (25, 30), (28, 35)] {
+            let blocks = chain[..common].iter().copied().chain((common as u64 + 1..=top).map(foreign));
+            let ledger = Ledger { chain: blocks.collect(), hard: 4, ..Ledger::default() };
+            let mut host = Host::resume(&sequencer, Role::Follower, ledger).await;
+            host.until("the chain, after a rewind", |ledger| ledger.chain == chain).await;
+            assert_eq!(host.ledger.retracts, [common as u64]);
+        }
+        // Nothing in common, and nothing hard: everything goes.
+        let ledger = Ledger { chain: (1..=3).map(foreign).collect(), ..Ledger::default() };
+        let mut host = Host::resume(&sequencer, Role::Follower, ledger).await;
+        host.until("the chain, from its beginning", |ledger| ledger.chain == chain && ledger.hard == 4).await;
+        assert_eq!(host.ledger.retracts, [0]);
+        // In agreement: nothing to retract, nothing told twice.
+        let mut host = Host::resume(&sequencer, Role::Follower, a.ledger.clone()).await;
+        a.publish_chain(chain.last().copied(), 1).await;
+        host.until_soft(31).await;
+        assert!(host.ledger.retracts.is_empty(), "{:?}", host.ledger.retracts);
+    });
+}
+
+#[test]
+fn a_host_whose_hard_block_is_not_ours_is_never_told_to_rewind() {
+    let place = Place::new();
+    let sequencer = place.sequencer(&[]);
+    hosts(async {
+        let mut a = Host::publisher(&sequencer).await;
+        let chain: Vec<_> = a.publish_chain(None, 5).await.into_iter().map(|block| block.id).collect();
+        a.report_hashes(1, &chain[..3]).await;
+        a.until_hard(3).await;
+
+        let blocks = vec![chain[0], foreign(2), foreign(3)];
+        let ledger = Ledger { chain: blocks, hard: 2, ..Ledger::default() };
+        let refused = Host::try_new(&sequencer, Role::Follower, ledger, None).await.unwrap_err();
+        assert_eq!(refused, ClientError::ForkedBelowHard { theirs: foreign(2), ours: Some(chain[1]) });
+    });
+}
+
+#[test]
+fn what_was_acknowledged_and_what_da_was_scanned_for_outlives_the_process() {
+    let place = Place::new();
+    let sequencer = place.sequencer(&[]);
+    hosts(async {
+        let mut a = Host::publisher(&sequencer).await;
+        let chain: Vec<_> = a.publish_chain(None, 4).await.into_iter().map(|block| block.id).collect();
+        a.until_soft(4).await;
+        assert!(a.ack(chain[2]).await);
+        assert!(!a.ack(foreign(3)).await, "not on our chain");
+        assert_eq!(a.da_position().await, 0);
+        a.report_hashes(1, &chain[..1]).await;
+        a.report_hashes(2, &[]).await;
+        // What leaves something out is not taken.
+        let reported = a.report_hashes(7, &chain[1..2]).await;
+        assert_eq!((reported.scanned_through, a.da_position().await), (2, 2));
+        a.until_hard(1).await;
+        sequencer.kill();
+
+        let sequencer = place.sequencer(&[]);
+        let mut a = a.reattach(&sequencer).await;
+        assert_eq!(a.da_position().await, 2);
+        // To report the same again is harmless.
+        a.report_hashes(2, &chain[..1]).await;
+        a.report_hashes(3, &chain[1..]).await;
+        a.until_hard(4).await;
+        assert_eq!(a.da_position().await, 3);
+    });
+}
