@@ -159,13 +159,11 @@ async fn supervise(
     let (shutdown, shutdown_seen) = watch::channel(Shutdown::No);
     let (shutdown_requested, mut requests) = mpsc::channel(1);
     let (ready, mut is_ready) = oneshot::channel();
-    let (heartbeat, _) = watch::channel(0);
     let control = Control {
         shutdown: shutdown_seen,
         shutdown_requested,
         ready,
         set_log_filter: Box::new(move |text| filter.set(text)),
-        heartbeat,
     };
     let (socket, grace) = (config.api.socket.clone(), config.shutdown_grace);
     let mut node = std::pin::pin!(node::run(node_config(config), control));

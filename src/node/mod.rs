@@ -102,8 +102,6 @@ pub struct Control {
     pub shutdown_requested: mpsc::Sender<bool>,
     pub ready: oneshot::Sender<Ready>,
     pub set_log_filter: SetLogFilter,
-    /// Beats whenever the loop has turned with a durable store behind it: what a watchdog may trust.
-    pub heartbeat: watch::Sender<u64>,
 }
 
 /// The node serves now.
@@ -181,11 +179,10 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
         set_log_filter: control.set_log_filter,
         shutdown_requested: control.shutdown_requested,
         peer_id: p2p.local_peer_id.clone(),
-        beats: 0,
     };
     let inputs = Inputs { events, requests, checked, written, shutdown: control.shutdown };
     let ready = Readiness { wanted: listen, tell: Some(control.ready) };
-    node.run(inputs, p2p, api, ready, control.heartbeat).await
+    node.run(inputs, p2p, api, ready).await
 }
 
 /// Where the loop's inputs come from.
@@ -257,7 +254,6 @@ struct Node {
     set_log_filter: SetLogFilter,
     shutdown_requested: mpsc::Sender<bool>,
     peer_id: String,
-    beats: u64,
 }
 
 impl Node {
@@ -267,7 +263,6 @@ impl Node {
         p2p: p2p::Handle,
         api: api::Handle,
         mut ready: Readiness,
-        heartbeat: watch::Sender<u64>,
     ) -> Result<(), Fatal> {
         let mut disk = tokio::time::interval(DISK_INTERVAL);
         disk.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -302,8 +297,6 @@ impl Node {
                 _ = disk.tick() => {
                     self.look_at_disk()?;
                     self.look_at_signer();
-                    self.beats += 1;
-                    heartbeat.send_replace(self.beats);
                 }
                 () = sleep_until(wakeup) => self.decide(Input::Wakeup),
             }
@@ -583,7 +576,6 @@ impl Node {
             let _ = reply.send(Err("this node has no guard file, so it never signs".to_owned()));
             return;
         }
-        tracing::warn!(?command, "an operator commands");
         let ticket = self.ticket(Reply::Operate(reply));
         self.decide(Input::Operator { ticket, command });
     }

@@ -32,9 +32,7 @@ impl Syncer {
     ) -> Verdict {
         let id = block.id();
         let heads = self.chain.heads;
-        // The schedule may have grown since the block was checked.
-        let scheduled = self.rules.schedule.proposer_at(id.height) == Some(block.block().header().proposer);
-        if id.height < heads.tail || !scheduled || self.rules.check_time(block, turn.now).is_err() {
+        if id.height < heads.tail || !self.is_scheduled(block) || self.rules.check_time(block, turn.now).is_err() {
             return Verdict::Ignore;
         }
         if let Some(peer) = peer {
@@ -146,12 +144,16 @@ impl Syncer {
         Ok(())
     }
 
+    /// Whether its proposer is the scheduled one still: the schedule may have grown since the block was checked.
+    fn is_scheduled(&self, block: &AuthenticBlock) -> bool {
+        self.rules.schedule.proposer_at(block.height()) == Some(block.block().header().proposer)
+    }
+
     /// Whether the block may be stored at all at its height, whatever is below it.
     fn may_stand(&self, block: &AuthenticBlock) -> Result<(), Fault> {
-        let (height, proposer) = (block.height(), block.block().header().proposer);
-        // The schedule may have grown since the block was checked.
-        if self.rules.schedule.proposer_at(height) != Some(proposer) {
-            return Err(Fault::NotScheduled { height, proposer });
+        let height = block.height();
+        if !self.is_scheduled(block) {
+            return Err(Fault::NotScheduled { height, proposer: block.block().header().proposer });
         }
         match self.anchor {
             Some(anchor) if anchor.id.height == height && anchor.id.hash != block.hash() => {
