@@ -3,21 +3,20 @@
 //! ```text
 //! cargo bench --bench sidecar              # everything, a few minutes
 //! cargo bench --bench sidecar -- --quick   # a tenth of it, to see that it works
+//! cargo bench --bench sidecar -- --case small   # one of publish, small (blocks of 1 KiB), large (1 MiB)
 //! ```
 //!
 //! It prints the tables of `BENCHMARKS.md`. What is quoted is the ratio to the ceiling: absolute numbers belong to a machine.
 //! The ceilings do the least that the job could take, in this process, alone on the machine: an append and an fsync of the
 //! same bytes, a copy of the same bytes over loopback TCP, or over a Unix socket.
 
+#[path = "../tests/support/blocks.rs"]
+mod blocks;
+#[path = "support/ceilings.rs"]
+mod ceilings;
 #[path = "../tests/support/process.rs"]
 mod process;
 
-use std::fs::File;
-use std::future::Future;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use blocksyncd::api::client::{
@@ -25,6 +24,7 @@ use blocksyncd::api::client::{
 };
 use blocksyncd::block::Height;
 use bytes::Bytes;
+use ceilings::{Appender, Echo, check_blocks, copy_over_noise_and_yamux, copy_over_tcp, copy_over_unix, random};
 use process::{Sidecar, TempDir, init_follower, init_sequencer};
 
 /// A long poll; it is repeated.
@@ -36,10 +36,18 @@ const IN_FLIGHT: u64 = 6;
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
     let share = if quick { 10 } else { 1 };
+    let only = std::env::args().skip_while(|arg| arg != "--case").nth(1);
+    let wanted = |case: &str| only.as_deref().is_none_or(|only| only == case);
     println!("| case | measured | ceiling | ratio |\n|---|---|---|---|");
-    publish(1_000 / share);
-    catch_up_and_stream(1 << 10, 100_000 / share);
-    catch_up_and_stream(1 << 20, 1_000 / share);
+    if wanted("publish") {
+        publish(1_000 / share);
+    }
+    if wanted("small") {
+        catch_up_and_stream(1 << 10, 100_000 / share);
+    }
+    if wanted("large") {
+        catch_up_and_stream(1 << 20, 1_000 / share);
+    }
 }
 
 /// Publish to durable reply, and to the soft event at another host.
@@ -47,6 +55,10 @@ fn publish(count: u64) {
     let dir = TempDir::new();
     let (sequencer, follower) = pair(&dir);
     let payload = payload(1 << 10, 0);
+    // Beside each publish, since a disk is not the same from one second to the next.
+    let mut appender = Appender::new(dir.path(), payload.len() + 300);
+    let mut echo = Echo::new(payload.len());
+    let (mut appends, mut least) = (Vec::new(), Vec::new());
     let (mut replies, mut softs) = local(async {
         let ours = open(&sequencer).await;
         let theirs = open(&follower).await;
@@ -72,13 +84,13 @@ fn publish(count: u64) {
             let (reply, soft) = futures::join!(replied, told);
             replies.push(reply);
             softs.push(soft);
+            let append = appender.append();
+            appends.push(append);
+            // To sync at one node, to cross over, to sync at the other.
+            least.push(append + echo.round_trip() / 2 + appender.append());
         }
         (replies, softs)
     });
-    let mut appends = append_and_sync(dir.path(), count, 1, payload.len() + 300);
-    let mut trips = round_trips(count, payload.len());
-    // What it takes at least: to sync at one node, to cross over, to sync at the other.
-    let mut least: Vec<Duration> = appends.iter().zip(&trips).map(|(append, trip)| *append * 2 + *trip / 2).collect();
     latency("publish 1 KiB → durable reply", &mut replies, "append + fdatasync", &mut appends);
     latency(
         "publish 1 KiB → soft event at another host",
@@ -86,7 +98,6 @@ fn publish(count: u64) {
         "two such, and half a TCP round trip",
         &mut least,
     );
-    trips.clear();
     follower.stop();
     sequencer.stop();
 }
@@ -139,12 +150,19 @@ fn catch_up_and_stream(size: usize, count: u64) {
 
     let bytes = size * usize::try_from(count).expect("it fits");
     let name = if size >= 1 << 20 { format!("{} MiB", size >> 20) } else { format!("{} KiB", size >> 10) };
-    let tcp = copy_over_tcp(bytes);
-    let disk: Duration = append_and_sync(dir.path(), count.div_ceil(64), 64, size).iter().sum();
+    let mut appender = Appender::new(dir.path(), size * 64);
+    let disk: Duration = (0..count.div_ceil(64)).map(|_| appender.append()).sum();
     let unix = copy_over_unix(bytes);
     let what = format!("catch-up of {count} x {name}, one peer, process start included; peak RSS {} MiB", rss >> 20);
-    rate(&what, count, bytes, caught_up, "loopback TCP copy", tcp);
-    rate(&format!("the same, {count} x {name}"), count, bytes, caught_up, "append, fdatasync per 64 blocks", disk);
+    let ceilings = [
+        ("loopback TCP copy", copy_over_tcp(bytes)),
+        ("the same under noise and yamux", copy_over_noise_and_yamux(bytes)),
+        ("checks of all blocks on all cores, and nothing else", check_all(size, count)),
+        ("append, fdatasync per 64 blocks", disk),
+    ];
+    for (ceiling_is, ceiling) in ceilings {
+        rate(&what, count, bytes, caught_up, ceiling_is, ceiling);
+    }
     rate(&format!("`next` stream of {count} x {name}"), count, bytes, told, "Unix socket copy", unix);
 }
 
@@ -213,11 +231,17 @@ async fn publish_one(publisher: &Publisher, height: u64, payload: Bytes) {
     }
 }
 
-/// Bytes that do not compress, and differ from block to block.
 fn payload(size: usize, height: u64) -> Bytes {
-    let mut bytes = vec![0; size];
-    fastrand::Rng::with_seed(height).fill(&mut bytes);
-    bytes.into()
+    random(size, height)
+}
+
+/// How long the checks of so many such blocks take: of a thousand of them, again and again.
+fn check_all(size: usize, count: u64) -> Duration {
+    let sample = count.min(1_000).min((64 << 20) / size as u64);
+    let blocks: Vec<Bytes> =
+        blocks::build_chain(sample, size).iter().map(|block| block.block().bytes().clone()).collect();
+    let all: Vec<Bytes> = blocks.iter().cycle().take(usize::try_from(count).expect("it fits")).cloned().collect();
+    check_blocks(&blocks::rules(), &all)
 }
 
 fn local<T>(work: impl Future<Output = T>) -> T {
@@ -230,83 +254,6 @@ fn peak_rss(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says it");
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") << 10
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The ceilings
-
-/// Appends `batch` blocks of `size` bytes and syncs, `count` times.
-fn append_and_sync(dir: &Path, count: u64, batch: usize, size: usize) -> Vec<Duration> {
-    let mut file = File::create(dir.join("ceiling")).expect("a file");
-    let bytes = payload(size * batch, 1);
-    let durations = (0..count).map(|_| {
-        let begun = Instant::now();
-        file.write_all(&bytes).expect("there is room");
-        file.sync_data().expect("it syncs");
-        begun.elapsed()
-    });
-    let durations = durations.collect();
-    std::fs::remove_file(dir.join("ceiling")).expect("it was there");
-    durations
-}
-
-fn round_trips(count: u64, size: usize) -> Vec<Duration> {
-    let (mut here, mut there) = tcp_pair();
-    let echo = std::thread::spawn(move || {
-        let mut bytes = vec![0; size];
-        while there.read_exact(&mut bytes).is_ok() && there.write_all(&bytes[..1]).is_ok() {}
-    });
-    let bytes = payload(size, 2);
-    let trips = (0..count).map(|_| {
-        let begun = Instant::now();
-        here.write_all(&bytes).expect("the other side reads");
-        here.read_exact(&mut [0]).expect("the other side answers");
-        begun.elapsed()
-    });
-    let trips = trips.collect();
-    drop(here);
-    echo.join().expect("it ends with the connection");
-    trips
-}
-
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let here = TcpStream::connect(listener.local_addr().expect("bound")).expect("loopback");
-    let (there, _) = listener.accept().expect("loopback");
-    here.set_nodelay(true).and_then(|()| there.set_nodelay(true)).expect("TCP");
-    (here, there)
-}
-
-fn copy_over_tcp(bytes: usize) -> Duration {
-    let (here, there) = tcp_pair();
-    copy(here, there, bytes)
-}
-
-fn copy_over_unix(bytes: usize) -> Duration {
-    let (here, there) = UnixStream::pair().expect("a socket pair");
-    copy(here, there, bytes)
-}
-
-fn copy(mut from: impl std::io::Write + Send + 'static, mut to: impl std::io::Read, bytes: usize) -> Duration {
-    const CHUNK: usize = 64 << 10;
-    let begun = Instant::now();
-    let writer = std::thread::spawn(move || {
-        let chunk = payload(CHUNK, 3);
-        let mut left = bytes;
-        while left > 0 {
-            let now = left.min(CHUNK);
-            from.write_all(&chunk[..now]).expect("the other side reads");
-            left -= now;
-        }
-    });
-    let mut chunk = vec![0; CHUNK];
-    let mut left = bytes;
-    while left > 0 {
-        let most = left.min(CHUNK);
-        left -= to.read(&mut chunk[..most]).expect("the other side writes");
-    }
-    writer.join().expect("it ends");
-    begun.elapsed()
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

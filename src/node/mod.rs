@@ -23,47 +23,38 @@
 //!
 //! Invariants:
 //! 1. Effects run in the order in which the core gave them; those that wait for durability run in that order too.
-//! 2. The loop never waits for anything but its inputs.
-//! 3. A store that fails ends the process.
+//! 2. The core takes one input at a time, and its effects are begun before the next one.
+//! 3. The loop never waits for anything but its inputs, and does no work on bytes that is longer than handing it over.
+//! 4. A store that fails ends the process.
 
+mod host;
+mod network;
 mod pool;
+mod signing;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use ed25519_dalek::Signer as _;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{self, Announced, NodeStatus, ReportedAs, ReportedSighting, Request, SignRequest};
-use crate::block::{Hash, Lane, PublicKey, native};
+use crate::api::{self, Announced, Request};
 use crate::clock::Clock;
 use crate::p2p;
 use crate::store::{self, Reader, Store, StoreError};
-use crate::sync::{
-    self, Answer, Command, CommitId, DaReport, Effect, Ended, Fetched, GuardEntry, Input, PeerId, PublishAnswer, Seen,
-    Sighting, Syncer, Ticket, Verdict,
-};
+use crate::sync::{self, CommitId, Effect, Input, Syncer, Ticket};
 
-use pool::{Checker, Pool, Source};
+use host::{FIRST_TICKET, Reply};
+use pool::{Job, Load, Pool, Source};
+use signing::{Signer, Unsigned};
 use writer::{Writer, Written};
-
-/// Broadcasts that wait for the network to take them.
-const MAX_BROADCASTS: usize = 64;
 
 /// How often the free disk space is looked at.
 const DISK_INTERVAL: Duration = Duration::from_secs(2);
-
-/// How long a host's signer may think about one block.
-const SIGNER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Tickets of our own are numbered from here, so that in a log they cannot be taken for the network's.
-const FIRST_TICKET: Ticket = Ticket(1 << 63);
 
 /// Everything that the parts need.
 #[expect(missing_debug_implementations, reason = "it holds the proposer's key")]
@@ -200,26 +191,14 @@ struct Readiness {
     tell: Option<oneshot::Sender<Ready>>,
 }
 
-/// Who holds the proposer's key.
-enum Signer {
-    Local(Box<ed25519_dalek::SigningKey>),
-    Host(mpsc::Sender<SignRequest>),
-}
-
-/// Who waits for an answer of the core.
-enum Reply {
-    Publish(oneshot::Sender<PublishAnswer>),
-    Report(oneshot::Sender<api::Reported>),
-    Reject(oneshot::Sender<sync::RejectAnswer>),
-    Ack(oneshot::Sender<bool>),
-    Operate(oneshot::Sender<Result<(), String>>),
-}
-
-/// A block that waits for a signature from outside.
-struct Unsigned {
-    header_bytes: Bytes,
-    payload: Bytes,
-    guard: GuardEntry,
+impl Readiness {
+    fn tell(&mut self, node: &Node) {
+        if node.listen.len() >= self.wanted
+            && let Some(tell) = self.tell.take()
+        {
+            let _ = tell.send(Ready { peer_id: node.peer_id.clone(), listen: node.listen.clone() });
+        }
+    }
 }
 
 struct Node {
@@ -234,7 +213,7 @@ struct Node {
     last_commit: CommitId,
     /// Effects, each with the commit that it waits for.
     after_durable: VecDeque<(CommitId, Effect)>,
-    /// Inputs that the node itself has for the core.
+    /// In line for the core.
     inputs: VecDeque<Input>,
     /// Commands that the network has not taken yet.
     outbox: VecDeque<p2p::Command>,
@@ -266,8 +245,9 @@ impl Node {
     ) -> Result<(), Fatal> {
         let mut disk = tokio::time::interval(DISK_INTERVAL);
         disk.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.decide(Input::Wakeup);
+        self.input(Input::Wakeup);
         loop {
+            self.decide();
             ready.tell(&self);
             let wakeup = self.syncer.next_wakeup().map(|at| self.clock.instant(at));
             // In this order: what waits to be read is read before a deadline is judged.
@@ -282,7 +262,7 @@ impl Node {
                     }
                 }
                 written = inputs.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
-                input = inputs.checked.recv() => self.decide(input.ok_or(Fatal::Ended("the verify pool"))?),
+                input = inputs.checked.recv() => self.input(input.ok_or(Fatal::Ended("the verify pool"))?),
                 permit = p2p.commands.reserve(), if !self.outbox.is_empty() => {
                     let permit = permit.map_err(|_| Fatal::Ended("the network"))?;
                     if let Some(command) = self.outbox.pop_front() {
@@ -298,7 +278,7 @@ impl Node {
                     self.look_at_disk()?;
                     self.look_at_signer();
                 }
-                () = sleep_until(wakeup) => self.decide(Input::Wakeup),
+                () = sleep_until(wakeup) => self.input(Input::Wakeup),
             }
         }
     }
@@ -312,14 +292,15 @@ impl Node {
         grace: Duration,
     ) -> Result<(), Fatal> {
         let until = tokio::time::Instant::now() + grace;
-        self.decide(Input::Drain);
+        self.input(Input::Drain);
+        self.decide();
         // What is asked from now on is answered `draining`, and so no longer than what was asked before.
         let finish = async {
             while !self.writer.is_idle() || !self.replies.is_empty() || !self.outbox.is_empty() {
                 tokio::select! {
                     biased;
                     written = inputs.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
-                    input = inputs.checked.recv() => self.decide(input.ok_or(Fatal::Ended("the verify pool"))?),
+                    input = inputs.checked.recv() => self.input(input.ok_or(Fatal::Ended("the verify pool"))?),
                     Some((ticket, signature)) = self.signatures.next(), if !self.signatures.is_empty() => {
                         self.signature(ticket, signature);
                     }
@@ -331,6 +312,7 @@ impl Node {
                     }
                     request = inputs.requests.recv() => self.request(request.ok_or(Fatal::Ended("the API"))?),
                 }
+                self.decide();
             }
             Ok::<(), Fatal>(())
         };
@@ -358,9 +340,20 @@ impl Node {
         Ok(())
     }
 
-    /// Gives the core one input, then what followed from it, until nothing follows.
-    fn decide(&mut self, input: Input) {
+    /// Puts an input into the line for the core. The loop calls [`Self::decide`] next.
+    fn input(&mut self, input: Input) {
         self.inputs.push_back(input);
+    }
+
+    /// Has the checks of an input done: elsewhere, or here when that is quicker.
+    fn check(&mut self, source: Source, load: Load, job: Job) {
+        if let Some(input) = self.pool.submit(source, load, job) {
+            self.input(input);
+        }
+    }
+
+    /// Gives the core the inputs in line, and what follows from them, until nothing follows.
+    fn decide(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
             let rules = Arc::clone(self.syncer.rules());
             for effect in self.syncer.handle(self.clock.now(), input, &self.reader) {
@@ -418,255 +411,13 @@ impl Node {
             Written::Durable(commit) => {
                 self.durable = commit;
                 self.writer.written();
-                self.decide(Input::Durable(commit));
+                self.input(Input::Durable(commit));
             }
             Written::Guarded(ticket) => self.ask_signer(ticket),
             Written::Failed(error) => return Err(error.into()),
         }
         Ok(())
     }
-
-    // -----------------------------------------------------------------------------------------------------------------
-    // The network
-
-    fn command(&mut self, command: p2p::Command) {
-        if let p2p::Command::Broadcast { .. } = command {
-            let is_broadcast = |command: &p2p::Command| matches!(command, p2p::Command::Broadcast { .. });
-            if self.outbox.iter().filter(|command| is_broadcast(command)).count() >= MAX_BROADCASTS
-                && let Some(oldest) = self.outbox.iter().position(is_broadcast)
-            {
-                self.outbox.remove(oldest);
-            }
-        }
-        self.outbox.push_back(command);
-    }
-
-    fn broadcast(&mut self, id: crate::block::BlockId) {
-        match self.reader.snapshot().block(id.height) {
-            Ok(Some((block, _))) if block.hash() == id.hash => {
-                self.command(p2p::Command::Broadcast { lane: Lane::BLOCK, bytes: block.bytes().clone() });
-            }
-            Ok(_) => tracing::debug!(%id, "a block was taken back before it was broadcast"),
-            Err(error) => tracing::error!(%id, %error, "a block cannot be read to be broadcast"),
-        }
-    }
-
-    fn event(&mut self, event: p2p::Event) {
-        match event {
-            p2p::Event::Listening(address) => {
-                tracing::info!(%address, "listening");
-                self.listen.push(address);
-            }
-            p2p::Event::PeerUp(peer) => self.decide(Input::PeerUp { peer }),
-            p2p::Event::PeerDown(peer) => self.decide(Input::PeerDown { peer }),
-            p2p::Event::GossipMissed(peer) => self.decide(Input::GossipMissed { peer }),
-            p2p::Event::Gossip { peer, ticket, lane, bytes } => self.check_gossip(peer, ticket, lane, bytes),
-            p2p::Event::Fetched { request, lane, bodies, ended } => {
-                let check = move |checker: &Checker| Input::Fetched {
-                    request,
-                    fetched: check_answer(checker, lane, &bodies, ended),
-                };
-                self.pool.submit(Source::Answer(request), Box::new(check));
-            }
-        }
-    }
-
-    fn check_gossip(&mut self, peer: PeerId, ticket: Ticket, lane: Lane, bytes: Bytes) {
-        let (source, size) = (Source::Peer(peer.clone()), bytes.len());
-        let from = peer.clone();
-        let check = move |checker: &Checker| {
-            let outcome = checker.check(lane, &bytes);
-            Input::Gossip { peer: from, ticket, outcome }
-        };
-        if self.pool.try_submit(source, size, Box::new(check)).is_err() {
-            self.command(p2p::Command::Judge { ticket, verdict: Verdict::Ignore });
-            self.decide(Input::GossipMissed { peer });
-        }
-    }
-
-    // -----------------------------------------------------------------------------------------------------------------
-    // The host
-
-    fn ticket(&mut self, reply: Reply) -> Ticket {
-        let ticket = self.next_ticket;
-        self.next_ticket = ticket.next();
-        self.replies.insert(ticket, reply);
-        ticket
-    }
-
-    fn request(&mut self, request: Request) {
-        match request {
-            Request::Publish { mut proposal, reply } => {
-                let ticket = self.ticket(Reply::Publish(reply));
-                let hash = move |_: &Checker| {
-                    proposal.payload_hash = Hash::of(&proposal.payload);
-                    Input::Publish { ticket, proposal }
-                };
-                self.pool.submit(Source::Host, Box::new(hash));
-            }
-            Request::PublishSigned { bytes, reply } => {
-                let ticket = self.ticket(Reply::Publish(reply));
-                let check = move |checker: &Checker| Input::PublishSigned {
-                    ticket,
-                    outcome: checker.check(Lane::BLOCK, &bytes),
-                };
-                self.pool.submit(Source::Host, Box::new(check));
-            }
-            Request::Report { after, scanned_through, sightings, reply } => {
-                let ticket = self.ticket(Reply::Report(reply));
-                let check = move |checker: &Checker| {
-                    let sightings = sightings.into_iter().map(|sighting| check_sighting(checker, sighting)).collect();
-                    Input::Da { ticket, report: DaReport { after, scanned_through, sightings } }
-                };
-                self.pool.submit(Source::Host, Box::new(check));
-            }
-            Request::Reject { block, reply } => {
-                let ticket = self.ticket(Reply::Reject(reply));
-                self.decide(Input::HostRejected { ticket, block });
-            }
-            Request::Ack { consumer, up_to, reply } => {
-                let ticket = self.ticket(Reply::Ack(reply));
-                self.decide(Input::Acked { ticket, consumer, up_to });
-            }
-            Request::Operate { command, reply } => self.operate(command, reply),
-            Request::Status { reply } => {
-                let status = NodeStatus {
-                    core: self.syncer.status(),
-                    uptime: self.clock.now().elapsed,
-                    listen: self.listen.clone(),
-                };
-                let _ = reply.send(status);
-            }
-            Request::Peers { reply } => self.command(p2p::Command::Peers(reply)),
-            Request::Schedule { reply } => {
-                let _ = reply.send(self.syncer.rules().schedule.entries().collect());
-            }
-            Request::SetSigner { key, signatures, reply } => {
-                let _ = reply.send(self.set_signer(key, signatures));
-            }
-            Request::SetLogFilter { filter, reply } => {
-                let _ = reply.send((self.set_log_filter)(&filter));
-            }
-            Request::Shutdown { abrupt } => {
-                // The process hears it once; more of the same say nothing new.
-                let _ = self.shutdown_requested.try_send(abrupt);
-            }
-        }
-    }
-
-    /// Hands the core's answer to who waits for it. Somebody who went away waits no longer.
-    fn reply(&mut self, ticket: Ticket, answer: Answer) {
-        match (self.replies.remove(&ticket), answer) {
-            (Some(Reply::Publish(reply)), Answer::Publish(answer)) => drop(reply.send(answer)),
-            (Some(Reply::Report(reply)), Answer::Report(answer)) => {
-                let sync::ReportAnswer { scanned_through, wanted, junk } = answer;
-                drop(reply.send(api::Reported { scanned_through, wanted, junk }));
-            }
-            (Some(Reply::Reject(reply)), Answer::Reject(answer)) => drop(reply.send(answer)),
-            (Some(Reply::Ack(reply)), Answer::Ack(known)) => drop(reply.send(known)),
-            (Some(Reply::Operate(reply)), Answer::Operator(outcome)) => drop(reply.send(outcome)),
-            (_, answer) => tracing::error!(%ticket, ?answer, "an answer that nobody asked for: this is a bug"),
-        }
-    }
-
-    fn operate(&mut self, command: Command, reply: oneshot::Sender<Result<(), String>>) {
-        if let Command::AssertSigned(_) = command
-            && !self.has_guard
-        {
-            let _ = reply.send(Err("this node has no guard file, so it never signs".to_owned()));
-            return;
-        }
-        let ticket = self.ticket(Reply::Operate(reply));
-        self.decide(Input::Operator { ticket, command });
-    }
-
-    // -----------------------------------------------------------------------------------------------------------------
-    // Signing
-
-    /// A host offers to sign. A key file has precedence, and the key must be one that may propose.
-    fn set_signer(&mut self, key: PublicKey, signatures: mpsc::Sender<SignRequest>) -> Result<(), String> {
-        if let Some(Signer::Local(_)) = self.signer {
-            return Err("this node signs with a key file of its own".to_owned());
-        }
-        if !self.has_guard {
-            return Err("this node has no guard file (signer.guard), without which nothing is signed".to_owned());
-        }
-        if !self.syncer.rules().schedule.entries().any(|entry| entry.proposer == key) {
-            return Err(format!("{key} proposes at no height of this chain"));
-        }
-        self.signer = Some(Signer::Host(signatures));
-        self.decide(Input::Signer(Some(key)));
-        Ok(())
-    }
-
-    fn sign(&mut self, ticket: Ticket, unsigned: Unsigned) {
-        match &self.signer {
-            Some(Signer::Local(key)) => {
-                let signature = key.sign(&native::signing_message(&unsigned.header_bytes)).to_bytes();
-                self.check_signed(ticket, unsigned, signature);
-            }
-            Some(Signer::Host(_)) => {
-                self.writer.guard(ticket, unsigned.guard);
-                self.signing.insert(ticket, unsigned);
-            }
-            None => self.inputs.push_back(Input::Signed { ticket, outcome: Err("the signer is gone".to_owned()) }),
-        }
-    }
-
-    /// The guard is durable: the signer outside may be asked.
-    fn ask_signer(&mut self, ticket: Ticket) {
-        let Some(unsigned) = self.signing.get(&ticket) else { return };
-        let (reply, signature) = oneshot::channel();
-        let message = native::signing_message(&unsigned.header_bytes).into();
-        let asked = match &self.signer {
-            Some(Signer::Host(signatures)) => {
-                signatures.try_send(SignRequest { message, id: unsigned.guard.last, reply }).is_ok()
-            }
-            _ => false,
-        };
-        if asked {
-            self.signatures.push(Box::pin(async move {
-                let outcome = tokio::time::timeout(SIGNER_TIMEOUT, signature).await;
-                (ticket, outcome.ok().and_then(Result::ok))
-            }));
-        } else {
-            self.signature(ticket, None);
-        }
-    }
-
-    /// A signature has come from outside, or will not.
-    fn signature(&mut self, ticket: Ticket, signature: Option<[u8; 64]>) {
-        let Some(unsigned) = self.signing.remove(&ticket) else { return };
-        if let Some(signature) = signature {
-            self.check_signed(ticket, unsigned, signature);
-        } else {
-            let outcome = Err("the host's signer did not sign: publish the same block again".to_owned());
-            self.decide(Input::Signed { ticket, outcome });
-        }
-    }
-
-    /// Every signature is checked, our own too: a broken key must not become a broken chain.
-    fn check_signed(&mut self, ticket: Ticket, unsigned: Unsigned, signature: [u8; 64]) {
-        let check = move |checker: &Checker| {
-            let bytes = native::encode(&unsigned.header_bytes, &signature, &unsigned.payload);
-            let outcome = checker.check(Lane::BLOCK, &bytes);
-            Input::Signed { ticket, outcome: outcome.map_err(|fault| format!("the signed block is refused: {fault}")) }
-        };
-        self.pool.submit(Source::Signer, Box::new(check));
-    }
-
-    /// A host that took its signer away signs no longer.
-    fn look_at_signer(&mut self) {
-        if let Some(Signer::Host(signatures)) = &self.signer
-            && signatures.is_closed()
-        {
-            self.signer = None;
-            self.decide(Input::Signer(None));
-        }
-    }
-
-    // -----------------------------------------------------------------------------------------------------------------
-    // The disk
 
     fn look_at_disk(&mut self) -> Result<(), Fatal> {
         let free = self.reader.free_bytes()?;
@@ -676,62 +427,10 @@ impl Node {
         if full != self.storage_full {
             tracing::warn!(free, reserve = self.reserve_bytes, full, "free disk space");
             self.storage_full = full;
-            self.decide(Input::StorageFull(full));
+            self.input(Input::StorageFull(full));
         }
         Ok(())
     }
-}
-
-impl Readiness {
-    fn tell(&mut self, node: &Node) {
-        if node.listen.len() >= self.wanted
-            && let Some(tell) = self.tell.take()
-        {
-            let _ = tell.send(Ready { peer_id: node.peer_id.clone(), listen: node.listen.clone() });
-        }
-    }
-}
-
-/// An answer from the network, each block checked. What comes after a bad one is not looked at.
-fn check_answer(checker: &Checker, lane: Lane, bodies: &[Bytes], ended: p2p::StreamEnded) -> Fetched {
-    let mut blocks = Vec::with_capacity(bodies.len());
-    for body in bodies {
-        match checker.check(lane, body) {
-            Ok(block) => blocks.push(block),
-            Err(fault) => return Fetched { blocks, ended: Ended::Invalid(Some(fault)) },
-        }
-    }
-    let ended = match ended {
-        p2p::StreamEnded::Complete => Ended::Complete,
-        p2p::StreamEnded::Cut => Ended::Cut,
-        p2p::StreamEnded::NotFound => Ended::NotFound,
-        p2p::StreamEnded::Reset => Ended::Reset,
-        p2p::StreamEnded::Timeout => Ended::Timeout,
-        p2p::StreamEnded::Disconnected => Ended::Disconnected,
-        p2p::StreamEnded::Unsupported => Ended::Unsupported,
-        p2p::StreamEnded::Broken => Ended::Invalid(None),
-        p2p::StreamEnded::NotSent => Ended::NotSent,
-    };
-    Fetched { blocks, ended }
-}
-
-/// What a host reports, its blocks checked. A block that fails is junk: anybody can post to DA.
-fn check_sighting(checker: &Checker, reported: ReportedSighting) -> Sighting {
-    let ReportedSighting { position, height, what } = reported;
-    let what = match what {
-        ReportedAs::Hash(hash) => Seen::Hash(hash),
-        ReportedAs::HostId(id) => Seen::HostId(id),
-        ReportedAs::PayloadHash(hash) => Seen::PayloadHash(hash),
-        ReportedAs::SignedBlock(bytes) => match checker.check(Lane::BLOCK, &bytes) {
-            Ok(block) if block.height() == height => Seen::Block(block),
-            Ok(_) => Seen::Junk,
-            Err(fault) => {
-                tracing::info!(da_height = position.height, index = position.index, %fault, "junk on DA");
-                Seen::Junk
-            }
-        },
-    };
-    Sighting { position, height, what }
 }
 
 async fn sleep_until(at: Option<std::time::Instant>) {

@@ -20,6 +20,10 @@ pub(super) type Writes = std::collections::BTreeMap<(Space, Vec<u8>), Option<Vec
 const MAX_JOURNAL_BYTES: u64 = 128 << 20;
 /// Bounds of a keyspace's write buffer: more means fewer, larger flushes.
 const WRITE_BUFFER_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
+/// Threads that flush and compact. With more than one, fjall 3.1.13 keeps the first of them for flushes: while the others
+/// compact it hands the compactions that wait round and round to itself, which was a quarter of all processor time of a node
+/// that catches up.
+const WORKERS: usize = 1;
 /// File handles that it keeps open.
 const MAX_CACHED_FILES: usize = 256;
 
@@ -45,7 +49,7 @@ impl Db {
                 .cache_size(cache_bytes)
                 .max_journaling_size(MAX_JOURNAL_BYTES)
                 .max_cached_files(Some(MAX_CACHED_FILES))
-                .worker_threads(2)
+                .worker_threads(WORKERS)
                 .open()?;
             let write_buffer = (cache_bytes / 4).clamp(*WRITE_BUFFER_BYTES.start(), *WRITE_BUFFER_BYTES.end());
             let mut spaces = Vec::with_capacity(Space::ALL.len());

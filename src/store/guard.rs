@@ -7,11 +7,14 @@
 //! 4. It is bound to the chain, not to the key: a new key does not make a second block at a signed height right.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 
 use super::StoreError;
 use super::error::At as _;
+use super::fold::GuardChange;
 use super::record::{Put, Take};
 use super::slots::{Found, Slots};
 use crate::block::{BlockId, ChainId};
@@ -74,8 +77,15 @@ impl Guard {
         GuardState::Missing
     }
 
+    fn change(&mut self, change: GuardChange) -> Result<(), StoreError> {
+        match change {
+            GuardChange::Raise(entry) => self.raise(entry),
+            GuardChange::Reset(last) => self.reset(last),
+        }
+    }
+
     /// The key signs `entry`: durable when it returns. A lower one than the guard has is in it already.
-    pub(super) fn raise(&mut self, entry: GuardEntry) -> Result<(), StoreError> {
+    fn raise(&mut self, entry: GuardEntry) -> Result<(), StoreError> {
         if self.slots.is_some() && self.last.is_some_and(|last| last.height > entry.last.height) {
             return Ok(());
         }
@@ -83,7 +93,7 @@ impl Guard {
     }
 
     /// Durable when it returns. `None`: the key has never signed. The only way in which the guard may fall.
-    pub(super) fn reset(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
+    fn reset(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
         let payload = encode(&self.chain_id, last);
         match &mut self.slots {
             Some(slots) => slots.write(&payload, true).at(&self.path)?,
@@ -91,6 +101,54 @@ impl Guard {
         }
         self.last = last;
         Ok(())
+    }
+}
+
+/// The guard on a thread of its own, so that its sync runs beside the database's.
+#[derive(Debug)]
+pub(super) struct GuardKeeper {
+    changes: Option<SyncSender<GuardChange>>,
+    outcomes: Receiver<Result<(), StoreError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl GuardKeeper {
+    pub(super) fn start(mut guard: Guard) -> Result<Self, StoreError> {
+        let path = guard.path.clone();
+        let (changes, asked) = sync_channel(1);
+        let (done, outcomes) = sync_channel(1);
+        let work = move || {
+            while let Ok(change) = asked.recv() {
+                if done.send(guard.change(change)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = Builder::new().name("guard".to_owned()).spawn(work).at(&path)?;
+        Ok(Self { changes: Some(changes), outcomes, thread: Some(thread) })
+    }
+
+    /// Begins a change. [`Self::finish`] comes next.
+    pub(super) fn begin(&mut self, change: GuardChange) {
+        if let Some(changes) = &self.changes {
+            // If the thread is gone `finish` says so.
+            let _ = changes.send(change);
+        }
+    }
+
+    /// The change that was begun is durable when this returns.
+    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
+        let gone = |_| StoreError::Io { context: "guard".into(), why: "its thread has ended".into() };
+        self.outcomes.recv().map_err(gone)?
+    }
+}
+
+impl Drop for GuardKeeper {
+    fn drop(&mut self) {
+        self.changes = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -51,7 +51,7 @@ use crate::sync::{Anchor, Batch, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
 use db::{Db, Writes};
 use fold::{GuardChange, State};
-use guard::Guard;
+use guard::{Guard, GuardKeeper};
 use mark::{Mark, MarkState};
 use open::{Opened, Paths};
 
@@ -100,7 +100,7 @@ pub struct Store {
     durability: Durability,
     max_evidence: usize,
     mark: Mark,
-    guard: Option<Guard>,
+    guard: Option<GuardKeeper>,
     chain_id: String,
     state: State,
     /// A write failed: what is on disk is not known any more.
@@ -126,7 +126,10 @@ impl Store {
         let Opened { db, paths, store_id, stamped, anchor, mark } =
             open::open(&options.dir, options.cache_bytes, sync, rules)?;
         let (guard, guard_state) = match &options.guard {
-            Some(path) => Guard::open(path, &rules.chain_id).map(|(guard, state)| (Some(guard), state))?,
+            Some(path) => {
+                let (guard, state) = Guard::open(path, &rules.chain_id)?;
+                (Some(GuardKeeper::start(guard)?), state)
+            }
             None => (None, GuardState::Missing),
         };
         let shared = Arc::new(Shared { db, paths, format: rules.format, store_id, suspect: AtomicBool::new(false) });
@@ -192,19 +195,9 @@ impl Store {
     /// # Errors
     /// Nothing may be signed then: the process must end.
     pub fn guard(&mut self, entry: GuardEntry) -> Result<(), StoreError> {
-        self.guard.as_mut().ok_or_else(no_guard)?.raise(entry)
-    }
-
-    /// The operator's word for what this key signed last; `None`: nothing. Takes the place of a guard that is missing, damaged, or
-    /// ahead of the store.
-    ///
-    /// # Errors
-    /// The guard cannot be written; what it says is unchanged, or as asked for.
-    pub fn assert_guard(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
-        match &mut self.guard {
-            Some(guard) => guard.reset(last),
-            None => Err(no_guard()),
-        }
+        let guard = self.guard.as_mut().ok_or_else(no_guard)?;
+        guard.begin(GuardChange::Raise(entry));
+        guard.finish()
     }
 }
 
@@ -217,20 +210,16 @@ fn write_both(
     db: &Db,
     writes: Writes,
     sync: bool,
-    guard: Option<&mut Guard>,
+    guard: Option<&mut GuardKeeper>,
     change: Option<GuardChange>,
 ) -> Result<(), StoreError> {
     let Some(change) = change else { return db.write(writes, sync) };
     let guard = guard.ok_or_else(no_guard)?;
-    std::thread::scope(|scope| {
-        let guarded = scope.spawn(|| match change {
-            GuardChange::Raise(entry) => guard.raise(entry),
-            GuardChange::Reset(last) => guard.reset(last),
-        });
-        let written = db.write(writes, sync);
-        let guarded = guarded.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        written.and(guarded)
-    })
+    guard.begin(change);
+    let written = db.write(writes, sync);
+    // Also when the commit failed: whoever comes next must not be given this outcome.
+    let guarded = guard.finish();
+    written.and(guarded)
 }
 
 /// Bytes that are free for us on the file system of `dir`.

@@ -1,0 +1,140 @@
+//! The node's side of the host: requests become inputs of the core, and its answers find who asked.
+//!
+//! Who asked is told once, or finds the channel closed when the process ends before.
+
+use tokio::sync::oneshot;
+
+use super::Node;
+use super::pool::{Checker, Load, Source};
+use crate::api::{self, NodeStatus, ReportedAs, ReportedSighting, Request};
+use crate::block::{Hash, Lane};
+use crate::p2p;
+use crate::sync::{self, Answer, Command, DaReport, Input, PublishAnswer, Seen, Sighting, Ticket};
+
+/// Tickets of our own are numbered from here, so that in a log they cannot be taken for the network's.
+pub(super) const FIRST_TICKET: Ticket = Ticket(1 << 63);
+
+/// Who waits for an answer of the core.
+pub(super) enum Reply {
+    Publish(oneshot::Sender<PublishAnswer>),
+    Report(oneshot::Sender<api::Reported>),
+    Reject(oneshot::Sender<sync::RejectAnswer>),
+    Ack(oneshot::Sender<bool>),
+    Operate(oneshot::Sender<Result<(), String>>),
+}
+
+impl Node {
+    fn ticket(&mut self, reply: Reply) -> Ticket {
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.next();
+        self.replies.insert(ticket, reply);
+        ticket
+    }
+
+    pub(super) fn request(&mut self, request: Request) {
+        match request {
+            Request::Publish { mut proposal, reply } => {
+                let ticket = self.ticket(Reply::Publish(reply));
+                let load = Load::Block(proposal.payload.len());
+                let hash = move |_: &Checker| {
+                    proposal.payload_hash = Hash::of(&proposal.payload);
+                    Input::Publish { ticket, proposal }
+                };
+                self.check(Source::Host, load, Box::new(hash));
+            }
+            Request::PublishSigned { bytes, reply } => {
+                let ticket = self.ticket(Reply::Publish(reply));
+                let load = Load::Block(bytes.len());
+                let check = move |checker: &Checker| Input::PublishSigned {
+                    ticket,
+                    outcome: checker.check(Lane::BLOCK, &bytes),
+                };
+                self.check(Source::Host, load, Box::new(check));
+            }
+            Request::Report { after, scanned_through, sightings, reply } => {
+                let ticket = self.ticket(Reply::Report(reply));
+                let check = move |checker: &Checker| {
+                    let sightings = sightings.into_iter().map(|sighting| check_sighting(checker, sighting)).collect();
+                    Input::Da { ticket, report: DaReport { after, scanned_through, sightings } }
+                };
+                self.check(Source::Host, Load::Many, Box::new(check));
+            }
+            Request::Reject { block, reply } => {
+                let ticket = self.ticket(Reply::Reject(reply));
+                self.input(Input::HostRejected { ticket, block });
+            }
+            Request::Ack { consumer, up_to, reply } => {
+                let ticket = self.ticket(Reply::Ack(reply));
+                self.input(Input::Acked { ticket, consumer, up_to });
+            }
+            Request::Operate { command, reply } => self.operate(command, reply),
+            Request::Status { reply } => {
+                let status = NodeStatus {
+                    core: self.syncer.status(),
+                    uptime: self.clock.now().elapsed,
+                    listen: self.listen.clone(),
+                };
+                let _ = reply.send(status);
+            }
+            Request::Peers { reply } => self.command(p2p::Command::Peers(reply)),
+            Request::Schedule { reply } => {
+                let _ = reply.send(self.syncer.rules().schedule.entries().collect());
+            }
+            Request::SetSigner { key, signatures, reply } => {
+                let _ = reply.send(self.set_signer(key, signatures));
+            }
+            Request::SetLogFilter { filter, reply } => {
+                let _ = reply.send((self.set_log_filter)(&filter));
+            }
+            Request::Shutdown { abrupt } => {
+                // The process hears it once; more of the same say nothing new.
+                let _ = self.shutdown_requested.try_send(abrupt);
+            }
+        }
+    }
+
+    /// Hands the core's answer to who waits for it. Somebody who went away waits no longer.
+    pub(super) fn reply(&mut self, ticket: Ticket, answer: Answer) {
+        match (self.replies.remove(&ticket), answer) {
+            (Some(Reply::Publish(reply)), Answer::Publish(answer)) => drop(reply.send(answer)),
+            (Some(Reply::Report(reply)), Answer::Report(answer)) => {
+                let sync::ReportAnswer { scanned_through, wanted, junk } = answer;
+                drop(reply.send(api::Reported { scanned_through, wanted, junk }));
+            }
+            (Some(Reply::Reject(reply)), Answer::Reject(answer)) => drop(reply.send(answer)),
+            (Some(Reply::Ack(reply)), Answer::Ack(known)) => drop(reply.send(known)),
+            (Some(Reply::Operate(reply)), Answer::Operator(outcome)) => drop(reply.send(outcome)),
+            (_, answer) => tracing::error!(%ticket, ?answer, "an answer that nobody asked for: this is a bug"),
+        }
+    }
+
+    fn operate(&mut self, command: Command, reply: oneshot::Sender<Result<(), String>>) {
+        if let Command::AssertSigned(_) = command
+            && !self.has_guard
+        {
+            let _ = reply.send(Err("this node has no guard file, so it never signs".to_owned()));
+            return;
+        }
+        let ticket = self.ticket(Reply::Operate(reply));
+        self.input(Input::Operator { ticket, command });
+    }
+}
+
+/// What a host reports, its blocks checked. A block that fails is junk: anybody can post to DA.
+fn check_sighting(checker: &Checker, reported: ReportedSighting) -> Sighting {
+    let ReportedSighting { position, height, what } = reported;
+    let what = match what {
+        ReportedAs::Hash(hash) => Seen::Hash(hash),
+        ReportedAs::HostId(id) => Seen::HostId(id),
+        ReportedAs::PayloadHash(hash) => Seen::PayloadHash(hash),
+        ReportedAs::SignedBlock(bytes) => match checker.check(Lane::BLOCK, &bytes) {
+            Ok(block) if block.height() == height => Seen::Block(block),
+            Ok(_) => Seen::Junk,
+            Err(fault) => {
+                tracing::info!(da_height = position.height, index = position.index, %fault, "junk on DA");
+                Seen::Junk
+            }
+        },
+    };
+    Sighting { position, height, what }
+}
