@@ -46,7 +46,7 @@ use std::sync::atomic::AtomicBool;
 pub use error::StoreError;
 pub use snapshot::{Reader, Snapshot};
 
-use crate::block::{BlockId, Format};
+use crate::block::Format;
 use crate::sync::{Anchor, Batch, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
 use db::{Db, Writes};
