@@ -25,7 +25,7 @@
 //! 1. Effects run in the order in which the core gave them; those that wait for durability run in that order too.
 //! 2. The core takes one input at a time, and its effects are begun before the next one.
 //! 3. The loop never waits for anything but its inputs, and does no work on bytes that is longer than handing it over.
-//! 4. A store that fails ends the process.
+//! 4. A store that fails ends the process, and nothing that was decided on a failed read is done.
 
 mod host;
 mod network;
@@ -247,7 +247,7 @@ impl Node {
         disk.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.input(Input::Wakeup);
         loop {
-            self.decide();
+            self.decide()?;
             ready.tell(&self);
             let wakeup = self.syncer.next_wakeup().map(|at| self.clock.instant(at));
             // In this order: what waits to be read is read before a deadline is judged.
@@ -293,7 +293,7 @@ impl Node {
     ) -> Result<(), Fatal> {
         let until = tokio::time::Instant::now() + grace;
         self.input(Input::Drain);
-        self.decide();
+        self.decide()?;
         // What is asked from now on is answered `draining`, and so no longer than what was asked before.
         let finish = async {
             while !self.writer.is_idle() || !self.replies.is_empty() || !self.outbox.is_empty() {
@@ -312,7 +312,7 @@ impl Node {
                     }
                     request = inputs.requests.recv() => self.request(request.ok_or(Fatal::Ended("the API"))?),
                 }
-                self.decide();
+                self.decide()?;
             }
             Ok::<(), Fatal>(())
         };
@@ -353,10 +353,15 @@ impl Node {
     }
 
     /// Gives the core the inputs in line, and what follows from them, until nothing follows.
-    fn decide(&mut self) {
+    fn decide(&mut self) -> Result<(), Fatal> {
         while let Some(input) = self.inputs.pop_front() {
             let rules = Arc::clone(self.syncer.rules());
-            for effect in self.syncer.handle(self.clock.now(), input, &self.reader) {
+            let stored = self.reader.for_core();
+            let effects = self.syncer.handle(self.clock.now(), input, &stored);
+            if let Some(error) = stored.failure() {
+                return Err(error.into());
+            }
+            for effect in effects {
                 self.carry_out(effect);
             }
             if !Arc::ptr_eq(&rules, self.syncer.rules()) {
@@ -366,6 +371,7 @@ impl Node {
         self.run_durable();
         let phase = self.syncer.phase();
         self.announce.send_if_modified(|announced| std::mem::replace(&mut announced.phase, phase) != phase);
+        Ok(())
     }
 
     fn carry_out(&mut self, effect: Effect) {

@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub use error::StoreError;
-pub use snapshot::{Reader, Snapshot};
+pub use snapshot::{CoreReader, Reader, Snapshot};
 
 use crate::block::Format;
 use crate::sync::{Anchor, Batch, GuardEntry, GuardState, Recovered};

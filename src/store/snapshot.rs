@@ -1,5 +1,6 @@
 //! Reading: what everybody else sees of the store.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,6 +48,12 @@ impl Reader {
         Snapshot { view: self.shared.db.view(), shared: Arc::clone(&self.shared) }
     }
 
+    /// For one decision of the core.
+    #[must_use]
+    pub fn for_core(&self) -> CoreReader<'_> {
+        CoreReader { reader: self, failed: RefCell::new(None) }
+    }
+
     /// 16 random bytes, made with the database.
     #[must_use]
     pub fn store_id(&self) -> [u8; 16] {
@@ -62,17 +69,36 @@ impl Reader {
     }
 }
 
-/// For the core. Damage must not look like absence, and there is nothing to decide on what cannot be read.
-///
-/// # Panics
-/// On damage, which has been noted: the process ends, and the next start repairs it.
-impl Stored for Reader {
+/// The store as the core sees it during one decision, in which a read cannot fail. One that does is remembered: then nothing may
+/// be done of what was decided, since damage looked like absence.
+#[derive(Debug)]
+pub struct CoreReader<'a> {
+    reader: &'a Reader,
+    failed: RefCell<Option<StoreError>>,
+}
+
+impl CoreReader<'_> {
+    /// The first read that failed.
+    #[must_use]
+    pub fn failure(self) -> Option<StoreError> {
+        self.failed.into_inner()
+    }
+
+    fn found<T>(&self, read: Result<Option<T>, StoreError>) -> Option<T> {
+        read.unwrap_or_else(|error| {
+            self.failed.borrow_mut().get_or_insert(error);
+            None
+        })
+    }
+}
+
+impl Stored for CoreReader<'_> {
     fn hash(&self, height: Height) -> Option<Hash> {
-        self.snapshot().hash(height).unwrap_or_else(|error| panic!("{error}"))
+        self.found(self.reader.snapshot().hash(height))
     }
 
     fn header(&self, height: Height) -> Option<Header> {
-        self.snapshot().header(height).unwrap_or_else(|error| panic!("{error}"))
+        self.found(self.reader.snapshot().header(height))
     }
 }
 
@@ -187,5 +213,51 @@ impl Snapshot {
 
     fn noted<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
         read.inspect_err(|error| self.shared.note(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::block::{ChainId, Format, PublicKey};
+    use crate::store::db::Writes;
+    use crate::store::keys::{self, Space};
+    use crate::store::{Durability, Options, Store};
+    use crate::verify::Schedule;
+
+    #[test]
+    fn a_failed_read_is_told_to_the_node_instead_of_the_core() {
+        let dir = std::env::temp_dir().join(format!("bsd-core-reader-{}", std::process::id()));
+        let options = Options {
+            dir: dir.clone(),
+            guard: None,
+            durability: Durability::Process,
+            cache_bytes: 1 << 20,
+            max_evidence: 1,
+        };
+        let proposer = PublicKey(ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes());
+        let entry = ScheduleEntry { from: Height::MIN, proposer };
+        let rules = Rules {
+            format: Format::Native,
+            chain_id: ChainId::new("damaged").expect("a valid id"),
+            initial_height: Height::MIN,
+            max_block_bytes: 1024,
+            max_clock_drift: Duration::ZERO,
+            schedule: Schedule::new(Height::MIN, &[entry]).expect("a sound key"),
+        };
+        let (store, reader, _) = Store::open(&options, &rules).expect("it opens");
+        let record = ((Space::Headers, keys::height(Height::MIN).to_vec()), Some(b"no record".to_vec()));
+        store.shared.db.write(Writes::from([record]), false).expect("it is written");
+
+        let absent = reader.for_core();
+        assert_eq!(absent.hash(Height::MIN.next()), None);
+        assert!(absent.failure().is_none(), "nothing there is no failure");
+        let damaged = reader.for_core();
+        assert_eq!((damaged.hash(Height::MIN), damaged.header(Height::MIN)), (None, None));
+        assert!(matches!(damaged.failure(), Some(StoreError::Damaged { .. })));
+        drop((store, reader));
+        std::fs::remove_dir_all(&dir).expect("it was ours");
     }
 }

@@ -51,7 +51,7 @@ fn a_store_of_another_chain_is_refused_and_left_alone() {
     let other = Store::open(&options, &blocks::rules_of("other"));
     assert!(matches!(other, Err(StoreError::WrongChain { found, .. }) if found == "test-chain"));
     let (_store, reader, _) = open(&options);
-    assert_eq!(reader.hash(Height::MIN), Some(chain[0].id().hash));
+    assert_eq!(reader.for_core().hash(Height::MIN), Some(chain[0].id().hash));
 }
 
 #[test]
