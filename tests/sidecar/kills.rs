@@ -161,8 +161,7 @@ fn a_following_host_is_killed_and_so_is_its_sidecar_and_it_resumes_from_its_own_
 fn a_producing_host_is_killed_and_makes_no_block_twice() {
     const BLOCKS: u64 = 40;
     let place = Place::new();
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address()]);
+    let (sequencer, full) = place.pair(&[]);
     let state = place.home("seq.state");
     let blocks = BLOCKS.to_string();
     let args = ["--role", "sequencer", "--blocks", &blocks, "--block-time", "5ms", "--payload-size", "100"];

@@ -23,8 +23,6 @@ mod resume;
 mod signing;
 mod sizes;
 mod start;
-#[path = "../support/tempdir.rs"]
-mod tempdir;
 mod veto;
 
 use std::time::Duration;

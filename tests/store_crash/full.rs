@@ -16,7 +16,7 @@ struct Small(TempDir);
 impl Small {
     /// `None` where mounting is not permitted.
     fn mount(size: &str) -> Option<Self> {
-        let dir = TempDir::new("store-full");
+        let dir = TempDir::in_memory();
         let options = format!("size={size}");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
         mount.is_ok_and(|mounted| mounted.status.success()).then_some(Self(dir))
@@ -100,7 +100,7 @@ fn fill(small: &Small) {
 /// The journal's writes fail from the n-th one on.
 fn fail_writes() {
     for n in 0..4 * scale() {
-        let dir = TempDir::new("store-enospc");
+        let dir = TempDir::in_memory();
         let journal = dir.path().join("data/store/0.jnl");
         let inject = format!("inject=write:error=ENOSPC:when={}+", 3 + 17 * n);
         let arguments = ["-f", "-o", "/dev/null", "-P", journal.to_str().expect("text"), "-e", &inject];
