@@ -147,7 +147,6 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     let limits = p2p::Limits::derive(config.p2p.memory_bytes, config.p2p.max_block_bytes);
     let event_room = limits.map_or(16, |limits| limits.gossip_unjudged);
     let (events_in, events) = mpsc::channel(event_room);
-    let listen = config.p2p.listen.len();
     let p2p = p2p::start(config.p2p, reader.clone(), events_in).await?;
     let (requests_in, requests) = mpsc::channel(256);
     let announced = Announced { heads: syncer.heads(), phase: syncer.phase() };
@@ -174,6 +173,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
         has_guard,
         announce,
         listen: Vec::new(),
+        ready: Some(control.ready),
         reserve_bytes: config.reserve_bytes,
         storage_full: false,
         set_log_filter: control.set_log_filter,
@@ -181,8 +181,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
         peer_id: p2p.local_peer_id.clone(),
     };
     let inputs = Inputs { events, requests, checked, written, shutdown: control.shutdown };
-    let ready = Readiness { wanted: listen, tell: Some(control.ready) };
-    node.run(inputs, p2p, api, ready).await
+    node.run(inputs, p2p, api).await
 }
 
 /// Where the loop's inputs come from.
@@ -192,12 +191,6 @@ struct Inputs {
     checked: mpsc::Receiver<Input>,
     written: mpsc::Receiver<Written>,
     shutdown: watch::Receiver<Shutdown>,
-}
-
-/// Ready once every configured address is listened on.
-struct Readiness {
-    wanted: usize,
-    tell: Option<oneshot::Sender<Ready>>,
 }
 
 /// Who holds the proposer's key.
@@ -249,6 +242,8 @@ struct Node {
     has_guard: bool,
     announce: watch::Sender<Announced>,
     listen: Vec<String>,
+    /// Told once.
+    ready: Option<oneshot::Sender<Ready>>,
     reserve_bytes: u64,
     storage_full: bool,
     set_log_filter: SetLogFilter,
@@ -257,18 +252,11 @@ struct Node {
 }
 
 impl Node {
-    async fn run(
-        mut self,
-        mut inputs: Inputs,
-        p2p: p2p::Handle,
-        api: api::Handle,
-        mut ready: Readiness,
-    ) -> Result<(), Fatal> {
+    async fn run(mut self, mut inputs: Inputs, p2p: p2p::Handle, api: api::Handle) -> Result<(), Fatal> {
         let mut disk = tokio::time::interval(DISK_INTERVAL);
         disk.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.decide(Input::Wakeup);
         loop {
-            ready.tell(&self);
             let wakeup = self.syncer.next_wakeup().map(|at| self.clock.instant(at));
             // In this order: what waits to be read is read before a deadline is judged.
             tokio::select! {
@@ -457,6 +445,7 @@ impl Node {
                 tracing::info!(%address, "listening");
                 self.listen.push(address);
             }
+            p2p::Event::Started => self.say_ready(),
             p2p::Event::PeerUp(peer) => self.decide(Input::PeerUp { peer }),
             p2p::Event::PeerDown(peer) => self.decide(Input::PeerDown { peer }),
             p2p::Event::GossipMissed(peer) => self.decide(Input::GossipMissed { peer }),
@@ -468,6 +457,13 @@ impl Node {
                 };
                 self.pool.submit(Source::Answer(request), Box::new(check));
             }
+        }
+    }
+
+    fn say_ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            // Whoever asked may have gone away.
+            let _ = ready.send(Ready { peer_id: self.peer_id.clone(), listen: self.listen.clone() });
         }
     }
 
@@ -679,16 +675,6 @@ impl Node {
             self.decide(Input::StorageFull(full));
         }
         Ok(())
-    }
-}
-
-impl Readiness {
-    fn tell(&mut self, node: &Node) {
-        if node.listen.len() >= self.wanted
-            && let Some(tell) = self.tell.take()
-        {
-            let _ = tell.send(Ready { peer_id: node.peer_id.clone(), listen: node.listen.clone() });
-        }
     }
 }
 

@@ -43,6 +43,20 @@ fn the_ready_line_is_all_that_stdout_ever_says_and_it_is_true() {
 }
 
 #[test]
+fn the_ready_line_waits_for_every_listener() {
+    let (_dir, home) = home();
+    // Each has an address for every interface, so that the first may well have told as many as there are listeners.
+    let listen = ["--listen", "/ip4/0.0.0.0/tcp/0", "--listen", "/ip4/0.0.0.0/udp/0/quic-v1"];
+    let mut sidecar = Sidecar::spawn(&home, &listen);
+    let ready = sidecar.wait_ready();
+    let addresses: Vec<_> = ready["listen"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    for kind in ["/tcp/", "/quic-v1/"] {
+        assert!(addresses.iter().any(|address| address.contains(kind)), "no {kind} in {addresses:?}");
+    }
+    sidecar.stop();
+}
+
+#[test]
 fn the_ready_line_can_go_to_a_descriptor() {
     let (dir, home) = home();
     let file = dir.join("ready");
