@@ -392,7 +392,14 @@ fn signer(settings: &Settings, home: &Path) -> Result<(Option<Seed>, Option<Path
         None => Ok((None, guard)),
         Some(path) => {
             let key = keys::read(&path, "proposer key")?;
-            Ok((Some(key), Some(guard.unwrap_or_else(|| guard_beside(&path)))))
+            let guard = guard.unwrap_or_else(|| guard_beside(&path));
+            if keys::is_credential(&guard) {
+                return Err(settings.refuse(
+                    "signer.guard",
+                    "systemd takes its directory of credentials away when the service ends: set it to a file that stays",
+                ));
+            }
+            Ok((Some(key), Some(guard)))
         }
     }
 }

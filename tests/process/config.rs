@@ -172,6 +172,31 @@ fn key_files_are_for_nobody_else() {
 }
 
 #[test]
+fn a_credential_of_systemd_may_have_a_group_and_keeps_no_guard() {
+    let home = Home::new();
+    let credentials = home.dir.join("credentials");
+    let key = credentials.join("proposer.key");
+    fs::create_dir(&credentials).unwrap();
+    fs::rename(home.file("proposer.key"), &key).unwrap();
+    let chmod = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    let signer = format!("signer.key={}", key.display());
+    let guarded = ["--set", signer.as_str(), "--set", "signer.guard=proposer.key.guard"];
+    let env = [("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap())];
+
+    // A mask shows as the rights of a group.
+    chmod(0o440);
+    assert_eq!(home.check(&guarded, &env).code, Some(0));
+    home.run(&guarded, &[]).refused(78, &["proposer key", "can be read by others"]);
+    home.run(&guarded, &[("CREDENTIALS_DIRECTORY", home.dir.path().to_str().unwrap())]).refused(78, &["by others"]);
+    chmod(0o444);
+    home.run(&guarded, &env).refused(78, &["proposer key", "can be read by others"]);
+
+    // Beside the key it would be gone at the next start.
+    chmod(0o400);
+    home.run(&["--set", &signer], &env).refused(78, &["`signer.guard` (default)", "a file that stays"]);
+}
+
+#[test]
 fn the_command_line_beats_the_environment_beats_the_file_beats_the_default() {
     let home = Home::new();
     let grace = |ended: &Ended| {

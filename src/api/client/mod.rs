@@ -39,6 +39,10 @@ use crate::block::BlockId;
 pub enum ClientError {
     #[error("{path} is not to be trusted: {why}")]
     Untrusted { path: String, why: String },
+    #[error(
+        "{path} is not to be trusted: it belongs to user {uid}, who is neither us, nor root, nor named as the sidecar's"
+    )]
+    Stranger { path: String, uid: u32 },
     #[error("cannot connect to {path}: {why}")]
     Connect { path: String, why: String },
     #[error("the sidecar is on chain `{0}`")]
@@ -120,7 +124,7 @@ impl Client {
     /// Attaches to the sidecar at `socket`, which must belong to our user or to root.
     ///
     /// # Errors
-    /// [`ClientError::Untrusted`], [`ClientError::Connect`].
+    /// [`ClientError::Untrusted`], [`ClientError::Stranger`], [`ClientError::Connect`].
     ///
     /// # Panics
     /// Outside of a [`tokio::task::LocalSet`].
@@ -131,7 +135,7 @@ impl Client {
     /// As [`Client::connect`], for a sidecar that runs as one of these other users.
     ///
     /// # Errors
-    /// [`ClientError::Untrusted`], [`ClientError::Connect`].
+    /// As [`Client::connect`].
     pub async fn connect_trusting(socket: &Path, uids: &[u32]) -> Result<Self, ClientError> {
         let ours = rustix::process::geteuid().as_raw();
         let trusted = |uid: u32| uid == ours || uid == 0 || uids.contains(&uid);
@@ -141,7 +145,7 @@ impl Client {
         let stream = UnixStream::connect(socket).await.map_err(connect)?;
         let listener = stream.peer_cred().map_err(connect)?.uid();
         if !trusted(listener) {
-            return Err(ClientError::Untrusted { path, why: format!("user {listener} listens there") });
+            return Err(ClientError::Stranger { path, uid: listener });
         }
         let (reader, writer) = stream.into_split();
         let network = twoparty::VatNetwork::new(
@@ -221,6 +225,7 @@ impl Client {
 fn check_place(socket: &Path, trusted: impl Fn(u32) -> bool) -> Result<(), ClientError> {
     let untrusted =
         |path: &Path, why: &str| Err(ClientError::Untrusted { path: path.display().to_string(), why: why.to_owned() });
+    let strangers = |path: &Path, uid| Err(ClientError::Stranger { path: path.display().to_string(), uid });
     let look = |path: &Path| {
         std::fs::symlink_metadata(path)
             .map_err(|error| ClientError::Connect { path: path.display().to_string(), why: error.to_string() })
@@ -230,7 +235,7 @@ fn check_place(socket: &Path, trusted: impl Fn(u32) -> bool) -> Result<(), Clien
         return untrusted(socket, "it is not a socket");
     }
     if !trusted(found.uid()) {
-        return untrusted(socket, &format!("it belongs to user {}", found.uid()));
+        return strangers(socket, found.uid());
     }
     let parent = match socket.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -242,7 +247,7 @@ fn check_place(socket: &Path, trusted: impl Fn(u32) -> bool) -> Result<(), Clien
         .map_err(|error| ClientError::Connect { path: parent.display().to_string(), why: error.to_string() })?;
     let found = look(&parent)?;
     if !trusted(found.uid()) {
-        return untrusted(&parent, &format!("it belongs to user {}", found.uid()));
+        return strangers(&parent, found.uid());
     }
     if found.mode() & 0o002 != 0 {
         return untrusted(&parent, "everybody may write there");
