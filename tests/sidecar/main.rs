@@ -16,6 +16,7 @@ mod flow;
 mod host;
 mod kills;
 mod mock;
+mod operator;
 mod place;
 #[path = "../support/process.rs"]
 mod process;
