@@ -23,12 +23,16 @@ mod process;
 mod resume;
 mod signing;
 mod sizes;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 mod start;
+mod storage;
 mod veto;
 
 use std::time::Duration;
 
 use blocksyncd::block::Height;
+use process::tempdir;
 
 /// Bounds a hang, and says nothing about how fast anything is.
 pub const DEADLINE: Duration = Duration::from_mins(1);

@@ -10,7 +10,7 @@
 #![allow(dead_code)]
 
 #[path = "tempdir.rs"]
-mod tempdir;
+pub mod tempdir;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
