@@ -144,6 +144,14 @@ impl Settings {
                         self.take_table(&key, inner, source)?;
                         continue;
                     }
+                    // The keys below a section's header are its own, also those with a dot.
+                    DeValue::Table(_) if SETTINGS.iter().any(|setting| setting.split().0 == name.get_ref()) => {
+                        let name = name.get_ref();
+                        return Err(ConfigError::config(format!(
+                            "{source_here}: what stands below [{section}] is of `{section}`: a setting of `{name}` is written \
+                             below [{name}], without `{name}.`"
+                        )));
+                    }
                     _ => {
                         let message =
                             format!("{source_here}: there is no setting `{}`: {}", printable(&key), near(&key));
@@ -299,7 +307,7 @@ fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
     let near = known.map(|known| (distance(word, &known), known)).min();
     match near {
         Some((distance, known)) if distance <= 3 => format!("was `{known}` meant?"),
-        _ => "`blocksyncd run --check-config` lists them all".into(),
+        _ => "the config.toml that `blocksyncd init` makes has them all".into(),
     }
 }
 

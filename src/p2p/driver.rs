@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -29,6 +29,9 @@ use crate::sync::{self, Fetch, Offence, RequestId, Ticket, Verdict};
 
 /// How long the driver sleeps when nothing is due.
 const NEVER: Duration = Duration::from_hours(1);
+
+/// How many events of the network are taken in one go: more than a machine has addresses.
+const MAX_AT_ONCE: usize = 64;
 
 /// The driver's ends of what it shares with the node.
 pub struct Ends {
@@ -82,7 +85,7 @@ impl Driver {
     /// Runs until the handle is dropped, or the node has gone away.
     pub async fn run(mut self) {
         if self.listeners.wait_until().is_none() {
-            self.outbox.push(Event::Started);
+            self.say_started();
         }
         loop {
             let due =
@@ -188,7 +191,7 @@ impl Driver {
                     silent,
                     "a listener has no address: no network interface of this machine has one of its kind"
                 );
-                self.outbox.push(Event::Started);
+                self.say_started();
             }
         }
         for (index, address) in self.seeds.due(now) {
@@ -261,8 +264,18 @@ impl Driver {
 
     fn listener_spoke(&mut self, listener: ListenerId) {
         if self.listeners.spoke(listener) {
-            self.outbox.push(Event::Started);
+            self.say_started();
         }
+    }
+
+    /// Says that we have started, after what is known at this moment: a listener has more than the one address that it was
+    /// waited for.
+    fn say_started(&mut self) {
+        for _ in 0..MAX_AT_ONCE {
+            let Some(event) = self.swarm.select_next_some().now_or_never() else { break };
+            self.on_swarm_event(event);
+        }
+        self.outbox.push(Event::Started);
     }
 
     fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) {

@@ -120,7 +120,7 @@ pub enum Command {
 pub enum Event {
     /// An actual address, one of several when listening on all interfaces, with our peer id: what others take for a seed.
     Listening(String),
-    /// Once: each configured listener has told an address, or is known to have none.
+    /// Once: each configured listener has told its addresses, or is known to have none.
     Started,
     /// Connected, and speaks our range exchange.
     PeerUp(PeerId),

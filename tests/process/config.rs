@@ -102,6 +102,7 @@ fn settings_that_are_wrong_are_named_with_their_place() {
     for (text, words) in [
         ("colour = 1", &["line 1", "no setting `colour`"][..]),
         ("[p2p]\n\nlisten_on = []", &["line 3", "`p2p.listen_on`", "was `p2p.listen` meant?"]),
+        ("[log]\n\np2p.seeds = []", &["line 3", "below [log]", "`p2p` is written below [p2p]"]),
         ("[peer2peer]\nlisten = []", &["no setting `peer2peer`"]),
         ("[p2p.listen]\nx = 1", &["`p2p.listen`", "must be a list"]),
         ("p2p = 3", &["no setting `p2p`"]),

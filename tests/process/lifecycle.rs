@@ -52,6 +52,9 @@ fn the_ready_line_waits_for_every_listener() {
     for kind in ["/tcp/", "/quic-v1/"] {
         assert!(addresses.iter().any(|address| address.contains(kind)), "no {kind} in {addresses:?}");
     }
+    // Nor is any address told only later.
+    let status = sidecar.ask(&["status"]);
+    assert_eq!(status["listen"], ready["listen"]);
     sidecar.stop();
 }
 

@@ -16,6 +16,7 @@ mod publish;
 mod read;
 mod words;
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::rc::Rc;
@@ -140,7 +141,7 @@ impl Client {
         let ours = rustix::process::geteuid().as_raw();
         let trusted = |uid: u32| uid == ours || uid == 0 || uids.contains(&uid);
         let path = socket.display().to_string();
-        let connect = |error: std::io::Error| ClientError::Connect { path: path.clone(), why: error.to_string() };
+        let connect = |error: std::io::Error| cannot_connect(socket, &error);
         check_place(socket, trusted)?;
         let stream = UnixStream::connect(socket).await.map_err(connect)?;
         let listener = stream.peer_cred().map_err(connect)?.uid();
@@ -221,15 +222,20 @@ impl Client {
     }
 }
 
+fn cannot_connect(path: &Path, error: &std::io::Error) -> ClientError {
+    let why = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => format!("no sidecar runs there ({error})"),
+        _ => error.to_string(),
+    };
+    ClientError::Connect { path: path.display().to_string(), why }
+}
+
 /// Whoever could put a socket of their own in this place could pose as the sidecar.
 fn check_place(socket: &Path, trusted: impl Fn(u32) -> bool) -> Result<(), ClientError> {
     let untrusted =
         |path: &Path, why: &str| Err(ClientError::Untrusted { path: path.display().to_string(), why: why.to_owned() });
     let strangers = |path: &Path, uid| Err(ClientError::Stranger { path: path.display().to_string(), uid });
-    let look = |path: &Path| {
-        std::fs::symlink_metadata(path)
-            .map_err(|error| ClientError::Connect { path: path.display().to_string(), why: error.to_string() })
-    };
+    let look = |path: &Path| std::fs::symlink_metadata(path).map_err(|error| cannot_connect(path, &error));
     let found = look(socket)?;
     if !found.file_type().is_socket() {
         return untrusted(socket, "it is not a socket");
@@ -242,9 +248,7 @@ fn check_place(socket: &Path, trusted: impl Fn(u32) -> bool) -> Result<(), Clien
         _ => Path::new("."),
     };
     // Through symbolic links: what matters is the directory that the socket is in.
-    let parent = parent
-        .canonicalize()
-        .map_err(|error| ClientError::Connect { path: parent.display().to_string(), why: error.to_string() })?;
+    let parent = parent.canonicalize().map_err(|error| cannot_connect(parent, &error))?;
     let found = look(&parent)?;
     if !trusted(found.uid()) {
         return strangers(&parent, found.uid());
