@@ -47,10 +47,7 @@ impl wire::admin::Server for Operator {
         mut results: wire::admin::StatusResults,
     ) -> Result<()> {
         let _call = self.connection.enter()?;
-        let server = &self.connection.server;
-        let status = server.ask(|reply| Request::Status { reply }).await?;
-        convert::set_status(results.get().init_status(), server, &status);
-        Ok(())
+        self.connection.server.tell_status(results.get().init_status()).await
     }
 
     async fn peers(self: Rc<Self>, _: wire::admin::PeersParams, mut results: wire::admin::PeersResults) -> Result<()> {

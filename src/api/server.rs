@@ -27,9 +27,11 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::blocksync_capnp::block_sync;
+use super::blocksync_capnp::{self as wire, block_sync};
+use super::convert;
 use super::limits::Limits;
-use super::link::{Counted, InFlight, Link, Meter};
+use super::link::Link;
+use super::meter::{Counted, InFlight, Meter};
 use super::publisher::{HostSigner, Uploads};
 use super::session::Root;
 use super::socket::Place;
@@ -132,6 +134,13 @@ impl Server {
         let (reply, answer) = oneshot::channel();
         self.tell(question(reply))?;
         answer.await.map_err(|_| NoAnswer::Ending)
+    }
+
+    /// What the node says of itself, together with what only the API knows.
+    pub async fn tell_status(&self, to: wire::status::Builder<'_>) -> Result<(), Error> {
+        let status = self.ask(|reply| Request::Status { reply }).await?;
+        convert::set_status(to, self, &status);
+        Ok(())
     }
 
     /// Asks the node about something that costs memory until it is answered, even if nobody waits for the answer any more.
@@ -362,7 +371,7 @@ async fn serve(server: Rc<Server>, stream: UnixStream) {
     let _ = ended.now_or_never();
     match outcome {
         Ok(()) => tracing::debug!(pid, "a client has left"),
-        Err(error) => tracing::info!(pid, error = %super::convert::cut(&error.extra, 200), "a client is disconnected"),
+        Err(error) => tracing::info!(pid, error = %convert::cut(&error.extra, 200), "a client is disconnected"),
     }
 }
 

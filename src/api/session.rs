@@ -251,10 +251,7 @@ impl wire::observer::Server for Observer {
         mut results: wire::observer::StatusResults,
     ) -> Result<()> {
         let _call = self.connection.enter()?;
-        let server = &self.connection.server;
-        let status = server.ask(|reply| Request::Status { reply }).await?;
-        convert::set_status(results.get().init_status(), server, &status);
-        Ok(())
+        self.connection.server.tell_status(results.get().init_status()).await
     }
 }
 

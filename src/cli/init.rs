@@ -58,6 +58,8 @@ struct Made {
     peer_id: String,
     proposer: Option<PublicKey>,
     files: Vec<PathBuf>,
+    /// Nobody has its genesis file yet.
+    is_new_chain: bool,
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
@@ -109,7 +111,8 @@ fn make(args: &Args) -> Result<Made, Failure> {
     keys::create_file(&home.join(config::FILE_NAME), settings.as_bytes(), 0o644)?;
 
     let peer_id = p2p::peer_id_of(node_key.secret());
-    Ok(Made { home, genesis, peer_id, proposer: proposer.map(|seed| seed.public()), files })
+    let proposer = proposer.map(|seed| seed.public());
+    Ok(Made { home, genesis, peer_id, proposer, files, is_new_chain: args.genesis.is_none() })
 }
 
 fn genesis(args: &Args, sequencer: Option<PublicKey>) -> Result<Genesis, Failure> {
@@ -186,8 +189,10 @@ fn print_text(made: &Made) {
     }
     println!("\nNext:");
     println!("  set p2p.seeds in {home}/{}, unless others dial this node", config::FILE_NAME);
-    if made.proposer.is_some() {
+    if made.is_new_chain {
         println!("  give {home}/{GENESIS} to every other node:  blocksyncd init HOME --genesis {GENESIS}");
+    }
+    if made.proposer.is_some() {
         println!("  keep {PROPOSER_KEY} and its guard together, on one machine only");
     }
     println!("  blocksyncd run --home {home} --check-config");

@@ -16,7 +16,7 @@
 
 use std::fmt::Write as _;
 
-use super::settings::show_bytes;
+use super::units::show_bytes;
 use crate::{api, p2p};
 
 /// A queue that holds fewer blocks than this would stand still while one is worked on.

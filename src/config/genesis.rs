@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::settings::{line_of, one_line};
+use super::layers::{line_of, one_line};
 use super::{ConfigError, read_text};
 use crate::block::{ChainId, Height, PublicKey};
 use crate::verify::{Schedule, ScheduleEntry};

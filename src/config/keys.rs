@@ -89,12 +89,17 @@ pub fn read(path: &Path, what: &str) -> Result<Seed, ConfigError> {
     })
 }
 
+/// Whether it is in the directory that systemd makes for a service's credentials at each start, and takes away at its end.
+#[must_use]
+pub fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.parent() == Some(Path::new(&dir)))
+}
+
 /// Nobody else may read it. systemd's credentials are the exception: root owns them, and a mask shows as group rights.
 fn check_access(path: &Path, what: &str, meta: &std::fs::Metadata) -> Result<(), ConfigError> {
     let shown = path.display();
     let us = rustix::process::geteuid().as_raw();
-    let credential =
-        std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.parent() == Some(Path::new(&dir)));
+    let credential = is_credential(path);
     if meta.uid() != us && !(credential && meta.uid() == 0) {
         return Err(ConfigError::config(format!(
             "the {what} {shown} belongs to user {}, and this process runs as {us}: chown {us} {shown}",

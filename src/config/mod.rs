@@ -9,7 +9,9 @@
 mod budget;
 mod genesis;
 pub mod keys;
+mod layers;
 pub mod settings;
+pub mod units;
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -19,7 +21,7 @@ use std::time::Duration;
 pub use budget::{Budget, Wanted};
 pub use genesis::Genesis;
 pub use keys::Seed;
-pub use settings::Settings;
+pub use layers::Settings;
 
 use crate::block::native;
 use crate::p2p;
@@ -324,7 +326,7 @@ fn budget(settings: &Settings, max_block_bytes: usize) -> Result<Budget, ConfigE
     let cache = settings.bytes("store.cache_bytes")?.map(size);
     let wanted = Wanted { memory, cache, max_block: max_block_bytes, max_connections: max_connections(settings)? };
     Budget::share_out(wanted)
-        .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", settings::show_bytes(memory))))
+        .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", units::show_bytes(memory))))
 }
 
 fn p2p(settings: &Settings, home: &Path) -> Result<P2p, ConfigError> {
@@ -392,7 +394,14 @@ fn signer(settings: &Settings, home: &Path) -> Result<(Option<Seed>, Option<Path
         None => Ok((None, guard)),
         Some(path) => {
             let key = keys::read(&path, "proposer key")?;
-            Ok((Some(key), Some(guard.unwrap_or_else(|| guard_beside(&path)))))
+            let guard = guard.unwrap_or_else(|| guard_beside(&path));
+            if keys::is_credential(&guard) {
+                return Err(settings.refuse(
+                    "signer.guard",
+                    "systemd takes its directory of credentials away when the service ends: set it to a file that stays",
+                ));
+            }
+            Ok((Some(key), Some(guard)))
         }
     }
 }

@@ -138,7 +138,6 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     let limits = p2p::Limits::derive(config.p2p.memory_bytes, config.p2p.max_block_bytes);
     let event_room = limits.map_or(16, |limits| limits.gossip_unjudged);
     let (events_in, events) = mpsc::channel(event_room);
-    let listen = config.p2p.listen.len();
     let p2p = p2p::start(config.p2p, reader.clone(), events_in).await?;
     let (requests_in, requests) = mpsc::channel(256);
     let announced = Announced { heads: syncer.heads(), phase: syncer.phase() };
@@ -165,6 +164,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
         has_guard,
         announce,
         listen: Vec::new(),
+        ready: Some(control.ready),
         reserve_bytes: config.reserve_bytes,
         storage_full: false,
         set_log_filter: control.set_log_filter,
@@ -172,8 +172,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
         peer_id: p2p.local_peer_id.clone(),
     };
     let inputs = Inputs { events, requests, checked, written, shutdown: control.shutdown };
-    let ready = Readiness { wanted: listen, tell: Some(control.ready) };
-    node.run(inputs, p2p, api, ready).await
+    node.run(inputs, p2p, api).await
 }
 
 /// Where the loop's inputs come from.
@@ -183,22 +182,6 @@ struct Inputs {
     checked: mpsc::Receiver<Input>,
     written: mpsc::Receiver<Written>,
     shutdown: watch::Receiver<Shutdown>,
-}
-
-/// Ready once every configured address is listened on.
-struct Readiness {
-    wanted: usize,
-    tell: Option<oneshot::Sender<Ready>>,
-}
-
-impl Readiness {
-    fn tell(&mut self, node: &Node) {
-        if node.listen.len() >= self.wanted
-            && let Some(tell) = self.tell.take()
-        {
-            let _ = tell.send(Ready { peer_id: node.peer_id.clone(), listen: node.listen.clone() });
-        }
-    }
 }
 
 struct Node {
@@ -228,6 +211,8 @@ struct Node {
     has_guard: bool,
     announce: watch::Sender<Announced>,
     listen: Vec<String>,
+    /// Told once.
+    ready: Option<oneshot::Sender<Ready>>,
     reserve_bytes: u64,
     storage_full: bool,
     set_log_filter: SetLogFilter,
@@ -236,19 +221,12 @@ struct Node {
 }
 
 impl Node {
-    async fn run(
-        mut self,
-        mut inputs: Inputs,
-        p2p: p2p::Handle,
-        api: api::Handle,
-        mut ready: Readiness,
-    ) -> Result<(), Fatal> {
+    async fn run(mut self, mut inputs: Inputs, p2p: p2p::Handle, api: api::Handle) -> Result<(), Fatal> {
         let mut disk = tokio::time::interval(DISK_INTERVAL);
         disk.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.input(Input::Wakeup);
         loop {
             self.decide()?;
-            ready.tell(&self);
             let wakeup = self.syncer.next_wakeup().map(|at| self.clock.instant(at));
             // In this order: what waits to be read is read before a deadline is judged.
             tokio::select! {

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use super::Node;
 use super::pool::{Checker, Load, Source};
+use super::{Node, Ready};
 use crate::block::{BlockId, Lane};
 use crate::p2p;
 use crate::sync::{Ended, Fetched, Input, PeerId, Ticket, Verdict};
@@ -44,6 +44,7 @@ impl Node {
                 tracing::info!(%address, "listening");
                 self.listen.push(address);
             }
+            p2p::Event::Started => self.say_ready(),
             p2p::Event::PeerUp(peer) => self.input(Input::PeerUp { peer }),
             p2p::Event::PeerDown(peer) => self.input(Input::PeerDown { peer }),
             p2p::Event::GossipMissed(peer) => self.input(Input::GossipMissed { peer }),
@@ -56,6 +57,13 @@ impl Node {
                 };
                 self.check(Source::Answer(request), load, Box::new(check));
             }
+        }
+    }
+
+    fn say_ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            // Whoever asked may have gone away.
+            let _ = ready.send(Ready { peer_id: self.peer_id.clone(), listen: self.listen.clone() });
         }
     }
 

@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
+use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
@@ -17,6 +18,7 @@ use super::address::Address;
 use super::bans::Bans;
 use super::gossip::{Tickets, Topics, acceptance};
 use super::limits::Limits;
+use super::listeners::Listeners;
 use super::outbox::{Closed, Outbox};
 use super::peers::{Change, Peers};
 use super::seeds::Seeds;
@@ -28,12 +30,23 @@ use crate::sync::{self, Fetch, Offence, RequestId, Ticket, Verdict};
 /// How long the driver sleeps when nothing is due.
 const NEVER: Duration = Duration::from_hours(1);
 
+/// How many events of the network are taken in one go: more than a machine has addresses.
+const MAX_AT_ONCE: usize = 64;
+
+/// The driver's ends of what it shares with the node.
+pub struct Ends {
+    pub commands: mpsc::Receiver<Command>,
+    pub events: mpsc::Sender<Event>,
+    /// Closed when the handle is dropped.
+    pub stop: oneshot::Receiver<Infallible>,
+}
+
 pub struct Driver {
     swarm: Swarm<Network>,
+    listeners: Listeners,
     topics: Topics,
     commands: mpsc::Receiver<Command>,
     outbox: Outbox,
-    /// Closed when the handle is dropped.
     stop: oneshot::Receiver<Infallible>,
     seeds: Seeds,
     bans: Bans,
@@ -47,15 +60,15 @@ pub struct Driver {
 impl Driver {
     pub fn new(
         swarm: Swarm<Network>,
+        listeners: Listeners,
         topics: Topics,
         seeds: Vec<Address>,
         limits: Limits,
-        commands: mpsc::Receiver<Command>,
-        events: mpsc::Sender<Event>,
-        stop: oneshot::Receiver<Infallible>,
+        Ends { commands, events, stop }: Ends,
     ) -> Self {
         Self {
             swarm,
+            listeners,
             topics,
             commands,
             outbox: Outbox::new(events),
@@ -71,8 +84,12 @@ impl Driver {
 
     /// Runs until the handle is dropped, or the node has gone away.
     pub async fn run(mut self) {
+        if self.listeners.wait_until().is_none() {
+            self.say_started();
+        }
         loop {
-            let due = [self.seeds.next_dial(), self.bans.next_end()].into_iter().flatten().min();
+            let due =
+                [self.seeds.next_dial(), self.bans.next_end(), self.listeners.wait_until()].into_iter().flatten().min();
             let due = due.unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 _ = &mut self.stop => return,
@@ -167,6 +184,16 @@ impl Driver {
             tracing::info!(%peer, "a ban has ended");
             self.swarm.behaviour_mut().bans.unblock_peer(peer);
         }
+        match self.listeners.give_up(now) {
+            0 => {}
+            silent => {
+                tracing::warn!(
+                    silent,
+                    "a listener has no address: no network interface of this machine has one of its kind"
+                );
+                self.say_started();
+            }
+        }
         for (index, address) in self.seeds.due(now) {
             self.dial(index, &address, now);
         }
@@ -195,9 +222,10 @@ impl Driver {
     fn on_swarm_event(&mut self, event: SwarmEvent<NetworkEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_network_event(event),
-            SwarmEvent::NewListenAddr { address, .. } => {
+            SwarmEvent::NewListenAddr { listener_id, address } => {
                 let address = format!("{address}/p2p/{}", self.swarm.local_peer_id());
                 self.outbox.push(Event::Listening(address));
+                self.listener_spoke(listener_id);
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
                 let now = Instant::now();
@@ -222,12 +250,32 @@ impl Driver {
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "an inbound connection failed");
             }
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 tracing::error!(?addresses, ?reason, "a listener has ended");
+                self.listener_spoke(listener_id);
             }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
+            SwarmEvent::ListenerError { listener_id, error } => {
+                tracing::warn!(%error, "a listener has trouble");
+                self.listener_spoke(listener_id);
+            }
             _ => {}
         }
+    }
+
+    fn listener_spoke(&mut self, listener: ListenerId) {
+        if self.listeners.spoke(listener) {
+            self.say_started();
+        }
+    }
+
+    /// Says that we have started, after what is known at this moment: a listener has more than the one address that it was
+    /// waited for.
+    fn say_started(&mut self) {
+        for _ in 0..MAX_AT_ONCE {
+            let Some(event) = self.swarm.select_next_some().now_or_never() else { break };
+            self.on_swarm_event(event);
+        }
+        self.outbox.push(Event::Started);
     }
 
     fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) {

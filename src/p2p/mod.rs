@@ -4,7 +4,7 @@
 //!   Command --> driver --> swarm --+-- gossip     blocks as they are made, passed on only after their verdict
 //!   Event   <--  outbox <--        +-- exchange   ranges: fetch asks, serve answers, wire has the bytes
 //!                                  +-- identify, ping, limits, bans
-//!               seeds, peers, bans, tickets: small plain states beside it
+//!               listeners, seeds, peers, bans, tickets: small plain states beside it
 //! ```
 //!
 //! Invariants:
@@ -25,6 +25,7 @@ mod fetch;
 mod gossip;
 mod key;
 mod limits;
+mod listeners;
 mod outbox;
 mod peers;
 mod seeds;
@@ -41,14 +42,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::TransportError;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::block::Lane;
 use crate::store::Reader;
 use crate::sync::{Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
 
 use address::Address;
-use driver::Driver;
+use driver::{Driver, Ends};
 use gossip::Topics;
+use listeners::Listeners;
 use serve::Server;
 
 pub use address::{check_listen_address, check_seed_address};
@@ -117,6 +120,8 @@ pub enum Command {
 pub enum Event {
     /// An actual address, one of several when listening on all interfaces, with our peer id: what others take for a seed.
     Listening(String),
+    /// Once: each configured listener has told its addresses, or is known to have none.
+    Started,
     /// Connected, and speaks our range exchange.
     PeerUp(PeerId),
     /// Its last connection is gone, or it no longer speaks our range exchange. Only after a `PeerUp`.
@@ -222,15 +227,18 @@ pub async fn start_with(
     let named: Vec<_> = seeds.iter().filter_map(|seed| seed.peer).collect();
     let mut swarm = swarm::build(&keypair, &limits, &named, uses_quic, exchange, gossip)
         .map_err(|error| StartError::Library(error.to_string()))?;
+    let mut listeners = Vec::with_capacity(listen.len());
     for (address, text) in listen.iter().zip(&config.listen) {
         let failed = |why| StartError::Listen { address: text.clone(), why };
         address.check_free().map_err(|error| failed(error.to_string()))?;
-        swarm.listen_on(address.dial.clone()).map_err(|error| failed(reason(error)))?;
+        listeners.push(swarm.listen_on(address.dial.clone()).map_err(|error| failed(reason(error)))?);
     }
 
     let (commands, commands_in) = mpsc::channel(limits.commands);
     let (stop, stopped) = oneshot::channel();
-    tokio::spawn(Driver::new(swarm, topics, seeds, limits.clone(), commands_in, events, stopped).run());
+    let ends = Ends { commands: commands_in, events, stop: stopped };
+    let listeners = Listeners::new(listeners, Instant::now());
+    tokio::spawn(Driver::new(swarm, listeners, topics, seeds, limits.clone(), ends).run());
     Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
 }
 

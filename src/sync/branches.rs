@@ -264,6 +264,11 @@ impl Syncer {
             Command::LiftVeto => {
                 if self.vetoed.is_some() {
                     self.lift_veto();
+                    // What was built on the block was forgotten when it was taken back.
+                    let peers: Vec<_> = self.peers.iter().map(|(peer, _)| peer.clone()).collect();
+                    for peer in &peers {
+                        self.probe_soon(turn.now, peer);
+                    }
                 }
                 Ok(())
             }

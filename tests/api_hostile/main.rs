@@ -506,7 +506,7 @@ fn stub_sidecar() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _inside = runtime.enter();
     let path = std::env::var_os("STUB_SOCKET").expect("STUB_SOCKET names a path");
-    let sidecar = Sidecar::start_at(tempdir::TempDir::new("stub"), path.as_ref(), true);
+    let sidecar = Sidecar::start_at(tempdir::TempDir::in_memory(), path.as_ref(), true);
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
     drop(sidecar);
 }

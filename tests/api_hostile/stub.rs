@@ -108,7 +108,7 @@ pub struct Sidecar {
 impl Sidecar {
     /// With a proposer key of its own, unless a host is to sign.
     pub fn start(own_key: bool) -> Self {
-        let dir = TempDir::new("api");
+        let dir = TempDir::in_memory();
         let socket = dir.path().join("run/api.sock");
         Self::start_at(dir, &socket, own_key)
     }

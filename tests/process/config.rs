@@ -102,6 +102,7 @@ fn settings_that_are_wrong_are_named_with_their_place() {
     for (text, words) in [
         ("colour = 1", &["line 1", "no setting `colour`"][..]),
         ("[p2p]\n\nlisten_on = []", &["line 3", "`p2p.listen_on`", "was `p2p.listen` meant?"]),
+        ("[log]\n\np2p.seeds = []", &["line 3", "below [log]", "`p2p` is written below [p2p]"]),
         ("[peer2peer]\nlisten = []", &["no setting `peer2peer`"]),
         ("[p2p.listen]\nx = 1", &["`p2p.listen`", "must be a list"]),
         ("p2p = 3", &["no setting `p2p`"]),
@@ -169,6 +170,31 @@ fn key_files_are_for_nobody_else() {
         fs::rename(home.file("aside"), home.file(name)).unwrap();
     }
     assert_eq!(home.check(&[], &[]).code, Some(0));
+}
+
+#[test]
+fn a_credential_of_systemd_may_have_a_group_and_keeps_no_guard() {
+    let home = Home::new();
+    let credentials = home.dir.join("credentials");
+    let key = credentials.join("proposer.key");
+    fs::create_dir(&credentials).unwrap();
+    fs::rename(home.file("proposer.key"), &key).unwrap();
+    let chmod = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    let signer = format!("signer.key={}", key.display());
+    let guarded = ["--set", signer.as_str(), "--set", "signer.guard=proposer.key.guard"];
+    let env = [("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap())];
+
+    // A mask shows as the rights of a group.
+    chmod(0o440);
+    assert_eq!(home.check(&guarded, &env).code, Some(0));
+    home.run(&guarded, &[]).refused(78, &["proposer key", "can be read by others"]);
+    home.run(&guarded, &[("CREDENTIALS_DIRECTORY", home.dir.path().to_str().unwrap())]).refused(78, &["by others"]);
+    chmod(0o444);
+    home.run(&guarded, &env).refused(78, &["proposer key", "can be read by others"]);
+
+    // Beside the key it would be gone at the next start.
+    chmod(0o400);
+    home.run(&["--set", &signer], &env).refused(78, &["`signer.guard` (default)", "a file that stays"]);
 }
 
 #[test]

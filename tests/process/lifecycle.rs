@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use super::process::{DEADLINE, Sidecar, Signal, TempDir, blocksyncd, init_follower, init_sequencer, run};
@@ -39,6 +38,23 @@ fn the_ready_line_is_all_that_stdout_ever_says_and_it_is_true() {
 
     let info = sidecar.ask(&["info"]);
     assert_eq!((&info["peerId"], &info["chainId"]), (&ready["peer_id"], &"demo".into()));
+    sidecar.stop();
+}
+
+#[test]
+fn the_ready_line_waits_for_every_listener() {
+    let (_dir, home) = home();
+    // Each has an address for every interface, so that the first may well have told as many as there are listeners.
+    let listen = ["--listen", "/ip4/0.0.0.0/tcp/0", "--listen", "/ip4/0.0.0.0/udp/0/quic-v1"];
+    let mut sidecar = Sidecar::spawn(&home, &listen);
+    let ready = sidecar.wait_ready();
+    let addresses: Vec<_> = ready["listen"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    for kind in ["/tcp/", "/quic-v1/"] {
+        assert!(addresses.iter().any(|address| address.contains(kind)), "no {kind} in {addresses:?}");
+    }
+    // Nor is any address told only later.
+    let status = sidecar.ask(&["status"]);
+    assert_eq!(status["listen"], ready["listen"]);
     sidecar.stop();
 }
 
@@ -108,37 +124,21 @@ fn a_database_of_another_chain_is_refused() {
 }
 
 #[test]
-fn a_place_that_we_may_not_write_into_is_a_matter_of_permission() {
-    if !rustix::process::geteuid().is_root() {
-        let (_dir, home) = home();
-        fs::set_permissions(&home, fs::Permissions::from_mode(0o500)).unwrap();
-        second(&home, &[]).refused(77, &["cannot write into"]);
-        fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
-        return;
+fn a_port_that_is_taken_is_said_and_nothing_is_left_behind() {
+    let (_dir, home) = home();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for address in [
+        format!("/ip4/127.0.0.1/tcp/{}", tcp.local_addr().unwrap().port()),
+        format!("/ip4/0.0.0.0/tcp/{}", tcp.local_addr().unwrap().port()),
+        format!("/ip4/127.0.0.1/udp/{}/quic-v1", udp.local_addr().unwrap().port()),
+    ] {
+        let ended = second(&home, &["--listen", &address]);
+        ended.refused(74, &[&format!("cannot listen on {address}: "), "in use", "set p2p.listen"]);
+        assert!(!fs::exists(home.join("api.sock")).unwrap());
     }
-    // Root may write everywhere, so somebody else has to try.
-    let nobody = 65534;
-    let (dir, home) = home();
-    for path in fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().path()).chain([home.clone()]) {
-        std::os::unix::fs::chown(path, Some(nobody), Some(nobody)).unwrap();
-    }
-    for path in [dir.path(), &home] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
-    }
-    let mut command = blocksyncd();
-    command.uid(nobody).gid(nobody).current_dir("/").args(["run", "--home"]).arg(&home);
-    if command
-        .arg("--check-config")
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .status()
-        .is_err()
-    {
-        eprintln!("SKIPPED: another user cannot start {:?}", command.get_program());
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "required in CI");
-        return;
-    }
-    run(&mut command).refused(77, &["user 65534 cannot write into"]);
+    // Another address of the same home is as good as ever.
+    Sidecar::start(&home, &[]).stop();
 }
 
 #[test]

@@ -10,3 +10,4 @@ mod init;
 mod lifecycle;
 #[path = "../support/process.rs"]
 mod process;
+mod users;

@@ -41,8 +41,7 @@ fn a_second_block_at_a_height_is_a_conflict_and_changes_nothing() {
 #[test]
 fn a_wiped_store_is_no_licence_to_sign_again() {
     let place = Place::new();
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address()]);
+    let (sequencer, full) = place.pair(&[]);
     hosts(async {
         let a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;

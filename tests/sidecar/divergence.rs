@@ -11,8 +11,7 @@ use super::{height, hosts};
 #[test]
 fn a_follower_rewinds_a_signer_halts_and_an_operator_lets_it_go_on() {
     let place = Place::new();
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address()]);
+    let (sequencer, full) = place.pair(&[]);
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;
@@ -80,8 +79,7 @@ fn a_follower_rewinds_a_signer_halts_and_an_operator_lets_it_go_on() {
 #[test]
 fn a_follower_that_is_to_halt_keeps_what_it_has() {
     let place = Place::new();
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address(), "--set", "sync.on_divergence=halt"]);
+    let (sequencer, full) = place.pair(&["--set", "sync.on_divergence=halt"]);
     hosts(async {
         let a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;

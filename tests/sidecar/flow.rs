@@ -9,8 +9,7 @@ use super::place::Place;
 #[test]
 fn a_published_block_becomes_soft_and_then_hard_on_another_node() {
     let place = Place::new();
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address()]);
+    let (sequencer, full) = place.pair(&[]);
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;

@@ -16,20 +16,23 @@ mod flow;
 mod host;
 mod kills;
 mod mock;
+mod operator;
 mod place;
 #[path = "../support/process.rs"]
 mod process;
 mod resume;
 mod signing;
 mod sizes;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 mod start;
-#[path = "../support/tempdir.rs"]
-mod tempdir;
+mod storage;
 mod veto;
 
 use std::time::Duration;
 
 use blocksyncd::block::Height;
+use process::tempdir;
 
 /// Bounds a hang, and says nothing about how fast anything is.
 pub const DEADLINE: Duration = Duration::from_mins(1);

@@ -8,8 +8,7 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::height;
-use super::process::{Sidecar, call, init_follower, init_sequencer};
-use super::tempdir::TempDir;
+use super::process::{Sidecar, TempDir, call, init_follower, init_sequencer};
 
 pub const CHAIN_ID: &str = "whole";
 
@@ -23,14 +22,14 @@ pub struct Place(TempDir);
 impl Place {
     /// With the home of a sequencer that has a key file.
     pub fn new() -> Self {
-        let place = Self(TempDir::new("whole"));
+        let place = Self(TempDir::in_memory());
         init_sequencer(&place.home(SEQUENCER), CHAIN_ID);
         place
     }
 
     /// With the home of a sequencer whose host keeps this key.
     pub fn with_key_at_host(key: &SigningKey) -> Self {
-        let place = Self(TempDir::new("whole"));
+        let place = Self(TempDir::in_memory());
         let home = place.home(SEQUENCER);
         let proposer = PublicKey(key.verifying_key().to_bytes()).to_string();
         let args = ["init", home.to_str().unwrap(), "--json", "--chain-id", CHAIN_ID, "--host-signs", "--proposer"];
@@ -39,7 +38,7 @@ impl Place {
     }
 
     pub fn home(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.join(name)
     }
 
     /// Starts the sequencer, and waits until it is ready.
@@ -56,6 +55,14 @@ impl Place {
             init_follower(&home, &self.home(SEQUENCER).join("genesis.toml"));
         }
         Sidecar::start(&home, args)
+    }
+
+    /// Starts the sequencer and one full node that dials it, and waits until they are ready; `args` are the full node's.
+    #[track_caller]
+    pub fn pair(&self, args: &[&str]) -> (Sidecar, Sidecar) {
+        let sequencer = self.sequencer(&[]);
+        let full = self.full_node("full", &[&["--seed", &sequencer.address()], args].concat());
+        (sequencer, full)
     }
 
     /// The proposer's secret, which only the sequencer's sidecar should ever use.

@@ -39,8 +39,7 @@ impl Signer for Key {
 fn a_host_signs_what_its_sidecar_asks_it_to_and_is_never_asked_for_two_blocks_at_one_height() {
     let key = Key::new(5);
     let place = Place::with_key_at_host(&key.key);
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address()]);
+    let (sequencer, full) = place.pair(&[]);
     hosts(async {
         let mut b = Host::follower(&full).await;
         // Without a signer nothing can be made, and a stranger's key is none.
@@ -73,8 +72,7 @@ fn a_host_signs_what_its_sidecar_asks_it_to_and_is_never_asked_for_two_blocks_at
 fn a_host_may_hand_over_blocks_that_it_has_signed_itself() {
     let key = SigningKey::from_bytes(&[8; 32]);
     let place = Place::with_key_at_host(&key);
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address()]);
+    let (sequencer, full) = place.pair(&[]);
     hosts(async {
         let a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;

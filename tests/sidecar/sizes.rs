@@ -29,8 +29,7 @@ fn largest(place: &Place, parent: BlockId, max_block_bytes: u64) -> usize {
 #[test]
 fn one_byte_a_mebibyte_and_the_largest_block_arrive_and_one_byte_more_is_refused() {
     let place = Place::new();
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address()]);
+    let (sequencer, full) = place.pair(&[]);
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;

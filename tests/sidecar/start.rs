@@ -33,8 +33,7 @@ fn a_node_without_peers_waits_for_those_that_come_later() {
 #[test]
 fn peers_that_have_no_chain_yet_wait_for_its_first_block() {
     let place = Place::new();
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address()]);
+    let (sequencer, full) = place.pair(&[]);
     hosts(async {
         let a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;

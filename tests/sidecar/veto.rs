@@ -9,8 +9,7 @@ use super::place::Place;
 #[test]
 fn a_refused_block_ends_the_chain_at_its_parent_until_da_decides() {
     let place = Place::new();
-    let sequencer = place.sequencer(&[]);
-    let full = place.full_node("full", &["--seed", &sequencer.address()]);
+    let (sequencer, full) = place.pair(&[]);
     hosts(async {
         let a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;

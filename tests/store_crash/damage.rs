@@ -59,7 +59,7 @@ fn damage_is_said_and_never_passed_on() {
             7 => Harm::Shorten,
             _ => Harm::Delete,
         };
-        let dir = TempDir::new("store-damage");
+        let dir = TempDir::in_memory();
         copy(original.dir.path(), dir.path());
         let what = damage(&dir.path().join(file), harm, &mut random);
         if std::env::var_os("STORE_CRASH_TALK").is_some() {
@@ -82,7 +82,7 @@ fn damage_is_said_and_never_passed_on() {
 fn a_store_that_vanishes_is_missed() {
     let original = original();
     for gone in ["data/store", "data/store/keyspaces", "data/store/version"] {
-        let dir = TempDir::new("store-vanished");
+        let dir = TempDir::in_memory();
         copy(original.dir.path(), dir.path());
         let path = dir.path().join(gone);
         if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.expect("it can be removed");
@@ -94,7 +94,7 @@ fn a_store_that_vanishes_is_missed() {
 #[test]
 fn a_loss_is_said_until_the_blocks_are_back() {
     let original = original();
-    let dir = TempDir::new("store-lost");
+    let dir = TempDir::in_memory();
     copy(original.dir.path(), dir.path());
     fs::remove_dir_all(dir.path().join("data/store")).expect("it can be removed");
     let soft = *original.known.chain.last_key_value().expect("it has blocks").0;
@@ -115,7 +115,7 @@ fn a_loss_is_said_until_the_blocks_are_back() {
 }
 
 fn original() -> Original {
-    let dir = TempDir::new("store-original");
+    let dir = TempDir::in_memory();
     let mut known = Known::default();
     let mut hard = None;
     // The second run's journal is not filled up with zeros.

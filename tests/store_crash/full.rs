@@ -1,46 +1,21 @@
 //! The disk is full: the commit says so, reads go on, and the next start works, also while it is still full.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use blocksyncd::store::{Durability, Store, StoreError};
 use blocksyncd::sync::Recovered;
 
 use super::child::{Known, Task, Told, Workload, options};
+use super::small_disk::SmallDisk;
 use super::strace;
 use super::tempdir::TempDir;
 use super::{blocks, scale};
 
-/// A file system of a chosen size, for as long as it lives.
-struct Small(TempDir);
-
-impl Small {
-    /// `None` where mounting is not permitted.
-    fn mount(size: &str) -> Option<Self> {
-        let dir = TempDir::new("store-full");
-        let options = format!("size={size}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
-        mount.is_ok_and(|mounted| mounted.status.success()).then_some(Self(dir))
-    }
-
-    fn resize(&self, size: &str) {
-        let options = format!("remount,size={size}");
-        let status = Command::new("mount").args(["-o", &options]).arg(self.0.path()).status();
-        assert!(status.is_ok_and(|status| status.success()), "it can be resized");
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        Command::new("umount").arg(self.0.path()).status().ok();
-    }
-}
-
 #[test]
 fn a_full_disk_is_said_and_survived() {
-    match Small::mount("24m") {
-        Some(small) => fill(&small),
-        // Where only root may mount, strace is left, which CI requires.
-        None => println!("SKIPPED: full disk: mounting a tmpfs is not permitted"),
+    // Where only root may mount, strace is left, which CI requires.
+    if let Some(small) = SmallDisk::mount("24m") {
+        fill(&small);
     }
     if strace::available("full disk, by strace") {
         fail_writes();
@@ -48,8 +23,8 @@ fn a_full_disk_is_said_and_survived() {
 }
 
 /// A real, small file system.
-fn fill(small: &Small) {
-    let options = options(small.0.path(), Durability::Power);
+fn fill(small: &SmallDisk) {
+    let options = options(small.path(), Durability::Power);
     let (mut store, reader, recovered) = Store::open(&options, &blocks::rules()).expect("it opens");
     let mut workload = Workload::new(&reader, &recovered, 1, 100_000);
     let mut told = Told::default();
@@ -77,7 +52,7 @@ fn fill(small: &Small) {
     drop((snapshot, store, reader));
 
     for round in 0..3 {
-        told.check(small.0.path(), Durability::Power)
+        told.check(small.path(), Durability::Power)
             .unwrap_or_else(|wrong| panic!("still full, start {round}: {wrong}"));
     }
     let (mut store, reader, recovered) = Store::open(&options, &blocks::rules()).expect("it opens");
@@ -87,7 +62,7 @@ fn fill(small: &Small) {
     drop((store, reader));
 
     small.resize("64m");
-    told.check(small.0.path(), Durability::Power).unwrap_or_else(|wrong| panic!("with more room: {wrong}"));
+    told.check(small.path(), Durability::Power).unwrap_or_else(|wrong| panic!("with more room: {wrong}"));
     let (mut store, reader, recovered) = Store::open(&options, &blocks::rules()).expect("it opens");
     let mut workload = Workload::new(&reader, &recovered, 3, 1000);
     for _ in 0..5 {
@@ -100,7 +75,7 @@ fn fill(small: &Small) {
 /// The journal's writes fail from the n-th one on.
 fn fail_writes() {
     for n in 0..4 * scale() {
-        let dir = TempDir::new("store-enospc");
+        let dir = TempDir::in_memory();
         let journal = dir.path().join("data/store/0.jnl");
         let inject = format!("inject=write:error=ENOSPC:when={}+", 3 + 17 * n);
         let arguments = ["-f", "-o", "/dev/null", "-P", journal.to_str().expect("text"), "-e", &inject];

@@ -13,7 +13,7 @@ use super::{random, scale};
 fn kill_at_random_moments_loses_nothing_that_was_acknowledged() {
     for durability in [Durability::Power, Durability::Process] {
         let cycles = 10 * scale();
-        let dir = TempDir::new("store-kill");
+        let dir = TempDir::in_memory();
         let mut random = random(1);
         let mut told = Told::default();
         for cycle in 0..cycles {

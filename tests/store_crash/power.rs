@@ -78,8 +78,8 @@ fn report(what: &str, outcome: &Outcome) {
 
 /// Runs a child under strace, after another one that is not recorded.
 fn record(durability: Durability, before: u64, commits: u64) -> Recording {
-    let dir = TempDir::new("store-power");
-    let log = TempDir::new("store-power-log");
+    let dir = TempDir::in_memory();
+    let log = TempDir::in_memory();
     let log = log.path().join("strace.log");
     let mut told = Told::default();
     let task = Task { dir: dir.path().to_owned(), durability, payload: 24_000, commits: before, seed: 1 };
@@ -144,7 +144,7 @@ fn cut(recording: &Recording, durability: Durability, states: u64, rig: u64) -> 
                 }
             }
             next = moment;
-            let dir = TempDir::new("store-power-state");
+            let dir = TempDir::in_memory();
             disk.crash(&mut random, dir.path());
             {
                 let mut outcome = outcome.lock().expect("no panic");

@@ -22,7 +22,7 @@ fn a_kill_at_any_system_call_loses_nothing_that_was_acknowledged() {
     let mut random = random(2);
     let (mut killed, mut acks, mut during_creation) = (0, 0, 0);
     for point in points(&counts, 36 * scale(), &mut random) {
-        let dir = TempDir::new("store-syscalls");
+        let dir = TempDir::in_memory();
         let task = task(&dir, random.u64(..));
         let inject = format!("inject={}:signal=SIGKILL:when={}", point.0, point.1);
         let arguments = ["-f", "-o", "/dev/null", "-e", &format!("trace={}", point.0), "-e", &inject];
@@ -53,7 +53,7 @@ fn task(dir: &TempDir, seed: u64) -> Task {
 
 /// How often each call happens in a run in which nobody is killed, in the thread in which it happens most.
 fn count() -> BTreeMap<&'static str, u64> {
-    let dir = TempDir::new("store-syscalls");
+    let dir = TempDir::in_memory();
     let log = dir.path().join("strace.log");
     let trace = format!("trace={}", CALLS.join(","));
     let arguments = ["-f", "-o", log.to_str().expect("text"), "-e", &trace];

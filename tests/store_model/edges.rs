@@ -27,7 +27,7 @@ fn filled(options: &Options, n: u64) -> Vec<VerifiedBlock> {
 
 #[test]
 fn a_second_process_is_told_that_the_store_is_in_use() {
-    let dir = TempDir::new("store-locked");
+    let dir = TempDir::in_memory();
     let options = options(&dir);
     let (store, reader, _) = open(&options);
     let second = Store::open(&options, &blocks::rules());
@@ -41,7 +41,7 @@ fn a_second_process_is_told_that_the_store_is_in_use() {
 
 #[test]
 fn a_store_of_another_chain_is_refused_and_left_alone() {
-    let dir = TempDir::new("store-chain");
+    let dir = TempDir::in_memory();
     let options = options(&dir);
     let chain = filled(&options, 3);
     let other = Store::open(&options, &blocks::rules_of("other"));
@@ -56,7 +56,7 @@ fn a_store_of_another_chain_is_refused_and_left_alone() {
 
 #[test]
 fn a_snapshot_does_not_see_what_comes_later() {
-    let dir = TempDir::new("store-snapshot");
+    let dir = TempDir::in_memory();
     let options = options(&dir);
     let chain = filled(&options, 5);
     let (mut store, reader, _) = open(&options);
@@ -79,7 +79,7 @@ fn a_snapshot_does_not_see_what_comes_later() {
 
 #[test]
 fn the_guard_outlives_the_store_and_is_never_replaced_by_init() {
-    let dir = TempDir::new("store-guard");
+    let dir = TempDir::in_memory();
     let options = options(&dir);
     let path = options.guard.clone().expect("a guard");
     let (store, reader, recovered) = open(&options);
@@ -169,7 +169,7 @@ fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {
         ),
     ];
     for (what, batch) in broken {
-        let dir = TempDir::new("store-nonsense");
+        let dir = TempDir::in_memory();
         let options = options(&dir);
         filled(&options, 1);
         let (mut store, reader, recovered) = open(&options);

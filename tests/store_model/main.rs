@@ -41,7 +41,7 @@ fn random_batches_leave_what_the_model_says() {
 }
 
 fn run(seed: u64, steps: usize) {
-    let dir = TempDir::new("store-model");
+    let dir = TempDir::in_memory();
     let options = options(&dir);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut model = Model::new();

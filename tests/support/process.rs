@@ -9,10 +9,12 @@
 // Every suite that includes this file uses a part of it.
 #![allow(dead_code)]
 
+#[path = "tempdir.rs"]
+pub mod tempdir;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,37 +24,10 @@ use std::time::{Duration, Instant};
 pub use rustix::process::Signal;
 use serde_json::Value;
 
+pub use tempdir::TempDir;
+
 /// Bounds a hang, and says nothing about how fast anything is: the machine may be very busy.
 pub const DEADLINE: Duration = Duration::from_mins(2);
-
-/// A directory of one test alone, gone when dropped. Its path is short, because sockets are made in it.
-#[derive(Debug)]
-pub struct TempDir(PathBuf);
-
-impl TempDir {
-    pub fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("bsd-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&path);
-        fs::DirBuilder::new().mode(0o700).create(&path).expect("a temporary directory");
-        Self(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// The program under test, with nothing of our own settings in its environment.
 pub fn blocksyncd() -> Command {

@@ -174,6 +174,12 @@ async fn try_start(options: &Options) -> Result<Network, StartError> {
             other => Err(other),
         })
         .await;
+    network
+        .wait("that it has started", |event| match event {
+            Event::Started => Ok(()),
+            other => Err(other),
+        })
+        .await;
     Ok(network)
 }
 

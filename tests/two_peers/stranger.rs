@@ -1,4 +1,5 @@
-//! A stranger: a libp2p peer that writes and reads whatever bytes a test wants, on streams of any protocol.
+//! A stranger: a libp2p peer that writes and reads whatever bytes a test wants, on streams of any protocol. It shares nothing
+//! with the program under test but the library.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -9,7 +10,7 @@ use blocksyncd::sync::PeerId as Peer;
 use futures::future::{Ready, ready};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::core::transport::PortUse;
-use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::core::upgrade::{InboundUpgrade, ReadyUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::identity::Keypair;
 use libp2p::swarm::handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound};
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 
 use super::network::{NETWORK, Network, PATIENCE};
 
+/// What it accepts: the bare stream, whichever of these protocols it is of.
 #[derive(Clone, Debug)]
 pub struct Names(Vec<StreamProtocol>);
 
@@ -41,16 +43,6 @@ impl InboundUpgrade<Stream> for Names {
     type Future = Ready<Result<Stream, Infallible>>;
 
     fn upgrade_inbound(self, stream: Stream, _: StreamProtocol) -> Self::Future {
-        ready(Ok(stream))
-    }
-}
-
-impl OutboundUpgrade<Stream> for Names {
-    type Output = Stream;
-    type Error = Infallible;
-    type Future = Ready<Result<Stream, Infallible>>;
-
-    fn upgrade_outbound(self, stream: Stream, _: StreamProtocol) -> Self::Future {
         ready(Ok(stream))
     }
 }
@@ -77,7 +69,7 @@ impl ConnectionHandler for Handler {
     type FromBehaviour = Opening;
     type ToBehaviour = Infallible;
     type InboundProtocol = Names;
-    type OutboundProtocol = Names;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = oneshot::Sender<Stream>;
 
@@ -96,17 +88,20 @@ impl ConnectionHandler for Handler {
     fn poll(
         &mut self,
         _: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Names, oneshot::Sender<Stream>, Infallible>> {
+    ) -> Poll<ConnectionHandlerEvent<ReadyUpgrade<StreamProtocol>, oneshot::Sender<Stream>, Infallible>> {
         match self.to_open.pop_front() {
             Some(Opening { protocol, reply }) => {
-                let protocol = SubstreamProtocol::new(Names(vec![protocol]), reply);
+                let protocol = SubstreamProtocol::new(ReadyUpgrade::new(protocol), reply);
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
             }
             None => Poll::Pending,
         }
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Names, Names, (), oneshot::Sender<Stream>>) {
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Names, ReadyUpgrade<StreamProtocol>, (), oneshot::Sender<Stream>>,
+    ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: stream, .. }) => {
                 let _ = self.accepted.send(stream);

@@ -16,6 +16,7 @@ mod publish;
 mod read;
 mod words;
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::rc::Rc;
@@ -39,6 +40,10 @@ use crate::block::BlockId;
 pub enum ClientError {
     #[error("{path} is not to be trusted: {why}")]
     Untrusted { path: String, why: String },
+    #[error(
+        "{path} is not to be trusted: it belongs to user {uid}, who is neither us, nor root, nor named as the sidecar's"
+    )]
+    Stranger { path: String, uid: u32 },
     #[error("cannot connect to {path}: {why}")]
     Connect { path: String, why: String },
     #[error("the sidecar is on chain `{0}`")]
@@ -120,7 +125,7 @@ impl Client {
     /// Attaches to the sidecar at `socket`, which must belong to our user or to root.
     ///
     /// # Errors
-    /// [`ClientError::Untrusted`], [`ClientError::Connect`].
+    /// [`ClientError::Untrusted`], [`ClientError::Stranger`], [`ClientError::Connect`].
     ///
     /// # Panics
     /// Outside of a [`tokio::task::LocalSet`].
@@ -131,17 +136,17 @@ impl Client {
     /// As [`Client::connect`], for a sidecar that runs as one of these other users.
     ///
     /// # Errors
-    /// [`ClientError::Untrusted`], [`ClientError::Connect`].
+    /// As [`Client::connect`].
     pub async fn connect_trusting(socket: &Path, uids: &[u32]) -> Result<Self, ClientError> {
         let ours = rustix::process::geteuid().as_raw();
         let trusted = |uid: u32| uid == ours || uid == 0 || uids.contains(&uid);
         let path = socket.display().to_string();
-        let connect = |error: std::io::Error| ClientError::Connect { path: path.clone(), why: error.to_string() };
+        let connect = |error: std::io::Error| cannot_connect(socket, &error);
         check_place(socket, trusted)?;
         let stream = UnixStream::connect(socket).await.map_err(connect)?;
         let listener = stream.peer_cred().map_err(connect)?.uid();
         if !trusted(listener) {
-            return Err(ClientError::Untrusted { path, why: format!("user {listener} listens there") });
+            return Err(ClientError::Stranger { path, uid: listener });
         }
         let (reader, writer) = stream.into_split();
         let network = twoparty::VatNetwork::new(
@@ -217,32 +222,36 @@ impl Client {
     }
 }
 
+fn cannot_connect(path: &Path, error: &std::io::Error) -> ClientError {
+    let why = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => format!("no sidecar runs there ({error})"),
+        _ => error.to_string(),
+    };
+    ClientError::Connect { path: path.display().to_string(), why }
+}
+
 /// Whoever could put a socket of their own in this place could pose as the sidecar.
 fn check_place(socket: &Path, trusted: impl Fn(u32) -> bool) -> Result<(), ClientError> {
     let untrusted =
         |path: &Path, why: &str| Err(ClientError::Untrusted { path: path.display().to_string(), why: why.to_owned() });
-    let look = |path: &Path| {
-        std::fs::symlink_metadata(path)
-            .map_err(|error| ClientError::Connect { path: path.display().to_string(), why: error.to_string() })
-    };
+    let strangers = |path: &Path, uid| Err(ClientError::Stranger { path: path.display().to_string(), uid });
+    let look = |path: &Path| std::fs::symlink_metadata(path).map_err(|error| cannot_connect(path, &error));
     let found = look(socket)?;
     if !found.file_type().is_socket() {
         return untrusted(socket, "it is not a socket");
     }
     if !trusted(found.uid()) {
-        return untrusted(socket, &format!("it belongs to user {}", found.uid()));
+        return strangers(socket, found.uid());
     }
     let parent = match socket.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     // Through symbolic links: what matters is the directory that the socket is in.
-    let parent = parent
-        .canonicalize()
-        .map_err(|error| ClientError::Connect { path: parent.display().to_string(), why: error.to_string() })?;
+    let parent = parent.canonicalize().map_err(|error| cannot_connect(parent, &error))?;
     let found = look(&parent)?;
     if !trusted(found.uid()) {
-        return untrusted(&parent, &format!("it belongs to user {}", found.uid()));
+        return strangers(&parent, found.uid());
     }
     if found.mode() & 0o002 != 0 {
         return untrusted(&parent, "everybody may write there");

@@ -1,12 +1,13 @@
 //! `ctl`: asks and operates a running sidecar, over the socket that its host uses.
 //!
-//! Answers go to stdout: aligned text for people, or with `--json` one JSON object (`tail`, `peers`: one a line). What a peer
+//! Answers go to stdout: aligned text for people, or with `--json` one JSON object (of a list: one a line). What a peer
 //! or a host has chosen is escaped before it reaches a terminal. Exit codes are those of [`super::exit`].
 
 mod show;
 mod tail;
 
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,6 +55,9 @@ struct Place {
     /// The sidecar's socket
     #[arg(long, global = true, value_name = "PATH", conflicts_with = "home")]
     socket: Option<PathBuf>,
+    /// The sidecar may run as this user, besides our own, root, and the owner of its home
+    #[arg(long = "trust-uid", global = true, value_name = "UID")]
+    trusted: Vec<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -187,7 +191,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if matches!(args.verb, Verb::Schema) {
         return print(SCHEMA.trim_end());
     }
-    let desk = Desk { socket: socket(&args.place)?, answer: Answer { json: args.json }, timeout: args.timeout };
+    let (socket, trusted) = find(&args.place)?;
+    let desk = Desk { socket, trusted, answer: Answer { json: args.json }, timeout: args.timeout };
     local(async {
         if let Verb::Tail(tail) = &args.verb {
             return tail::run(&desk, tail).await;
@@ -203,10 +208,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     })?
 }
 
-/// Where the socket is: the flag, or what the home's configuration and the environment say.
-fn socket(place: &Place) -> Result<PathBuf, Failure> {
+/// Where the socket is: the flag, or what the home's configuration and the environment say; and whose it may be. Whoever
+/// names a home trusts its owner.
+fn find(place: &Place) -> Result<(PathBuf, Vec<u32>), Failure> {
+    let mut trusted = place.trusted.clone();
     if let Some(socket) = &place.socket {
-        return Ok(socket.clone());
+        return Ok((socket.clone(), trusted));
     }
     let home = place.home.clone().or_else(|| super::path_variable("BLOCKSYNCD_HOME"));
     let file = super::path_variable("BLOCKSYNCD_CONFIG");
@@ -215,19 +222,27 @@ fn socket(place: &Place) -> Result<PathBuf, Failure> {
     }
     let sources = Sources { home, file, environment: config::environment()?, assignments: Vec::new() };
     let (home, settings) = sources.settings()?;
-    Ok(config::socket(&settings, &home)?)
+    trusted.extend(std::fs::metadata(&home).map(|home| home.uid()));
+    Ok((config::socket(&settings, &home)?, trusted))
 }
 
 /// Where the questions go, and how their answers look.
 struct Desk {
     socket: PathBuf,
+    /// Users that the sidecar may run as.
+    trusted: Vec<u32>,
     answer: Answer,
     timeout: Duration,
 }
 
 impl Desk {
     async fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(&self.socket).await?)
+        Client::connect_trusting(&self.socket, &self.trusted).await.map_err(|error| match &error {
+            ClientError::Stranger { uid, .. } => {
+                Failure::new(Code::Permission, format!("{error}: if it is, say --trust-uid {uid}"))
+            }
+            _ => error.into(),
+        })
     }
 
     async fn admin(&self) -> Result<Admin, Failure> {
@@ -396,7 +411,7 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let code = match &error {
-            ClientError::Untrusted { .. } => Code::Permission,
+            ClientError::Untrusted { .. } | ClientError::Stranger { .. } => Code::Permission,
             ClientError::WrongChain(_) | ClientError::ForkedBelowHard { .. } | ClientError::Invalid(_) => Code::Data,
             ClientError::NotSigner(_) => Code::Config,
             ClientError::Busy(_) | ClientError::Overloaded(_) => Code::Temporary,

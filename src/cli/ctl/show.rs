@@ -9,7 +9,7 @@ use super::{Code, Failure};
 use crate::api::client::{Event, HeadsView, Info, Payload, PublishResult, Published, SoftBlock, StatusView};
 use crate::block::{BlockId, Hash};
 use crate::cli::phase_name;
-use crate::config::settings::show_bytes;
+use crate::config::units::show_bytes;
 use crate::store::Durability;
 use crate::sync::{DaPosition, Evidence, EvidenceSide, Origin, PeerInfo};
 use crate::verify::ScheduleEntry;

@@ -42,7 +42,8 @@ impl From<ClientError> for Ended {
             | ClientError::ForkedBelowHard { .. }
             | ClientError::ClientTooOld { .. }
             | ClientError::ServerTooOld { .. }
-            | ClientError::Untrusted { .. } => Self::Fatal(error.to_string()),
+            | ClientError::Untrusted { .. }
+            | ClientError::Stranger { .. } => Self::Fatal(error.to_string()),
             _ => Self::Sidecar(error),
         }
     }
