@@ -46,6 +46,8 @@ pub enum Bug {
     WallClockInTimeouts,
     /// The guard is lost at every start, and nobody notices.
     GuardForgotten,
+    /// The guard of a signature is written before the commits that were decided before it, which then lower it.
+    GuardOvertaken,
     /// A commit is said to be durable, and a crash shows that it was not.
     FsyncLies,
     /// DA sightings are reported as scanned, but not handed over.
@@ -53,7 +55,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AckBeforeDurable,
         Self::ForwardBeforeVerify,
         Self::KnownIsReject,
@@ -70,6 +72,7 @@ impl Bug {
         Self::GossipBeforeDurable,
         Self::WallClockInTimeouts,
         Self::GuardForgotten,
+        Self::GuardOvertaken,
         Self::FsyncLies,
         Self::SightingsLost,
     ];

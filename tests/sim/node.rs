@@ -14,7 +14,7 @@ use blocksyncd::sync::{
 use bytes::Bytes;
 
 use super::chain::EPOCH_UNIX_NANOS;
-use super::disk::Disk;
+use super::disk::{Disk, Write};
 use super::faults::Signing;
 use super::mutations::Bug;
 use super::network::{Answered, Message, MessageId, Packet, StreamEnd};
@@ -32,6 +32,12 @@ pub enum Waits {
 struct OpenFetch {
     fetch: Fetch,
     arrived: Vec<Bytes>,
+}
+
+#[derive(Debug)]
+struct Unsigned {
+    header_bytes: Bytes,
+    payload: Bytes,
 }
 
 #[derive(Debug)]
@@ -63,6 +69,8 @@ pub struct Node {
     waiting: VecDeque<(CommitId, Effect)>,
     next_ticket: Ticket,
     waits: BTreeMap<Ticket, (Waits, usize, u64)>,
+    /// What a signer outside is to sign, once the guard of it is on disk.
+    unsigned: BTreeMap<Ticket, Unsigned>,
     gossip: BTreeMap<Ticket, Unjudged>,
     seen: BTreeSet<MessageId>,
     checking: usize,
@@ -93,6 +101,7 @@ impl Node {
             waiting: VecDeque::new(),
             next_ticket: Ticket::default(),
             waits: BTreeMap::new(),
+            unsigned: BTreeMap::new(),
             gossip: BTreeMap::new(),
             seen: BTreeSet::new(),
             checking: 0,
@@ -210,6 +219,7 @@ impl World {
         self.trace.note(self.now, format_args!("n{n} crashes"));
         node.waiting.clear();
         node.waits.clear();
+        node.unsigned.clear();
         node.gossip.clear();
         node.seen.clear();
         node.fetches.clear();
@@ -311,15 +321,22 @@ impl World {
     }
 
     pub fn on_written(&mut self, n: usize) {
-        let (batch, more) = match self.nodes[n].disk.written() {
+        let (write, more) = match self.nodes[n].disk.written() {
             Ok(done) => done,
             Err(why) => return self.fail(format!("n{n}: {why}")),
         };
         if more {
             self.start_write(n);
         }
+        match write {
+            Write::Commit(batch) => self.on_durable(n, &batch),
+            Write::Guard(ticket, _) => self.ask_signer(n, ticket),
+        }
+    }
+
+    fn on_durable(&mut self, n: usize, batch: &Batch) {
         self.nodes[n].durable = batch.id;
-        self.check_committed(n, &batch);
+        self.check_committed(n, batch);
         while let Some((after, _)) = self.nodes[n].waiting.front()
             && *after <= batch.id
         {
@@ -371,21 +388,31 @@ impl World {
         let Some(life) = self.nodes[n].life() else { return };
         if self.plan.signing == Signing::Outside {
             // The guard's own write comes before the question leaves the process.
-            let (header_bytes, payload) = (header_bytes.clone(), payload.clone());
-            let took = self.plan.write.1;
-            return self.later(took, Event::GuardWritten { node: n, life, ticket, header_bytes, payload, guard });
+            let unsigned = Unsigned { header_bytes: header_bytes.clone(), payload: payload.clone() };
+            self.nodes[n].unsigned.insert(ticket, unsigned);
+            if self.bug == Some(Bug::GuardOvertaken) {
+                self.nodes[n].disk.write_guard_early(guard);
+                return self.ask_signer(n, ticket);
+            }
+            if self.nodes[n].disk.write_guard(ticket, guard) {
+                self.start_write(n);
+            }
+            return;
         }
         let outcome = self.chain.sign(header_bytes, payload).map_err(|fault| fault.to_string());
         self.later(Duration::from_micros(80), Event::Signed { node: n, life, ticket, outcome });
     }
 
-    pub fn on_guard_written(&mut self, n: usize, ticket: Ticket, header: &Bytes, payload: &Bytes, guard: GuardEntry) {
+    /// The guard is durable: the signer outside may be asked.
+    fn ask_signer(&mut self, n: usize, ticket: Ticket) {
         let Some(life) = self.nodes[n].life() else { return };
-        self.nodes[n].disk.write_guard(guard);
+        let Some(Unsigned { header_bytes, payload }) = self.nodes[n].unsigned.remove(&ticket) else {
+            return self.fail(format!("n{n}: the guard of {ticket} was written, and nobody waits for it"));
+        };
         let outcome = if !self.healed && self.rng.f64() < self.plan.signer_fails {
             Err("the signer is away".to_owned())
         } else {
-            self.chain.sign(header, payload).map_err(|fault| fault.to_string())
+            self.chain.sign(&header_bytes, &payload).map_err(|fault| fault.to_string())
         };
         if let Ok(block) = &outcome {
             let id = block.id();

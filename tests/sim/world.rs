@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height};
-use blocksyncd::sync::{Answer, Command, Ended, GuardEntry, GuardState, Halt, Input, PeerId, RequestId, Ticket};
+use blocksyncd::sync::{Answer, Command, Ended, GuardState, Halt, Input, PeerId, RequestId, Ticket};
 use blocksyncd::verify::{AuthenticBlock, Fault};
 use bytes::Bytes;
 use fastrand::Rng;
@@ -50,14 +50,6 @@ pub enum Event {
     Written {
         node: usize,
         life: u64,
-    },
-    GuardWritten {
-        node: usize,
-        life: u64,
-        ticket: Ticket,
-        header_bytes: Bytes,
-        payload: Bytes,
-        guard: GuardEntry,
     },
     Signed {
         node: usize,
@@ -330,11 +322,6 @@ impl World {
             Event::PeerDown { node, life, peer } if life_of(self, node) == Some(life) => self.on_peer_down(node, peer),
             Event::Checked { node, life, ticket } if life_of(self, node) == Some(life) => self.on_checked(node, ticket),
             Event::Written { node, life } if life_of(self, node) == Some(life) => self.on_written(node),
-            Event::GuardWritten { node, life, ticket, header_bytes, payload, guard }
-                if life_of(self, node) == Some(life) =>
-            {
-                self.on_guard_written(node, ticket, &header_bytes, &payload, guard);
-            }
             Event::Signed { node, life, ticket, outcome } if life_of(self, node) == Some(life) => {
                 self.handle(node, Input::Signed { ticket, outcome });
             }
@@ -346,7 +333,6 @@ impl World {
             Event::PeerDown { .. }
             | Event::Checked { .. }
             | Event::Written { .. }
-            | Event::GuardWritten { .. }
             | Event::Signed { .. }
             | Event::FetchLate { .. }
             | Event::Wakeup { .. } => {}
