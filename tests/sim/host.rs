@@ -7,7 +7,7 @@
 //! 3. `retract` names a block that the host has, at or above its hard block.
 //! 4. There is no gap, since nothing is pruned here, and `dataLoss` is said only where there was damage.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -58,21 +58,17 @@ impl HostState {
         self.chain.last().copied()
     }
 
-    /// Newest first, ever sparser, and dense again right above the hard block. Without the latter a sidecar that lost its disk,
-    /// and has followed DA on another branch only a little way, finds no block of the host's to judge, and waits for ever.
+    /// Newest first, and ever sparser.
     fn locator(&self) -> Locator {
-        let mut picked = BTreeSet::new();
+        let mut blocks = Vec::new();
         let (mut index, mut step) = (self.chain.len(), 1);
-        while let Some(next) = index.checked_sub(step).filter(|_| picked.len() < 30) {
-            picked.insert(next);
+        while let Some(next) = index.checked_sub(step).filter(|_| blocks.len() < 30) {
+            blocks.push(self.chain[next]);
             index = next;
-            if picked.len() > 4 {
+            if blocks.len() > 4 {
                 step *= 2;
             }
         }
-        let hard = self.chain.iter().position(|id| Some(*id) == self.hard).map_or(0, |hard| hard + 1);
-        picked.extend(hard..self.chain.len().min(hard + 30));
-        let blocks = picked.into_iter().rev().map(|index| self.chain[index]).collect();
         Locator::new(blocks, self.hard).expect("the host's own chain is in order")
     }
 }
