@@ -34,6 +34,9 @@ pub trait Chain {
 
     /// The lowest height that was taken back by any epoch above `epoch`.
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Self::Error>;
+
+    /// Whether evidence is kept that the sequencer contradicted itself above `height`.
+    fn is_contradicted_above(&self, height: Height) -> Result<bool, Self::Error>;
 }
 
 /// Where a host wants to begin.
@@ -221,7 +224,7 @@ pub fn resume<C: Chain + ?Sized>(
         }
     }
     // Blocks above our head may be ours tomorrow, but not when they stand on one that is not.
-    if unknown && !other && !on.is_some_and(|common| is_decided_above(common, heads)) {
+    if unknown && !other && !may_stand_elsewhere(on, heads, chain)? {
         return Ok(Resumed::Waiting);
     }
     Ok(Resumed::Started(Cursor {
@@ -233,17 +236,20 @@ pub fn resume<C: Chain + ?Sized>(
     }))
 }
 
-/// Whether a host that is ahead of us is to go on from the newest block that it has in common with us all the same.
+/// Whether a host that is ahead of us may stand on a branch that lost, so that it is to go on from the newest block that it has
+/// in common with us.
 ///
-/// A sparse locator may hide that the host stands on another branch: it names none of its blocks between the common one and our
-/// head. While nothing above the common block is hard here, nothing that is decided can contradict the host, which is most
-/// likely just ahead: we catch up. Once DA has decided above it, and nobody proves that there is more to catch up with, the
-/// host is told anew what is there; to wait on would be to wait for a branch that may never come.
-fn is_decided_above(common: BlockId, heads: &Heads) -> bool {
+/// A sparse locator may hide where it stands: it names no block between the common one and our head. Most likely it is just
+/// ahead, and we catch up. But when there are two branches above the common block, DA has decided there, and nobody proves that
+/// there is more to catch up with, then to wait on is perhaps to wait for a branch that never comes: the host is told anew what
+/// is there. Without evidence of two branches it must not be: it may have the only copy of what is above our head.
+fn may_stand_elsewhere<C: Chain + ?Sized>(common: Option<BlockId>, heads: &Heads, chain: &C) -> Result<bool, C::Error> {
+    let Some(common) = common else { return Ok(false) };
     let next = common.height.next();
     let catching_up = heads.target.map(|target| target.height) > heads.soft_height();
+    let decided = heads.hard_height() >= Some(next);
     // Below our tail there is nothing to go on from.
-    heads.hard_height() >= Some(next) && next >= heads.tail && !catching_up
+    Ok(decided && !catching_up && next >= heads.tail && chain.is_contradicted_above(common.height)?)
 }
 
 /// How a block of the host's relates to our chain.

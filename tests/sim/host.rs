@@ -35,6 +35,10 @@ impl cursor::Chain for Image {
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Infallible> {
         Ok(self.retracted_since(epoch))
     }
+
+    fn is_contradicted_above(&self, height: Height) -> Result<bool, Infallible> {
+        Ok(self.evidence.values().any(|evidence| evidence.height > height))
+    }
 }
 
 /// What a host has on its own disk.

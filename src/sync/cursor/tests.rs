@@ -21,6 +21,8 @@ struct Model {
     blocks: BTreeMap<Height, BlockId>,
     heads: Heads,
     retractions: BTreeMap<Epoch, Height>,
+    /// The highest block of which there is evidence.
+    contradicted: Option<Height>,
 }
 
 impl Model {
@@ -30,7 +32,7 @@ impl Model {
         let mut heads = Heads::empty(h(first));
         heads.soft = blocks.values().last().map(|id| Tip { id: *id, time_unix_nanos: 0 });
         heads.hard = Height::new(hard).and_then(|hard| blocks.get(&hard).copied());
-        Self { blocks, heads, retractions: BTreeMap::new() }
+        Self { blocks, heads, retractions: BTreeMap::new(), contradicted: None }
     }
 
     /// Takes back everything from `from` on, and puts other blocks there.
@@ -88,6 +90,10 @@ impl Chain for Model {
 
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Infallible> {
         Ok(self.retractions.range(epoch.next()..).map(|(_, from)| *from).min())
+    }
+
+    fn is_contradicted_above(&self, height: Height) -> Result<bool, Infallible> {
+        Ok(self.contradicted > Some(height))
     }
 }
 
@@ -239,31 +245,28 @@ fn we_wait_while_we_are_behind_the_host() {
     assert_eq!(Model::new(1, "", 0).resume(&[b('a', 1)], None), Resumed::Waiting);
 }
 
-/// A sparse locator hides where a host that is ahead of us stands; DA's word about the heights in between brings it out.
+/// A sparse locator hides that a host which is ahead of us stands on another branch.
 #[test]
-fn a_host_ahead_of_us_goes_on_where_da_has_decided_above_the_common_block() {
-    let sparse = (vec![b('c', 9), b('c', 8)], Some(b('a', 2)));
-    let told = |first: u64, branches: &str, hard: u64, target: u64| {
+fn a_host_ahead_of_us_goes_on_where_da_has_decided_between_two_branches() {
+    let told = |first: u64, branches: &str, hard: u64, target: u64, contradicted: u64| {
         let mut model = Model::new(first, branches, hard);
         model.heads.target = Some(b('a', target));
-        match model.resume(&sparse.0, sparse.1) {
+        model.contradicted = Height::new(contradicted);
+        match model.resume(&[b('c', 9), b('c', 8)], Some(b('a', 2))) {
             Resumed::Started(mut cursor) => model.say(&mut cursor),
             other => format!("{other:?}"),
         }
     };
-    assert_eq!(told(1, "aaaaa", 2, 5), "Waiting", "nothing that is decided contradicts the host");
-    assert_eq!(told(1, "aaaaa", 3, 5), "retract:2 3 hard3 4 5");
-    assert_eq!(told(1, "aaaaa", 3, 6), "Waiting", "we know that we are behind");
-    assert_eq!(told(3, "aaa", 3, 5), "retract:2 3 hard3 4 5");
-    assert_eq!(told(4, "aa", 4, 5), "Waiting", "block 3 is gone here: the host could not go on from 2");
-    // Where the locator is dense enough to show that it stands on ours, it is waited for.
-    let mut model = Model::new(1, "aaaaa", 4);
-    model.heads.target = Some(b('a', 5));
-    assert_eq!(model.resume(&[b('a', 9), b('a', 4)], Some(b('a', 2))), Resumed::Waiting);
-    model.heads.hard = Some(b('a', 5));
-    let mut cursor = started(model.resume(&[b('a', 9), b('a', 4)], Some(b('a', 2))));
-    assert_eq!(model.say(&mut cursor), "retract:4 hard3 hard4 5 hard5");
+    assert_eq!(told(1, "aaaaa", 3, 5, 3), "retract:2 3 hard3 4 5");
+    assert_eq!(told(1, "aaaaa", 5, 5, 9), "retract:2 3 hard3 4 hard4 5 hard5");
+    assert_eq!(told(1, "aaaaa", 3, 5, 0), "Waiting", "there is one branch: it is just ahead");
+    assert_eq!(told(1, "aaaaa", 3, 5, 2), "Waiting", "the branches part below what is in common");
+    assert_eq!(told(1, "aaaaa", 2, 5, 3), "Waiting", "DA has not decided yet");
+    assert_eq!(told(1, "aaaaa", 3, 6, 3), "Waiting", "we know that we are behind");
+    assert_eq!(told(3, "aaa", 3, 5, 3), "retract:2 3 hard3 4 5");
+    assert_eq!(told(4, "aa", 4, 5, 4), "Waiting", "block 3 is gone here: it could not go on from 2");
     // With nothing in common there is no block to go back to.
+    let model = Model { contradicted: Some(h(1)), ..Model::new(1, "aaaaa", 5) };
     assert_eq!(model.resume(&[b('c', 9)], None), Resumed::Waiting);
 }
 
