@@ -265,6 +265,11 @@ impl Disk {
         self.writes.len() == 1
     }
 
+    /// Whether everything that was decided is on disk.
+    pub fn is_idle(&self) -> bool {
+        self.writes.is_empty()
+    }
+
     /// The planted bug: the guard does not wait for the commits that were decided before it.
     pub fn write_guard_early(&mut self, entry: GuardEntry) {
         self.guard = GuardState::Signed(entry);
@@ -368,6 +373,11 @@ impl Disk {
         }
     }
 
+    /// While the process is down: nobody knows any more what the key has signed.
+    pub fn lose_guard(&mut self) {
+        self.guard = GuardState::Missing;
+    }
+
     /// What the next process finds.
     pub fn recover(&self) -> Recovered {
         let image = &self.image;
@@ -385,7 +395,7 @@ impl Disk {
             halted: image.halted,
             anchor: self.mark.hard.filter(behind),
             guard: self.guard,
-            consumers: Vec::new(),
+            consumers: image.acked.keys().cloned().collect(),
         }
     }
 }

@@ -17,7 +17,7 @@ use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, T
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 
-use super::chain::EPOCH_UNIX_NANOS;
+use super::chain::{EPOCH_UNIX_NANOS, host_id};
 use super::da::Reporter;
 use super::disk::Image;
 use super::faults::Signing;
@@ -140,6 +140,10 @@ impl Host {
     }
 }
 
+pub fn consumer_name(consumer: u8) -> String {
+    format!("consumer {consumer}")
+}
+
 /// How many events one call of `next` gives.
 const EVENTS: usize = 24;
 /// How far a reader may lag in a world whose planted bug drops what lagging readers miss.
@@ -156,6 +160,9 @@ impl World {
         self.read_stream(n);
         if n == 0 {
             self.post_blocks();
+        }
+        if !self.healed && self.rng.f64() < self.plan.ack {
+            self.acknowledge(n);
         }
     }
 
@@ -395,7 +402,7 @@ impl World {
             height,
             parent,
             time_unix_nanos: (EPOCH_UNIX_NANOS + elapsed).max(parent_time.unwrap_or(0)),
-            host_id: Bytes::copy_from_slice(&height.get().to_be_bytes()),
+            host_id: host_id(&payload),
             payload_hash: Hash::of(&payload),
             payload,
         }
@@ -476,6 +483,16 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A host says how far it has come.
+    fn acknowledge(&mut self, n: usize) {
+        let host = &self.hosts[n];
+        let (Some(up_to), true) = (host.state.tip(), self.nodes[n].life().is_some()) else { return };
+        let life = host.life;
+        let consumer = self.rng.u8(0..12);
+        let ticket = self.nodes[n].wait(Waits::Ack { consumer }, n, life);
+        self.handle(n, Input::Acked { ticket, consumer: consumer_name(consumer), up_to });
     }
 
     /// A host's execution refuses one of its newest blocks.

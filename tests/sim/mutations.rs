@@ -52,10 +52,14 @@ pub enum Bug {
     FsyncLies,
     /// DA sightings are reported as scanned, but not handed over.
     SightingsLost,
+    /// What a consumer has acknowledged is not written.
+    AckForgotten,
+    /// A process that is to end goes on as before.
+    DrainIgnored,
 }
 
 impl Bug {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::AckBeforeDurable,
         Self::ForwardBeforeVerify,
         Self::KnownIsReject,
@@ -75,6 +79,8 @@ impl Bug {
         Self::GuardOvertaken,
         Self::FsyncLies,
         Self::SightingsLost,
+        Self::AckForgotten,
+        Self::DrainIgnored,
     ];
 }
 
@@ -89,6 +95,7 @@ impl World {
                     }
                 }
             }
+            Some(Bug::AckForgotten) => batch.changes.retain(|change| !matches!(change, Change::Ack { .. })),
             Some(Bug::OverwriteOnConflict) => {
                 let second = batch.changes.iter().find_map(|change| match change {
                     Change::Evidence(evidence) => self.chain.signed(evidence.second.hash()),

@@ -25,6 +25,10 @@ use super::world::{Event, World, index_of, peer_id};
 pub enum Waits {
     Publish,
     Report,
+    /// Whether what this consumer has processed is known here.
+    Ack {
+        consumer: u8,
+    },
     Other,
 }
 
@@ -57,6 +61,8 @@ pub struct Node {
     pub wall_offset: i128,
     /// Had the process ever to hear of damage?
     pub damaged: bool,
+    /// It was asked to end in order.
+    draining: bool,
     lives: u64,
     started: Duration,
     /// `Now::elapsed` of the last input.
@@ -91,6 +97,7 @@ impl Node {
             storage_full: false,
             wall_offset: 0,
             damaged: false,
+            draining: false,
             lives: 0,
             started: Duration::ZERO,
             elapsed: Duration::ZERO,
@@ -172,6 +179,15 @@ impl Node {
     }
 }
 
+/// Whether a process that is about to end should not ask for this any more.
+fn begins_work(effect: &Effect) -> bool {
+    match effect {
+        Effect::Sign { .. } => true,
+        Effect::Fetch(fetch) => fetch.ask != Ask::Head,
+        _ => false,
+    }
+}
+
 impl World {
     pub fn start_node(&mut self, n: usize) {
         let bug = self.bug;
@@ -224,6 +240,7 @@ impl World {
         node.seen.clear();
         node.fetches.clear();
         node.checking = 0;
+        node.draining = false;
         node.wake_at = None;
         (node.asked, node.durable) = (CommitId::default(), CommitId::default());
         let crashed = node.disk.crash(&mut self.rng);
@@ -235,6 +252,34 @@ impl World {
             self.disconnect(n, peer);
         }
         self.hosts[n].lose_node();
+    }
+
+    /// It is to finish what it has begun, and to begin nothing.
+    pub fn drain_node(&mut self, n: usize) {
+        if self.bug != Some(Bug::DrainIgnored) {
+            self.handle(n, Input::Drain);
+        }
+        if self.nodes[n].life().is_some() {
+            self.nodes[n].draining = true;
+        }
+    }
+
+    /// It has had its time: it ends with everything that was decided on disk, or else as in a crash.
+    pub fn end_drained(&mut self, n: usize) {
+        if self.nodes[n].disk.is_idle() {
+            self.check_drained(n);
+        }
+        self.crash_node(n);
+    }
+
+    fn check_drained(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let unanswered = node.waits.values().filter(|(waits, ..)| *waits == Waits::Publish).count();
+        let signing = node.unsigned.len();
+        // One may be on its way to the signer, or back.
+        if unanswered > signing + 1 {
+            self.fail(format!("n{n} drained, and leaves {unanswered} publishes without an answer"));
+        }
     }
 
     /// One input, and all that follows from it.
@@ -270,6 +315,9 @@ impl World {
     }
 
     fn carry_out(&mut self, n: usize, effect: Effect) {
+        if self.nodes[n].draining && begins_work(&effect) {
+            return self.fail(format!("n{n} drains, and begins {effect:?}"));
+        }
         match effect {
             Effect::Judge { ticket, verdict } => self.judge(n, ticket, verdict),
             Effect::Fetch(fetch) => self.start_fetch(n, fetch),
@@ -366,6 +414,9 @@ impl World {
         };
         if let Answer::Publish(PublishAnswer::Accepted(id) | PublishAnswer::Duplicate(id)) = answer {
             self.check_acknowledged(n, id);
+        }
+        if let (Waits::Ack { consumer }, Answer::Ack(true)) = (waits, &answer) {
+            self.check_acked(n, consumer);
         }
         let delay = Duration::from_micros(self.rng.u64(50..2_000));
         self.later(delay, Event::Answered { host, host_life, waits, ticket, answer });
