@@ -5,8 +5,10 @@ use std::time::Duration;
 use blocksyncd::sync::{Ask, Ended, Fetch, Input, RequestId, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
-use super::blocks::{branch, chain, h};
-use super::driver::{Core, INSTANT, Setup, cancelled, fetches, peer, range_request, ranges};
+use super::blocks::{Spec, branch, chain, h};
+use super::driver::{
+    Core, INSTANT, Setup, ahead, asked_by_hash, cancelled, fetches, peer, range_request, ranges, seen_hash,
+};
 
 fn timing() -> Timing {
     Setup::follower().config.timing
@@ -418,4 +420,25 @@ fn while_the_disk_does_not_keep_up_nothing_is_asked_for() {
     let effects = core.write();
     assert_eq!(core.soft(), Some(blocks[3].id()));
     assert_eq!(ranges(&effects), [(peer(1), 5, 25)]);
+}
+
+/// Whoever is to blame for it, to ask the same peer for the same again at once would be a loop.
+#[test]
+fn what_is_of_no_use_is_not_asked_of_the_same_peer_again_at_once() {
+    let blocks = chain(9);
+    let mut core = core_on(&blocks);
+    let early = Spec { time_unix_nanos: Some(ahead(&core, 1)), ..Spec::of("a") }.on(Some(&blocks[0]));
+    let fetch = range_request(&core.connect_at(1, &blocks[8]));
+    let effects = core.answer(fetch.request, std::slice::from_ref(&early), Ended::Reset);
+    assert_eq!((core.soft(), fetches(&effects)), (Some(blocks[0].id()), vec![]));
+    assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
+    assert_eq!(ranges(&core.pass(INSTANT)).len(), 1);
+
+    let mut core = Setup::follower().storing(&blocks[..1], 1).start();
+    let _ = core.connect_at(1, &blocks[0]);
+    let (_, effects) = core.report(0, 1, vec![seen_hash(1, 0, &early)]);
+    let request = fetches(&effects)[0].request;
+    assert_eq!(fetches(&core.answer(request, std::slice::from_ref(&early), Ended::Complete)), []);
+    assert_eq!(asked_by_hash(&core.almost_pass(timing().backoff_min)), []);
+    assert_eq!(asked_by_hash(&core.pass(INSTANT)), [(peer(1), early.hash())]);
 }
