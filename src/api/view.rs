@@ -44,6 +44,11 @@ impl Chain for dyn View + '_ {
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>> {
         View::retracted_since(self, epoch)
     }
+
+    fn is_contradicted_above(&self, height: Height) -> Result<bool> {
+        let evidence = self.evidence(EvidenceId(0), usize::MAX)?;
+        Ok(evidence.iter().any(|evidence| evidence.height > height))
+    }
 }
 
 impl Source for Reader {

@@ -150,7 +150,7 @@ impl Syncer {
     }
 
     /// Whether the block may be stored at all at its height, whatever is below it.
-    fn may_stand(&self, block: &AuthenticBlock) -> Result<(), Fault> {
+    pub(super) fn may_stand(&self, block: &AuthenticBlock) -> Result<(), Fault> {
         let height = block.height();
         if !self.is_scheduled(block) {
             return Err(Fault::NotScheduled { height, proposer: block.block().header().proposer });

@@ -34,6 +34,9 @@ pub trait Chain {
 
     /// The lowest height that was taken back by any epoch above `epoch`.
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Self::Error>;
+
+    /// Whether evidence is kept that the sequencer contradicted itself above `height`.
+    fn is_contradicted_above(&self, height: Height) -> Result<bool, Self::Error>;
 }
 
 /// Where a host wants to begin.
@@ -221,7 +224,7 @@ pub fn resume<C: Chain + ?Sized>(
         }
     }
     // Blocks above our head may be ours tomorrow, but not when they stand on one that is not.
-    if unknown && !other {
+    if unknown && !other && !may_stand_elsewhere(on, heads, chain)? {
         return Ok(Resumed::Waiting);
     }
     Ok(Resumed::Started(Cursor {
@@ -231,6 +234,22 @@ pub fn resume<C: Chain + ?Sized>(
         next_hard: locator.hard.map_or(initial_height, |hard| hard.height.next()),
         ..fresh
     }))
+}
+
+/// Whether a host that is ahead of us may stand on a branch that lost, so that it is to go on from the newest block that it has
+/// in common with us.
+///
+/// A sparse locator may hide where it stands: it names no block between the common one and our head. Most likely it is just
+/// ahead, and we catch up. But when there are two branches above the common block, DA has decided there, and nobody proves that
+/// there is more to catch up with, then to wait on is perhaps to wait for a branch that never comes: the host is told anew what
+/// is there. Without evidence of two branches it must not be: it may have the only copy of what is above our head.
+fn may_stand_elsewhere<C: Chain + ?Sized>(common: Option<BlockId>, heads: &Heads, chain: &C) -> Result<bool, C::Error> {
+    let Some(common) = common else { return Ok(false) };
+    let next = common.height.next();
+    let catching_up = heads.target.map(|target| target.height) > heads.soft_height();
+    let decided = heads.hard_height() >= Some(next);
+    // Below our tail there is nothing to go on from.
+    Ok(decided && !catching_up && next >= heads.tail && chain.is_contradicted_above(common.height)?)
 }
 
 /// How a block of the host's relates to our chain.
@@ -373,325 +392,4 @@ impl Cursor {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::convert::Infallible;
-
-    use super::*;
-    use crate::verify::Tip;
-
-    fn h(height: u64) -> Height {
-        Height::new(height).unwrap()
-    }
-
-    /// Block `height` of a branch.
-    fn b(branch: char, height: u64) -> BlockId {
-        BlockId { height: h(height), hash: Hash::of(format!("{branch}{height}").as_bytes()) }
-    }
-
-    /// A chain whose blocks at `first..` are of the branches that a string names: `"aab"` is a1 a2 b3.
-    #[derive(Clone)]
-    struct Model {
-        blocks: BTreeMap<Height, BlockId>,
-        heads: Heads,
-        retractions: BTreeMap<Epoch, Height>,
-    }
-
-    impl Model {
-        fn new(first: u64, branches: &str, hard: u64) -> Self {
-            let blocks: BTreeMap<_, _> =
-                (first..).zip(branches.chars()).map(|(height, branch)| (h(height), b(branch, height))).collect();
-            let mut heads = Heads::empty(h(first));
-            heads.soft = blocks.values().last().map(|id| Tip { id: *id, time_unix_nanos: 0 });
-            heads.hard = Height::new(hard).and_then(|hard| blocks.get(&hard).copied());
-            Self { blocks, heads, retractions: BTreeMap::new() }
-        }
-
-        /// Takes back everything from `from` on, and puts other blocks there.
-        fn rewind(&mut self, from: u64, branches: &str) {
-            self.heads.epoch = self.heads.epoch.next();
-            self.retractions.insert(self.heads.epoch, h(from));
-            self.blocks.split_off(&h(from));
-            self.blocks.extend((from..).zip(branches.chars()).map(|(height, branch)| (h(height), b(branch, height))));
-            self.heads.soft = self.blocks.values().last().map(|id| Tip { id: *id, time_unix_nanos: 0 });
-        }
-
-        fn resume(&self, locator: &[BlockId], hard: Option<BlockId>) -> Resumed {
-            let start = Start::Resume(Locator::new(locator.to_vec(), hard).unwrap());
-            resume(&start, Wanted::Soft, h(1), &self.heads, self).unwrap()
-        }
-
-        fn start(&self, start: &Start, wanted: Wanted) -> Cursor {
-            match resume(start, wanted, h(1), &self.heads, self).unwrap() {
-                Resumed::Started(cursor) => cursor,
-                other => panic!("{other:?}"),
-            }
-        }
-
-        /// Everything that there is to say now, in words.
-        fn say(&self, cursor: &mut Cursor) -> String {
-            let mut said = Vec::new();
-            loop {
-                said.push(match cursor.step(&self.heads, self).unwrap() {
-                    Step::Idle => return said.join(" "),
-                    Step::Lost => "lost".into(),
-                    Step::Retract { to, .. } => format!("retract:{}", to.map_or(0, |to| to.height.get())),
-                    Step::Gap { from, to } => format!("gap:{from}-{to}"),
-                    Step::DataLoss(loss) => format!("loss:{}-{}", loss.from, loss.to),
-                    Step::Equivocation { after } => format!("evidence>{after}"),
-                    Step::Hard(height) => format!("hard{height}"),
-                    Step::Soft(height) => {
-                        // What lies below a tail is of branch a.
-                        let below =
-                            height.prev().map(|below| self.blocks.get(&below).copied().unwrap_or(b('a', below.get())));
-                        let parent = below.map(|id| id.hash);
-                        assert!(cursor.link(self.blocks[&height], parent), "{height} does not link");
-                        height.to_string()
-                    }
-                });
-            }
-        }
-    }
-
-    impl Chain for Model {
-        type Error = Infallible;
-
-        fn hash(&self, height: Height) -> Result<Option<Hash>, Infallible> {
-            Ok(self.blocks.get(&height).map(|id| id.hash))
-        }
-
-        fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Infallible> {
-            Ok(self.retractions.range(epoch.next()..).map(|(_, from)| *from).min())
-        }
-    }
-
-    fn started(resumed: Resumed) -> Cursor {
-        match resumed {
-            Resumed::Started(cursor) => cursor,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn from_genesis_hard_follows_soft() {
-        let mut model = Model::new(1, "aaaa", 2);
-        let mut cursor = model.start(&Start::Genesis, Wanted::Soft);
-        assert_eq!(model.say(&mut cursor), "1 hard1 2 hard2 3 4");
-        model.heads.hard = Some(b('a', 4));
-        assert_eq!(model.say(&mut cursor), "hard3 hard4");
-        assert_eq!(model.say(&mut cursor), "");
-    }
-
-    #[test]
-    fn an_empty_chain_says_nothing_and_then_everything() {
-        let empty = Model::new(1, "", 0);
-        for start in [Start::Genesis, Start::Tip, Start::Resume(Locator::new(vec![], None).unwrap())] {
-            let mut cursor = empty.start(&start, Wanted::Soft);
-            assert_eq!(empty.say(&mut cursor), "");
-            assert_eq!(Model::new(1, "aa", 0).say(&mut cursor), "1 2");
-        }
-    }
-
-    #[test]
-    fn from_the_tip_only_what_is_new() {
-        let mut cursor = Model::new(1, "aaa", 2).start(&Start::Tip, Wanted::Soft);
-        assert_eq!(Model::new(1, "aaaa", 3).say(&mut cursor), "hard3 4");
-    }
-
-    #[test]
-    fn with_hard_events_only_a_block_is_told_when_da_has_decided() {
-        let mut model = Model::new(1, "aaaaa", 2);
-        let mut cursor = model.start(&Start::Genesis, Wanted::Hard);
-        assert_eq!(model.say(&mut cursor), "1 hard1 2 hard2");
-        model.rewind(4, "bbb");
-        assert_eq!(model.say(&mut cursor), "", "nothing that was told is taken back");
-        model.heads.hard = Some(b('b', 4));
-        assert_eq!(model.say(&mut cursor), "3 hard3 4 hard4");
-    }
-
-    #[test]
-    fn a_host_below_our_tail_is_told_of_the_gap() {
-        let model = Model::new(5, "aaa", 6);
-        let mut cursor = model.start(&Start::Genesis, Wanted::Soft);
-        assert_eq!(model.say(&mut cursor), "gap:1-4 5 hard5 6 hard6 7");
-        let mut cursor = started(model.resume(&[b('a', 2)], None));
-        assert_eq!(model.say(&mut cursor), "gap:3-4 5 hard5 6 hard6 7");
-        let mut cursor = started(model.resume(&[b('a', 4)], Some(b('a', 3))));
-        assert_eq!(model.say(&mut cursor), "5 hard5 6 hard6 7");
-        // Pruned while the host slept: told soft, never told hard, and now below the tail.
-        let mut cursor = Model::new(1, "aaa", 0).start(&Start::Tip, Wanted::Soft);
-        assert_eq!(model.say(&mut cursor), "gap:4-4 5 hard5 6 hard6 7");
-    }
-
-    #[test]
-    fn a_store_that_is_still_empty_announces_no_gap() {
-        let model = Model::new(5, "", 0);
-        let mut cursor = model.start(&Start::Genesis, Wanted::Soft);
-        assert_eq!(model.say(&mut cursor), "");
-    }
-
-    #[test]
-    fn a_rewind_is_said_first_and_once() {
-        let mut model = Model::new(1, "aaaaa", 1);
-        let mut cursor = model.start(&Start::Genesis, Wanted::Soft);
-        model.say(&mut cursor);
-        model.rewind(3, "bb");
-        model.heads.evidence = EvidenceId(1);
-        model.heads.lost = Some(DataLoss { from: h(9), to: h(9) });
-        model.heads.hard = Some(b('b', 3));
-        assert_eq!(model.say(&mut cursor), "retract:2 loss:9-9 evidence>0 hard2 3 hard3 4");
-    }
-
-    #[test]
-    fn of_several_missed_rewinds_the_lowest_counts() {
-        let mut model = Model::new(1, "aaaaaa", 1);
-        let mut cursor = model.start(&Start::Tip, Wanted::Soft);
-        model.rewind(3, "bbb");
-        model.rewind(5, "c");
-        assert_eq!(model.say(&mut cursor), "retract:2 3 4 5");
-        model.rewind(6, "d");
-        assert_eq!(model.say(&mut cursor), "6", "what was not told needs no retract");
-    }
-
-    #[test]
-    fn everything_can_be_taken_back_while_nothing_is_hard() {
-        let mut model = Model::new(1, "aa", 0);
-        let mut cursor = model.start(&Start::Tip, Wanted::Soft);
-        model.rewind(1, "b");
-        assert_eq!(model.say(&mut cursor), "retract:0 1");
-    }
-
-    #[test]
-    fn a_rewind_to_what_we_do_not_have_ends_the_stream() {
-        let mut model = Model::new(5, "aaa", 0);
-        let mut cursor = model.start(&Start::Tip, Wanted::Soft);
-        model.rewind(5, "b");
-        assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Lost));
-    }
-
-    #[test]
-    fn a_host_resumes_on_the_newest_common_block() {
-        let model = Model::new(1, "aaabbb", 2);
-        let cases = [
-            // At our head; below it; elsewhere above block 3; nothing in common at all.
-            (vec![b('b', 6)], None, "hard1 hard2"),
-            (vec![b('b', 5)], None, "hard1 hard2 6"),
-            (vec![b('b', 5)], Some(b('a', 1)), "hard2 6"),
-            (vec![b('a', 5), b('a', 4), b('a', 3), b('a', 2)], Some(b('a', 2)), "retract:3 4 5 6"),
-            (vec![b('a', 5), b('a', 1)], None, "retract:1 hard1 2 hard2 3 4 5 6"),
-            (vec![b('c', 5)], None, "retract:0 1 hard1 2 hard2 3 4 5 6"),
-            // Never below their hard block, which is the last resort.
-            (vec![b('a', 5), b('a', 1)], Some(b('a', 2)), "retract:2 3 4 5 6"),
-            (vec![b('c', 5)], Some(b('a', 2)), "retract:2 3 4 5 6"),
-            // Hard alone, and a host that has nothing.
-            (vec![], Some(b('a', 2)), "3 4 5 6"),
-            (vec![], None, "1 hard1 2 hard2 3 4 5 6"),
-            // They are ahead of us, but on another branch.
-            (vec![b('c', 9), b('c', 5), b('a', 2)], None, "retract:2 hard1 hard2 3 4 5 6"),
-        ];
-        for (locator, hard, said) in cases {
-            let mut cursor = started(model.resume(&locator, hard));
-            assert_eq!(model.say(&mut cursor), said, "{locator:?} {hard:?}");
-        }
-    }
-
-    #[test]
-    fn we_wait_while_we_are_behind_the_host() {
-        let model = Model::new(1, "aaa", 2);
-        for (locator, hard) in [
-            (vec![b('a', 4)], None),
-            (vec![b('a', 9), b('a', 3)], None),
-            (vec![b('a', 9)], Some(b('a', 9))),
-            // They have seen more of DA than we have.
-            (vec![b('c', 3)], Some(b('c', 3))),
-        ] {
-            assert_eq!(model.resume(&locator, hard), Resumed::Waiting, "{locator:?} {hard:?}");
-        }
-        let caught_up = Model::new(1, "aaaaa", 2);
-        let mut cursor = started(caught_up.resume(&[b('a', 4)], None));
-        assert_eq!(caught_up.say(&mut cursor), "hard1 hard2 5");
-        assert_eq!(Model::new(1, "", 0).resume(&[b('a', 1)], None), Resumed::Waiting);
-    }
-
-    #[test]
-    fn a_foreign_hard_block_is_never_answered_with_a_rewind() {
-        let model = Model::new(1, "aaaa", 3);
-        let forked = Resumed::ForkedBelowHard { theirs: b('c', 2), ours: b('a', 2) };
-        assert_eq!(model.resume(&[b('c', 4), b('a', 1)], Some(b('c', 2))), forked);
-        assert_eq!(model.resume(&[], Some(b('c', 2))), forked);
-    }
-
-    #[test]
-    fn a_rewind_overtakes_the_retract_of_a_resume() {
-        let mut model = Model::new(1, "aaaaa", 0);
-        let mut cursor = started(model.resume(&[b('c', 5), b('a', 4)], None));
-        model.rewind(3, "bbb");
-        assert_eq!(model.say(&mut cursor), "retract:2 3 4 5");
-        let mut cursor = started(model.resume(&[b('c', 5), b('b', 3)], None));
-        model.rewind(5, "d");
-        assert_eq!(model.say(&mut cursor), "retract:3 4 5", "below the rewind, the resume's own retract stands");
-    }
-
-    #[test]
-    fn a_block_that_does_not_link_is_not_told() {
-        let model = Model::new(1, "aaa", 0);
-        let mut cursor = started(model.resume(&[b('a', 2)], None));
-        assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Soft(h(3))));
-        assert!(!cursor.link(b('b', 3), Some(b('b', 2).hash)));
-    }
-
-    #[test]
-    fn damage_is_said_when_it_grows() {
-        let mut model = Model::new(1, "aaa", 0);
-        let mut cursor = model.start(&Start::Tip, Wanted::Soft);
-        let lost = |from, to| Some(DataLoss { from: h(from), to: h(to) });
-        for (loss, said) in [
-            (lost(4, 9), "loss:4-9"),
-            (lost(6, 9), ""),
-            (lost(4, 10), "loss:4-10"),
-            (None, ""),
-            (lost(5, 5), "loss:5-5"),
-        ] {
-            model.heads.lost = loss;
-            assert_eq!(model.say(&mut cursor), said, "{loss:?}");
-        }
-    }
-
-    #[test]
-    fn evidence_is_said_to_whoever_may_have_missed_it() {
-        let mut model = Model::new(1, "aaa", 2);
-        model.heads.evidence = EvidenceId(4);
-        let mut cursor = started(model.resume(&[b('a', 3)], Some(b('a', 2))));
-        assert!(!cursor.concerns(h(2)));
-        assert!(cursor.concerns(h(3)));
-        assert_eq!(model.say(&mut cursor), "evidence>0");
-        cursor.evidence_left(EvidenceId(3));
-        assert_eq!(model.say(&mut cursor), "evidence>3");
-        assert_eq!(model.say(&mut model.start(&Start::Tip, Wanted::Soft)), "");
-    }
-
-    #[test]
-    fn locators_are_checked() {
-        let too_long = (1..=65).rev().map(|height| b('a', height)).collect();
-        for (blocks, hard) in [
-            (vec![b('a', 1), b('a', 2)], None),
-            (vec![b('a', 2), b('b', 2)], None),
-            (vec![b('a', 2)], Some(b('a', 3))),
-            (vec![b('a', 3), b('a', 2)], Some(b('b', 2))),
-            (too_long, None),
-        ] {
-            assert!(Locator::new(blocks.clone(), hard).is_err(), "{blocks:?} {hard:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_visible_before_it_is_announced() {
-        let announced = Model::new(1, "aaa", 1).heads;
-        let stored = Model::new(1, "aaaaa", 2).heads;
-        let seen = visible(&announced, &stored).unwrap();
-        assert_eq!((seen.soft_id(), seen.hard), (Some(b('a', 3)), Some(b('a', 1))));
-        assert_eq!(visible(&announced, &Heads { epoch: Epoch(1), ..stored }), None);
-        let nothing = Model::new(1, "", 0).heads;
-        assert_eq!(visible(&nothing, &stored).unwrap().soft, None);
-    }
-}
+mod tests;

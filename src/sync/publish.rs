@@ -201,6 +201,8 @@ impl Syncer {
             Place::Next => {}
         }
         self.check_proposed_time(turn, block.time_unix_nanos())?;
+        // What cannot be stored must not be in the way of what can.
+        self.may_stand(block).map_err(|fault| PublishAnswer::Invalid(fault.to_string()))?;
         let guard = self.pass_guard(turn, block.id())?;
         self.publishing.guard = GuardState::Signed(guard);
         Ok(self.store_own(turn, block, guard))
@@ -282,6 +284,9 @@ impl Syncer {
         }
         if id.height != heads.next_height() || parent != heads.soft_id().map(|soft| soft.hash) {
             return Err(self.not_next());
+        }
+        if let Some(anchor) = self.anchor.filter(|anchor| anchor.id.height == id.height && anchor.id != id) {
+            return Err(PublishAnswer::Conflict(anchor.id));
         }
         if self.vetoed.is_some() {
             return Err(PublishAnswer::NotReady("the execution's veto stands: DA or an operator decides".to_owned()));

@@ -81,7 +81,7 @@ impl Chain {
             parent_hash: parent.map(|parent| parent.hash),
             payload_hash: Hash::of(payload),
             proposer: self.public_key(),
-            host_id: Bytes::new(),
+            host_id: host_id(payload),
         };
         self.sign(&native::encode_header(&header), payload).expect("our own block is sound")
     }
@@ -104,6 +104,11 @@ impl Chain {
         };
         native::encode(&native::encode_header(&header), &[3; 64], payload)
     }
+}
+
+/// The rollup's own id of a block: of what is in it.
+pub fn host_id(payload: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(&Hash::of(payload).0)
 }
 
 /// The same block with another signature: the hash does not cover it.

@@ -267,10 +267,17 @@ impl World {
                     sightings.push(Sighting { position: DaPosition { height, index }, height: found.height(), what });
                     continue;
                 }
-                Err(_) => continue,
+                Err(_) => {
+                    if self.rng.f64() < self.plan.report_junk {
+                        let (position, what) = (DaPosition { height, index }, Seen::Junk);
+                        sightings.push(Sighting { position, height: self.chain.initial_height(), what });
+                    }
+                    continue;
+                }
             };
             let what = match self.plan.report_by {
                 ReportBy::PayloadHash => Seen::PayloadHash(block.block().header().payload_hash),
+                ReportBy::HostId => Seen::HostId(block.block().header().host_id.clone()),
                 ReportBy::Hash => Seen::Hash(block.hash()),
                 ReportBy::Either if self.rng.bool() => Seen::Hash(block.hash()),
                 ReportBy::Either | ReportBy::Bytes => Seen::Block(block.clone()),

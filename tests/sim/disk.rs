@@ -1,17 +1,19 @@
 //! The model of a node's disk: the store, the high-water mark beside it, and the guard beside the key.
 //!
 //! Invariants:
-//! 1. One write at a time, wholly there or not: what a crash finds in flight is decided by a coin.
+//! 1. One write at a time, in the order in which they were decided, wholly there or not: what a crash finds in flight is
+//!    decided by a coin.
 //! 2. The guard of a batch is on disk no later than the batch.
-//! 3. Whatever is applied is checked: authentic by its bytes, linked to what is stored below it, and leaving heads that say
-//!    what is stored. A batch that breaks this is the core's bug.
+//! 3. The guard rises only, and never names a second block of one height, unless an operator resets it.
+//! 4. Whatever is applied is checked: authentic by its bytes, linked to what is stored below it, and leaving heads that say
+//!    what is stored. A batch that breaks this, or the guard's rule, is the core's bug.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::sync::{
     Anchor, Batch, Change, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState,
-    Halt, Heads, Origin, Recovered, Sighting, Stored,
+    Halt, Heads, Origin, Recovered, Sighting, Stored, Ticket,
 };
 use blocksyncd::verify::{ScheduleEntry, VerifiedBlock};
 use fastrand::Rng;
@@ -193,6 +195,14 @@ pub enum Damage {
     TailLost,
 }
 
+/// What the writer does next, and says when it is done.
+#[derive(Debug)]
+pub enum Write {
+    Commit(Batch),
+    /// The guard alone, before a signer outside is asked.
+    Guard(Ticket, GuardEntry),
+}
+
 #[derive(Debug)]
 pub struct Disk {
     /// What readers see, and what a crash leaves.
@@ -200,8 +210,8 @@ pub struct Disk {
     mark: Mark,
     pub guard: GuardState,
     initial_height: Height,
-    writing: Option<Batch>,
-    queued: Option<Batch>,
+    /// In the order of the decisions; the first one is in flight.
+    writes: VecDeque<Write>,
     snapshots: Vec<(Image, Mark)>,
     /// In a world with a planted bug: how the disk goes wrong, and what was there before the last write.
     fault: Option<DiskFault>,
@@ -225,8 +235,7 @@ impl Disk {
             image,
             guard: GuardState::Unused,
             initial_height,
-            writing: None,
-            queued: None,
+            writes: VecDeque::new(),
             snapshots: Vec::new(),
             fault: None,
             undo: None,
@@ -237,75 +246,108 @@ impl Disk {
         self.fault = Some(fault);
     }
 
-    /// Takes a decided batch; true when a write starts now.
+    /// Takes a decided batch, into the commit that waits if there is one; true when a write starts now.
     pub fn commit(&mut self, batch: Batch) -> bool {
-        if self.writing.is_none() {
-            self.writing = Some(batch);
-            return true;
+        let waiting = self.writes.iter_mut().skip(1).find_map(|write| match write {
+            Write::Commit(waiting) => Some(waiting),
+            Write::Guard(..) => None,
+        });
+        match waiting {
+            Some(waiting) => waiting.absorb(batch),
+            None => self.writes.push_back(Write::Commit(batch)),
         }
-        match &mut self.queued {
-            Some(queued) => queued.absorb(batch),
-            None => self.queued = Some(batch),
-        }
-        false
+        self.writes.len() == 1
+    }
+
+    /// Takes the guard of a signature that is asked for outside; true when a write starts now.
+    pub fn write_guard(&mut self, ticket: Ticket, entry: GuardEntry) -> bool {
+        self.writes.push_back(Write::Guard(ticket, entry));
+        self.writes.len() == 1
+    }
+
+    /// Whether everything that was decided is on disk.
+    pub fn is_idle(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// The planted bug: the guard does not wait for the commits that were decided before it.
+    pub fn write_guard_early(&mut self, entry: GuardEntry) {
+        self.guard = GuardState::Signed(entry);
     }
 
     /// The write in flight is done: gives what it wrote, and whether the next one starts.
-    pub fn written(&mut self) -> Result<(Batch, bool), String> {
-        let batch = self.writing.take().ok_or("a write ended that never began")?;
+    pub fn written(&mut self) -> Result<(Write, bool), String> {
+        let write = self.writes.pop_front().ok_or("a write ended that never began")?;
         if self.fault == Some(DiskFault::FsyncLies) {
             self.undo = Some((self.image.clone(), self.mark, self.guard));
         }
-        self.apply(&batch)?;
-        self.writing = self.queued.take();
-        Ok((batch, self.writing.is_some()))
+        match &write {
+            Write::Commit(batch) => self.apply(batch)?,
+            Write::Guard(_, entry) => self.raise_guard(*entry)?,
+        }
+        Ok((write, !self.writes.is_empty()))
     }
 
-    pub fn write_guard(&mut self, entry: GuardEntry) {
-        // A batch decided later may already have taken the guard further.
-        let later = match self.guard {
-            GuardState::Signed(known) => known.last.height > entry.last.height,
-            GuardState::Missing | GuardState::Unused => false,
+    /// The key signs `entry`. The file would refuse to fall; to ask it to is wrong already.
+    fn raise_guard(&mut self, entry: GuardEntry) -> Result<(), String> {
+        let rises = match self.guard {
+            GuardState::Missing => false,
+            GuardState::Unused => true,
+            GuardState::Signed(known) => known == entry || known.last.height < entry.last.height,
         };
-        if !later {
-            self.guard = GuardState::Signed(entry);
+        if !rises {
+            return Err(format!("the guard was {:?}, and is to be {entry:?} without an operator's word", self.guard));
         }
+        self.guard = GuardState::Signed(entry);
+        Ok(())
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), String> {
-        for change in &batch.changes {
-            if let Change::ResetGuard(last) = change {
-                self.guard = last.map_or(GuardState::Unused, |last| GuardState::Signed(GuardEntry { last }));
-            }
-        }
-        if let Some(entry) = batch.guard {
-            self.write_guard(entry);
-        }
+        self.apply_guard(batch)?;
         self.image.apply(batch)?;
         self.mark = Mark::of(&self.image);
         Ok(())
     }
 
-    /// The process dies. The write in flight is wholly there or not at all; its guard may be there either way.
+    /// What was signed after an operator's word stands above it.
+    fn apply_guard(&mut self, batch: &Batch) -> Result<(), String> {
+        for change in &batch.changes {
+            if let Change::ResetGuard(last) = change {
+                self.guard = GuardState::after(*last);
+            }
+        }
+        batch.guard.map_or(Ok(()), |entry| self.raise_guard(entry))
+    }
+
+    /// The process dies. The write in flight is wholly there or not at all; a batch's guard may be there either way.
     pub fn crash(&mut self, rng: &mut Rng) -> Result<(), String> {
-        self.queued = None;
+        let in_flight = self.writes.pop_front();
+        self.writes.clear();
         if let Some(before) = self.undo.take() {
             (self.image, self.mark, self.guard) = before;
-            self.writing = None;
+            return Ok(());
         }
-        let Some(batch) = self.writing.take() else { return Ok(()) };
+        match in_flight {
+            None => Ok(()),
+            Some(Write::Guard(_, entry)) => {
+                if rng.bool() {
+                    self.raise_guard(entry)
+                } else {
+                    Ok(())
+                }
+            }
+            Some(Write::Commit(batch)) => self.crash_while_committing(&batch, rng),
+        }
+    }
+
+    fn crash_while_committing(&mut self, batch: &Batch, rng: &mut Rng) -> Result<(), String> {
         if rng.bool() {
-            return self.apply(&batch);
+            return self.apply(batch);
         }
         if self.fault == Some(DiskFault::MarkAhead) {
             self.mark.soft = self.mark.soft.max(batch.heads.soft_height());
         }
-        if let Some(entry) = batch.guard
-            && rng.bool()
-        {
-            self.write_guard(entry);
-        }
-        Ok(())
+        if rng.bool() { self.apply_guard(batch) } else { Ok(()) }
     }
 
     /// Somebody copies the data directory.
@@ -331,6 +373,11 @@ impl Disk {
         }
     }
 
+    /// While the process is down: nobody knows any more what the key has signed.
+    pub fn lose_guard(&mut self) {
+        self.guard = GuardState::Missing;
+    }
+
     /// What the next process finds.
     pub fn recover(&self) -> Recovered {
         let image = &self.image;
@@ -348,7 +395,7 @@ impl Disk {
             halted: image.halted,
             anchor: self.mark.hard.filter(behind),
             guard: self.guard,
-            consumers: Vec::new(),
+            consumers: image.acked.keys().cloned().collect(),
         }
     }
 }

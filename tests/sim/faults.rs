@@ -19,6 +19,8 @@ pub enum ReportBy {
     Either,
     /// By payload hash, which proves nothing; only in worlds without a twin.
     PayloadHash,
+    /// By the rollup's own id, which proves as little.
+    HostId,
 }
 
 /// How the publisher's blocks come to be signed.
@@ -84,6 +86,10 @@ pub struct Plan {
     pub wipe: f64,
     pub backup: f64,
     pub loss_of_tail: f64,
+    /// The guard is gone, at the signer's.
+    pub guard_loss: f64,
+    /// A process is asked to end in order.
+    pub drain_rate: f64,
 
     pub skew: Duration,
     pub clock_jump_rate: f64,
@@ -98,6 +104,10 @@ pub struct Plan {
     pub other_block: f64,
     pub republish: f64,
     pub veto_rate: f64,
+    /// A host says how far it has come, under one of more names than are kept.
+    pub ack: f64,
+    /// An operator adds an entry to the proposer schedule.
+    pub extend_rate: f64,
 
     pub report_by: ReportBy,
     pub report_late: f64,
@@ -106,6 +116,8 @@ pub struct Plan {
     pub da_delay: Duration,
     pub da_repost: f64,
     pub da_junk: f64,
+    /// Reporters say of junk that it is junk, instead of leaving it out.
+    pub report_junk: f64,
 }
 
 /// On with the given chance, and then of a strength below `max`.
@@ -144,8 +156,11 @@ impl Plan {
             0..=3 => ReportBy::Hash,
             4..=6 => ReportBy::Bytes,
             7 if twin.is_none() => ReportBy::PayloadHash,
+            8 if twin.is_none() => ReportBy::HostId,
             _ => ReportBy::Either,
         };
+        // What is named on DA by an id alone can be brought back by nobody but the host that made it.
+        let host_keeps_all = !host_forgets || matches!(report_by, ReportBy::PayloadHash | ReportBy::HostId);
         Self {
             seed,
             honest,
@@ -180,6 +195,8 @@ impl Plan {
             wipe: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.3) },
             backup: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
             loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
+            guard_loss: if quiet_disk { 0.0 } else { swarm(rng, 0.2, 0.5) },
+            drain_rate: swarm(rng, 0.4, 0.2),
 
             skew: if rng.bool() { millis(rng, 0..=4_000) } else { Duration::ZERO },
             clock_jump_rate: swarm(rng, 0.3, 0.2),
@@ -190,10 +207,12 @@ impl Plan {
             signer_fails: swarm(rng, 0.4, 0.3),
             pipeline: if rng.bool() { 1 } else { rng.usize(2..=4) },
             host_crash_rate: swarm(rng, 0.5, 0.2),
-            host_backup: if host_forgets { swarm(rng, 0.5, 0.6) } else { 0.0 },
+            host_backup: if host_keeps_all { 0.0 } else { swarm(rng, 0.5, 0.6) },
             other_block: if host_forgets { swarm(rng, 0.4, 0.2) } else { 0.0 },
             republish: swarm(rng, 0.4, 0.2),
             veto_rate: swarm(rng, 0.15, 0.03),
+            ack: swarm(rng, 0.5, 0.5),
+            extend_rate: swarm(rng, 0.2, 0.2),
 
             report_by,
             report_late: swarm(rng, 0.4, 0.6),
@@ -202,6 +221,7 @@ impl Plan {
             da_delay: if rng.bool() { Duration::ZERO } else { millis(rng, 0..=8_000) },
             da_repost: swarm(rng, 0.4, 0.4),
             da_junk: swarm(rng, 0.5, 0.6),
+            report_junk: swarm(rng, 0.4, 1.0),
         }
     }
 
@@ -223,7 +243,7 @@ impl Plan {
             sighting_bytes: rng.usize(40_000..=120_000),
             evidence: rng.usize(2..=8),
             remembered_peers: rng.usize(2..=16),
-            consumers: 8,
+            consumers: rng.usize(4..=8),
         }
     }
 

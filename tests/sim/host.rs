@@ -7,7 +7,7 @@
 //! 3. `retract` names a block that the host has, at or above its hard block.
 //! 4. There is no gap, since nothing is pruned here, and `dataLoss` is said only where there was damage.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, T
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 
-use super::chain::EPOCH_UNIX_NANOS;
+use super::chain::{EPOCH_UNIX_NANOS, host_id};
 use super::da::Reporter;
 use super::disk::Image;
 use super::faults::Signing;
@@ -34,6 +34,10 @@ impl cursor::Chain for Image {
 
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Infallible> {
         Ok(self.retracted_since(epoch))
+    }
+
+    fn is_contradicted_above(&self, height: Height) -> Result<bool, Infallible> {
+        Ok(self.evidence.values().any(|evidence| evidence.height > height))
     }
 }
 
@@ -58,21 +62,17 @@ impl HostState {
         self.chain.last().copied()
     }
 
-    /// Newest first, ever sparser, and dense again right above the hard block. Without the latter a sidecar that lost its disk,
-    /// and has followed DA on another branch only a little way, finds no block of the host's to judge, and waits for ever.
+    /// Newest first, and ever sparser.
     fn locator(&self) -> Locator {
-        let mut picked = BTreeSet::new();
+        let mut blocks = Vec::new();
         let (mut index, mut step) = (self.chain.len(), 1);
-        while let Some(next) = index.checked_sub(step).filter(|_| picked.len() < 30) {
-            picked.insert(next);
+        while let Some(next) = index.checked_sub(step).filter(|_| blocks.len() < 30) {
+            blocks.push(self.chain[next]);
             index = next;
-            if picked.len() > 4 {
+            if blocks.len() > 4 {
                 step *= 2;
             }
         }
-        let hard = self.chain.iter().position(|id| Some(*id) == self.hard).map_or(0, |hard| hard + 1);
-        picked.extend(hard..self.chain.len().min(hard + 30));
-        let blocks = picked.into_iter().rev().map(|index| self.chain[index]).collect();
         Locator::new(blocks, self.hard).expect("the host's own chain is in order")
     }
 }
@@ -140,6 +140,10 @@ impl Host {
     }
 }
 
+pub fn consumer_name(consumer: u8) -> String {
+    format!("consumer {consumer}")
+}
+
 /// How many events one call of `next` gives.
 const EVENTS: usize = 24;
 /// How far a reader may lag in a world whose planted bug drops what lagging readers miss.
@@ -156,6 +160,9 @@ impl World {
         self.read_stream(n);
         if n == 0 {
             self.post_blocks();
+        }
+        if !self.healed && self.rng.f64() < self.plan.ack {
+            self.acknowledge(n);
         }
     }
 
@@ -395,7 +402,7 @@ impl World {
             height,
             parent,
             time_unix_nanos: (EPOCH_UNIX_NANOS + elapsed).max(parent_time.unwrap_or(0)),
-            host_id: Bytes::copy_from_slice(&height.get().to_be_bytes()),
+            host_id: host_id(&payload),
             payload_hash: Hash::of(&payload),
             payload,
         }
@@ -476,6 +483,16 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A host says how far it has come.
+    fn acknowledge(&mut self, n: usize) {
+        let host = &self.hosts[n];
+        let (Some(up_to), true) = (host.state.tip(), self.nodes[n].life().is_some()) else { return };
+        let life = host.life;
+        let consumer = self.rng.u8(0..12);
+        let ticket = self.nodes[n].wait(Waits::Ack { consumer }, n, life);
+        self.handle(n, Input::Acked { ticket, consumer: consumer_name(consumer), up_to });
     }
 
     /// A host's execution refuses one of its newest blocks.

@@ -19,6 +19,7 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::sync::{Ask, Batch, Change, Fetch, Heads, MAX_RANGE, Offence, Origin, Verdict};
 use blocksyncd::verify::{AuthenticBlock, Tip};
 
+use super::host::consumer_name;
 use super::liars::Lie;
 use super::mutations::Bug;
 use super::network::{Answered, Message};
@@ -174,6 +175,16 @@ impl World {
             }
             self.oracle.acknowledged.insert(id.height, id.hash);
         }
+    }
+
+    /// What a consumer has acknowledged is on disk, under one of as many names as are kept.
+    pub fn check_acked(&mut self, n: usize, consumer: u8) {
+        let acked = &self.nodes[n].disk.image.acked;
+        if acked.contains_key(&consumer_name(consumer)) && acked.len() <= self.plan.limits.consumers {
+            return;
+        }
+        let why = format!("n{n} says that consumer {consumer} has acknowledged, on disk is {acked:?}");
+        self.fail(why);
     }
 
     pub fn check_broadcast(&mut self, n: usize, id: BlockId) {

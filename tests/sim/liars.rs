@@ -28,8 +28,12 @@ pub enum Lie {
     Replays,
     /// Serves the chain as it was long ago.
     Stale,
+    /// Says that its head is an old one, and serves everything.
+    StaleHead,
     /// Answers every range with its first block only.
     ShortPrefix,
+    /// Answers with a few blocks, just before it would be given up.
+    Drips,
     /// Gossips blocks that nobody signed.
     Forges,
     /// The same, now and then.
@@ -51,13 +55,16 @@ impl Lie {
             Self::Copies,
             Self::Replays,
             Self::Stale,
+            Self::StaleHead,
             Self::ShortPrefix,
+            Self::Drips,
+            Self::Drips,
             Self::Forges,
             Self::ForgesRarely,
             Self::ForgesRarely,
             Self::WeakRelay,
             Self::WeakRelay,
-        ][rng.usize(0..14)]
+        ][rng.usize(0..17)]
     }
 
     /// Whether it hands on what others gossip.
@@ -67,7 +74,17 @@ impl Lie {
 
     /// Whether it may be banned for what it does of its own.
     pub fn deserves_bans(self) -> bool {
-        !matches!(self, Self::Silent | Self::Stale | Self::ShortPrefix | Self::WeakRelay | Self::Twin | Self::Replays)
+        !matches!(
+            self,
+            Self::Silent
+                | Self::Stale
+                | Self::StaleHead
+                | Self::ShortPrefix
+                | Self::Drips
+                | Self::WeakRelay
+                | Self::Twin
+                | Self::Replays
+        )
     }
 }
 
@@ -117,6 +134,11 @@ pub fn answer(lie: Lie, ask: Ask, branch: &[AuthenticBlock], chain: &Chain, rng:
             let stale = &branch[..branch.len() / 4];
             Answered::of(self::honest(ask, stale).iter().map(body).collect())
         }
+        Lie::StaleHead => {
+            let old = if ask == Ask::Head { &branch[..branch.len() / 2] } else { branch };
+            Answered::of(self::honest(ask, old).iter().map(body).collect())
+        }
+        Lie::Drips => Answered { bodies: bodies(&honest[..honest.len().min(rng.usize(1..=3))]), end },
         Lie::ShortPrefix => Answered::of(honest.first().map(body).into_iter().collect()),
         Lie::Replays | Lie::WeakRelay | Lie::Twin => Answered::of(bodies(&honest)),
     })

@@ -46,14 +46,20 @@ pub enum Bug {
     WallClockInTimeouts,
     /// The guard is lost at every start, and nobody notices.
     GuardForgotten,
+    /// The guard of a signature is written before the commits that were decided before it, which then lower it.
+    GuardOvertaken,
     /// A commit is said to be durable, and a crash shows that it was not.
     FsyncLies,
     /// DA sightings are reported as scanned, but not handed over.
     SightingsLost,
+    /// What a consumer has acknowledged is not written.
+    AckForgotten,
+    /// A process that is to end goes on as before.
+    DrainIgnored,
 }
 
 impl Bug {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::AckBeforeDurable,
         Self::ForwardBeforeVerify,
         Self::KnownIsReject,
@@ -70,8 +76,11 @@ impl Bug {
         Self::GossipBeforeDurable,
         Self::WallClockInTimeouts,
         Self::GuardForgotten,
+        Self::GuardOvertaken,
         Self::FsyncLies,
         Self::SightingsLost,
+        Self::AckForgotten,
+        Self::DrainIgnored,
     ];
 }
 
@@ -86,6 +95,7 @@ impl World {
                     }
                 }
             }
+            Some(Bug::AckForgotten) => batch.changes.retain(|change| !matches!(change, Change::Ack { .. })),
             Some(Bug::OverwriteOnConflict) => {
                 let second = batch.changes.iter().find_map(|change| match change {
                     Change::Evidence(evidence) => self.chain.signed(evidence.second.hash()),

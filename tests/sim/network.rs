@@ -13,9 +13,10 @@ use blocksyncd::sync::{Ask, Ended, Input, RequestId};
 use bytes::Bytes;
 use fastrand::Rng;
 
+use super::liars::{self, Lie};
 use super::mutations::Bug;
+use super::node;
 use super::world::{Event, World, peer_id};
-use super::{liars, node};
 
 /// How a server ends its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +239,13 @@ impl World {
         self.later(delay, Event::Packet { from, to, generation, packet });
     }
 
+    /// So that it comes just before it is given up.
+    fn send_late(&mut self, from: usize, to: usize, packet: Packet) {
+        let Some(generation) = self.net.generation(from, to) else { return };
+        let wait = self.plan.timing.request_timeout.saturating_sub(self.plan.delay.1 * 2).mul_f64(0.95);
+        self.later(wait, Event::Packet { from, to, generation, packet });
+    }
+
     pub fn on_packet(&mut self, from: usize, to: usize, generation: u64, packet: Packet) {
         if self.net.generation(from, to) != Some(generation) || self.net.blocked(from, to) {
             return;
@@ -286,6 +294,10 @@ impl World {
                 answered.bodies.truncate(cut);
             }
         }
-        self.send(server, client, Packet::Answer { request, life, bodies: answered.bodies, end });
+        let answer = Packet::Answer { request, life, bodies: answered.bodies, end };
+        if self.lie_of(server) == Some(Lie::Drips) && self.lie_to_serve(server) == Lie::Drips {
+            return self.send_late(server, client, answer);
+        }
+        self.send(server, client, answer);
     }
 }

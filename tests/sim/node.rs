@@ -14,7 +14,7 @@ use blocksyncd::sync::{
 use bytes::Bytes;
 
 use super::chain::EPOCH_UNIX_NANOS;
-use super::disk::Disk;
+use super::disk::{Disk, Write};
 use super::faults::Signing;
 use super::mutations::Bug;
 use super::network::{Answered, Message, MessageId, Packet, StreamEnd};
@@ -25,6 +25,10 @@ use super::world::{Event, World, index_of, peer_id};
 pub enum Waits {
     Publish,
     Report,
+    /// Whether what this consumer has processed is known here.
+    Ack {
+        consumer: u8,
+    },
     Other,
 }
 
@@ -32,6 +36,12 @@ pub enum Waits {
 struct OpenFetch {
     fetch: Fetch,
     arrived: Vec<Bytes>,
+}
+
+#[derive(Debug)]
+struct Unsigned {
+    header_bytes: Bytes,
+    payload: Bytes,
 }
 
 #[derive(Debug)]
@@ -51,6 +61,8 @@ pub struct Node {
     pub wall_offset: i128,
     /// Had the process ever to hear of damage?
     pub damaged: bool,
+    /// It was asked to end in order.
+    draining: bool,
     lives: u64,
     started: Duration,
     /// `Now::elapsed` of the last input.
@@ -63,6 +75,8 @@ pub struct Node {
     waiting: VecDeque<(CommitId, Effect)>,
     next_ticket: Ticket,
     waits: BTreeMap<Ticket, (Waits, usize, u64)>,
+    /// What a signer outside is to sign, once the guard of it is on disk.
+    unsigned: BTreeMap<Ticket, Unsigned>,
     gossip: BTreeMap<Ticket, Unjudged>,
     seen: BTreeSet<MessageId>,
     checking: usize,
@@ -83,6 +97,7 @@ impl Node {
             storage_full: false,
             wall_offset: 0,
             damaged: false,
+            draining: false,
             lives: 0,
             started: Duration::ZERO,
             elapsed: Duration::ZERO,
@@ -93,6 +108,7 @@ impl Node {
             waiting: VecDeque::new(),
             next_ticket: Ticket::default(),
             waits: BTreeMap::new(),
+            unsigned: BTreeMap::new(),
             gossip: BTreeMap::new(),
             seen: BTreeSet::new(),
             checking: 0,
@@ -163,6 +179,15 @@ impl Node {
     }
 }
 
+/// Whether a process that is about to end should not ask for this any more.
+fn begins_work(effect: &Effect) -> bool {
+    match effect {
+        Effect::Sign { .. } => true,
+        Effect::Fetch(fetch) => fetch.ask != Ask::Head,
+        _ => false,
+    }
+}
+
 impl World {
     pub fn start_node(&mut self, n: usize) {
         let bug = self.bug;
@@ -210,10 +235,12 @@ impl World {
         self.trace.note(self.now, format_args!("n{n} crashes"));
         node.waiting.clear();
         node.waits.clear();
+        node.unsigned.clear();
         node.gossip.clear();
         node.seen.clear();
         node.fetches.clear();
         node.checking = 0;
+        node.draining = false;
         node.wake_at = None;
         (node.asked, node.durable) = (CommitId::default(), CommitId::default());
         let crashed = node.disk.crash(&mut self.rng);
@@ -225,6 +252,34 @@ impl World {
             self.disconnect(n, peer);
         }
         self.hosts[n].lose_node();
+    }
+
+    /// It is to finish what it has begun, and to begin nothing.
+    pub fn drain_node(&mut self, n: usize) {
+        if self.bug != Some(Bug::DrainIgnored) {
+            self.handle(n, Input::Drain);
+        }
+        if self.nodes[n].life().is_some() {
+            self.nodes[n].draining = true;
+        }
+    }
+
+    /// It has had its time: it ends with everything that was decided on disk, or else as in a crash.
+    pub fn end_drained(&mut self, n: usize) {
+        if self.nodes[n].disk.is_idle() {
+            self.check_drained(n);
+        }
+        self.crash_node(n);
+    }
+
+    fn check_drained(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let unanswered = node.waits.values().filter(|(waits, ..)| *waits == Waits::Publish).count();
+        let signing = node.unsigned.len();
+        // One may be on its way to the signer, or back.
+        if unanswered > signing + 1 {
+            self.fail(format!("n{n} drained, and leaves {unanswered} publishes without an answer"));
+        }
     }
 
     /// One input, and all that follows from it.
@@ -260,6 +315,9 @@ impl World {
     }
 
     fn carry_out(&mut self, n: usize, effect: Effect) {
+        if self.nodes[n].draining && begins_work(&effect) {
+            return self.fail(format!("n{n} drains, and begins {effect:?}"));
+        }
         match effect {
             Effect::Judge { ticket, verdict } => self.judge(n, ticket, verdict),
             Effect::Fetch(fetch) => self.start_fetch(n, fetch),
@@ -311,15 +369,22 @@ impl World {
     }
 
     pub fn on_written(&mut self, n: usize) {
-        let (batch, more) = match self.nodes[n].disk.written() {
+        let (write, more) = match self.nodes[n].disk.written() {
             Ok(done) => done,
             Err(why) => return self.fail(format!("n{n}: {why}")),
         };
         if more {
             self.start_write(n);
         }
+        match write {
+            Write::Commit(batch) => self.on_durable(n, &batch),
+            Write::Guard(ticket, _) => self.ask_signer(n, ticket),
+        }
+    }
+
+    fn on_durable(&mut self, n: usize, batch: &Batch) {
         self.nodes[n].durable = batch.id;
-        self.check_committed(n, &batch);
+        self.check_committed(n, batch);
         while let Some((after, _)) = self.nodes[n].waiting.front()
             && *after <= batch.id
         {
@@ -350,6 +415,9 @@ impl World {
         if let Answer::Publish(PublishAnswer::Accepted(id) | PublishAnswer::Duplicate(id)) = answer {
             self.check_acknowledged(n, id);
         }
+        if let (Waits::Ack { consumer }, Answer::Ack(true)) = (waits, &answer) {
+            self.check_acked(n, consumer);
+        }
         let delay = Duration::from_micros(self.rng.u64(50..2_000));
         self.later(delay, Event::Answered { host, host_life, waits, ticket, answer });
     }
@@ -371,21 +439,31 @@ impl World {
         let Some(life) = self.nodes[n].life() else { return };
         if self.plan.signing == Signing::Outside {
             // The guard's own write comes before the question leaves the process.
-            let (header_bytes, payload) = (header_bytes.clone(), payload.clone());
-            let took = self.plan.write.1;
-            return self.later(took, Event::GuardWritten { node: n, life, ticket, header_bytes, payload, guard });
+            let unsigned = Unsigned { header_bytes: header_bytes.clone(), payload: payload.clone() };
+            self.nodes[n].unsigned.insert(ticket, unsigned);
+            if self.bug == Some(Bug::GuardOvertaken) {
+                self.nodes[n].disk.write_guard_early(guard);
+                return self.ask_signer(n, ticket);
+            }
+            if self.nodes[n].disk.write_guard(ticket, guard) {
+                self.start_write(n);
+            }
+            return;
         }
         let outcome = self.chain.sign(header_bytes, payload).map_err(|fault| fault.to_string());
         self.later(Duration::from_micros(80), Event::Signed { node: n, life, ticket, outcome });
     }
 
-    pub fn on_guard_written(&mut self, n: usize, ticket: Ticket, header: &Bytes, payload: &Bytes, guard: GuardEntry) {
+    /// The guard is durable: the signer outside may be asked.
+    fn ask_signer(&mut self, n: usize, ticket: Ticket) {
         let Some(life) = self.nodes[n].life() else { return };
-        self.nodes[n].disk.write_guard(guard);
+        let Some(Unsigned { header_bytes, payload }) = self.nodes[n].unsigned.remove(&ticket) else {
+            return self.fail(format!("n{n}: the guard of {ticket} was written, and nobody waits for it"));
+        };
         let outcome = if !self.healed && self.rng.f64() < self.plan.signer_fails {
             Err("the signer is away".to_owned())
         } else {
-            self.chain.sign(header, payload).map_err(|fault| fault.to_string())
+            self.chain.sign(&header_bytes, &payload).map_err(|fault| fault.to_string())
         };
         if let Ok(block) = &outcome {
             let id = block.id();

@@ -11,8 +11,8 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height};
-use blocksyncd::sync::{Answer, Command, Ended, GuardEntry, GuardState, Halt, Input, PeerId, RequestId, Ticket};
-use blocksyncd::verify::{AuthenticBlock, Fault};
+use blocksyncd::sync::{Answer, Command, Ended, GuardState, Halt, Input, PeerId, RequestId, Ticket};
+use blocksyncd::verify::{AuthenticBlock, Fault, ScheduleEntry};
 use bytes::Bytes;
 use fastrand::Rng;
 
@@ -50,14 +50,6 @@ pub enum Event {
     Written {
         node: usize,
         life: u64,
-    },
-    GuardWritten {
-        node: usize,
-        life: u64,
-        ticket: Ticket,
-        header_bytes: Bytes,
-        payload: Bytes,
-        guard: GuardEntry,
     },
     Signed {
         node: usize,
@@ -106,6 +98,10 @@ pub enum Event {
     Unblock,
     StorageFree {
         node: usize,
+    },
+    EndDrained {
+        node: usize,
+        life: u64,
     },
     Heal,
     NoMoreBlocks,
@@ -330,11 +326,6 @@ impl World {
             Event::PeerDown { node, life, peer } if life_of(self, node) == Some(life) => self.on_peer_down(node, peer),
             Event::Checked { node, life, ticket } if life_of(self, node) == Some(life) => self.on_checked(node, ticket),
             Event::Written { node, life } if life_of(self, node) == Some(life) => self.on_written(node),
-            Event::GuardWritten { node, life, ticket, header_bytes, payload, guard }
-                if life_of(self, node) == Some(life) =>
-            {
-                self.on_guard_written(node, ticket, &header_bytes, &payload, guard);
-            }
             Event::Signed { node, life, ticket, outcome } if life_of(self, node) == Some(life) => {
                 self.handle(node, Input::Signed { ticket, outcome });
             }
@@ -342,13 +333,14 @@ impl World {
                 self.end_fetch(node, request, ended);
             }
             Event::Wakeup { node, life, at } if life_of(self, node) == Some(life) => self.on_wakeup(node, at),
+            Event::EndDrained { node, life } if life_of(self, node) == Some(life) => self.end_drained(node),
             // All of these were for a process that is gone.
             Event::PeerDown { .. }
             | Event::Checked { .. }
             | Event::Written { .. }
-            | Event::GuardWritten { .. }
             | Event::Signed { .. }
             | Event::FetchLate { .. }
+            | Event::EndDrained { .. }
             | Event::Wakeup { .. } => {}
             Event::Answered { host, host_life, waits, ticket, answer } => {
                 self.on_answered(host, host_life, waits, ticket, &answer);
@@ -450,6 +442,30 @@ impl World {
         if self.happens(self.plan.veto_rate) {
             self.veto(n);
         }
+        if self.happens(self.plan.drain_rate) {
+            self.drain_for_a_while(n);
+        }
+        if self.happens(self.plan.extend_rate) {
+            self.extend_schedule(n);
+        }
+    }
+
+    /// A process ends in order, and starts again.
+    fn drain_for_a_while(&mut self, n: usize) {
+        let Some(life) = self.nodes[n].life() else { return };
+        self.drain_node(n);
+        let grace = Duration::from_millis(self.rng.u64(100..2_000));
+        self.later(grace, Event::EndDrained { node: n, life });
+        let down = Duration::from_millis(self.rng.u64(50..2_000));
+        self.later(grace + down, Event::StartNode { node: n });
+    }
+
+    /// An operator adds an epoch of the same proposer: every block is as valid as before, but what waits is looked at anew.
+    fn extend_schedule(&mut self, n: usize) {
+        let Some(syncer) = &self.nodes[n].syncer else { return };
+        let from = syncer.heads().next_height().plus(self.rng.u64(0..12));
+        let entry = ScheduleEntry { from, proposer: self.chain.public_key() };
+        self.operate(n, Command::ExtendSchedule(entry));
     }
 
     pub fn crash_for_a_while(&mut self, n: usize) {
@@ -473,6 +489,9 @@ impl World {
             self.nodes[n].disk.damage(damage, &mut self.rng);
             self.nodes[n].damaged = true;
             self.oracle.damaged(n);
+        }
+        if n == 0 && self.rng.f64() < self.plan.guard_loss {
+            self.nodes[n].disk.lose_guard();
         }
         // The whole machine went down, and was perhaps restored.
         if self.hosts[n].up && self.rng.f64() < 0.4 {

@@ -1,0 +1,444 @@
+//! Catching up: what is asked of whom, when, and what is done while nobody answers.
+
+use std::time::Duration;
+
+use blocksyncd::sync::{Ask, Ended, Fetch, Input, RequestId, Timing};
+use blocksyncd::verify::AuthenticBlock;
+
+use super::blocks::{Spec, branch, chain, h};
+use super::driver::{
+    Core, INSTANT, Setup, ahead, asked_by_hash, cancelled, fetches, peer, range_request, ranges, seen_hash,
+};
+
+fn timing() -> Timing {
+    Setup::follower().config.timing
+}
+
+fn heads_asked(effects: &[blocksyncd::sync::Effect]) -> Vec<Fetch> {
+    fetches(effects).into_iter().filter(|fetch| fetch.ask == Ask::Head).collect()
+}
+
+/// A core that stores the first block of `blocks`.
+fn core_on(blocks: &[AuthenticBlock]) -> Core {
+    Setup::follower().storing(&blocks[..1], 0).start()
+}
+
+// ------------------------------------------------------------------------------------------------ heads
+
+#[test]
+fn a_peer_is_asked_for_its_head_now_and_then() {
+    let blocks = chain(1);
+    let mut core = core_on(&blocks);
+    let probe = core.connect(1);
+    let effects = core.answer(probe, &blocks, Ended::Complete);
+    assert_eq!(fetches(&effects), []);
+    let next = core.next_wakeup().expect("it is asked again");
+    let interval = timing().head_interval;
+    assert!((interval..=interval + interval / 4).contains(&next), "{next:?}");
+    assert_eq!(fetches(&core.almost_pass(next)), []);
+    let effects = core.pass(INSTANT);
+    assert_eq!(heads_asked(&effects).len(), 1);
+    assert_eq!(heads_asked(&effects)[0].max_bytes, super::blocks::MAX_BLOCK_BYTES);
+    // While it does not answer it is not asked twice.
+    assert_eq!(heads_asked(&core.pass(timing().request_timeout)), []);
+}
+
+#[test]
+fn after_a_message_was_missed_the_head_is_asked_for_soon() {
+    let blocks = chain(1);
+    let mut core = core_on(&blocks);
+    let _ = core.connect_at(1, &blocks[0]);
+    let _ = core.give(Input::GossipMissed { peer: peer(1) });
+    assert_eq!(core.next_wakeup(), Some(timing().gossip_grace));
+    assert_eq!(heads_asked(&core.almost_pass(timing().gossip_grace)), []);
+    assert_eq!(heads_asked(&core.pass(INSTANT)).len(), 1);
+    // Another one missed does not put it off.
+    let mut core = core_on(&blocks);
+    let _ = core.connect_at(1, &blocks[0]);
+    let _ = core.give(Input::GossipMissed { peer: peer(1) });
+    core.sleep(timing().gossip_grace / 2);
+    let _ = core.give(Input::GossipMissed { peer: peer(1) });
+    assert_eq!(core.next_wakeup(), Some(timing().gossip_grace));
+}
+
+#[test]
+fn a_proved_head_is_the_target() {
+    let blocks = chain(9);
+    let mut core = core_on(&blocks);
+    let _ = core.connect_at(1, &blocks[8]);
+    assert_eq!(core.target(), Some(blocks[8].id()));
+}
+
+// ------------------------------------------------------------------------------------------------ ranges
+
+#[test]
+fn a_small_gap_is_left_to_gossip_for_a_moment() {
+    let blocks = chain(4);
+    for (head, at_once) in [(1, false), (2, false), (3, true)] {
+        let mut core = core_on(&blocks);
+        let effects = core.connect_at(1, &blocks[head]);
+        assert_eq!(!ranges(&effects).is_empty(), at_once, "{head}");
+        if head == 2 {
+            assert_eq!(core.next_wakeup(), Some(timing().gossip_grace));
+            assert_eq!(ranges(&core.almost_pass(timing().gossip_grace)), []);
+            assert_eq!(ranges(&core.pass(INSTANT)), [(peer(1), 2, 1)], "the head waits already");
+        }
+    }
+    // Where nothing is stored the first block is missing, too.
+    let mut core = Setup::follower().start();
+    assert_eq!(ranges(&core.connect_at(1, &blocks[1])), []);
+    let mut core = Setup::follower().start();
+    assert_eq!(ranges(&core.connect_at(1, &blocks[2])), [(peer(1), 1, 2)]);
+}
+
+#[test]
+fn a_gap_that_closes_and_opens_again_has_a_moment_of_its_own() {
+    let blocks = chain(5);
+    let grace = timing().gossip_grace;
+    let mut core = core_on(&blocks);
+    let _ = core.connect_at(1, &blocks[2]);
+    core.sleep(grace / 2);
+    let _ = core.gossip(&blocks[1]);
+    assert_eq!(core.soft(), Some(blocks[2].id()));
+    let _ = core.gossip(&blocks[4]);
+    assert_eq!(ranges(&core.almost_pass(grace)), []);
+}
+
+#[test]
+fn ranges_are_spread_over_all_who_have_room() {
+    let blocks = chain(300);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.requests_per_peer = 2).start();
+    let effects = core.connect_at(1, &blocks[299]);
+    assert_eq!(ranges(&effects), [(peer(1), 2, 64), (peer(1), 66, 64)]);
+    let effects = core.connect_at(2, &blocks[299]);
+    // The head itself is here.
+    assert_eq!(ranges(&effects), [(peer(2), 130, 64), (peer(2), 194, 64)]);
+    let effects = core.connect_at(3, &blocks[299]);
+    assert_eq!(ranges(&effects), [(peer(3), 258, 42)]);
+}
+
+#[test]
+fn no_height_is_asked_for_twice() {
+    let blocks = chain(30);
+    let mut core = core_on(&blocks);
+    assert_eq!(ranges(&core.connect_at(1, &blocks[29])), [(peer(1), 2, 28)]);
+    assert_eq!(ranges(&core.connect_at(2, &blocks[29])), []);
+    assert_eq!(ranges(&core.pass(Duration::from_millis(1))), []);
+}
+
+#[test]
+fn nobody_is_asked_for_more_than_it_has() {
+    let blocks = chain(40);
+    let mut core = core_on(&blocks);
+    let _ = core.gossip(&blocks[39]);
+    assert_eq!(ranges(&core.connect_at(1, &blocks[9])), [(peer(1), 2, 8)], "the head itself is here");
+    // A peer that has proved nothing is asked for nothing.
+    let mut core = core_on(&blocks);
+    let _ = core.gossip(&blocks[39]);
+    let probe = core.connect(1);
+    assert_eq!(ranges(&core.answer(probe, &[], Ended::NotFound)), []);
+    // Gossip is proof as well.
+    let mut core = core_on(&blocks);
+    let probe = core.connect(200);
+    let _ = core.answer(probe, &[], Ended::NotFound);
+    core.sleep(timing().backoff_min);
+    let effects = core.gossip_effects(200, Ok(blocks[39].clone()));
+    assert_eq!(ranges(&effects), [(peer(200), 2, 38)]);
+}
+
+#[test]
+fn a_short_answer_is_kept_and_the_rest_asked_of_others() {
+    let blocks = chain(20);
+    for ended in [Ended::Complete, Ended::NotFound, Ended::Reset, Ended::Timeout, Ended::Cut] {
+        let mut core = core_on(&blocks);
+        let fetch = range_request(&core.connect_at(1, &blocks[19]));
+        let _ = core.connect_at(2, &blocks[19]);
+        let effects = core.answer(fetch.request, &blocks[1..6], ended.clone());
+        assert_eq!(core.soft(), Some(blocks[5].id()), "{ended:?}");
+        let again = range_request(&effects);
+        assert_eq!(again.ask, Ask::Range { from: h(7), amount: 13 }, "{ended:?}");
+        if matches!(ended, Ended::Complete | Ended::NotFound) {
+            assert_eq!(again.peer, peer(2), "it said that it has no more");
+        }
+    }
+}
+
+#[test]
+fn what_a_peer_lacks_it_may_have_later() {
+    let blocks = chain(20);
+    let mut core = core_on(&blocks);
+    let fetch = range_request(&core.connect_at(1, &blocks[19]));
+    let effects = core.answer(fetch.request, &blocks[1..6], Ended::Complete);
+    assert_eq!(ranges(&effects), []);
+    let _ = core.give(Input::GossipMissed { peer: peer(1) });
+    let probe = heads_asked(&core.pass(timing().gossip_grace))[0].request;
+    let effects = core.answer(probe, &blocks[19..], Ended::Complete);
+    assert_eq!(ranges(&effects), [(peer(1), 7, 13)]);
+}
+
+#[test]
+fn a_peer_on_another_branch_is_left_alone_until_its_head_changes() {
+    let blocks = chain(9);
+    let others = branch(&[], "b", 20);
+    let mut core = core_on(&blocks);
+    let fetch = range_request(&core.connect_at(1, &others[9]));
+    let effects = core.answer(fetch.request, &others[1..5], Ended::Complete);
+    assert!(core.status().forked);
+    assert_eq!(ranges(&effects), []);
+    assert_eq!(ranges(&core.pass(timing().backoff_max)), [], "whatever it says, for as long as its head is that one");
+    assert_eq!(core.status().held_blocks, 0, "what it gave belongs to that branch");
+    let probe = heads_asked(&core.pass(timing().head_interval * 2));
+    // Its first probe of this time has not been answered, so there is one.
+    let request = probe.first().map(|fetch| fetch.request);
+    if let Some(request) = request {
+        assert_eq!(ranges(&core.answer(request, &others[9..10], Ended::Complete)), [], "the same head");
+    }
+}
+
+#[test]
+fn what_a_held_block_turned_out_to_be_counts_against_its_branch() {
+    let blocks = chain(9);
+    let others = branch(&[], "b", 9);
+    let mut core = Setup::follower().start();
+    // Its head is held, and then block by block it shows that it does not link to ours.
+    let _ = core.connect_at(1, &others[2]);
+    for block in &blocks[..2] {
+        let _ = core.gossip(block);
+    }
+    assert!(core.status().forked);
+    assert_eq!(core.status().held_blocks, 0);
+    let _ = core.gossip(&blocks[8]);
+    assert_eq!(ranges(&core.pass(Duration::from_secs(1))), []);
+}
+
+// -------------------------------------------------------------------------------------------- patience
+
+/// Peer 1 was asked for everything up to block 19, and nobody else is there.
+fn waiting() -> (Core, RequestId, Vec<AuthenticBlock>) {
+    let blocks = chain(20);
+    let mut core = core_on(&blocks);
+    let fetch = range_request(&core.connect_at(1, &blocks[19]));
+    assert_eq!(fetch.timeout, timing().request_timeout);
+    (core, fetch.request, blocks)
+}
+
+/// The network gives up first, and hands over what has come by then.
+#[test]
+fn an_answer_is_given_up_by_the_core_only_after_the_network_had_its_say() {
+    let (mut core, request, _) = waiting();
+    let deadline = timing().request_timeout * 5 / 4;
+    assert_eq!(cancelled(&core.almost_pass(deadline)), []);
+    assert_eq!(core.next_wakeup(), Some(deadline));
+    assert_eq!(cancelled(&core.pass(INSTANT)), [request]);
+    // What comes now is late.
+    assert_eq!(core.status().open_requests, 0);
+}
+
+#[test]
+fn what_a_slow_peer_gave_until_the_timeout_is_kept() {
+    let (mut core, request, blocks) = waiting();
+    let effects = core.pass(timing().request_timeout);
+    assert_eq!(cancelled(&effects), []);
+    let effects = core.answer(request, &blocks[1..8], Ended::Timeout);
+    assert_eq!(core.soft(), Some(blocks[7].id()));
+    assert_eq!(ranges(&effects), [(peer(1), 9, 11)], "it was of use, and is asked on");
+}
+
+#[test]
+fn whoever_fails_rests_longer_each_time() {
+    let (mut core, mut request, _) = waiting();
+    let mut rest = timing().backoff_min;
+    for _ in 0..4 {
+        let effects = core.answer(request, &[], Ended::Reset);
+        assert_eq!(ranges(&effects), []);
+        assert_eq!(core.next_wakeup(), Some(core.elapsed() + rest));
+        assert_eq!(ranges(&core.almost_pass(rest)), []);
+        request = range_request(&core.pass(INSTANT)).request;
+        rest *= 2;
+    }
+    let effects = core.answer(request, &[], Ended::Reset);
+    assert_eq!(ranges(&effects), []);
+    assert_eq!(core.next_wakeup(), Some(core.elapsed() + rest));
+}
+
+#[test]
+fn no_rest_is_longer_than_the_longest() {
+    let mut setup = Setup::follower().storing(&chain(1), 0);
+    setup.config.timing.backoff_max = timing().backoff_min * 3;
+    let blocks = chain(9);
+    let mut core = setup.start();
+    let mut request = range_request(&core.connect_at(1, &blocks[8])).request;
+    for factor in [1, 2, 3, 3] {
+        let _ = core.answer(request, &[], Ended::Reset);
+        let rest = timing().backoff_min * factor;
+        assert_eq!(ranges(&core.almost_pass(rest)), []);
+        request = range_request(&core.pass(INSTANT)).request;
+    }
+}
+
+#[test]
+fn whoever_answers_again_is_trusted_again() {
+    let (mut core, request, blocks) = waiting();
+    let _ = core.answer(request, &[], Ended::Reset);
+    let request = range_request(&core.pass(timing().backoff_min)).request;
+    let effects = core.answer(request, &blocks[1..3], Ended::Reset);
+    let request = range_request(&effects).request;
+    let _ = core.answer(request, &[], Ended::Reset);
+    assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().backoff_min), "from the beginning");
+}
+
+/// There was no room on our side: no failure of theirs.
+#[test]
+fn a_full_network_is_not_asked_again_at_once() {
+    let (mut core, mut request, _) = waiting();
+    for _ in 0..3 {
+        let effects = core.answer(request, &[], Ended::NotSent);
+        assert_eq!(fetches(&effects), []);
+        assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().backoff_min));
+        let effects = core.pass(timing().backoff_min);
+        request = range_request(&effects).request;
+        for probe in heads_asked(&effects) {
+            let _ = core.answer(probe.request, &[], Ended::NotSent);
+        }
+    }
+}
+
+#[test]
+fn a_head_that_could_not_be_asked_for_is_asked_for_soon() {
+    let mut core = Setup::follower().start();
+    let probe = core.connect(1);
+    assert_eq!(fetches(&core.answer(probe, &[], Ended::NotSent)), []);
+    assert_eq!(heads_asked(&core.pass(timing().backoff_min)).len(), 1);
+    // After a failure of theirs it is asked for when its time comes.
+    let mut core = Setup::follower().start();
+    let probe = core.connect(1);
+    let _ = core.answer(probe, &[], Ended::Reset);
+    assert_eq!(fetches(&core.pass(timing().backoff_min)), []);
+}
+
+#[test]
+fn what_everything_waits_for_is_asked_of_a_second_peer() {
+    let blocks = chain(20);
+    let mut core = core_on(&blocks);
+    let _ = core.connect_at(1, &blocks[19]);
+    let _ = core.connect_at(2, &blocks[19]);
+    let _ = core.connect_at(3, &blocks[19]);
+    assert_eq!(core.next_wakeup(), Some(timing().hedge_after));
+    assert_eq!(ranges(&core.almost_pass(timing().hedge_after)), []);
+    let hedge = ranges(&core.pass(INSTANT));
+    assert_eq!(hedge.len(), 1);
+    assert_eq!((hedge[0].1, hedge[0].2), (2, 18));
+    assert_ne!(hedge[0].0, peer(1));
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), [], "two are enough");
+}
+
+#[test]
+fn only_the_rest_of_a_range_is_asked_of_a_second_peer() {
+    let blocks = chain(20);
+    let mut core = core_on(&blocks);
+    let _ = core.connect_at(1, &blocks[19]);
+    let _ = core.connect_at(2, &blocks[19]);
+    for block in &blocks[1..5] {
+        let _ = core.gossip(block);
+    }
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), [(peer(2), 6, 14)]);
+}
+
+#[test]
+fn who_is_alone_is_not_asked_twice() {
+    let (mut core, _, _) = waiting();
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), []);
+}
+
+#[test]
+fn what_was_asked_of_a_peer_that_left_is_asked_of_others() {
+    let blocks = chain(20);
+    let mut core = core_on(&blocks);
+    let _ = core.connect_at(1, &blocks[19]);
+    let _ = core.connect_at(2, &blocks[19]);
+    let effects = core.give(Input::PeerDown { peer: peer(1) });
+    assert_eq!(ranges(&effects), [(peer(2), 2, 18)]);
+    assert_eq!(core.status().peers, 1);
+    assert_eq!(core.status().open_requests, 1);
+}
+
+// -------------------------------------------------------------------------------------------- budgets
+
+#[test]
+fn what_is_asked_for_fits_into_the_budget() {
+    let blocks = chain(600);
+    let limits = |bytes: usize| {
+        move |limits: &mut blocksyncd::sync::Limits| {
+            limits.range_bytes = 8_192;
+            limits.held_bytes = bytes;
+        }
+    };
+    // Blocks are taken to be of 1 KiB while none has been seen: 8 in a request, 16 KiB for its answer.
+    for (bytes, requests) in [(3 * 16_384 + 4_096, 3), (2 * 16_384, 1), (1_024, 1)] {
+        let mut core = Setup::follower().storing(&blocks[..1], 0).limits(limits(bytes)).start();
+        let asked = ranges(&core.connect_at(1, &blocks[599]));
+        assert_eq!(asked.len(), requests, "{bytes}");
+        assert!(asked.iter().all(|(_, _, amount)| *amount == 8));
+    }
+}
+
+#[test]
+fn nothing_is_asked_for_beyond_what_can_wait() {
+    let blocks = chain(200);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.held_blocks = 10).start();
+    assert_eq!(ranges(&core.connect_at(1, &blocks[199])), [(peer(1), 2, 10)]);
+}
+
+#[test]
+fn requests_follow_the_size_of_the_blocks() {
+    let blocks = chain(200);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| {
+        limits.range_bytes = 4_096;
+        limits.requests_per_peer = 1;
+    });
+    core.config.limits.held_bytes = 1 << 20;
+    let mut core = core.start();
+    let fetch = range_request(&core.connect_at(1, &blocks[199]));
+    assert_eq!(fetch.ask, Ask::Range { from: h(2), amount: 4 });
+    let effects = core.answer(fetch.request, &blocks[1..5], Ended::Complete);
+    let size = (0..4).fold(1_024, |size, _| (size * 7 + blocks[1].size()) / 8);
+    let amount = u64::try_from(4_096 / size).expect("small");
+    assert!(amount > 4);
+    assert_eq!(ranges(&effects), [(peer(1), 6, amount)]);
+}
+
+#[test]
+fn while_the_disk_does_not_keep_up_nothing_is_asked_for() {
+    let blocks = chain(30);
+    let size = blocks[1].size();
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.commit_bytes = size).start();
+    core.hold_writes();
+    let fetch = range_request(&core.connect_at(1, &blocks[29]));
+    let effects = core.answer(fetch.request, &blocks[1..4], Ended::Reset);
+    assert_eq!((core.soft(), ranges(&effects)), (Some(blocks[2].id()), vec![]));
+    assert_eq!(ranges(&core.pass(Duration::from_millis(1))), []);
+    let effects = core.write();
+    assert_eq!(core.soft(), Some(blocks[3].id()));
+    assert_eq!(ranges(&effects), [(peer(1), 5, 25)]);
+}
+
+/// Whoever is to blame for it, to ask the same peer for the same again at once would be a loop.
+#[test]
+fn what_is_of_no_use_is_not_asked_of_the_same_peer_again_at_once() {
+    let blocks = chain(9);
+    let mut core = core_on(&blocks);
+    let early = Spec { time_unix_nanos: Some(ahead(&core, 1)), ..Spec::of("a") }.on(Some(&blocks[0]));
+    let fetch = range_request(&core.connect_at(1, &blocks[8]));
+    let effects = core.answer(fetch.request, std::slice::from_ref(&early), Ended::Reset);
+    assert_eq!((core.soft(), fetches(&effects)), (Some(blocks[0].id()), vec![]));
+    assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
+    assert_eq!(ranges(&core.pass(INSTANT)).len(), 1);
+
+    let mut core = Setup::follower().storing(&blocks[..1], 1).start();
+    let _ = core.connect_at(1, &blocks[0]);
+    let (_, effects) = core.report(0, 1, vec![seen_hash(1, 0, &early)]);
+    let request = fetches(&effects)[0].request;
+    assert_eq!(fetches(&core.answer(request, std::slice::from_ref(&early), Ended::Complete)), []);
+    assert_eq!(asked_by_hash(&core.almost_pass(timing().backoff_min)), []);
+    assert_eq!(asked_by_hash(&core.pass(INSTANT)), [(peer(1), early.hash())]);
+}

@@ -1,0 +1,530 @@
+//! One core, driven by hand: a clock that moves when it is told to, a disk on which every commit is durable at once unless a
+//! test holds it back, and nobody else.
+//!
+//! Kept at every step, whatever a test does:
+//! 1. Commits are numbered from 1 on, and their changes lead from what is stored to the heads that they announce.
+//! 2. `Reply`, `Announce` and `Broadcast` come after the commit of their decision, and no `Sign` comes before it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use blocksyncd::block::{BlockId, Hash, Header, Height};
+use blocksyncd::clock::Now;
+use blocksyncd::sync::{
+    Answer, Ask, Batch, Change, Command, CommitId, Config, DaPosition, DaReport, Effect, Ended, Fetch, Fetched,
+    GuardState, Heads, Input, Limits, Offence, PeerId, Policy, Proposal, PublishAnswer, Recovered, RejectAnswer,
+    ReportAnswer, RequestId, Seen, Sighting, Status, Stored, Syncer, Ticket, Timing, Verdict,
+};
+use blocksyncd::verify::{AuthenticBlock, Fault, VerifiedBlock};
+
+use super::blocks::{DRIFT, START_UNIX_SECONDS, h, public_key, rules, sign};
+
+/// What lies between just before and now.
+pub const INSTANT: Duration = Duration::from_nanos(1);
+
+/// What was committed, as the core may look it up.
+#[derive(Debug, Default)]
+struct Disk(BTreeMap<Height, VerifiedBlock>);
+
+impl Stored for Disk {
+    fn hash(&self, height: Height) -> Option<Hash> {
+        self.0.get(&height).map(|block| block.id().hash)
+    }
+
+    fn header(&self, height: Height) -> Option<Header> {
+        self.0.get(&height).map(|block| block.block().header().clone())
+    }
+}
+
+impl Disk {
+    fn apply(&mut self, batch: &Batch) {
+        for change in &batch.changes {
+            match change {
+                Change::Append { block, .. } => {
+                    self.0.insert(block.id().height, block.clone());
+                }
+                Change::Truncate { from, .. } => drop(self.0.split_off(from)),
+                _ => {}
+            }
+        }
+        assert_eq!(
+            self.0.last_key_value().map(|(_, top)| top.tip()),
+            batch.heads.soft,
+            "the changes lead to the heads"
+        );
+    }
+}
+
+/// How a core starts.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub config: Config,
+    pub at: Recovered,
+    stored: Vec<AuthenticBlock>,
+}
+
+impl Setup {
+    /// A node that holds no key, with nothing stored.
+    pub fn follower() -> Self {
+        let config = Config {
+            rules: rules(),
+            signs: None,
+            on_divergence: Policy::FollowDa,
+            limits: Limits::default(),
+            timing: Timing::default(),
+        };
+        let at = Recovered {
+            heads: Heads::empty(Height::MIN),
+            sightings: Vec::new(),
+            evidence: Vec::new(),
+            schedule: Vec::new(),
+            vetoed: None,
+            halted: None,
+            anchor: None,
+            guard: GuardState::Missing,
+            consumers: Vec::new(),
+        };
+        Self { config, at, stored: Vec::new() }
+    }
+
+    /// A node whose key has never signed.
+    pub fn signer() -> Self {
+        let mut setup = Self::follower();
+        setup.config.signs = Some(public_key(1));
+        setup.at.guard = GuardState::Unused;
+        setup
+    }
+
+    /// With these blocks on disk, the first `hard` of them seen on DA.
+    pub fn storing(mut self, blocks: &[AuthenticBlock], hard: usize) -> Self {
+        self.stored = blocks.to_vec();
+        self.at.heads.soft = self.verified().last().map(VerifiedBlock::tip);
+        self.at.heads.hard = hard.checked_sub(1).map(|last| blocks[last].id());
+        self
+    }
+
+    pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
+        change(&mut self.config.limits);
+        self
+    }
+
+    pub fn guard(mut self, guard: GuardState) -> Self {
+        self.at.guard = guard;
+        self
+    }
+
+    pub fn start(self) -> Core {
+        let disk = Disk(self.verified().into_iter().map(|block| (block.id().height, block)).collect());
+        let unix_nanos = START_UNIX_SECONDS * 1_000_000_000;
+        Core {
+            syncer: Syncer::recover(self.config, self.at, 7),
+            disk,
+            now: Now { elapsed: Duration::ZERO, unix_nanos },
+            tickets: 0,
+            commits: 0,
+            unwritten: Vec::new(),
+            holds_writes: false,
+        }
+    }
+
+    fn verified(&self) -> Vec<VerifiedBlock> {
+        let mut verified: Vec<VerifiedBlock> = Vec::new();
+        for block in &self.stored {
+            let parent = verified.last().map(VerifiedBlock::tip);
+            verified.push(block.link(parent).expect("stored blocks link"));
+        }
+        verified
+    }
+}
+
+pub fn peer(name: u8) -> PeerId {
+    PeerId::new(&[name])
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Core {
+    syncer: Syncer,
+    disk: Disk,
+    now: Now,
+    tickets: u64,
+    commits: u64,
+    /// Commits that a test holds back.
+    unwritten: Vec<Batch>,
+    holds_writes: bool,
+}
+
+impl Core {
+    /// One input; unless writes are held back, everything is durable when it returns.
+    pub fn give(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = self.syncer.handle(self.now, input, &self.disk);
+        self.check(&effects);
+        for effect in &effects {
+            if let Effect::Commit(batch) = effect {
+                self.unwritten.push(batch.clone());
+            }
+        }
+        if !self.holds_writes {
+            effects.extend(self.write());
+        }
+        effects
+    }
+
+    fn check(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Commit(batch) = effect {
+                self.commits += 1;
+                assert_eq!(batch.id, CommitId(self.commits), "commits are numbered one after the other");
+            }
+        }
+        let waits =
+            |effect: &Effect| matches!(effect, Effect::Reply { .. } | Effect::Announce(_) | Effect::Broadcast(_));
+        let commit = effects.iter().position(|effect| matches!(effect, Effect::Commit(_)));
+        let sign = effects.iter().position(|effect| matches!(effect, Effect::Sign { .. }));
+        let told = effects.iter().position(waits);
+        assert!(commit.is_none_or(|commit| sign.is_none_or(|sign| commit < sign)), "{effects:#?}");
+        assert!(commit.is_none_or(|commit| told.is_none_or(|told| commit < told)), "{effects:#?}");
+        assert!(told.is_none_or(|told| effects[told..].iter().all(waits)), "{effects:#?}");
+    }
+
+    /// From now on commits stay undone until [`Core::write`].
+    pub fn hold_writes(&mut self) {
+        self.holds_writes = true;
+    }
+
+    /// Makes durable what was held back, and what follows from it.
+    pub fn write(&mut self) -> Vec<Effect> {
+        let mut all = Vec::new();
+        while !self.unwritten.is_empty() {
+            let batch = self.unwritten.remove(0);
+            self.disk.apply(&batch);
+            let effects = self.syncer.handle(self.now, Input::Durable(batch.id), &self.disk);
+            self.check(&effects);
+            self.unwritten.extend(commits(&effects));
+            all.extend(effects);
+        }
+        all
+    }
+
+    pub fn heads(&self) -> Heads {
+        self.syncer.heads()
+    }
+
+    pub fn soft(&self) -> Option<BlockId> {
+        self.heads().soft_id()
+    }
+
+    pub fn hard(&self) -> Option<BlockId> {
+        self.heads().hard
+    }
+
+    pub fn target(&self) -> Option<BlockId> {
+        self.heads().target
+    }
+
+    pub fn status(&self) -> Status {
+        self.syncer.status()
+    }
+
+    pub fn syncer(&self) -> &Syncer {
+        &self.syncer
+    }
+
+    pub fn next_wakeup(&self) -> Option<Duration> {
+        self.syncer.next_wakeup()
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.now.elapsed
+    }
+
+    pub fn unix_nanos(&self) -> u64 {
+        self.now.unix_nanos
+    }
+
+    /// Time passes, and the core is woken once.
+    pub fn pass(&mut self, time: Duration) -> Vec<Effect> {
+        self.sleep(time);
+        self.give(Input::Wakeup)
+    }
+
+    /// All but an [`INSTANT`] of the time passes.
+    pub fn almost_pass(&mut self, time: Duration) -> Vec<Effect> {
+        self.pass(time.saturating_sub(INSTANT))
+    }
+
+    /// Time passes, and nobody wakes the core.
+    pub fn sleep(&mut self, time: Duration) {
+        self.now.elapsed += time;
+        self.now.unix_nanos += u64::try_from(time.as_nanos()).expect("short");
+    }
+
+    /// Somebody sets the wall clock.
+    pub fn wall_goes_back(&mut self, by: Duration) {
+        self.now.unix_nanos -= u64::try_from(by.as_nanos()).expect("short");
+    }
+
+    // ------------------------------------------------------------------------------------------- peers
+
+    pub fn connect(&mut self, name: u8) -> RequestId {
+        let effects = self.give(Input::PeerUp { peer: peer(name) });
+        let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.ask == Ask::Head).collect();
+        assert_eq!(probes.len(), 1, "a new peer is asked for its head: {effects:#?}");
+        assert_eq!(probes[0].peer, peer(name));
+        probes[0].request
+    }
+
+    /// A new peer whose head is this one.
+    pub fn connect_at(&mut self, name: u8, head: &AuthenticBlock) -> Vec<Effect> {
+        let probe = self.connect(name);
+        self.answer(probe, std::slice::from_ref(head), Ended::Complete)
+    }
+
+    pub fn answer(&mut self, request: RequestId, blocks: &[AuthenticBlock], ended: Ended) -> Vec<Effect> {
+        self.give(Input::Fetched { request, fetched: Fetched { blocks: blocks.to_vec(), ended } })
+    }
+
+    pub fn gossip_effects(&mut self, name: u8, outcome: Result<AuthenticBlock, Fault>) -> Vec<Effect> {
+        let ticket = self.ticket();
+        self.give(Input::Gossip { peer: peer(name), ticket, outcome })
+    }
+
+    /// The verdict on a gossiped block.
+    pub fn gossip(&mut self, block: &AuthenticBlock) -> Verdict {
+        let effects = self.gossip_effects(200, Ok(block.clone()));
+        verdict(&effects)
+    }
+
+    // -------------------------------------------------------------------------------------------- hosts
+
+    pub fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    pub fn propose(&mut self, proposal: Proposal) -> Vec<Effect> {
+        let ticket = self.ticket();
+        self.give(Input::Publish { ticket, proposal })
+    }
+
+    /// The refusal of a proposal; one that is to be signed has none.
+    pub fn refusal(&mut self, proposal: Proposal) -> PublishAnswer {
+        published(&self.propose(proposal))
+    }
+
+    /// The signer answers the question among these effects.
+    pub fn sign(&mut self, effects: &[Effect]) -> Vec<Effect> {
+        let (ticket, block) = signed(effects);
+        self.give(Input::Signed { ticket, outcome: Ok(block) })
+    }
+
+    /// Proposes, signs, and gives what follows from it.
+    pub fn publish(&mut self, proposal: Proposal) -> Vec<Effect> {
+        let effects = self.propose(proposal);
+        self.sign(&effects)
+    }
+
+    pub fn publish_signed(&mut self, block: &AuthenticBlock) -> PublishAnswer {
+        let ticket = self.ticket();
+        published(&self.give(Input::PublishSigned { ticket, outcome: Ok(block.clone()) }))
+    }
+
+    pub fn reject(&mut self, block: BlockId) -> RejectAnswer {
+        let ticket = self.ticket();
+        let effects = self.give(Input::HostRejected { ticket, block });
+        match only_answer(&effects) {
+            Answer::Reject(answer) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn ack(&mut self, consumer: &str, up_to: BlockId) -> (bool, Vec<Effect>) {
+        let ticket = self.ticket();
+        let effects = self.give(Input::Acked { ticket, consumer: consumer.to_owned(), up_to });
+        match only_answer(&effects) {
+            Answer::Ack(known) => (known, effects),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn operate(&mut self, command: Command) -> (Result<(), String>, Vec<Effect>) {
+        let ticket = self.ticket();
+        let effects = self.give(Input::Operator { ticket, command });
+        match only_answer(&effects) {
+            Answer::Operator(outcome) => (outcome, effects),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the operator is refused.
+    pub fn operator_is_refused(&mut self, command: Command) -> String {
+        let (outcome, effects) = self.operate(command);
+        assert_eq!(changes(&effects), [], "a refused command changes nothing");
+        outcome.expect_err("it is refused")
+    }
+
+    pub fn operator_may(&mut self, command: Command) -> Vec<Effect> {
+        let (outcome, effects) = self.operate(command);
+        assert_eq!(outcome, Ok(()));
+        effects
+    }
+
+    // ----------------------------------------------------------------------------------------------- DA
+
+    /// A report of the DA heights above `after`, through `through`.
+    pub fn report(&mut self, after: u64, through: u64, sightings: Vec<Sighting>) -> (ReportAnswer, Vec<Effect>) {
+        let ticket = self.ticket();
+        let report = DaReport { after, scanned_through: through, sightings };
+        let effects = self.give(Input::Da { ticket, report });
+        match only_answer(&effects) {
+            Answer::Report(answer) => (answer, effects),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The next DA height has just these blocks.
+    pub fn da_has(&mut self, blocks: &[AuthenticBlock]) -> Vec<Effect> {
+        let height = self.heads().scanned_through + 1;
+        let sightings = (0..).zip(blocks).map(|(index, block)| seen_block(height, index, block)).collect();
+        self.report(height - 1, height, sightings).1
+    }
+}
+
+pub fn at(height: u64, index: u32) -> DaPosition {
+    DaPosition { height, index }
+}
+
+pub fn seen_block(height: u64, index: u32, block: &AuthenticBlock) -> Sighting {
+    Sighting { position: at(height, index), height: block.height(), what: Seen::Block(block.clone()) }
+}
+
+pub fn seen_hash(height: u64, index: u32, block: &AuthenticBlock) -> Sighting {
+    Sighting { position: at(height, index), height: block.height(), what: Seen::Hash(block.hash()) }
+}
+
+pub fn junk(height: u64, index: u32) -> Sighting {
+    Sighting { position: at(height, index), height: h(1), what: Seen::Junk }
+}
+
+// ------------------------------------------------------------------------------------- reading effects
+
+pub fn commits(effects: &[Effect]) -> Vec<Batch> {
+    let commit = |effect: &Effect| if let Effect::Commit(batch) = effect { Some(batch.clone()) } else { None };
+    effects.iter().filter_map(commit).collect()
+}
+
+pub fn changes(effects: &[Effect]) -> Vec<Change> {
+    commits(effects).into_iter().flat_map(|batch| batch.changes).collect()
+}
+
+/// The blocks that were appended, with nothing else changed.
+pub fn appended(effects: &[Effect]) -> Vec<BlockId> {
+    let append = |change: &Change| if let Change::Append { block, .. } = change { Some(block.id()) } else { None };
+    changes(effects).iter().filter_map(append).collect()
+}
+
+pub fn fetches(effects: &[Effect]) -> Vec<Fetch> {
+    let fetch = |effect: &Effect| if let Effect::Fetch(fetch) = effect { Some(fetch.clone()) } else { None };
+    effects.iter().filter_map(fetch).collect()
+}
+
+/// What is asked for, beside heads: from whom, from which height, how many.
+pub fn ranges(effects: &[Effect]) -> Vec<(PeerId, u64, u64)> {
+    let range = |fetch: Fetch| match fetch.ask {
+        Ask::Range { from, amount } => Some((fetch.peer, from.get(), amount)),
+        Ask::Head | Ask::Hash(_) => None,
+    };
+    fetches(effects).into_iter().filter_map(range).collect()
+}
+
+/// The one range request among these effects.
+pub fn range_request(effects: &[Effect]) -> Fetch {
+    let is_range = |fetch: &Fetch| matches!(fetch.ask, Ask::Range { .. });
+    let requests: Vec<_> = fetches(effects).into_iter().filter(is_range).collect();
+    assert_eq!(requests.len(), 1, "{effects:#?}");
+    requests[0].clone()
+}
+
+pub fn asked_by_hash(effects: &[Effect]) -> Vec<(PeerId, Hash)> {
+    let hash = |fetch: Fetch| match fetch.ask {
+        Ask::Hash(hash) => Some((fetch.peer, hash)),
+        Ask::Head | Ask::Range { .. } => None,
+    };
+    fetches(effects).into_iter().filter_map(hash).collect()
+}
+
+pub fn cancelled(effects: &[Effect]) -> Vec<RequestId> {
+    let cancel = |effect: &Effect| if let Effect::Cancel(request) = effect { Some(*request) } else { None };
+    effects.iter().filter_map(cancel).collect()
+}
+
+pub fn penalties(effects: &[Effect]) -> Vec<(PeerId, Offence, Option<Duration>)> {
+    let penalty = |effect: &Effect| match effect {
+        Effect::Penalize { peer, offence, ban } => Some((peer.clone(), *offence, *ban)),
+        _ => None,
+    };
+    effects.iter().filter_map(penalty).collect()
+}
+
+pub fn verdict(effects: &[Effect]) -> Verdict {
+    let verdict = |effect: &Effect| if let Effect::Judge { verdict, .. } = effect { Some(*verdict) } else { None };
+    let verdicts: Vec<_> = effects.iter().filter_map(verdict).collect();
+    assert_eq!(verdicts.len(), 1, "every message is judged once: {effects:#?}");
+    verdicts[0]
+}
+
+pub fn answers(effects: &[Effect]) -> Vec<(Ticket, Answer)> {
+    let reply = |effect: &Effect| match effect {
+        Effect::Reply { ticket, answer } => Some((*ticket, answer.clone())),
+        _ => None,
+    };
+    effects.iter().filter_map(reply).collect()
+}
+
+fn only_answer(effects: &[Effect]) -> Answer {
+    let mut answers = answers(effects);
+    assert_eq!(answers.len(), 1, "{effects:#?}");
+    answers.remove(0).1
+}
+
+pub fn published(effects: &[Effect]) -> PublishAnswer {
+    match only_answer(effects) {
+        Answer::Publish(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn broadcasts(effects: &[Effect]) -> Vec<BlockId> {
+    let broadcast = |effect: &Effect| if let Effect::Broadcast(id) = effect { Some(*id) } else { None };
+    effects.iter().filter_map(broadcast).collect()
+}
+
+pub fn announced(effects: &[Effect]) -> Vec<Heads> {
+    let announce = |effect: &Effect| if let Effect::Announce(heads) = effect { Some(*heads) } else { None };
+    effects.iter().filter_map(announce).collect()
+}
+
+/// What an honest signer makes of the question among these effects.
+pub fn signed(effects: &[Effect]) -> (Ticket, AuthenticBlock) {
+    let question = |effect: &Effect| match effect {
+        Effect::Sign { ticket, header_bytes, payload, guard } => {
+            let block = sign(1, header_bytes, payload);
+            assert_eq!(guard.last, block.id(), "the guard is of what is signed");
+            Some((*ticket, block))
+        }
+        _ => None,
+    };
+    let questions: Vec<_> = effects.iter().filter_map(question).collect();
+    assert_eq!(questions.len(), 1, "{effects:#?}");
+    questions[0].clone()
+}
+
+pub fn asks_for_signature(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Sign { .. }))
+}
+
+/// A time ahead of the clock by the drift and so many nanoseconds more.
+pub fn ahead(core: &Core, nanos: i64) -> u64 {
+    let drift = u64::try_from(DRIFT.as_nanos()).expect("short");
+    (core.unix_nanos() + drift).saturating_add_signed(nanos)
+}

@@ -1,0 +1,184 @@
+//! The guard: a key never signs two blocks of one height, and an operator's word is the only thing that lowers it.
+
+use blocksyncd::block::BlockId;
+use blocksyncd::sync::{Change, Command, Effect, GuardEntry, GuardState, PublishAnswer};
+use blocksyncd::verify::AuthenticBlock;
+
+use super::blocks::{branch, chain, proposal};
+use super::driver::{Core, Setup, asks_for_signature, changes, commits, published};
+
+fn signed(last: BlockId) -> GuardState {
+    GuardState::Signed(GuardEntry { last })
+}
+
+fn not_ready(core: &mut Core, block: &AuthenticBlock, why: &str) {
+    for answer in [core.refusal(proposal(block)), core.publish_signed(block)] {
+        assert!(matches!(&answer, PublishAnswer::NotReady(text) if text.contains(why)), "{answer:?}");
+    }
+    assert!(core.status().not_ready.is_some_and(|text| text.contains(why)));
+}
+
+#[test]
+fn without_a_guard_nothing_is_signed() {
+    let blocks = chain(1);
+    let mut core = Setup::signer().guard(GuardState::Missing).start();
+    not_ready(&mut core, &blocks[0], "guard file is missing");
+    let effects = core.operator_may(Command::AssertSigned(None));
+    assert_eq!(changes(&effects), [Change::ResetGuard(None)]);
+    assert_eq!(core.status().not_ready, None);
+    assert_eq!(published(&core.publish(proposal(&blocks[0]))), PublishAnswer::Accepted(blocks[0].id()));
+}
+
+#[test]
+fn a_follower_misses_no_guard() {
+    assert_eq!(Setup::follower().start().status().not_ready, None);
+}
+
+#[test]
+fn a_guard_ahead_of_the_store_waits_until_the_store_is_there() {
+    let blocks = chain(4);
+    let mut core = Setup::signer().storing(&blocks[..1], 0).guard(signed(blocks[2].id())).start();
+    not_ready(&mut core, &blocks[1], "this key has signed up to");
+    let _ = core.gossip(&blocks[1]);
+    assert!(core.status().not_ready.is_some());
+    let _ = core.gossip(&blocks[2]);
+    assert_eq!(core.status().not_ready, None);
+    assert!(asks_for_signature(&core.propose(proposal(&blocks[3]))));
+}
+
+#[test]
+fn what_was_signed_last_may_be_signed_again_and_nothing_else_at_its_height() {
+    let blocks = chain(2);
+    let other = branch(&blocks[..1], "b", 1).remove(0);
+    let mut core = Setup::signer().storing(&blocks[..1], 0).guard(signed(blocks[1].id())).start();
+    assert_eq!(core.refusal(proposal(&other)), PublishAnswer::Conflict(blocks[1].id()));
+    assert_eq!(core.publish_signed(&other), PublishAnswer::Conflict(blocks[1].id()));
+    assert_eq!(published(&core.publish(proposal(&blocks[1]))), PublishAnswer::Accepted(blocks[1].id()));
+}
+
+#[test]
+fn nothing_is_signed_on_a_branch_without_what_was_signed_before() {
+    let (blocks, others) = (chain(2), branch(&[], "b", 1));
+    for (guard, goes) in [(blocks[0].id(), true), (others[0].id(), false)] {
+        let mut core = Setup::signer().storing(&blocks[..1], 0).guard(signed(guard)).start();
+        assert_eq!(core.status().not_ready, None);
+        let effects = core.propose(proposal(&blocks[1]));
+        assert_eq!(asks_for_signature(&effects), goes);
+        if !goes {
+            assert!(matches!(published(&effects), PublishAnswer::Halted(_)), "{effects:?}");
+        }
+    }
+}
+
+/// It stands above soft for as long as the block is on its way.
+#[test]
+fn a_signature_that_is_awaited_makes_nobody_unready() {
+    let block = chain(1).remove(0);
+    let mut core = Setup::signer().start();
+    let question = core.propose(proposal(&block));
+    assert_eq!(core.status().not_ready, None);
+    let _ = core.sign(&question);
+    assert_eq!(core.status().not_ready, None);
+}
+
+#[test]
+fn only_a_batch_with_a_block_of_ours_carries_the_guard() {
+    let blocks = chain(2);
+    let mut core = Setup::signer().start();
+    let effects = core.publish(proposal(&blocks[0]));
+    assert_eq!(commits(&effects)[0].guard, Some(GuardEntry { last: blocks[0].id() }));
+    let effects = core.da_has(&blocks[..1]);
+    assert_eq!(commits(&effects)[0].guard, None);
+}
+
+#[test]
+fn an_operator_replaces_a_guard_that_names_what_is_not_here() {
+    let (blocks, lost) = (chain(2), branch(&[], "b", 1).remove(0));
+    let mut core = Setup::signer().storing(&blocks[..1], 0).guard(signed(lost.id())).start();
+    let effects = core.operator_may(Command::AssertSigned(Some(blocks[0].id())));
+    assert_eq!(changes(&effects), [Change::ResetGuard(Some(blocks[0].id()))]);
+    assert!(asks_for_signature(&core.propose(proposal(&blocks[1]))));
+}
+
+#[test]
+fn an_operator_does_not_replace_a_sound_guard() {
+    let blocks = chain(3);
+    let setup = Setup::signer().storing(&blocks, 0).guard(signed(blocks[1].id()));
+    let mut core = setup.start();
+    for word in [None, Some(blocks[0].id()), Some(blocks[2].id())] {
+        assert!(core.operator_is_refused(Command::AssertSigned(word)).contains("the guard is sound"));
+    }
+    let effects = core.operator_may(Command::AssertSigned(Some(blocks[1].id())));
+    assert_eq!(changes(&effects), [Change::ResetGuard(Some(blocks[1].id()))]);
+}
+
+#[test]
+fn no_word_about_the_guard_while_a_signature_is_awaited() {
+    let block = chain(1).remove(0);
+    let mut core = Setup::signer().start();
+    let question = core.propose(proposal(&block));
+    for command in [Command::AssertSigned(None), Command::AbandonBranch(block.id())] {
+        assert!(core.operator_is_refused(command).contains("a signature is awaited"));
+    }
+    let _ = core.operator_may(Command::LiftVeto);
+    let _ = core.sign(&question);
+    assert!(core.operator_is_refused(Command::AssertSigned(None)).contains("the guard is sound"));
+}
+
+/// What was signed on the branch that is given up may be signed anew.
+#[test]
+fn to_abandon_a_branch_resets_the_guard() {
+    let blocks = chain(3);
+    let other = branch(&blocks[..1], "b", 1);
+    let mut core = Setup::signer().storing(&blocks, 1).guard(signed(blocks[2].id())).start();
+    let _ = core.da_has(&other);
+    let effects = core.operator_may(Command::AbandonBranch(blocks[1].id()));
+    assert!(changes(&effects).contains(&Change::ResetGuard(Some(blocks[0].id()))), "{effects:#?}");
+    assert_eq!(core.soft(), Some(other[0].id()));
+    let next = branch(&[blocks[0].clone(), other[0].clone()], "c", 1).remove(0);
+    let effects = core.publish(proposal(&next));
+    assert_eq!(published(&effects), PublishAnswer::Accepted(next.id()));
+    let batch = effects.iter().find_map(|effect| match effect {
+        Effect::Commit(batch) if batch.guard.is_some() => batch.guard,
+        _ => None,
+    });
+    assert_eq!(batch, Some(GuardEntry { last: next.id() }));
+}
+
+mod absorbing {
+    //! Two batches in one write: the guard never falls, and an operator's word is not undone by what came before it.
+
+    use blocksyncd::block::Height;
+    use blocksyncd::sync::{Batch, CommitId, Heads};
+
+    use super::*;
+
+    fn batch(id: u64, guard: Option<BlockId>, resets: bool) -> Batch {
+        let changes = if resets { vec![Change::ResetGuard(None)] } else { vec![Change::Veto(None)] };
+        let guard = guard.map(|last| GuardEntry { last });
+        Batch { id: CommitId(id), changes, heads: Heads::empty(Height::MIN), guard }
+    }
+
+    #[test]
+    fn the_later_word_counts() {
+        let ids: Vec<_> = chain(2).iter().map(AuthenticBlock::id).collect();
+        let entry = |index: usize| Some(GuardEntry { last: ids[index] });
+        for (first, second, resets, guard) in [
+            (None, None, false, None),
+            (Some(ids[0]), None, false, entry(0)),
+            (None, Some(ids[1]), false, entry(1)),
+            (Some(ids[0]), Some(ids[1]), false, entry(1)),
+            (Some(ids[0]), None, true, None),
+            (Some(ids[0]), Some(ids[1]), true, entry(1)),
+        ] {
+            let mut all = batch(1, first, false);
+            let mut next = batch(2, second, resets);
+            next.heads.scanned_through = 9;
+            all.absorb(next.clone());
+            assert_eq!(all.guard, guard);
+            assert_eq!((all.id, all.heads), (next.id, next.heads));
+            assert_eq!(all.changes[0], Change::Veto(None));
+            assert_eq!(all.changes[1..], next.changes);
+        }
+    }
+}
