@@ -25,7 +25,8 @@ impl World {
             let Some(id) = state.chain.get(index).copied() else { return };
             state.posted = Some(next);
             if let Some(block) = self.chain.signed(id.hash).cloned() {
-                self.post_to_da(&block, self.twins.contains(&id.hash));
+                // What it stands on is its own branch, whoever signed it.
+                self.post_to_da(&block, false);
             }
         }
     }
