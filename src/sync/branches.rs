@@ -35,6 +35,9 @@ impl Syncer {
         if id.height < heads.tail || !self.is_scheduled(block) || self.rules.check_time(block, turn.now).is_err() {
             return Verdict::Ignore;
         }
+        if self.block_bytes.is_none() {
+            self.learn_size(block.size());
+        }
         if let Some(peer) = peer {
             self.peers.has(peer, id);
         }
@@ -139,7 +142,8 @@ impl Syncer {
     pub(super) fn append(&mut self, turn: Turn<'_>, block: &AuthenticBlock, origin: Origin) -> Result<(), Fault> {
         self.may_stand(block)?;
         self.chain.append(block, origin)?;
-        self.block_bytes = (self.block_bytes * 7 + block.size()) / 8;
+        self.learn_size(block.size());
+        self.judge_put_off(turn.now.elapsed, block);
         self.progress_at = turn.now.elapsed;
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Peers: what they gossip and answer, and what is asked of them.
 
-use super::fetch::{Open, ranges, sizes};
 use std::time::Duration;
 
+use super::fetch::{Open, PutOff, Sizes, ranges};
 use super::{
     Ask, Effect, Ended, Fetch, Fetched, Heads, Offence, Origin, PeerId, RequestId, Syncer, Ticket, Turn, blame,
 };
@@ -10,7 +10,8 @@ use crate::block::{Hash, Height, Lane};
 use crate::clock::Now;
 use crate::verify::{AuthenticBlock, Fault};
 
-/// A gap of up to this many blocks is left to gossip for a moment: they are probably being verified right now.
+/// A gap of up to this many blocks is left to gossip for a moment: they are probably being verified right now. After that
+/// two peers are asked for it.
 const SMALL_GAP: u64 = 2;
 
 impl Syncer {
@@ -68,6 +69,10 @@ impl Syncer {
             if let Some(offence) = offence {
                 self.penalize(turn.now, &open.peer, offence);
             }
+            return;
+        }
+        if let (Ended::Cut, [], Ask::Range { from, .. }) = (&fetched.ended, fetched.blocks.as_slice(), open.ask) {
+            self.requests.put_off(from, PutOff { said_by: open.peer, bytes: open.bytes });
             return;
         }
         let useful = match open.ask {
@@ -140,6 +145,20 @@ impl Syncer {
         count > 0 && (self.chain.heads.stores(from) || self.held.has(from))
     }
 
+    /// Blocks weigh this much: for how many to ask.
+    pub(super) fn learn_size(&mut self, size: usize) {
+        self.block_bytes = Some(self.block_bytes.map_or(size, |known| (known * 7 + size) / 8));
+    }
+
+    /// Whoever said that the block at this height is heavier than it is wasted a request.
+    pub(super) fn judge_put_off(&mut self, now: Duration, block: &AuthenticBlock) {
+        if let Some(put_off) = self.requests.take_put_off(block.height())
+            && block.size() <= put_off.bytes
+        {
+            self.peers.failed(&put_off.said_by, now);
+        }
+    }
+
     /// Whether this block, whose height is at most the next one, is not on our branch.
     fn is_other_branch(&self, turn: Turn<'_>, block: &AuthenticBlock) -> bool {
         if let Some(ours) = self.chain.hash(block.height(), turn.stored) {
@@ -162,6 +181,7 @@ impl Syncer {
             self.ask_for_wanted(now);
         }
         if !self.is_catching_up() {
+            self.requests.forget_put_off();
             self.gap_since = None;
             self.progress_at = now;
             return;
@@ -246,30 +266,46 @@ impl Syncer {
         if slots == 0 {
             return self.retry_when_rested(now);
         }
-        let in_use = self.held.bytes() + self.requests.bytes();
-        let free = limits.held_bytes.saturating_sub(in_use);
-        let sizes = sizes(self.block_bytes, limits.range_bytes, self.rules.max_block_bytes);
+        let mut free = limits.held_bytes.saturating_sub(self.held.bytes() + self.requests.bytes());
+        let sizes = self.sizes();
         let farthest = next.plus(u64::try_from(limits.held_blocks).unwrap_or(u64::MAX).saturating_sub(1));
-        let covered = |height| self.held.has(height) || self.requests.covering(height).next().is_some();
-        // What everything waits for is asked for in any case: blocks held far above it would else keep it away.
-        let affordable = (free / sizes.answer_bytes).max(usize::from(!covered(next)));
+        let mut covered = self.held.runs();
+        covered.extend(self.requests.runs(next));
+        covered.sort_unstable();
         let last = target.height.min(farthest);
-        for (from, amount) in ranges(next, last, sizes.per_request, covered, slots.min(affordable)) {
-            self.ask_for_range(now, from, amount, sizes.answer_bytes, None);
+        for (from, amount) in ranges(next, last, sizes.per_request(), covered.into_iter(), slots) {
+            let answer_bytes = if from == next { sizes.next_answer_bytes(amount) } else { sizes.answer_bytes(amount) };
+            // What everything waits for is asked for in any case: blocks held far above it would else keep it away.
+            if answer_bytes > free && from != next {
+                break;
+            }
+            free = free.saturating_sub(answer_bytes);
+            self.ask_for_range(now, from, amount, answer_bytes, None);
         }
-        self.hedge(now, next, sizes.answer_bytes);
+        self.hedge(now, next, target.height);
     }
 
-    /// Everything waits for the height above soft: when its one request takes long, a second peer is asked too.
-    fn hedge(&mut self, now: Duration, next: Height, answer_bytes: usize) {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            block_bytes: self.block_bytes.unwrap_or_default(),
+            max_block_bytes: self.rules.max_block_bytes,
+            range_bytes: self.config.limits.range_bytes,
+        }
+    }
+
+    /// Everything waits for the height above soft: when its one request takes long, a second peer is asked too. At the
+    /// head, where a block more costs nothing, two are asked at once, and the first good answer wins.
+    fn hedge(&mut self, now: Duration, next: Height, target: Height) {
         let open: Vec<_> = self.requests.covering(next).map(|open| (open.sent, open.peer.clone(), open.ask)).collect();
-        let [(sent, peer, ask)] = open.as_slice() else { return };
-        let due = *sent + self.config.timing.hedge_after;
+        let [(sent, peer, Ask::Range { from, amount })] = open.as_slice() else { return };
+        let is_at_head = target.above(next) < SMALL_GAP;
+        let patience = if is_at_head { Duration::ZERO } else { self.config.timing.hedge_after };
+        let due = *sent + patience;
         if now < due {
             self.retry_at = Some(self.retry_at.map_or(due, |at| at.min(due)));
-        } else if let Ask::Range { from, amount } = ask {
+        } else {
             let rest = amount.saturating_sub(next.above(*from));
-            self.ask_for_range(now, next, rest, answer_bytes, Some(peer));
+            self.ask_for_range(now, next, rest, self.sizes().next_answer_bytes(rest), Some(peer));
         }
     }
 

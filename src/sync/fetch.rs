@@ -1,11 +1,12 @@
 //! What to ask of whom: the open requests, and the plan for the next ones.
 //!
-//! The plan is a pure function of heights and peers ([`ranges`], [`sizes`]), tested by table. It stalls for no single peer:
+//! The plan is a pure function of heights and sizes ([`ranges`], [`Sizes`]), tested by table. It stalls for no single peer:
 //! a request that fails goes to another one, and a peer that fails rests for a growing while.
 //!
 //! Invariants:
 //! 1. At most one open request per height; two for the height right above soft, where everything waits for one answer.
-//! 2. What is asked for fits into the byte budget that held blocks and open requests share.
+//! 2. What is asked for fits into the byte budget that held blocks and open requests share, but for the request for the
+//!    next block, which everything waits for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,15 +25,25 @@ pub(super) struct Open {
     pub bytes: usize,
 }
 
+/// A block that is heavier than all of the answer that it was to begin, as somebody said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PutOff {
+    pub said_by: PeerId,
+    /// What the answer might have weighed.
+    pub bytes: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Requests {
     open: BTreeMap<RequestId, Open>,
     next: RequestId,
+    /// Not asked for before everything waits for it: then it has the room that it takes.
+    put_off: BTreeMap<Height, PutOff>,
 }
 
 impl Requests {
     pub fn new() -> Self {
-        Self { open: BTreeMap::new(), next: RequestId(1) }
+        Self { open: BTreeMap::new(), next: RequestId(1), put_off: BTreeMap::new() }
     }
 
     pub fn add(&mut self, open: Open) -> RequestId {
@@ -67,6 +78,26 @@ impl Requests {
         self.open.values().map(|open| open.deadline).min()
     }
 
+    /// The runs of heights that are asked for, or put off until they are `next`.
+    pub fn runs(&self, next: Height) -> impl Iterator<Item = Run> {
+        let put_off = self.put_off.range(next.next()..).map(|(height, _)| (*height, *height));
+        self.open.values().filter_map(Open::run).chain(put_off)
+    }
+
+    pub fn put_off(&mut self, height: Height, put_off: PutOff) {
+        self.put_off.insert(height, put_off);
+    }
+
+    /// The block has come.
+    pub fn take_put_off(&mut self, height: Height) -> Option<PutOff> {
+        self.put_off.remove(&height)
+    }
+
+    /// Nothing is missing any more.
+    pub fn forget_put_off(&mut self) {
+        self.put_off.clear();
+    }
+
     /// How many open requests cover `height`, and to whom.
     pub fn covering(&self, height: Height) -> impl Iterator<Item = &Open> {
         self.open.values().filter(move |open| open.covers(height))
@@ -78,54 +109,76 @@ impl Requests {
 }
 
 impl Open {
-    fn covers(&self, height: Height) -> bool {
+    fn run(&self) -> Option<Run> {
         match self.ask {
-            Ask::Range { from, amount } => height >= from && height.above(from) < amount,
-            Ask::Head | Ask::Hash(_) => false,
+            Ask::Range { from, amount } => Some((from, from.plus(amount.checked_sub(1)?))),
+            Ask::Head | Ask::Hash(_) => None,
         }
+    }
+
+    fn covers(&self, height: Height) -> bool {
+        self.run().is_some_and(|(first, last)| first <= height && height <= last)
     }
 }
 
-/// How large requests should be.
+/// How large requests should be, from what blocks have weighed lately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
-    /// Blocks, 1 to [`MAX_RANGE`].
-    pub per_request: u64,
-    /// The most that one answer may weigh. One block of any size always fits; beyond that an answer may be twice as large
-    /// as meant, since blocks vary, and is cut there.
-    pub answer_bytes: usize,
+    /// Of a block, smoothed.
+    pub block_bytes: usize,
+    pub max_block_bytes: usize,
+    /// What one answer should weigh.
+    pub range_bytes: usize,
 }
 
-/// From the observed size of a block, and what one answer should weigh.
-pub(super) fn sizes(block_bytes: usize, range_bytes: usize, max_block_bytes: usize) -> Sizes {
-    let per_request = u64::try_from(range_bytes / block_bytes.max(1)).unwrap_or(MAX_RANGE).clamp(1, MAX_RANGE);
-    Sizes { per_request, answer_bytes: max_block_bytes.max(range_bytes.saturating_mul(2)) }
+impl Sizes {
+    /// Blocks vary: so much more than expected is always let through.
+    const SLACK: usize = 64 << 10;
+
+    /// Blocks, 1 to [`MAX_RANGE`].
+    pub fn per_request(self) -> u64 {
+        u64::try_from(self.range_bytes / self.block_bytes.max(1)).unwrap_or(MAX_RANGE).clamp(1, MAX_RANGE)
+    }
+
+    /// The most that an answer of so many blocks may weigh: twice what is expected. An answer that would weigh more is cut;
+    /// what is cut is asked for again, and when everything waits for it, as [`Self::next_answer_bytes`].
+    pub fn answer_bytes(self, amount: u64) -> usize {
+        let amount = usize::try_from(amount).unwrap_or(usize::MAX);
+        let expected = self.block_bytes.saturating_mul(amount);
+        expected.saturating_mul(2).saturating_add(Self::SLACK).min(self.max_block_bytes.saturating_mul(amount))
+    }
+
+    /// For the answer that begins with the next block: that one fits, whatever it weighs.
+    pub fn next_answer_bytes(self, amount: u64) -> usize {
+        self.answer_bytes(amount).max(self.max_block_bytes)
+    }
 }
+
+/// A run of heights, both ends included.
+pub(super) type Run = (Height, Height);
 
 /// At most `max_ranges` ranges of at most `per_request` blocks, lowest first, that are wanted from `next` through `last`: what
-/// is not `covered` (held, or asked for).
+/// is in no `covered` run (held, or asked for). The runs are ascending by their first height, and may overlap.
 pub(super) fn ranges(
     next: Height,
     last: Height,
     per_request: u64,
-    is_covered: impl Fn(Height) -> bool,
+    covered: impl Iterator<Item = Run>,
     max_ranges: usize,
 ) -> Vec<(Height, u64)> {
-    let mut wanted: Vec<(Height, u64)> = Vec::new();
-    let mut height = next;
-    while height <= last {
-        if !is_covered(height) {
-            let full = wanted.len() == max_ranges;
-            match wanted.last_mut() {
-                Some((from, amount)) if *amount < per_request && from.plus(*amount) == height => *amount += 1,
-                _ if full => break,
-                _ => wanted.push((height, 1)),
-            }
+    let mut wanted = Vec::new();
+    let mut from = next;
+    let end = [(last.next(), last)];
+    for (first, through) in covered.take_while(|(first, _)| *first <= last).chain(end) {
+        while from < first && wanted.len() < max_ranges {
+            let amount = first.above(from).min(per_request);
+            wanted.push((from, amount));
+            from = from.plus(amount);
         }
-        if height == Height::MAX {
+        if wanted.len() == max_ranges {
             break;
         }
-        height = height.next();
+        from = from.max(through.next());
     }
     wanted
 }
@@ -140,33 +193,45 @@ mod tests {
 
     #[test]
     fn sizes_follow_the_block_size() {
-        let mib = 1 << 20;
-        for (block, range, max_block, per_request, answer_bytes) in [
-            (1024, mib, mib, 64, 2 * mib),
-            (64 * 1024, mib, mib, 16, 2 * mib),
-            (8 * mib, mib, 8 * mib, 1, 8 * mib),
-            (0, mib, mib, 64, 2 * mib),
+        let (kib, mib) = (1 << 10, 1 << 20);
+        for (block_bytes, max_block_bytes, per_request, answer, next_answer) in [
+            (1024, mib, 64, 192 * kib, mib),
+            (64 * kib, mib, 3, 448 * kib, mib),
+            // No more than so many blocks can weigh.
+            (8 * mib, 8 * mib, 1, 8 * mib, 8 * mib),
+            (mib, 8 * mib, 1, 2 * mib + 64 * kib, 8 * mib),
+            (0, mib, 64, 64 * kib, mib),
+            // A large block came after small ones: one at a time until the average has learned.
+            (200 * kib, mib, 1, 464 * kib, mib),
         ] {
-            assert_eq!(
-                sizes(block, range, max_block),
-                Sizes { per_request, answer_bytes },
-                "{block} {range} {max_block}"
-            );
+            let sizes = Sizes { block_bytes, max_block_bytes, range_bytes: 192 * kib };
+            let amount = sizes.per_request();
+            let found = (amount, sizes.answer_bytes(amount), sizes.next_answer_bytes(amount));
+            assert_eq!(found, (per_request, answer, next_answer), "{block_bytes} {max_block_bytes}");
         }
     }
 
     #[test]
     fn ranges_fill_the_gaps_lowest_first() {
-        let none: &dyn Fn(Height) -> bool = &|_| false;
-        let middle: &dyn Fn(Height) -> bool = &|height| (3..=6).contains(&height.get());
+        let none: &[(u64, u64)] = &[];
+        let middle = &[(3, 6)];
+        let all = u64::MAX;
         for (next, last, covered, max_ranges, expected) in [
             (1, 10, none, 100, vec![(1, 4), (5, 4), (9, 2)]),
             (11, 10, none, 100, vec![]),
             (1, 10, middle, 100, vec![(1, 2), (7, 4)]),
-            (u64::MAX - 1, u64::MAX, none, 100, vec![(u64::MAX - 1, 2)]),
+            (4, 10, middle, 100, vec![(7, 4)]),
+            (1, 5, middle, 100, vec![(1, 2)]),
+            (1, 10, &[(1, 10)], 100, vec![]),
+            (5, 10, &[(1, 2), (8, 9)], 100, vec![(5, 3), (10, 1)]),
+            // They overlap, and one lies in another.
+            (1, 12, &[(2, 8), (3, 4), (6, 10)], 100, vec![(1, 1), (11, 2)]),
+            (1, 12, &[(20, 30)], 2, vec![(1, 4), (5, 4)]),
+            (all - 2, all, none, 100, vec![(all - 2, 2)]),
             (1, 100, none, 2, vec![(1, 4), (5, 4)]),
-            (1, u64::MAX, none, 0, vec![]),
+            (1, all, none, 0, vec![]),
         ] {
+            let covered = covered.iter().map(|(first, through)| (h(*first), h(*through)));
             let plan = ranges(h(next), h(last), 4, covered, max_ranges);
             let plan: Vec<_> = plan.into_iter().map(|(from, amount)| (from.get(), amount)).collect();
             assert_eq!(plan, expected, "{next}..={last}");

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fetch::Run;
 use super::{Origin, PeerId};
 use crate::block::{Hash, Height};
 use crate::verify::AuthenticBlock;
@@ -54,6 +55,18 @@ impl Held {
     /// Whether any block waits at `height`.
     pub fn has(&self, height: Height) -> bool {
         self.at(height).next().is_some()
+    }
+
+    /// The runs of heights at which a block waits, ascending and apart.
+    pub fn runs(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (height, _) in self.blocks.keys() {
+            match runs.last_mut() {
+                Some((_, last)) if *height <= last.next() => *last = *height,
+                _ => runs.push((*height, *height)),
+            }
+        }
+        runs
     }
 
     pub fn at(&self, height: Height) -> impl Iterator<Item = &Waiting> {

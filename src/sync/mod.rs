@@ -184,8 +184,8 @@ pub struct Syncer {
     storage_full: bool,
     draining: bool,
 
-    /// Smoothed size of a block, in bytes.
-    block_bytes: usize,
+    /// Smoothed size of a block, in bytes; the first one's, which is a peer's head, to begin with.
+    block_bytes: Option<usize>,
     /// Since when the height above soft is known to exist and is not here.
     gap_since: Option<Duration>,
     /// When soft last rose, or the target last changed.
@@ -236,7 +236,7 @@ impl Syncer {
             wanted: None,
             storage_full: false,
             draining: false,
-            block_bytes: 1024,
+            block_bytes: None,
             gap_since: None,
             progress_at: Duration::ZERO,
             retry_at: None,

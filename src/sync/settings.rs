@@ -37,7 +37,8 @@ pub struct Limits {
     pub commit_bytes: usize,
     /// Requests open at one peer, beside the one for its head. Go peers accept about 64 streams per peer and protocol.
     pub requests_per_peer: usize,
-    /// What one range answer should weigh: more blocks per request while blocks are small.
+    /// What one range answer should weigh: more blocks per request while blocks are small. An answer that fits into a
+    /// stream's first window, 256 KiB, comes within one round trip.
     pub range_bytes: usize,
     /// Proposals that wait for the one before them.
     pub publish_queue: usize,
@@ -59,8 +60,8 @@ impl Default for Limits {
             held_blocks: 16_384,
             held_bytes: 64 << 20,
             commit_bytes: 32 << 20,
-            requests_per_peer: 7,
-            range_bytes: 1 << 20,
+            requests_per_peer: 60,
+            range_bytes: 192 << 10,
             publish_queue: 64,
             sightings: 65_536,
             sighting_bytes: 32 << 20,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use blocksyncd::sync::{Ask, Ended, Fetch, Input, RequestId, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
-use super::blocks::{Spec, branch, chain, h};
+use super::blocks::{MAX_BLOCK_BYTES, Spec, branch, chain, h};
 use super::driver::{
     Core, INSTANT, Setup, ahead, asked_by_hash, cancelled, fetches, peer, range_request, ranges, seen_hash,
 };
@@ -38,7 +38,7 @@ fn a_peer_is_asked_for_its_head_now_and_then() {
     assert_eq!(fetches(&core.almost_pass(next)), []);
     let effects = core.pass(INSTANT);
     assert_eq!(heads_asked(&effects).len(), 1);
-    assert_eq!(heads_asked(&effects)[0].max_bytes, super::blocks::MAX_BLOCK_BYTES);
+    assert_eq!(heads_asked(&effects)[0].max_bytes, MAX_BLOCK_BYTES);
     // While it does not answer it is not asked twice.
     assert_eq!(heads_asked(&core.pass(timing().request_timeout)), []);
 }
@@ -373,13 +373,70 @@ fn what_is_asked_for_fits_into_the_budget() {
             limits.held_bytes = bytes;
         }
     };
-    // Blocks are taken to be of 1 KiB while none has been seen: 8 in a request, 16 KiB for its answer.
-    for (bytes, requests) in [(3 * 16_384 + 4_096, 3), (2 * 16_384, 1), (1_024, 1)] {
+    // The head says what a block weighs. An answer may weigh twice what that lets expect, and some more.
+    let size = blocks[599].size();
+    let amount = u64::try_from(8_192 / size).expect("small");
+    let answer = 8_192 / size * size * 2 + 65_536;
+    // The head itself waits, too.
+    for (bytes, requests) in [(3 * answer + size, 3), (3 * answer + size - 1, 2), (1_024, 1)] {
         let mut core = Setup::follower().storing(&blocks[..1], 0).limits(limits(bytes)).start();
         let asked = ranges(&core.connect_at(1, &blocks[599]));
         assert_eq!(asked.len(), requests, "{bytes}");
-        assert!(asked.iter().all(|(_, _, amount)| *amount == 8));
+        assert!(asked.iter().all(|(_, _, asked)| *asked == amount));
     }
+}
+
+/// A core that stores the first block, asks for one block at a time, and may be given blocks of a MiB.
+fn core_for_large_blocks(blocks: &[AuthenticBlock], requests_per_peer: usize) -> Core {
+    let mut setup = Setup::follower().storing(&blocks[..1], 0).limits(|limits| {
+        limits.range_bytes = blocks[1].size();
+        limits.requests_per_peer = requests_per_peer;
+    });
+    setup.config.rules.max_block_bytes = 1 << 20;
+    setup.start()
+}
+
+#[test]
+fn an_answer_may_weigh_twice_what_is_expected_and_the_next_block_whatever_it_weighs() {
+    let blocks = chain(9);
+    let mut core = core_for_large_blocks(&blocks, 3);
+    let asked = fetches(&core.connect_at(1, &blocks[8]));
+    let room: Vec<_> = asked.iter().map(|fetch| fetch.max_bytes).collect();
+    let expected = 2 * blocks[8].size() + 65_536;
+    assert_eq!(room, [1 << 20, expected, expected]);
+}
+
+#[test]
+fn what_is_said_to_be_too_heavy_waits_until_it_is_next() {
+    let blocks = chain(9);
+    let mut core = core_for_large_blocks(&blocks, 1);
+    let mut asked = fetches(&core.connect_at(1, &blocks[8]));
+    asked.extend(fetches(&core.connect_at(2, &blocks[8])));
+    let asked: Vec<_> = asked.into_iter().filter(|fetch| matches!(fetch.ask, Ask::Range { .. })).collect();
+    let [honest, liar] = asked.as_slice() else { panic!("{asked:?}") };
+    assert_eq!(liar.ask, Ask::Range { from: h(3), amount: 1 });
+    // Not asked for again, and nobody rests for it.
+    let instead = range_request(&core.answer(liar.request, &[], Ended::Cut));
+    assert_eq!((&instead.peer, instead.ask), (&liar.peer, Ask::Range { from: h(4), amount: 1 }));
+    let again = range_request(&core.answer(honest.request, &blocks[1..2], Ended::Complete));
+    assert_eq!((&again.peer, again.ask), (&honest.peer, Ask::Range { from: h(3), amount: 1 }));
+    assert_eq!(again.max_bytes, 1 << 20);
+    // It was no heavier than others: whoever said so rests.
+    core.answer(again.request, &blocks[2..3], Ended::Complete);
+    assert_eq!(ranges(&core.answer(instead.request, &[], Ended::Cut)), []);
+    let effects = core.pass(timing().backoff_min);
+    assert_eq!(range_request(&effects).peer, liar.peer);
+}
+
+#[test]
+fn for_the_one_block_that_is_missing_two_peers_are_asked_at_once() {
+    let blocks = chain(4);
+    let mut core = Setup::follower().storing(&blocks[..2], 0).start();
+    core.connect_at(1, &blocks[3]);
+    core.connect_at(2, &blocks[3]);
+    let mut asked = ranges(&core.pass(timing().gossip_grace));
+    asked.sort_unstable();
+    assert_eq!(asked, [(peer(1), 3, 1), (peer(2), 3, 1)]);
 }
 
 #[test]
@@ -399,12 +456,11 @@ fn requests_follow_the_size_of_the_blocks() {
     core.config.limits.held_bytes = 1 << 20;
     let mut core = core.start();
     let fetch = range_request(&core.connect_at(1, &blocks[199]));
-    assert_eq!(fetch.ask, Ask::Range { from: h(2), amount: 4 });
-    let effects = core.answer(fetch.request, &blocks[1..5], Ended::Complete);
-    let size = (0..4).fold(1_024, |size, _| (size * 7 + blocks[1].size()) / 8);
-    let amount = u64::try_from(4_096 / size).expect("small");
-    assert!(amount > 4);
-    assert_eq!(ranges(&effects), [(peer(1), 6, amount)]);
+    let amount = u64::try_from(4_096 / blocks[199].size()).expect("small");
+    assert_eq!(fetch.ask, Ask::Range { from: h(2), amount });
+    let effects = core.answer(fetch.request, &blocks[1..5], Ended::Reset);
+    let size = (0..4).fold(blocks[199].size(), |size, _| (size * 7 + blocks[1].size()) / 8);
+    assert_eq!(ranges(&effects), [(peer(1), 6, u64::try_from(4_096 / size).expect("small"))]);
 }
 
 #[test]

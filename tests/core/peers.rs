@@ -176,7 +176,6 @@ fn a_broken_answer_is_an_offence_and_a_doubtful_one_is_not() {
 fn failing_is_no_offence() {
     for ended in [
         Ended::Complete,
-        Ended::Cut,
         Ended::NotFound,
         Ended::Reset,
         Ended::Timeout,

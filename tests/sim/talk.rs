@@ -113,9 +113,13 @@ impl World {
         };
         for body in bodies {
             bytes += body.len();
-            if open.arrived.len() == most || bytes > open.fetch.max_bytes {
+            if open.arrived.len() == most {
                 // The client has what it asked for, and closes.
                 ended = Some(Ended::Complete);
+                break;
+            }
+            if bytes > open.fetch.max_bytes {
+                ended = Some(Ended::Cut);
                 break;
             }
             open.arrived.push(body);
