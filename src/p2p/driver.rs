@@ -143,9 +143,8 @@ impl Driver {
             return Err(StreamEnded::Unsupported);
         }
         let room = self.limits.fetch_bytes - self.reserved.values().sum::<usize>();
-        let wanted = fetch.max_bytes.clamp(self.limits.max_block_bytes, self.limits.fetch_bytes_per_request());
-        let max_bytes = wanted.min(room);
-        if max_bytes < self.limits.max_block_bytes {
+        let max_bytes = fetch.max_bytes.min(self.limits.fetch_bytes_per_request());
+        if max_bytes > room {
             return Err(StreamEnded::NotSent);
         }
         self.swarm.behaviour_mut().exchange.ask(peer, fetch, max_bytes)?;

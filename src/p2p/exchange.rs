@@ -27,13 +27,13 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, Stream, StreamProtocol};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::StreamEnded;
 use super::fetch::Job;
 use super::limits::{MAX_ASKS_PER_CONNECTION, MAX_SERVED_PER_CONNECTION};
-use super::serve::Server;
+use super::serve::{Room, Server};
 use crate::block::Lane;
 use crate::sync::{Fetch, RequestId};
 
@@ -200,7 +200,7 @@ impl Behaviour {
     fn new_handler(&self) -> Handler {
         Handler {
             protocols: self.protocols.clone(),
-            turns: Arc::new(Semaphore::new(self.server.turns_per_connection)),
+            room: Arc::new(self.server.room_of_connection()),
             server: self.server.clone(),
             to_open: VecDeque::new(),
             asking: FuturesUnordered::new(),
@@ -277,7 +277,7 @@ pub struct Handler {
     protocols: Arc<[LaneProtocol]>,
     server: Arc<Server>,
     /// This connection's share of the server.
-    turns: Arc<Semaphore>,
+    room: Arc<Room>,
     /// At most [`MAX_ASKS_PER_CONNECTION`], with `asking` and `failed` together.
     to_open: VecDeque<ToHandler>,
     asking: FuturesUnordered<BoxFuture<'static, Option<FromHandler>>>,
@@ -292,9 +292,9 @@ impl Handler {
             tracing::debug!("a peer has too many requests open; one is reset");
             return;
         }
-        let (server, turns) = (self.server.clone(), self.turns.clone());
+        let (server, room) = (self.server.clone(), self.room.clone());
         self.serving.push(Box::pin(async move {
-            if let Err(refused) = server.serve(lane, stream, &turns).await {
+            if let Err(refused) = server.serve(lane, stream, &room).await {
                 tracing::debug!(%refused, "a request is not answered");
             }
         }));

@@ -23,7 +23,7 @@ use crate::sync::{Ask, RequestId};
 pub struct Job {
     pub request: RequestId,
     pub ask: Ask,
-    /// The most bytes of the whole answer; room for one largest block at least.
+    /// The most bytes of the whole answer: it is cut before the block that would exceed them, be it the first.
     pub max_bytes: usize,
     pub max_block_bytes: usize,
     pub deadline: Instant,
@@ -118,7 +118,7 @@ impl Job {
                 Ok(None) => return StreamEnded::Complete,
                 Err(error) => return ended_by(&error),
             };
-            if length > room && !bodies.is_empty() {
+            if length > room.saturating_add(wire::RESPONSE_OVERHEAD) {
                 return StreamEnded::Cut;
             }
             let frame = match reader.message(length).await {

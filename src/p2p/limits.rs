@@ -12,11 +12,12 @@ const MAX_CONNECTIONS: usize = 64;
 const MIN: usize = 2;
 
 /// How many of our requests one connection carries at a time. Go peers take 64 streams of a protocol from one peer.
-pub(super) const MAX_ASKS_PER_CONNECTION: usize = 8;
+/// So many small answers fill a long link: 2,800 blocks of 1 KiB, or 8 MiB, for each of its round trips.
+pub const MAX_ASKS_PER_CONNECTION: usize = 44;
 
 /// How many requests of a peer's one connection are open at a time; more are reset. Above [`MAX_ASKS_PER_CONNECTION`],
 /// because the other side sees the end of an answer before we see that it has.
-pub(super) const MAX_SERVED_PER_CONNECTION: usize = 12;
+pub(super) const MAX_SERVED_PER_CONNECTION: usize = 48;
 
 /// Inbound streams whose protocol is not agreed yet.
 pub(super) const MAX_NEGOTIATING: usize = 8;
@@ -52,8 +53,8 @@ pub struct Limits {
     pub gossip_unjudged: usize,
     /// The bytes of all answers together that are being received.
     pub fetch_bytes: usize,
-    /// Answers that are being sent.
-    pub serves: usize,
+    /// The bytes of all answers together that are being sent.
+    pub serve_bytes: usize,
     /// Commands from the node, each a block at worst.
     pub commands: usize,
 }
@@ -130,7 +131,8 @@ impl Limits {
             // Each is there twice: in gossipsub's cache, and on its way to the node.
             gossip_unjudged: at_least_two("gossip", GOSSIP_SHARE, message.saturating_mul(2))?.min(256),
             fetch_bytes: at_least_two("answers that are received", FETCH_SHARE, max_block_bytes)? * max_block_bytes,
-            serves: at_least_two("answers that are sent", SERVE_SHARE, serve_bytes(max_block_bytes))?.min(64),
+            serve_bytes: at_least_two("answers that are sent", SERVE_SHARE, serve_chunk_bytes(max_block_bytes))
+                .map(|_| share(SERVE_SHARE))?,
             commands: at_least_two("commands", COMMANDS_SHARE, max_block_bytes)?.min(64),
         })
     }
@@ -157,7 +159,7 @@ impl Limits {
             queue("connections: gossip to be sent", self.connections, self.gossip_send_queue * message),
             queue("gossip: verdict awaited", self.gossip_unjudged, 2 * message),
             queue("answers: received", 1, self.fetch_bytes),
-            queue("answers: sent", self.serves, serve_bytes(self.max_block_bytes)),
+            queue("answers: sent", 1, self.serve_bytes),
             queue("commands", self.commands, self.max_block_bytes),
         ]
     }
@@ -172,9 +174,9 @@ const fn connection_bytes(send_queue: usize, message: usize) -> usize {
     message.saturating_mul(send_queue + MESSAGES_PER_CONNECTION).saturating_add(MAX_STREAMS * STREAM_WINDOW)
 }
 
-/// One chunk is sent while the next is read, each up to its size and one block more; and the block that is being read.
-const fn serve_bytes(max_block_bytes: usize) -> usize {
-    max_block_bytes.saturating_mul(3).saturating_add(2 * SERVE_CHUNK)
+/// What reading one chunk of an answer may take: the chunk, up to its size and one block more, and the block that is being read.
+pub(super) const fn serve_chunk_bytes(max_block_bytes: usize) -> usize {
+    max_block_bytes.saturating_mul(2).saturating_add(SERVE_CHUNK)
 }
 
 #[cfg(test)]
@@ -207,7 +209,7 @@ mod tests {
     #[test]
     fn a_large_budget_stops_at_what_is_useful() {
         let limits = Limits::derive(usize::MAX / 2, MIB).expect("plenty");
-        assert_eq!((limits.connections, limits.gossip_send_queue, limits.serves), (MAX_CONNECTIONS, 8, 64));
+        assert_eq!((limits.connections, limits.gossip_send_queue), (MAX_CONNECTIONS, 8));
     }
 
     proptest! {
@@ -219,7 +221,8 @@ mod tests {
                 let total: usize = limits.worst_case().iter().map(Queue::bytes).sum();
                 prop_assert!(total <= memory, "{total} of {memory}: {limits:?}");
                 prop_assert!(limits.fetch_bytes_per_request() >= block);
-                for items in [limits.connections, limits.gossip_send_queue, limits.gossip_unjudged, limits.serves, limits.commands] {
+                prop_assert!(limits.serve_bytes >= MIN * serve_chunk_bytes(block));
+                for items in [limits.connections, limits.gossip_send_queue, limits.gossip_unjudged, limits.commands] {
                     prop_assert!(items >= MIN);
                 }
             }

@@ -223,7 +223,11 @@ pub async fn start_with(
         .ok_or_else(|| StartError::NetworkId(config.network_ids.concat()))?;
     let topics = Topics::new(&config.network_ids);
     let gossip = gossip::behaviour(&keypair, &topics, &limits).map_err(StartError::Library)?;
-    let exchange = exchange::Behaviour::new(protocols, limits.max_block_bytes, Server::new(source, limits.serves));
+    let exchange = exchange::Behaviour::new(
+        protocols,
+        limits.max_block_bytes,
+        Server::new(source, limits.serve_bytes, limits.max_block_bytes),
+    );
     let named: Vec<_> = seeds.iter().filter_map(|seed| seed.peer).collect();
     let mut swarm = swarm::build(&keypair, &limits, &named, uses_quic, exchange, gossip)
         .map_err(|error| StartError::Library(error.to_string()))?;

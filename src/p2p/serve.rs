@@ -3,8 +3,10 @@
 //! Invariants:
 //! 1. An answer comes from one view of the store: what is written meanwhile does not tear it.
 //! 2. At most two chunks of an answer are in memory, however long it is and however slowly it is read.
-//! 3. A peer that sends or reads too slowly loses its stream, never its connection, and never delays other streams for long:
-//!    a request holds no turn until it is complete, and an answer holds it for [`ANSWER_FOR`] at most.
+//! 3. What all answers together have in memory fits into one room, and what those of one connection have into a quarter of it.
+//!    Room is taken before the store is read, for the largest blocks; what was not needed is given back at once.
+//! 4. A peer that sends or reads too slowly loses its stream, never its connection, and never delays other streams for long:
+//!    a request takes no room until it is complete, and an answer holds it for [`ANSWER_FOR`] at most.
 //!
 //! The stream is *reset* by dropping it without a frame: yamux and QUIC then send a reset or an early end, which all clients
 //! take for an empty answer.
@@ -14,11 +16,11 @@ use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use prost::Message as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
-use super::limits::SERVE_CHUNK;
+use super::limits::{SERVE_CHUNK, serve_chunk_bytes};
 use super::view::{Source, View};
 use super::wire::{self, FrameReader, HeaderRequest};
 use crate::block::{Height, Lane};
@@ -28,8 +30,8 @@ use crate::sync::serve::{Plan, Wanted, plan};
 /// The whole request must be here by then.
 const REQUEST_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a request waits for its turn. Go clients wait eight seconds for the whole answer.
-const TURN_WITHIN: Duration = Duration::from_secs(8);
+/// How long a request waits for room. Go clients wait eight seconds for the whole answer.
+const ROOM_WITHIN: Duration = Duration::from_secs(8);
 
 /// A reader that takes nothing for so long is given up.
 const IDLE: Duration = Duration::from_secs(8);
@@ -47,9 +49,53 @@ const PIECE: usize = 16 * 1024;
 /// Answers requests of all connections.
 pub struct Server {
     source: Arc<dyn Source>,
-    turns: Semaphore,
-    /// The most turns that one connection may hold.
-    pub turns_per_connection: usize,
+    room: Room,
+    /// What reading one chunk may take.
+    chunk_bytes: usize,
+    /// The most room that one connection may take.
+    connection_bytes: usize,
+}
+
+/// A number of bytes to be shared.
+#[derive(Debug)]
+pub struct Room(Semaphore);
+
+/// Bytes are counted in so many.
+const UNIT: usize = 1024;
+
+impl Room {
+    fn new(bytes: usize) -> Self {
+        Self(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS)))
+    }
+
+    /// Waits for the bytes.
+    async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        self.0.acquire_many(units(bytes)).await.ok()
+    }
+
+    fn try_take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        self.0.try_acquire_many(units(bytes)).ok()
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// Room of a connection's share, and of all.
+struct Lease<'a> {
+    own: SemaphorePermit<'a>,
+    all: SemaphorePermit<'a>,
+}
+
+impl Lease<'_> {
+    /// Gives back what is beyond `bytes`.
+    fn shrink_to(&mut self, bytes: usize) {
+        let keep = units(bytes) as usize;
+        for permit in [&mut self.own, &mut self.all] {
+            drop(permit.split(permit.num_permits().saturating_sub(keep)));
+        }
+    }
 }
 
 /// Why a request was not answered, or not wholly. For the log only: what the peer sees is the end of the stream.
@@ -74,13 +120,30 @@ pub enum Refused {
 }
 
 impl Server {
-    pub fn new(source: Arc<dyn Source>, turns: usize) -> Self {
-        // No connection can hold all of them, so that some are always left for the others.
-        Self { source, turns: Semaphore::new(turns), turns_per_connection: (turns / 4).max(1) }
+    /// `bytes` for all answers together, which suffices for two chunks of the largest blocks at least.
+    pub fn new(source: Arc<dyn Source>, bytes: usize, max_block_bytes: usize) -> Self {
+        let chunk_bytes = serve_chunk_bytes(max_block_bytes);
+        // No connection can take all of it, so that some is always left for the others.
+        Self { source, room: Room::new(bytes), chunk_bytes, connection_bytes: (bytes / 4).max(chunk_bytes) }
     }
 
-    /// Serves one stream to its end. `own_turns` are the connection's.
-    pub async fn serve<S>(&self, lane: Lane, stream: S, own_turns: &Semaphore) -> Result<(), Refused>
+    /// The share of a new connection.
+    pub fn room_of_connection(&self) -> Room {
+        Room::new(self.connection_bytes)
+    }
+
+    /// Room for one chunk, once there is.
+    async fn lease<'a>(&'a self, own: &'a Room) -> Option<Lease<'a>> {
+        Some(Lease { own: own.take(self.chunk_bytes).await?, all: self.room.take(self.chunk_bytes).await? })
+    }
+
+    /// Room for one chunk, if there is.
+    fn try_lease<'a>(&'a self, own: &'a Room) -> Option<Lease<'a>> {
+        Some(Lease { own: own.try_take(self.chunk_bytes)?, all: self.room.try_take(self.chunk_bytes)? })
+    }
+
+    /// Serves one stream to its end. `own` is the connection's share.
+    pub async fn serve<S>(&self, lane: Lane, stream: S, own: &Room) -> Result<(), Refused>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -93,25 +156,39 @@ impl Server {
         };
         let request = HeaderRequest::decode(frame).map_err(|error| Refused::Malformed(error.to_string()))?;
 
-        let until = Instant::now() + TURN_WITHIN;
-        let _own = timeout_at(until, own_turns.acquire()).await.map_err(|_| Refused::Busy)?;
-        let _turn = timeout_at(until, self.turns.acquire()).await.map_err(|_| Refused::Busy)?;
-
         let source = self.source.clone();
-        let mut reading = spawn_blocking(move || Reading::begin(&*source, lane, &request)?.read());
+        let begin = move || Reading::begin(&*source, lane, &request)?.read();
+        let mut lease = self.wait_for_room(own).await?;
+        let mut chunk = spawn_blocking(begin).await??;
         let mut paced = Paced::new(reader.into_inner());
         loop {
-            let chunk = reading.await??;
-            let next = chunk.rest.map(|rest| spawn_blocking(move || rest.read()));
-            paced.write(&chunk.frames).await?;
-            match next {
-                Some(next) if paced.writing < ANSWER_FOR => reading = next,
-                _ => break,
-            }
+            lease.shrink_to(chunk.frames.len());
+            let Some(rest) = chunk.rest.filter(|_| paced.writing < ANSWER_FOR) else {
+                paced.write(&chunk.frames).await?;
+                break;
+            };
+            // While one chunk is written the next is read, if there is room for both. Waiting for room with a chunk in hand
+            // could be for ever.
+            chunk = if let Some(next) = self.try_lease(own) {
+                let reading = spawn_blocking(move || rest.read());
+                paced.write(&chunk.frames).await?;
+                lease = next;
+                reading.await??
+            } else {
+                paced.write(&chunk.frames).await?;
+                drop((lease, chunk.frames));
+                lease = self.wait_for_room(own).await?;
+                spawn_blocking(move || rest.read()).await??
+            };
         }
+        drop(lease);
         // Whether the peer still listens after the last frame is its own affair.
         let _ = timeout(IDLE, paced.stream.close()).await;
         Ok(())
+    }
+
+    async fn wait_for_room<'a>(&'a self, own: &'a Room) -> Result<Lease<'a>, Refused> {
+        timeout(ROOM_WITHIN, self.lease(own)).await.ok().flatten().ok_or(Refused::Busy)
     }
 }
 

@@ -81,6 +81,8 @@ pub fn build(
         // One event of each connection waits for the driver: it may be as large as a block.
         .with_per_connection_event_buffer_size(0)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
+        // A request goes out together with the name of its protocol: one round trip instead of two.
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
         .with_dial_concurrency_factor(NonZeroU8::new(4).expect("not 0"));
     Ok(Swarm::new(transport, network, keypair.public().to_peer_id(), config))
 }

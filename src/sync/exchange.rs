@@ -287,9 +287,9 @@ impl Syncer {
 
     fn sizes(&self) -> Sizes {
         Sizes {
-            block_bytes: self.block_bytes.unwrap_or_default(),
-            max_block_bytes: self.rules.max_block_bytes,
-            range_bytes: self.config.limits.range_bytes,
+            block: self.block_bytes.unwrap_or_default(),
+            max_block: self.rules.max_block_bytes,
+            range: self.config.limits.range_bytes,
         }
     }
 

@@ -121,14 +121,14 @@ impl Open {
     }
 }
 
-/// How large requests should be, from what blocks have weighed lately.
+/// How large requests should be, from what blocks have weighed lately. All in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
     /// Of a block, smoothed.
-    pub block_bytes: usize,
-    pub max_block_bytes: usize,
+    pub block: usize,
+    pub max_block: usize,
     /// What one answer should weigh.
-    pub range_bytes: usize,
+    pub range: usize,
 }
 
 impl Sizes {
@@ -137,20 +137,20 @@ impl Sizes {
 
     /// Blocks, 1 to [`MAX_RANGE`].
     pub fn per_request(self) -> u64 {
-        u64::try_from(self.range_bytes / self.block_bytes.max(1)).unwrap_or(MAX_RANGE).clamp(1, MAX_RANGE)
+        u64::try_from(self.range / self.block.max(1)).unwrap_or(MAX_RANGE).clamp(1, MAX_RANGE)
     }
 
     /// The most that an answer of so many blocks may weigh: twice what is expected. An answer that would weigh more is cut;
     /// what is cut is asked for again, and when everything waits for it, as [`Self::next_answer_bytes`].
     pub fn answer_bytes(self, amount: u64) -> usize {
         let amount = usize::try_from(amount).unwrap_or(usize::MAX);
-        let expected = self.block_bytes.saturating_mul(amount);
-        expected.saturating_mul(2).saturating_add(Self::SLACK).min(self.max_block_bytes.saturating_mul(amount))
+        let expected = self.block.saturating_mul(amount);
+        expected.saturating_mul(2).saturating_add(Self::SLACK).min(self.max_block.saturating_mul(amount))
     }
 
     /// For the answer that begins with the next block: that one fits, whatever it weighs.
     pub fn next_answer_bytes(self, amount: u64) -> usize {
-        self.answer_bytes(amount).max(self.max_block_bytes)
+        self.answer_bytes(amount).max(self.max_block)
     }
 }
 
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn sizes_follow_the_block_size() {
         let (kib, mib) = (1 << 10, 1 << 20);
-        for (block_bytes, max_block_bytes, per_request, answer, next_answer) in [
+        for (block, max_block, per_request, answer, next_answer) in [
             (1024, mib, 64, 192 * kib, mib),
             (64 * kib, mib, 3, 448 * kib, mib),
             // No more than so many blocks can weigh.
@@ -204,10 +204,10 @@ mod tests {
             // A large block came after small ones: one at a time until the average has learned.
             (200 * kib, mib, 1, 464 * kib, mib),
         ] {
-            let sizes = Sizes { block_bytes, max_block_bytes, range_bytes: 192 * kib };
+            let sizes = Sizes { block, max_block, range: 192 * kib };
             let amount = sizes.per_request();
             let found = (amount, sizes.answer_bytes(amount), sizes.next_answer_bytes(amount));
-            assert_eq!(found, (per_request, answer, next_answer), "{block_bytes} {max_block_bytes}");
+            assert_eq!(found, (per_request, answer, next_answer), "{block} {max_block}");
         }
     }
 

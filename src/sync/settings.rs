@@ -60,7 +60,7 @@ impl Default for Limits {
             held_blocks: 16_384,
             held_bytes: 64 << 20,
             commit_bytes: 32 << 20,
-            requests_per_peer: 60,
+            requests_per_peer: 42,
             range_bytes: 192 << 10,
             publish_queue: 64,
             sightings: 65_536,
