@@ -14,10 +14,7 @@ use std::time::Duration;
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::sync::cursor::{self, Cursor, Locator, Resumed, Start, Step, Wanted};
 use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, Ticket};
-use blocksyncd::verify::AuthenticBlock;
-use bytes::Bytes;
 
-use super::chain::{EPOCH_UNIX_NANOS, host_id};
 use super::da::Reporter;
 use super::disk::Image;
 use super::faults::Signing;
@@ -48,9 +45,9 @@ pub struct HostState {
     pub chain: Vec<BlockId>,
     pub hard: Option<BlockId>,
     /// What it made: to be published again when the answer was lost, or the sidecar's disk was.
-    made: BTreeMap<Height, Proposal>,
+    pub made: BTreeMap<Height, Proposal>,
     /// The newest height that it posted to DA.
-    posted: Option<Height>,
+    pub posted: Option<Height>,
 }
 
 impl HostState {
@@ -84,11 +81,11 @@ pub struct Host {
     pub state: HostState,
     backups: Vec<HostState>,
     /// The open stream, and the life of the node that it is of.
-    stream: Option<(u64, Cursor)>,
+    pub stream: Option<(u64, Cursor)>,
     pub reporter: Reporter,
     /// Waiting for answers, lowest first; only the publisher's.
-    pending: VecDeque<(Ticket, Height)>,
-    pending_since: Duration,
+    pub pending: VecDeque<(Ticket, Height)>,
+    pub pending_since: Duration,
     /// Since when the guard says that another block was signed, which is not stored.
     pub refused_since: Option<Duration>,
 }
@@ -148,7 +145,6 @@ pub fn consumer_name(consumer: u8) -> String {
 const EVENTS: usize = 24;
 /// How far a reader may lag in a world whose planted bug drops what lagging readers miss.
 const LAG: u64 = 6;
-const ANSWER_PATIENCE: Duration = Duration::from_secs(6);
 
 impl World {
     /// The host reads its stream, and the publisher sees what there is to post.
@@ -303,149 +299,6 @@ impl World {
             self.oracle.abandoned(to.map_or(initial, |to| to.height.next()));
         }
         Ok(true)
-    }
-
-    /// The publisher posts what it has not posted yet.
-    fn post_blocks(&mut self) {
-        let initial = self.chain.initial_height();
-        loop {
-            let state = &mut self.hosts[0].state;
-            let next = state.posted.map_or(initial, Height::next);
-            let index = usize::try_from(next.above(initial)).unwrap_or(usize::MAX);
-            let Some(id) = state.chain.get(index).copied() else { return };
-            state.posted = Some(next);
-            if let Some(block) = self.chain.signed(id.hash).cloned() {
-                self.post_to_da(&block, self.twins.contains(&id.hash));
-            }
-        }
-    }
-
-    /// The publisher makes a block, or says again what it said before.
-    pub fn produce(&mut self) {
-        let now = self.now;
-        if !self.hosts[0].up || self.nodes[0].life().is_none() {
-            return;
-        }
-        let host = &mut self.hosts[0];
-        if !host.pending.is_empty() && now > host.pending_since + ANSWER_PATIENCE {
-            host.pending.clear();
-        }
-        if !self.healed && self.rng.f64() < self.plan.republish {
-            let made: Vec<Proposal> = self.hosts[0].state.made.values().cloned().collect();
-            if let Some(again) = self.rng.choice(made) {
-                self.publish(again, false);
-            }
-        }
-        if !self.healed && self.rng.f64() < self.plan.other_block {
-            self.publish_another();
-        }
-        if self.publish_history() {
-            return;
-        }
-        let depth = self.plan.pipeline;
-        while self.hosts[0].pending.len() < depth && !self.is_over() {
-            if !self.make_next() {
-                break;
-            }
-        }
-    }
-
-    /// A sidecar that lost its disk, and says nothing because it is behind its host, is given the host's history again.
-    fn publish_history(&mut self) -> bool {
-        let host = &self.hosts[0];
-        let next = self.nodes[0].disk.image.heads.next_height();
-        if host.stream.is_some() || host.state.tip().is_none_or(|tip| tip.height < next) {
-            return false;
-        }
-        let history: Vec<Proposal> = host.state.made.range(next..).take(8).map(|(_, made)| made.clone()).collect();
-        for proposal in history {
-            self.publish(proposal, false);
-        }
-        true
-    }
-
-    /// Proposes the block after everything that it has proposed; false: not now.
-    fn make_next(&mut self) -> bool {
-        let initial = self.chain.initial_height();
-        let host = &self.hosts[0];
-        let tip = host.state.tip();
-        let height = match (host.pending.back(), tip) {
-            (Some((_, last)), _) => last.next(),
-            (None, Some(tip)) => tip.height.next(),
-            (None, None) => initial,
-        };
-        if self.last_to_publish.is_some_and(|last| height > last) {
-            return false;
-        }
-        let on_tip = host.pending.is_empty();
-        if !on_tip && self.plan.signing == Signing::ByHost {
-            return false;
-        }
-        let proposal = if let Some(made) = host.state.made.get(&height) {
-            // Its answer was lost.
-            Proposal { parent: made.parent.and(tip).map(|tip| tip.hash), ..made.clone() }
-        } else {
-            let payload: Bytes = (0..self.plan.payload_bytes).map(|_| self.rng.u8(..)).collect();
-            let parent = if on_tip { tip.map(|tip| tip.hash) } else { None };
-            self.proposal(height, parent, payload)
-        };
-        self.hosts[0].state.made.insert(height, proposal.clone());
-        self.hosts[0].pending_since = self.now;
-        self.publish(proposal, true)
-    }
-
-    fn proposal(&self, height: Height, parent: Option<Hash>, payload: Bytes) -> Proposal {
-        let parent_time =
-            self.hosts[0].state.tip().and_then(|tip| self.chain.signed(tip.hash)).map(AuthenticBlock::time_unix_nanos);
-        let elapsed = u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX);
-        Proposal {
-            height,
-            parent,
-            time_unix_nanos: (EPOCH_UNIX_NANOS + elapsed).max(parent_time.unwrap_or(0)),
-            host_id: host_id(&payload),
-            payload_hash: Hash::of(&payload),
-            payload,
-        }
-    }
-
-    fn publish(&mut self, proposal: Proposal, wait: bool) -> bool {
-        let life = self.hosts[0].life;
-        let height = proposal.height;
-        let input = if self.plan.signing == Signing::ByHost {
-            let initial = self.chain.initial_height();
-            let parent = match height.prev().filter(|_| height > initial) {
-                None => None,
-                Some(below) => match self.hosts[0].state.chain.iter().find(|id| id.height == below) {
-                    Some(parent) => Some(*parent),
-                    None => return false,
-                },
-            };
-            let block = self.chain.make(parent, proposal.time_unix_nanos, &proposal.payload);
-            self.check_originated(0, block.id());
-            let ticket = self.nodes[0].wait(Waits::Publish, 0, life);
-            if wait {
-                self.hosts[0].pending.push_back((ticket, height));
-            }
-            Input::PublishSigned { ticket, outcome: Ok(block) }
-        } else {
-            let ticket = self.nodes[0].wait(Waits::Publish, 0, life);
-            if wait {
-                self.hosts[0].pending.push_back((ticket, height));
-            }
-            Input::Publish { ticket, proposal }
-        };
-        self.handle(0, input);
-        true
-    }
-
-    /// Something else at a height that was published already.
-    fn publish_another(&mut self) {
-        let chain = &self.hosts[0].state.chain;
-        let back = self.rng.usize(0..3);
-        let Some(id) = chain.len().checked_sub(1 + back).map(|index| chain[index]) else { return };
-        let payload: Bytes = (0..9).map(|_| self.rng.u8(..)).collect();
-        let proposal = self.proposal(id.height, None, payload);
-        self.publish(proposal, false);
     }
 
     pub fn on_answered(&mut self, n: usize, life: u64, waits: Waits, ticket: Ticket, answer: &Answer) {

@@ -21,9 +21,13 @@ mod faults;
 mod host;
 mod invariants;
 mod liars;
+mod mischief;
+mod misfortune;
 mod mutations;
 mod network;
 mod node;
+mod publisher;
+mod talk;
 mod trace;
 mod world;
 

@@ -8,8 +8,7 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, Plan, Span, Wanted};
 use blocksyncd::sync::{
-    Answer, Ask, Batch, CommitId, Config, Effect, Ended, Fetch, Fetched, GuardEntry, Heads, Input, MAX_RANGE,
-    PublishAnswer, RequestId, Syncer, Ticket, Verdict,
+    Answer, Ask, Batch, CommitId, Config, Effect, GuardEntry, Heads, Input, PublishAnswer, RequestId, Syncer, Ticket,
 };
 use bytes::Bytes;
 
@@ -17,8 +16,9 @@ use super::chain::EPOCH_UNIX_NANOS;
 use super::disk::{Disk, Write};
 use super::faults::Signing;
 use super::mutations::Bug;
-use super::network::{Answered, Message, MessageId, Packet, StreamEnd};
-use super::world::{Event, World, index_of, peer_id};
+use super::network::{Answered, Message, MessageId, StreamEnd};
+use super::talk::{OpenFetch, Unjudged};
+use super::world::{Event, World, index_of};
 
 /// Who waits for the answer to a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,21 +33,9 @@ pub enum Waits {
 }
 
 #[derive(Debug)]
-struct OpenFetch {
-    fetch: Fetch,
-    arrived: Vec<Bytes>,
-}
-
-#[derive(Debug)]
 struct Unsigned {
     header_bytes: Bytes,
     payload: Bytes,
-}
-
-#[derive(Debug)]
-struct Unjudged {
-    from: usize,
-    message: Message,
 }
 
 #[derive(Debug)]
@@ -77,11 +65,11 @@ pub struct Node {
     waits: BTreeMap<Ticket, (Waits, usize, u64)>,
     /// What a signer outside is to sign, once the guard of it is on disk.
     unsigned: BTreeMap<Ticket, Unsigned>,
-    gossip: BTreeMap<Ticket, Unjudged>,
-    seen: BTreeSet<MessageId>,
-    checking: usize,
-    checked_until: Duration,
-    fetches: BTreeMap<RequestId, OpenFetch>,
+    pub gossip: BTreeMap<Ticket, Unjudged>,
+    pub seen: BTreeSet<MessageId>,
+    pub checking: usize,
+    pub checked_until: Duration,
+    pub fetches: BTreeMap<RequestId, OpenFetch>,
     /// Never starts again, so that no two messages have one id.
     messages: u64,
     /// What the last step left, to compare the next one with.
@@ -166,7 +154,7 @@ impl Node {
         }
     }
 
-    fn ticket(&mut self) -> Ticket {
+    pub fn ticket(&mut self) -> Ticket {
         self.next_ticket = self.next_ticket.next();
         self.next_ticket
     }
@@ -217,6 +205,8 @@ impl World {
         node.elapsed = Duration::ZERO;
         node.announced = None;
         node.last = None;
+        // Whoever asked while it was down was told so.
+        node.waits.clear();
         node.syncer = Some(Syncer::recover(config, recovered, self.plan.seed ^ node.lives));
         if node.storage_full {
             self.handle(n, Input::StorageFull(true));
@@ -471,123 +461,6 @@ impl World {
         }
         let took = Duration::from_millis(self.rng.u64(1..=80));
         self.later(took, Event::Signed { node: n, life, ticket, outcome });
-    }
-
-    /// A gossip message arrived: it is queued for the stateless checks, or dropped unread.
-    pub fn node_hears(&mut self, n: usize, from: usize, message: Message) {
-        self.check_heard(n, from, &message);
-        let pool = self.plan.pool;
-        let check = self.plan.check;
-        let now = self.now;
-        let node = &mut self.nodes[n];
-        let Some(life) = node.life() else { return };
-        if !node.seen.insert(message.id) {
-            return;
-        }
-        if node.checking >= pool {
-            return self.handle(n, Input::GossipMissed { peer: peer_id(from) });
-        }
-        if self.bug == Some(Bug::ForwardBeforeVerify) {
-            self.spread(n, Some(from), &message);
-        }
-        let node = &mut self.nodes[n];
-        let ticket = node.ticket();
-        node.gossip.insert(ticket, Unjudged { from, message });
-        node.checking += 1;
-        node.checked_until = node.checked_until.max(now) + check;
-        let wait = node.checked_until.saturating_sub(now);
-        self.later(wait, Event::Checked { node: n, life, ticket });
-    }
-
-    pub fn on_checked(&mut self, n: usize, ticket: Ticket) {
-        let node = &mut self.nodes[n];
-        node.checking -= 1;
-        let Some(unjudged) = node.gossip.get(&ticket) else { return };
-        let peer = peer_id(unjudged.from);
-        let outcome = self.chain.check(&unjudged.message.bytes);
-        self.handle(n, Input::Gossip { peer, ticket, outcome });
-        if self.nodes[n].gossip.contains_key(&ticket) {
-            self.fail(format!("n{n}: gossip {ticket} was not judged at once"));
-        }
-    }
-
-    fn judge(&mut self, n: usize, ticket: Ticket, verdict: Verdict) {
-        let verdict = match (verdict, self.bug) {
-            (Verdict::Ignore, Some(Bug::KnownIsReject)) => Verdict::Reject,
-            _ => verdict,
-        };
-        let Some(Unjudged { from, message }) = self.nodes[n].gossip.remove(&ticket) else {
-            return self.fail(format!("n{n}: {ticket} was judged, but is no message that waits"));
-        };
-        self.check_judged(n, from, &message, verdict);
-        if verdict == Verdict::Accept {
-            self.spread(n, Some(from), &message);
-        }
-    }
-
-    fn start_fetch(&mut self, n: usize, fetch: Fetch) {
-        self.check_fetch(n, &fetch);
-        let Some(life) = self.nodes[n].life() else { return };
-        let (request, peer) = (fetch.request, index_of(&fetch.peer));
-        let mut ask = fetch.ask;
-        if self.bug == Some(Bug::RangeOneFurther)
-            && let Ask::Range { from, .. } = &mut ask
-        {
-            *from = from.next();
-        }
-        let timeout = fetch.timeout;
-        self.nodes[n].fetches.insert(request, OpenFetch { fetch, arrived: Vec::new() });
-        if self.net.is_up(n, peer) {
-            self.send(n, peer, Packet::Ask { request, life, ask });
-            self.later(timeout, Event::FetchLate { node: n, life, request, ended: Ended::Timeout });
-        } else {
-            self.later(Duration::ZERO, Event::FetchLate { node: n, life, request, ended: Ended::Disconnected });
-        }
-    }
-
-    pub fn on_answer(&mut self, n: usize, request: RequestId, life: u64, bodies: Vec<Bytes>, end: Option<StreamEnd>) {
-        if self.nodes[n].life() != Some(life) {
-            return;
-        }
-        let Some(open) = self.nodes[n].fetches.get_mut(&request) else { return };
-        let most = match open.fetch.ask {
-            Ask::Head | Ask::Hash(_) => 1,
-            Ask::Range { amount, .. } => usize::try_from(amount.min(MAX_RANGE)).unwrap_or(0),
-        };
-        let mut bytes = 0;
-        let mut ended = match end {
-            None => None,
-            Some(StreamEnd::Complete) => Some(Ended::Complete),
-            Some(StreamEnd::NotFound) => Some(Ended::NotFound),
-            Some(StreamEnd::Reset) => Some(Ended::Reset),
-        };
-        for body in bodies {
-            bytes += body.len();
-            if open.arrived.len() == most || bytes > open.fetch.max_bytes {
-                // The client has what it asked for, and closes.
-                ended = Some(Ended::Complete);
-                break;
-            }
-            open.arrived.push(body);
-        }
-        if let Some(ended) = ended {
-            self.end_fetch(n, request, ended);
-        }
-    }
-
-    pub fn end_fetch(&mut self, n: usize, request: RequestId, ended: Ended) {
-        let Some(open) = self.nodes[n].fetches.remove(&request) else { return };
-        let mut fetched = Fetched { blocks: Vec::new(), ended };
-        for body in &open.arrived {
-            match self.chain.check(body) {
-                Ok(block) => fetched.blocks.push(block),
-                Err(fault) => {
-                    fetched.ended = Ended::Invalid(Some(fault));
-                    break;
-                }
-            }
-        }
-        self.handle(n, Input::Fetched { request, fetched });
     }
 
     /// One deadline: the core's next wakeup.

@@ -11,20 +11,20 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height};
-use blocksyncd::sync::{Answer, Command, Ended, GuardState, Halt, Input, PeerId, RequestId, Ticket};
-use blocksyncd::verify::{AuthenticBlock, Fault, ScheduleEntry};
-use bytes::Bytes;
+use blocksyncd::sync::{Answer, Ended, GuardState, Input, PeerId, RequestId, Ticket};
+use blocksyncd::verify::AuthenticBlock;
 use fastrand::Rng;
 
 use super::chain::Chain;
 use super::da::Da;
-use super::disk::{Damage, DiskFault};
-use super::faults::{Plan, Signing};
+use super::disk::DiskFault;
+use super::faults::Plan;
 use super::host::Host;
 use super::invariants::Oracle;
-use super::liars::{self, Lie};
+use super::liars::Lie;
+use super::mischief::Liar;
 use super::mutations::Bug;
-use super::network::{Message, MessageId, Network, Packet};
+use super::network::{Network, Packet};
 use super::node::{Node, Waits};
 use super::trace::Trace;
 
@@ -136,13 +136,6 @@ impl Ord for Scheduled {
     }
 }
 
-#[derive(Debug)]
-pub struct Liar {
-    lie: Lie,
-    seen: BTreeSet<MessageId>,
-    messages: u64,
-}
-
 /// What a world that went well amounts to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
@@ -171,16 +164,16 @@ pub struct World {
     pub da: Da,
     /// The blocks of the second branch.
     pub twins: BTreeSet<Hash>,
-    twin_branch: Vec<AuthenticBlock>,
+    pub twin_branch: Vec<AuthenticBlock>,
     /// What both branches have below the fork.
-    twin_base: Vec<AuthenticBlock>,
+    pub twin_base: Vec<AuthenticBlock>,
     pub oracle: Oracle,
     pub trace: Trace,
     pub healed: bool,
     pub last_to_publish: Option<Height>,
     pub bans: u64,
-    crashes: u64,
-    retractions: u64,
+    pub crashes: u64,
+    pub retractions: u64,
     violation: Option<String>,
     why_not_converged: Option<String>,
 }
@@ -188,7 +181,7 @@ pub struct World {
 /// How long after healing everything has to agree.
 const HEAL_BOUND: Duration = Duration::from_secs(150);
 const LINKS_EVERY: Duration = Duration::from_millis(250);
-const FAULTS_EVERY: Duration = Duration::from_millis(200);
+pub const FAULTS_EVERY: Duration = Duration::from_millis(200);
 const HOSTS_EVERY: Duration = Duration::from_millis(400);
 
 pub fn peer_id(index: usize) -> PeerId {
@@ -395,299 +388,5 @@ impl World {
             _ => return,
         };
         self.later(every, event);
-    }
-
-    // -------------------------------------------------------------------------------------------- faults
-
-    fn happens(&mut self, rate: f64) -> bool {
-        self.rng.f64() < rate * FAULTS_EVERY.as_secs_f64()
-    }
-
-    fn faults_turn(&mut self) {
-        if self.healed {
-            return;
-        }
-        let honest = self.nodes.len();
-        let n = self.rng.usize(0..honest);
-        if self.plan.backup + self.plan.loss_of_tail > 0.0 && self.rng.f64() < 0.03 {
-            self.nodes[n].disk.snapshot();
-        }
-        if self.rng.f64() < 0.03 {
-            self.hosts[n].back_up();
-        }
-        if self.happens(self.plan.crash_rate) {
-            self.crash_for_a_while(n);
-        }
-        if self.happens(self.plan.partition_rate) {
-            let side: Vec<usize> = (0..honest + self.liars.len()).filter(|_| self.rng.bool()).collect();
-            let asymmetric = self.plan.asymmetric && self.rng.bool();
-            self.net.partition(&side, asymmetric, self.now);
-            let lasts = Duration::from_millis(self.rng.u64(300..9_000));
-            self.later(lasts, Event::Unblock);
-        }
-        if self.happens(self.plan.storage_full_rate) && !self.nodes[n].storage_full {
-            self.set_storage_full(n, true);
-            let lasts = Duration::from_millis(self.rng.u64(300..6_000));
-            self.later(lasts, Event::StorageFree { node: n });
-        }
-        if self.happens(self.plan.clock_jump_rate) {
-            let second = 1_000_000_000;
-            let span = if self.rng.bool() { 60 * second } else { 86_400 * second };
-            self.nodes[n].wall_offset = self.rng.i128(-span..=span);
-        }
-        if self.happens(self.plan.host_crash_rate) && self.hosts[n].up {
-            let from_backup = self.rng.f64() < self.plan.host_backup;
-            self.crash_host(n, from_backup);
-        }
-        if self.happens(self.plan.veto_rate) {
-            self.veto(n);
-        }
-        if self.happens(self.plan.drain_rate) {
-            self.drain_for_a_while(n);
-        }
-        if self.happens(self.plan.extend_rate) {
-            self.extend_schedule(n);
-        }
-    }
-
-    /// A process ends in order, and starts again.
-    fn drain_for_a_while(&mut self, n: usize) {
-        let Some(life) = self.nodes[n].life() else { return };
-        self.drain_node(n);
-        let grace = Duration::from_millis(self.rng.u64(100..2_000));
-        self.later(grace, Event::EndDrained { node: n, life });
-        let down = Duration::from_millis(self.rng.u64(50..2_000));
-        self.later(grace + down, Event::StartNode { node: n });
-    }
-
-    /// An operator adds an epoch of the same proposer: every block is as valid as before, but what waits is looked at anew.
-    fn extend_schedule(&mut self, n: usize) {
-        let Some(syncer) = &self.nodes[n].syncer else { return };
-        let from = syncer.heads().next_height().plus(self.rng.u64(0..12));
-        let entry = ScheduleEntry { from, proposer: self.chain.public_key() };
-        self.operate(n, Command::ExtendSchedule(entry));
-    }
-
-    pub fn crash_for_a_while(&mut self, n: usize) {
-        if self.nodes[n].life().is_none() {
-            return;
-        }
-        self.crash_node(n);
-        self.crashes += 1;
-        let luck = self.rng.f64();
-        let plan = &self.plan;
-        let damage = if luck < plan.wipe {
-            Some(Damage::Wiped)
-        } else if luck < plan.wipe + plan.backup {
-            Some(Damage::Restored)
-        } else {
-            (luck < plan.wipe + plan.backup + plan.loss_of_tail).then_some(Damage::TailLost)
-        };
-        if let Some(damage) = damage {
-            self.trace.note(self.now, format_args!("n{n}'s disk: {damage:?}"));
-            self.retractions += self.nodes[n].disk.image.retractions.len() as u64;
-            self.nodes[n].disk.damage(damage, &mut self.rng);
-            self.nodes[n].damaged = true;
-            self.oracle.damaged(n);
-        }
-        if n == 0 && self.rng.f64() < self.plan.guard_loss {
-            self.nodes[n].disk.lose_guard();
-        }
-        // The whole machine went down, and was perhaps restored.
-        if self.hosts[n].up && self.rng.f64() < 0.4 {
-            let from_backup = damage.is_some() && self.rng.f64() < self.plan.host_backup;
-            self.crash_host(n, from_backup);
-        }
-        let down = Duration::from_millis(self.rng.u64(50..5_000));
-        self.later(down, Event::StartNode { node: n });
-    }
-
-    fn crash_host(&mut self, n: usize, from_backup: bool) {
-        // A host that signs by itself keeps what it signed.
-        let forgets = self.plan.signing != Signing::ByHost && self.rng.bool();
-        self.hosts[n].crash(forgets);
-        let backup = from_backup.then(|| self.rng.usize(0..1_000));
-        let down = Duration::from_millis(self.rng.u64(50..3_000));
-        self.later(down, Event::RestartHost { host: n, backup });
-    }
-
-    fn set_storage_full(&mut self, n: usize, full: bool) {
-        self.nodes[n].storage_full = full;
-        self.handle(n, Input::StorageFull(full));
-    }
-
-    fn heal(&mut self) {
-        self.trace.note(self.now, format_args!("everything heals"));
-        self.healed = true;
-        self.net.unblock();
-        for n in 0..self.nodes.len() {
-            self.nodes[n].wall_offset = 0;
-            self.later(Duration::from_millis(300), Event::StorageFree { node: n });
-            self.later(Duration::from_millis(400), Event::StartNode { node: n });
-            self.later(Duration::from_millis(500), Event::RestartHost { host: n, backup: None });
-        }
-        self.release_all();
-        self.later(Duration::from_secs(2), Event::OperatorTurn);
-        self.later(Duration::from_secs(15), Event::NoMoreBlocks);
-        self.later(Duration::from_secs(16), Event::Judge);
-    }
-
-    fn stop_publishing(&mut self) {
-        let tip = self.hosts[0].state.tip().map(|tip| tip.height);
-        let stored = self.nodes[0].disk.image.heads.soft_height();
-        self.last_to_publish = tip.max(stored).or(Some(self.chain.initial_height()));
-    }
-
-    /// An operator looks at the nodes, and does what the documentation says.
-    fn operator_turn(&mut self) {
-        for n in 0..self.nodes.len() {
-            let Some(syncer) = &self.nodes[n].syncer else { continue };
-            let status = syncer.status();
-            if let (Some(halt), true) = (status.halted, self.plan.operator_abandons) {
-                let (Halt::Diverged { ours, .. } | Halt::Contradicted { ours, .. }) = halt;
-                if n == 0 {
-                    self.oracle.abandoned(ours.height);
-                }
-                self.operate(n, Command::AbandonBranch(ours));
-            }
-            if status.vetoed.is_some() {
-                self.operate(n, Command::LiftVeto);
-            }
-            // What was signed, and lost before it reached anybody, is gone: the operator says so.
-            let patience = self.plan.faults_last + Duration::from_secs(30);
-            let stuck = status.not_ready.is_some() || self.hosts[n].refused_since.is_some();
-            if n == 0 && stuck && status.halted.is_none() && self.now > patience {
-                self.hosts[n].refused_since = None;
-                let last = status.heads.soft_id();
-                self.oracle.abandoned(last.map_or(self.chain.initial_height(), |last| last.height.next()));
-                self.operate(n, Command::AssertSigned(last));
-            }
-        }
-    }
-
-    // -------------------------------------------------------------------------------------------- liars
-
-    pub fn is_alive(&self, index: usize) -> bool {
-        self.nodes.get(index).is_none_or(|node| node.life().is_some())
-    }
-
-    /// `None` for an honest node.
-    pub fn lie_of(&self, index: usize) -> Option<Lie> {
-        self.liars.get(index.checked_sub(self.nodes.len())?).map(|liar| liar.lie)
-    }
-
-    fn reformed(&self) -> bool {
-        self.healed && !self.plan.liars_persist
-    }
-
-    pub fn forgeries_abound(&self) -> bool {
-        self.liars.iter().any(|liar| matches!(liar.lie, Lie::Copies | Lie::Forges | Lie::FalseHead | Lie::Garbage))
-    }
-
-    /// The blocks that a liar builds its lies on.
-    pub fn branch_of(&self, index: usize) -> Vec<AuthenticBlock> {
-        if self.lie_of(index) == Some(Lie::Twin) && !self.twin_branch.is_empty() {
-            return self.twin_base.iter().chain(&self.twin_branch).cloned().collect();
-        }
-        self.main_branch()
-    }
-
-    /// What the sequencer's node has.
-    pub fn main_branch(&self) -> Vec<AuthenticBlock> {
-        let blocks = &self.nodes[0].disk.image.blocks;
-        blocks.values().filter_map(|(block, _)| self.chain.signed(block.id().hash)).cloned().collect()
-    }
-
-    pub fn lie_to_serve(&self, index: usize) -> Lie {
-        let lie = self.lie_of(index).unwrap_or(Lie::WeakRelay);
-        if self.reformed() && lie != Lie::Twin { Lie::WeakRelay } else { lie }
-    }
-
-    pub fn liar_hears(&mut self, index: usize, from: usize, message: &Message) {
-        let lie = self.lie_to_serve(index);
-        let liar = index - self.nodes.len();
-        if !lie.forwards() || !self.liars[liar].seen.insert(message.id) {
-            return;
-        }
-        let sound = self.chain.check(&message.bytes);
-        match (lie, &sound) {
-            // As a Go node does: what does not even decode goes nowhere.
-            (Lie::WeakRelay, Err(fault)) if !matches!(fault, Fault::BadSignature) => return,
-            // Whoever must not be blamed checks what it passes on.
-            (_, Err(_)) if self.lie_of(index).is_some_and(|lie| lie != Lie::WeakRelay && !lie.deserves_bans()) => {
-                return;
-            }
-            (Lie::Copies, Ok(block)) => {
-                let copy = liars::copy(block, &mut self.rng);
-                self.liar_gossips(liar, copy);
-            }
-            _ => {}
-        }
-        self.spread(index, Some(from), message);
-    }
-
-    fn liar_gossips(&mut self, liar: usize, bytes: Bytes) {
-        let index = self.nodes.len() + liar;
-        self.liars[liar].messages += 1;
-        let message = Message { id: (index, self.liars[liar].messages), bytes };
-        self.spread(index, None, &message);
-    }
-
-    fn liars_turn(&mut self) {
-        if self.reformed() {
-            return;
-        }
-        for liar in 0..self.liars.len() {
-            let branch = self.main_branch();
-            let Some(top) = branch.last() else { return };
-            let bytes = match self.liars[liar].lie {
-                Lie::Replays => branch[self.rng.usize(0..branch.len())].block().bytes().clone(),
-                Lie::Copies => liars::copy(&branch[self.rng.usize(0..branch.len())], &mut self.rng),
-                Lie::ForgesRarely if self.rng.f64() > 0.02 => continue,
-                Lie::Forges | Lie::ForgesRarely => {
-                    self.chain.forge(top.height().next(), top.hash(), &Bytes::from_static(b"forged"))
-                }
-                Lie::FalseHead => {
-                    let height = Height::MIN.plus(self.rng.u64(1_000..=1 << 40));
-                    self.chain.forge(height, top.hash(), &Bytes::from_static(b"far"))
-                }
-                Lie::Garbage => (0..self.rng.usize(0..150)).map(|_| self.rng.u8(..)).collect(),
-                _ => continue,
-            };
-            self.liar_gossips(liar, bytes);
-        }
-    }
-
-    pub fn fork_height(&self) -> Option<Height> {
-        self.plan.twin.map(|twin| self.chain.initial_height().plus(twin.fork))
-    }
-
-    /// Whoever holds the stolen key signs the next block of its branch.
-    fn twin_turn(&mut self) {
-        let (Some(twin), Some(fork)) = (self.plan.twin, self.fork_height()) else { return };
-        if self.twin_branch.len() as u64 >= twin.length {
-            return;
-        }
-        let parent = match self.twin_branch.last() {
-            Some(last) => last.clone(),
-            None if self.healed => return,
-            None => {
-                let mut base = self.main_branch();
-                base.retain(|block| block.height() < fork);
-                let Some(below) = base.last().filter(|below| below.height().next() == fork).cloned() else { return };
-                self.twin_base = base;
-                below
-            }
-        };
-        let payload = Bytes::copy_from_slice(&parent.hash().0[..self.plan.payload_bytes.min(32)]);
-        let mut block = self.chain.make(Some(parent.id()), parent.time_unix_nanos() + 1_000_000, &payload);
-        if !self.twins.insert(block.hash()) {
-            block = self.chain.make(Some(parent.id()), parent.time_unix_nanos() + 1_000_001, &payload);
-            self.twins.insert(block.hash());
-        }
-        self.trace.note(self.now, format_args!("the twin signs {:?}", block.id()));
-        self.twin_branch.push(block.clone());
-        self.liar_gossips(0, block.block().bytes().clone());
-        self.post_to_da(&block, true);
     }
 }

@@ -1,0 +1,145 @@
+//! What the liars do of their own: what they gossip, what they pass on, and the second branch of whoever stole the key. What
+//! they answer when they are asked is in [`liars`].
+
+use std::collections::BTreeSet;
+
+use blocksyncd::block::Height;
+use blocksyncd::verify::{AuthenticBlock, Fault};
+use bytes::Bytes;
+
+use super::liars::{self, Lie};
+use super::network::{Message, MessageId};
+use super::world::World;
+
+#[derive(Debug)]
+pub struct Liar {
+    pub lie: Lie,
+    pub seen: BTreeSet<MessageId>,
+    pub messages: u64,
+}
+
+impl World {
+    pub fn is_alive(&self, index: usize) -> bool {
+        self.nodes.get(index).is_none_or(|node| node.life().is_some())
+    }
+
+    /// `None` for an honest node.
+    pub fn lie_of(&self, index: usize) -> Option<Lie> {
+        self.liars.get(index.checked_sub(self.nodes.len())?).map(|liar| liar.lie)
+    }
+
+    fn reformed(&self) -> bool {
+        self.healed && !self.plan.liars_persist
+    }
+
+    pub fn forgeries_abound(&self) -> bool {
+        self.liars.iter().any(|liar| matches!(liar.lie, Lie::Copies | Lie::Forges | Lie::FalseHead | Lie::Garbage))
+    }
+
+    /// The blocks that a liar builds its lies on.
+    pub fn branch_of(&self, index: usize) -> Vec<AuthenticBlock> {
+        if self.lie_of(index) == Some(Lie::Twin) && !self.twin_branch.is_empty() {
+            return self.twin_base.iter().chain(&self.twin_branch).cloned().collect();
+        }
+        self.main_branch()
+    }
+
+    /// What the sequencer's node has.
+    pub fn main_branch(&self) -> Vec<AuthenticBlock> {
+        let blocks = &self.nodes[0].disk.image.blocks;
+        blocks.values().filter_map(|(block, _)| self.chain.signed(block.id().hash)).cloned().collect()
+    }
+
+    pub fn lie_to_serve(&self, index: usize) -> Lie {
+        let lie = self.lie_of(index).unwrap_or(Lie::WeakRelay);
+        if self.reformed() && lie != Lie::Twin { Lie::WeakRelay } else { lie }
+    }
+
+    pub fn liar_hears(&mut self, index: usize, from: usize, message: &Message) {
+        let lie = self.lie_to_serve(index);
+        let liar = index - self.nodes.len();
+        if !lie.forwards() || !self.liars[liar].seen.insert(message.id) {
+            return;
+        }
+        let sound = self.chain.check(&message.bytes);
+        match (lie, &sound) {
+            // As a Go node does: what does not even decode goes nowhere.
+            (Lie::WeakRelay, Err(fault)) if !matches!(fault, Fault::BadSignature) => return,
+            // Whoever must not be blamed checks what it passes on.
+            (_, Err(_)) if self.lie_of(index).is_some_and(|lie| lie != Lie::WeakRelay && !lie.deserves_bans()) => {
+                return;
+            }
+            (Lie::Copies, Ok(block)) => {
+                let copy = liars::copy(block, &mut self.rng);
+                self.liar_gossips(liar, copy);
+            }
+            _ => {}
+        }
+        self.spread(index, Some(from), message);
+    }
+
+    fn liar_gossips(&mut self, liar: usize, bytes: Bytes) {
+        let index = self.nodes.len() + liar;
+        self.liars[liar].messages += 1;
+        let message = Message { id: (index, self.liars[liar].messages), bytes };
+        self.spread(index, None, &message);
+    }
+
+    pub fn liars_turn(&mut self) {
+        if self.reformed() {
+            return;
+        }
+        for liar in 0..self.liars.len() {
+            let branch = self.main_branch();
+            let Some(top) = branch.last() else { return };
+            let bytes = match self.liars[liar].lie {
+                Lie::Replays => branch[self.rng.usize(0..branch.len())].block().bytes().clone(),
+                Lie::Copies => liars::copy(&branch[self.rng.usize(0..branch.len())], &mut self.rng),
+                Lie::ForgesRarely if self.rng.f64() > 0.02 => continue,
+                Lie::Forges | Lie::ForgesRarely => {
+                    self.chain.forge(top.height().next(), top.hash(), &Bytes::from_static(b"forged"))
+                }
+                Lie::FalseHead => {
+                    let height = Height::MIN.plus(self.rng.u64(1_000..=1 << 40));
+                    self.chain.forge(height, top.hash(), &Bytes::from_static(b"far"))
+                }
+                Lie::Garbage => (0..self.rng.usize(0..150)).map(|_| self.rng.u8(..)).collect(),
+                _ => continue,
+            };
+            self.liar_gossips(liar, bytes);
+        }
+    }
+
+    pub fn fork_height(&self) -> Option<Height> {
+        self.plan.twin.map(|twin| self.chain.initial_height().plus(twin.fork))
+    }
+
+    /// Whoever holds the stolen key signs the next block of its branch.
+    pub fn twin_turn(&mut self) {
+        let (Some(twin), Some(fork)) = (self.plan.twin, self.fork_height()) else { return };
+        if self.twin_branch.len() as u64 >= twin.length {
+            return;
+        }
+        let parent = match self.twin_branch.last() {
+            Some(last) => last.clone(),
+            None if self.healed => return,
+            None => {
+                let mut base = self.main_branch();
+                base.retain(|block| block.height() < fork);
+                let Some(below) = base.last().filter(|below| below.height().next() == fork).cloned() else { return };
+                self.twin_base = base;
+                below
+            }
+        };
+        let payload = Bytes::copy_from_slice(&parent.hash().0[..self.plan.payload_bytes.min(32)]);
+        let mut block = self.chain.make(Some(parent.id()), parent.time_unix_nanos() + 1_000_000, &payload);
+        if !self.twins.insert(block.hash()) {
+            block = self.chain.make(Some(parent.id()), parent.time_unix_nanos() + 1_000_001, &payload);
+            self.twins.insert(block.hash());
+        }
+        self.trace.note(self.now, format_args!("the twin signs {:?}", block.id()));
+        self.twin_branch.push(block.clone());
+        self.liar_gossips(0, block.block().bytes().clone());
+        self.post_to_da(&block, true);
+    }
+}

@@ -1,0 +1,179 @@
+//! What befalls the honest: crashes, damage, partitions, full disks, clocks that jump; the moment at which all of it ends; and
+//! an operator who does what the documentation says.
+
+use std::time::Duration;
+
+use blocksyncd::sync::{Command, Halt, Input};
+use blocksyncd::verify::ScheduleEntry;
+
+use super::disk::Damage;
+use super::faults::Signing;
+use super::world::{Event, FAULTS_EVERY, World};
+
+impl World {
+    fn happens(&mut self, rate: f64) -> bool {
+        self.rng.f64() < rate * FAULTS_EVERY.as_secs_f64()
+    }
+
+    pub fn faults_turn(&mut self) {
+        if self.healed {
+            return;
+        }
+        let honest = self.nodes.len();
+        let n = self.rng.usize(0..honest);
+        if self.plan.backup + self.plan.loss_of_tail > 0.0 && self.rng.f64() < 0.03 {
+            self.nodes[n].disk.snapshot();
+        }
+        if self.rng.f64() < 0.03 {
+            self.hosts[n].back_up();
+        }
+        if self.happens(self.plan.crash_rate) {
+            self.crash_for_a_while(n);
+        }
+        if self.happens(self.plan.partition_rate) {
+            let side: Vec<usize> = (0..honest + self.liars.len()).filter(|_| self.rng.bool()).collect();
+            let asymmetric = self.plan.asymmetric && self.rng.bool();
+            self.net.partition(&side, asymmetric, self.now);
+            let lasts = Duration::from_millis(self.rng.u64(300..9_000));
+            self.later(lasts, Event::Unblock);
+        }
+        if self.happens(self.plan.storage_full_rate) && !self.nodes[n].storage_full {
+            self.set_storage_full(n, true);
+            let lasts = Duration::from_millis(self.rng.u64(300..6_000));
+            self.later(lasts, Event::StorageFree { node: n });
+        }
+        if self.happens(self.plan.clock_jump_rate) {
+            let second = 1_000_000_000;
+            let span = if self.rng.bool() { 60 * second } else { 86_400 * second };
+            self.nodes[n].wall_offset = self.rng.i128(-span..=span);
+        }
+        if self.happens(self.plan.host_crash_rate) && self.hosts[n].up {
+            let from_backup = self.rng.f64() < self.plan.host_backup;
+            self.crash_host(n, from_backup);
+        }
+        if self.happens(self.plan.veto_rate) {
+            self.veto(n);
+        }
+        if self.happens(self.plan.drain_rate) {
+            self.drain_for_a_while(n);
+        }
+        if self.happens(self.plan.extend_rate) {
+            self.extend_schedule(n);
+        }
+    }
+
+    /// A process ends in order, and starts again.
+    fn drain_for_a_while(&mut self, n: usize) {
+        let Some(life) = self.nodes[n].life() else { return };
+        self.drain_node(n);
+        let grace = Duration::from_millis(self.rng.u64(100..2_000));
+        self.later(grace, Event::EndDrained { node: n, life });
+        let down = Duration::from_millis(self.rng.u64(50..2_000));
+        self.later(grace + down, Event::StartNode { node: n });
+    }
+
+    /// An operator adds an epoch of the same proposer: every block is as valid as before, but what waits is looked at anew.
+    fn extend_schedule(&mut self, n: usize) {
+        let Some(syncer) = &self.nodes[n].syncer else { return };
+        let from = syncer.heads().next_height().plus(self.rng.u64(0..12));
+        let entry = ScheduleEntry { from, proposer: self.chain.public_key() };
+        self.operate(n, Command::ExtendSchedule(entry));
+    }
+
+    pub fn crash_for_a_while(&mut self, n: usize) {
+        if self.nodes[n].life().is_none() {
+            return;
+        }
+        self.crash_node(n);
+        self.crashes += 1;
+        let luck = self.rng.f64();
+        let plan = &self.plan;
+        let damage = if luck < plan.wipe {
+            Some(Damage::Wiped)
+        } else if luck < plan.wipe + plan.backup {
+            Some(Damage::Restored)
+        } else {
+            (luck < plan.wipe + plan.backup + plan.loss_of_tail).then_some(Damage::TailLost)
+        };
+        if let Some(damage) = damage {
+            self.trace.note(self.now, format_args!("n{n}'s disk: {damage:?}"));
+            self.retractions += self.nodes[n].disk.image.retractions.len() as u64;
+            self.nodes[n].disk.damage(damage, &mut self.rng);
+            self.nodes[n].damaged = true;
+            self.oracle.damaged(n);
+        }
+        if n == 0 && self.rng.f64() < self.plan.guard_loss {
+            self.nodes[n].disk.lose_guard();
+        }
+        // The whole machine went down, and was perhaps restored.
+        if self.hosts[n].up && self.rng.f64() < 0.4 {
+            let from_backup = damage.is_some() && self.rng.f64() < self.plan.host_backup;
+            self.crash_host(n, from_backup);
+        }
+        let down = Duration::from_millis(self.rng.u64(50..5_000));
+        self.later(down, Event::StartNode { node: n });
+    }
+
+    fn crash_host(&mut self, n: usize, from_backup: bool) {
+        // A host that signs by itself keeps what it signed.
+        let forgets = self.plan.signing != Signing::ByHost && self.rng.bool();
+        self.hosts[n].crash(forgets);
+        let backup = from_backup.then(|| self.rng.usize(0..1_000));
+        let down = Duration::from_millis(self.rng.u64(50..3_000));
+        self.later(down, Event::RestartHost { host: n, backup });
+    }
+
+    pub fn set_storage_full(&mut self, n: usize, full: bool) {
+        self.nodes[n].storage_full = full;
+        self.handle(n, Input::StorageFull(full));
+    }
+
+    pub fn heal(&mut self) {
+        self.trace.note(self.now, format_args!("everything heals"));
+        self.healed = true;
+        self.net.unblock();
+        for n in 0..self.nodes.len() {
+            self.nodes[n].wall_offset = 0;
+            self.later(Duration::from_millis(300), Event::StorageFree { node: n });
+            self.later(Duration::from_millis(400), Event::StartNode { node: n });
+            self.later(Duration::from_millis(500), Event::RestartHost { host: n, backup: None });
+        }
+        self.release_all();
+        self.later(Duration::from_secs(2), Event::OperatorTurn);
+        self.later(Duration::from_secs(15), Event::NoMoreBlocks);
+        self.later(Duration::from_secs(16), Event::Judge);
+    }
+
+    pub fn stop_publishing(&mut self) {
+        let tip = self.hosts[0].state.tip().map(|tip| tip.height);
+        let stored = self.nodes[0].disk.image.heads.soft_height();
+        self.last_to_publish = tip.max(stored).or(Some(self.chain.initial_height()));
+    }
+
+    /// An operator looks at the nodes, and does what the documentation says.
+    pub fn operator_turn(&mut self) {
+        for n in 0..self.nodes.len() {
+            let Some(syncer) = &self.nodes[n].syncer else { continue };
+            let status = syncer.status();
+            if let (Some(halt), true) = (status.halted, self.plan.operator_abandons) {
+                let (Halt::Diverged { ours, .. } | Halt::Contradicted { ours, .. }) = halt;
+                if n == 0 {
+                    self.oracle.abandoned(ours.height);
+                }
+                self.operate(n, Command::AbandonBranch(ours));
+            }
+            if status.vetoed.is_some() {
+                self.operate(n, Command::LiftVeto);
+            }
+            // What was signed, and lost before it reached anybody, is gone: the operator says so.
+            let patience = self.plan.faults_last + Duration::from_secs(30);
+            let stuck = status.not_ready.is_some() || self.hosts[n].refused_since.is_some();
+            if n == 0 && stuck && status.halted.is_none() && self.now > patience {
+                self.hosts[n].refused_since = None;
+                let last = status.heads.soft_id();
+                self.oracle.abandoned(last.map_or(self.chain.initial_height(), |last| last.height.next()));
+                self.operate(n, Command::AssertSigned(last));
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! How a node talks to its peers: gossip that is queued, checked and judged, and fetches whose answers are gathered until they
+//! end, as the sidecar's network and verify pool do it.
+
+use std::time::Duration;
+
+use blocksyncd::sync::{Ask, Ended, Fetch, Fetched, Input, MAX_RANGE, RequestId, Ticket, Verdict};
+use bytes::Bytes;
+
+use super::mutations::Bug;
+use super::network::{Message, Packet, StreamEnd};
+use super::world::{Event, World, index_of, peer_id};
+
+#[derive(Debug)]
+pub struct OpenFetch {
+    pub fetch: Fetch,
+    pub arrived: Vec<Bytes>,
+}
+
+#[derive(Debug)]
+pub struct Unjudged {
+    pub from: usize,
+    pub message: Message,
+}
+
+impl World {
+    /// A gossip message arrived: it is queued for the stateless checks, or dropped unread.
+    pub fn node_hears(&mut self, n: usize, from: usize, message: Message) {
+        self.check_heard(n, from, &message);
+        let pool = self.plan.pool;
+        let check = self.plan.check;
+        let now = self.now;
+        let node = &mut self.nodes[n];
+        let Some(life) = node.life() else { return };
+        if !node.seen.insert(message.id) {
+            return;
+        }
+        if node.checking >= pool {
+            return self.handle(n, Input::GossipMissed { peer: peer_id(from) });
+        }
+        if self.bug == Some(Bug::ForwardBeforeVerify) {
+            self.spread(n, Some(from), &message);
+        }
+        let node = &mut self.nodes[n];
+        let ticket = node.ticket();
+        node.gossip.insert(ticket, Unjudged { from, message });
+        node.checking += 1;
+        node.checked_until = node.checked_until.max(now) + check;
+        let wait = node.checked_until.saturating_sub(now);
+        self.later(wait, Event::Checked { node: n, life, ticket });
+    }
+
+    pub fn on_checked(&mut self, n: usize, ticket: Ticket) {
+        let node = &mut self.nodes[n];
+        node.checking -= 1;
+        let Some(unjudged) = node.gossip.get(&ticket) else { return };
+        let peer = peer_id(unjudged.from);
+        let outcome = self.chain.check(&unjudged.message.bytes);
+        self.handle(n, Input::Gossip { peer, ticket, outcome });
+        if self.nodes[n].gossip.contains_key(&ticket) {
+            self.fail(format!("n{n}: gossip {ticket} was not judged at once"));
+        }
+    }
+
+    pub fn judge(&mut self, n: usize, ticket: Ticket, verdict: Verdict) {
+        let verdict = match (verdict, self.bug) {
+            (Verdict::Ignore, Some(Bug::KnownIsReject)) => Verdict::Reject,
+            _ => verdict,
+        };
+        let Some(Unjudged { from, message }) = self.nodes[n].gossip.remove(&ticket) else {
+            return self.fail(format!("n{n}: {ticket} was judged, but is no message that waits"));
+        };
+        self.check_judged(n, from, &message, verdict);
+        if verdict == Verdict::Accept {
+            self.spread(n, Some(from), &message);
+        }
+    }
+
+    pub fn start_fetch(&mut self, n: usize, fetch: Fetch) {
+        self.check_fetch(n, &fetch);
+        let Some(life) = self.nodes[n].life() else { return };
+        let (request, peer) = (fetch.request, index_of(&fetch.peer));
+        let mut ask = fetch.ask;
+        if self.bug == Some(Bug::RangeOneFurther)
+            && let Ask::Range { from, .. } = &mut ask
+        {
+            *from = from.next();
+        }
+        let timeout = fetch.timeout;
+        self.nodes[n].fetches.insert(request, OpenFetch { fetch, arrived: Vec::new() });
+        if self.net.is_up(n, peer) {
+            self.send(n, peer, Packet::Ask { request, life, ask });
+            self.later(timeout, Event::FetchLate { node: n, life, request, ended: Ended::Timeout });
+        } else {
+            self.later(Duration::ZERO, Event::FetchLate { node: n, life, request, ended: Ended::Disconnected });
+        }
+    }
+
+    pub fn on_answer(&mut self, n: usize, request: RequestId, life: u64, bodies: Vec<Bytes>, end: Option<StreamEnd>) {
+        if self.nodes[n].life() != Some(life) {
+            return;
+        }
+        let Some(open) = self.nodes[n].fetches.get_mut(&request) else { return };
+        let most = match open.fetch.ask {
+            Ask::Head | Ask::Hash(_) => 1,
+            Ask::Range { amount, .. } => usize::try_from(amount.min(MAX_RANGE)).unwrap_or(0),
+        };
+        let mut bytes = 0;
+        let mut ended = match end {
+            None => None,
+            Some(StreamEnd::Complete) => Some(Ended::Complete),
+            Some(StreamEnd::NotFound) => Some(Ended::NotFound),
+            Some(StreamEnd::Reset) => Some(Ended::Reset),
+        };
+        for body in bodies {
+            bytes += body.len();
+            if open.arrived.len() == most || bytes > open.fetch.max_bytes {
+                // The client has what it asked for, and closes.
+                ended = Some(Ended::Complete);
+                break;
+            }
+            open.arrived.push(body);
+        }
+        if let Some(ended) = ended {
+            self.end_fetch(n, request, ended);
+        }
+    }
+
+    pub fn end_fetch(&mut self, n: usize, request: RequestId, ended: Ended) {
+        let Some(open) = self.nodes[n].fetches.remove(&request) else { return };
+        let mut fetched = Fetched { blocks: Vec::new(), ended };
+        for body in &open.arrived {
+            match self.chain.check(body) {
+                Ok(block) => fetched.blocks.push(block),
+                Err(fault) => {
+                    fetched.ended = Ended::Invalid(Some(fault));
+                    break;
+                }
+            }
+        }
+        self.handle(n, Input::Fetched { request, fetched });
+    }
+}
