@@ -328,7 +328,7 @@ impl Syncer {
         }
         self.halted = None;
         self.chain.change(Change::Halt(None));
-        if self.publishing.may_publish() {
+        if self.publishing.has_guard() {
             let last = self.chain.heads.soft_id();
             self.publishing.reset_guard(last);
             self.chain.change(Change::ResetGuard(last));

@@ -37,8 +37,12 @@ impl Publishing {
         Self { signs, guard, signing: None, waiting: VecDeque::new(), max_waiting }
     }
 
-    /// Whether blocks of this node's making may be out there: it has a guard.
+    /// Whether blocks of this node's making may be out there: it has a guard, or a key whose guard was lost.
     pub fn may_publish(&self) -> bool {
+        self.has_guard() || self.signs.is_some()
+    }
+
+    pub fn has_guard(&self) -> bool {
         self.guard != GuardState::Missing
     }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use blocksyncd::sync::{
-    Change, Command, Epoch, EvidenceId, EvidenceSide, GuardState, Halt, Input, Origin, Phase, Policy, RejectAnswer,
-    Verdict,
+    Change, Command, Epoch, EvidenceId, EvidenceSide, GuardState, Halt, Input, Origin, Phase, Policy, PublishAnswer,
+    RejectAnswer, Verdict,
 };
 use blocksyncd::verify::AuthenticBlock;
 
-use super::blocks::{Spec, branch, chain, h};
+use super::blocks::{Spec, branch, chain, h, proposal};
 use super::driver::{Core, Setup, ahead, appended, at, changes, ranges, seen_block, seen_hash, verdict};
 
 /// The one piece of evidence among the changes.
@@ -150,6 +150,17 @@ fn whoever_may_have_published_halts_instead() {
         let _ = core.da_has(&blocks[1..2]);
         assert_eq!((core.soft(), core.hard()), (Some(next.id()), Some(blocks[0].id())));
     }
+}
+
+/// Nobody knows what it has signed: all the less may it take anything back.
+#[test]
+fn whoever_lost_its_guard_halts_as_well() {
+    let (mut core, blocks, other) = diverging(Setup::signer().guard(GuardState::Missing));
+    // To abandon the branch does not say what was signed.
+    let effects = core.operator_may(Command::AbandonBranch(blocks[1].id()));
+    assert!(!changes(&effects).iter().any(|change| matches!(change, Change::ResetGuard(_))));
+    let next = branch(&[blocks[0].clone(), other], "c", 1).remove(0);
+    assert!(matches!(core.refusal(proposal(&next)), PublishAnswer::NotReady(_)));
 }
 
 #[test]

@@ -205,6 +205,8 @@ impl World {
         node.elapsed = Duration::ZERO;
         node.announced = None;
         node.last = None;
+        // Whoever asked while it was down was told so.
+        node.waits.clear();
         node.syncer = Some(Syncer::recover(config, recovered, self.plan.seed ^ node.lives));
         if node.storage_full {
             self.handle(n, Input::StorageFull(true));
