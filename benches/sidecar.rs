@@ -24,8 +24,10 @@ use blocksyncd::api::client::{
 };
 use blocksyncd::block::Height;
 use bytes::Bytes;
-use ceilings::{Appender, Echo, check_blocks, copy_over_noise_and_yamux, copy_over_tcp, copy_over_unix, random};
-use process::{Sidecar, TempDir, init_follower, init_sequencer};
+use ceilings::{
+    Appender, Echo, check_blocks, copy_over_noise_and_yamux, copy_over_tcp, copy_over_unix, direct, random,
+};
+use process::{Sidecar, TempDir, init_follower, init_sequencer, peak_rss};
 
 /// A long poll; it is repeated.
 const POLL: Duration = Duration::from_secs(5);
@@ -155,8 +157,8 @@ fn catch_up_and_stream(size: usize, count: u64) {
     let unix = copy_over_unix(bytes);
     let what = format!("catch-up of {count} x {name}, one peer, process start included; peak RSS {} MiB", rss >> 20);
     let ceilings = [
-        ("loopback TCP copy", copy_over_tcp(bytes)),
-        ("the same under noise and yamux", copy_over_noise_and_yamux(bytes)),
+        ("loopback TCP copy", copy_over_tcp(bytes, direct)),
+        ("the same under noise and yamux", copy_over_noise_and_yamux(bytes, direct)),
         ("checks of all blocks on all cores, and nothing else", check_all(size, count)),
         ("append, fdatasync per 64 blocks", disk),
     ];
@@ -247,13 +249,6 @@ fn check_all(size: usize, count: u64) -> Duration {
 fn local<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio::task::LocalSet::new().block_on(&runtime, work)
-}
-
-/// The most memory that the process ever had, in bytes.
-fn peak_rss(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says it");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") << 10
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use blocksyncd::verify::Rules;
 use bytes::Bytes;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::core::Transport as _;
+use libp2p::core::multiaddr::Protocol;
 use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox};
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportEvent};
 use libp2p::core::upgrade::Version;
@@ -31,6 +32,11 @@ use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise, tcp, yamux};
 
 const CHUNK: usize = 64 << 10;
+
+/// The way of whoever takes none.
+pub fn direct(address: SocketAddr) -> SocketAddr {
+    address
+}
 
 /// Bytes that do not compress, and differ from seed to seed.
 pub fn random(size: usize, seed: u64) -> Bytes {
@@ -76,7 +82,7 @@ pub struct Echo {
 
 impl Echo {
     pub fn new(size: usize) -> Self {
-        let (here, mut there) = tcp_pair();
+        let (here, mut there) = tcp_pair(direct);
         std::thread::spawn(move || {
             let mut bytes = vec![0; size];
             while there.read_exact(&mut bytes).is_ok() && there.write_all(&bytes[..1]).is_ok() {}
@@ -92,9 +98,10 @@ impl Echo {
     }
 }
 
-pub fn copy_over_tcp(bytes: usize) -> Duration {
-    let (here, there) = tcp_pair();
-    copy(here, there, bytes)
+/// `way` leads to the address of whoever listens: to itself, or through a link.
+pub fn copy_over_tcp(bytes: usize, way: impl FnOnce(SocketAddr) -> SocketAddr) -> Duration {
+    let (here, there) = tcp_pair(way);
+    copy(there, here, bytes)
 }
 
 pub fn copy_over_unix(bytes: usize) -> Duration {
@@ -102,9 +109,11 @@ pub fn copy_over_unix(bytes: usize) -> Duration {
     copy(here, there, bytes)
 }
 
-fn tcp_pair() -> (TcpStream, TcpStream) {
+/// Whoever dialled, and whoever listened.
+fn tcp_pair(way: impl FnOnce(SocketAddr) -> SocketAddr) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let here = TcpStream::connect(listener.local_addr().expect("bound")).expect("loopback");
+    let address = way(listener.local_addr().expect("bound"));
+    let here = TcpStream::connect(address).expect("loopback");
     let (there, _) = listener.accept().expect("loopback");
     here.set_nodelay(true).and_then(|()| there.set_nodelay(true)).expect("TCP");
     (here, there)
@@ -150,44 +159,55 @@ pub fn check_blocks(rules: &Rules, blocks: &[Bytes]) -> Duration {
 // ---------------------------------------------------------------------------------------------------------------------
 // libp2p's transport, and nothing above it
 
-/// Copies over one stream of one connection, each end on a thread of its own. The handshakes are not counted.
-pub fn copy_over_noise_and_yamux(bytes: usize) -> Duration {
+/// Copies over one stream of one connection from who listens to who dialled, each end on a thread of its own, from the request
+/// to the last byte. The handshakes are not counted.
+pub fn copy_over_noise_and_yamux(bytes: usize, way: impl FnOnce(SocketAddr) -> SocketAddr) -> Duration {
     let (address_in, address) = std::sync::mpsc::channel();
-    let reader = std::thread::spawn(move || block_on(receive(bytes, address_in)));
-    let address = address.recv().expect("it listens");
-    std::thread::spawn(move || block_on(send(bytes, address)));
-    reader.join().expect("it ends")
+    let sender = std::thread::spawn(move || block_on(send(bytes, address_in)));
+    let address = way(address.recv().expect("it listens"));
+    let took = block_on(receive(bytes, address));
+    sender.join().expect("it ends");
+    took
 }
 
-/// From the first byte to the last.
-async fn receive(bytes: usize, address: std::sync::mpsc::Sender<Multiaddr>) -> Duration {
-    let mut transport = transport();
-    transport.listen_on(ListenerId::next(), "/ip4/127.0.0.1/tcp/0".parse().expect("an address")).expect("loopback");
-    let connection = loop {
-        match transport.next().await.expect("it goes on") {
-            TransportEvent::NewAddress { listen_addr, .. } => address.send(listen_addr).expect("somebody dials"),
-            TransportEvent::Incoming { upgrade, .. } => break upgrade.await.expect("a handshake").1,
-            _ => {}
-        }
-    };
-    let mut stream = open(connection, StreamMuxerExt::poll_inbound_unpin).await;
-    let mut chunk = vec![0; CHUNK];
-    let mut left = bytes - stream.read(&mut chunk).await.expect("the other side writes");
+async fn receive(bytes: usize, address: SocketAddr) -> Duration {
+    let address: Multiaddr = format!("/ip4/{}/tcp/{}", address.ip(), address.port()).parse().expect("an address");
+    let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+    let (_, connection) = transport().dial(address, options).expect("TCP").await.expect("a handshake");
+    let mut stream = open(connection, StreamMuxerExt::poll_outbound_unpin).await;
     let begun = Instant::now();
+    stream.write_all(&[0]).await.expect("the other side reads");
+    stream.flush().await.expect("the other side reads");
+    let mut chunk = vec![0; CHUNK];
+    let mut left = bytes;
     while left > 0 {
         let read = stream.read(&mut chunk).await.expect("the other side writes");
         assert!(read > 0, "the other side ended early");
         left -= read;
     }
-    stream.write_all(&[0]).await.expect("the other side waits for it");
-    stream.flush().await.expect("the other side waits for it");
-    begun.elapsed()
+    let took = begun.elapsed();
+    stream.close().await.expect("the other side waits for it");
+    took
 }
 
-async fn send(bytes: usize, address: Multiaddr) {
-    let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
-    let (_, connection) = transport().dial(address, options).expect("TCP").await.expect("a handshake");
-    let mut stream = open(connection, StreamMuxerExt::poll_outbound_unpin).await;
+async fn send(bytes: usize, address: std::sync::mpsc::Sender<SocketAddr>) {
+    let mut transport = transport();
+    transport.listen_on(ListenerId::next(), "/ip4/127.0.0.1/tcp/0".parse().expect("an address")).expect("loopback");
+    let connection = loop {
+        match transport.next().await.expect("it goes on") {
+            TransportEvent::NewAddress { listen_addr, .. } => {
+                let port = listen_addr.iter().find_map(|part| match part {
+                    Protocol::Tcp(port) => Some(port),
+                    _ => None,
+                });
+                address.send(([127, 0, 0, 1], port.expect("TCP")).into()).expect("somebody dials");
+            }
+            TransportEvent::Incoming { upgrade, .. } => break upgrade.await.expect("a handshake").1,
+            _ => {}
+        }
+    };
+    let mut stream = open(connection, StreamMuxerExt::poll_inbound_unpin).await;
+    stream.read_exact(&mut [0]).await.expect("the other side asks");
     let chunk = random(CHUNK, 3);
     let mut left = bytes;
     while left > 0 {

@@ -1,0 +1,302 @@
+//! Catching up: how fast a node that starts late gets a whole chain from its peers, over an emulated link.
+//!
+//! ```text
+//! cargo bench --bench catchup                     # the whole table
+//! cargo bench --bench catchup -- --rtt-ms 50 --peers 1 --block-bytes 1024 --blocks 20000 --json    # one case
+//! ```
+//!
+//! | option | default | |
+//! |---|---|---|
+//! | `--rtt-ms` | 0 | round trip of the link |
+//! | `--mbit` | unlimited | bandwidth of the link, each direction, shared by all peers |
+//! | `--peers` | 1 | peers that serve |
+//! | `--block-bytes` | 1024 | payload of a block |
+//! | `--blocks` | 20000 | length of the chain |
+//! | `--json` | | one JSON object instead of a row |
+//!
+//! What is real: the processes, the sockets, the disk. Every serving peer is a `blocksyncd` with the same chain in its store, and
+//! each is reached only through the link, which counts what it carries: a case whose chain did not go through it fails.
+//! The clock runs from the moment at which the late node is ready until all blocks are soft there, which is durable.
+//!
+//! The ceilings are measured in the same run, on the same cores, with nothing else running: a copy of as many bytes over TCP
+//! through the link, the same under noise and yamux, the checks of all blocks, and appends to a store of our own.
+
+#[path = "../tests/support/blocks.rs"]
+mod blocks;
+#[path = "support/ceilings.rs"]
+mod ceilings;
+#[path = "support/link.rs"]
+mod link;
+#[path = "../tests/support/process.rs"]
+mod process;
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use blocksyncd::api::client::{Client, Hello, Roles, Start, StreamOptions};
+use blocksyncd::store::{Durability, Options, Store};
+use blocksyncd::sync::{Batch, Change, CommitId, Heads, Origin};
+use blocksyncd::verify::VerifiedBlock;
+use bytes::Bytes;
+use ceilings::{check_blocks, copy_over_noise_and_yamux, copy_over_tcp};
+use link::{Link, Shape};
+use process::{Sidecar, TempDir, call, init_follower};
+
+/// A long poll; it is repeated.
+const POLL: Duration = Duration::from_secs(5);
+
+/// How many blocks a commit of the store's ceiling has, and how many are made at once.
+const BATCH: u64 = 256;
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    rtt_ms: u64,
+    mbit: Option<u64>,
+    peers: usize,
+    block_bytes: usize,
+    blocks: u64,
+}
+
+/// All in blocks per second.
+#[derive(Debug)]
+struct Measured {
+    ours: f64,
+    /// Of the late node, in bytes.
+    peak_rss: u64,
+    ceilings: [(&'static str, f64); 4],
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let value = |name: &str| {
+        let text = arguments.iter().skip_while(|argument| *argument != name).nth(1)?;
+        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number, not `{text}`")))
+    };
+    let json = arguments.iter().any(|argument| argument == "--json");
+    let small =
+        |name: &str, default: usize| value(name).map_or(default, |value| usize::try_from(value).expect("small"));
+    let options = ["--rtt-ms", "--mbit", "--peers", "--block-bytes", "--blocks"];
+    if options.iter().all(|option| value(option).is_none()) {
+        return table(json);
+    }
+    let case = Case {
+        rtt_ms: value("--rtt-ms").unwrap_or(0),
+        mbit: value("--mbit"),
+        peers: small("--peers", 1),
+        block_bytes: small("--block-bytes", 1024),
+        blocks: value("--blocks").unwrap_or(20_000),
+    };
+    let dir = TempDir::new();
+    report(case, &measure(case, &Chain::make(dir.path(), case)), json);
+}
+
+/// Every case, grouped by chain, since making one takes longer than catching up with it.
+fn table(json: bool) {
+    if !json {
+        println!(
+            "| blocks | link | peers | ours | slowest ceiling | ratio | peak RSS |\n|---|---|---|---|---|---|---|"
+        );
+    }
+    for (block_bytes, blocks) in [(1 << 10, 100_000), (64 << 10, 8_000), (1 << 20, 1_000)] {
+        let base = Case { rtt_ms: 0, mbit: None, peers: 1, block_bytes, blocks };
+        let dir = TempDir::new();
+        let chain = Chain::make(dir.path(), base);
+        for mbit in [None, Some(1_000)] {
+            for rtt_ms in [0, 20, 50, 100] {
+                for peers in [1, 4, 8] {
+                    let case = Case { rtt_ms, mbit, peers, ..base };
+                    report(case, &measure(case, &chain), json);
+                }
+            }
+        }
+    }
+}
+
+fn report(case: Case, measured: &Measured, json: bool) {
+    let Measured { ours, peak_rss, ceilings } = measured;
+    let slowest = ceilings.iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are four");
+    let ratio = ours / slowest.1;
+    let Case { rtt_ms, mbit, peers, block_bytes, blocks } = case;
+    if json {
+        let ceilings: serde_json::Map<_, _> =
+            ceilings.iter().map(|(name, rate)| ((*name).into(), (*rate).into())).collect();
+        let object = serde_json::json!({
+            "rtt_ms": rtt_ms, "mbit": mbit, "peers": peers, "block_bytes": block_bytes, "blocks": blocks,
+            "ours_blocks_per_s": ours,
+            "go_header_blocks_per_s": null,
+            "go_header": "not measured",
+            "ceilings": ceilings,
+            "slowest_ceiling": slowest.0,
+            "ratio_to_go_header": null,
+            "ratio_to_slowest_ceiling": ratio,
+            "peak_rss_bytes": peak_rss,
+        });
+        println!("{object}");
+    } else {
+        let link = mbit.map_or("unlimited".to_owned(), |mbit| format!("{mbit} Mbit/s"));
+        println!(
+            "| {blocks} x {block_bytes} | {rtt_ms} ms, {link} | {peers} | {ours:.0}/s | {}: {:.0}/s | {ratio:.2} | {} MiB |",
+            slowest.0,
+            slowest.1,
+            peak_rss >> 20
+        );
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The chain
+
+/// A store with the whole chain, to be copied, and what it is made of.
+struct Chain {
+    dir: PathBuf,
+    /// Of the genesis file.
+    genesis: PathBuf,
+    /// Of all blocks, encoded.
+    bytes: u64,
+    /// Some of the blocks, to check again and again.
+    sample: Vec<Bytes>,
+    /// How long the store took to append all of it.
+    appending: Duration,
+}
+
+impl Chain {
+    fn make(dir: &Path, case: Case) -> Self {
+        let home = dir.join("genesis");
+        let proposer = blocks::public_key().to_string();
+        let args = ["--chain-id", "test-chain", "--proposer", &proposer].map(OsStr::new);
+        call([OsStr::new("init"), home.as_ref(), "--json".as_ref()].into_iter().chain(args)).json();
+        let mut chain = Self {
+            dir: dir.join("chain"),
+            genesis: home.join("genesis.toml"),
+            bytes: 0,
+            sample: Vec::new(),
+            appending: Duration::ZERO,
+        };
+        let (mut store, _, recovered) = Store::open(&options(&chain.dir), &blocks::rules()).expect("it opens");
+        let mut heads = recovered.heads;
+        let mut last: Option<VerifiedBlock> = None;
+        let at_once = BATCH.min((64 << 20) / case.block_bytes as u64).max(1);
+        let mut left = case.blocks;
+        while left > 0 {
+            let made = blocks::extend(last.as_ref(), left.min(at_once), case.block_bytes, 0);
+            left -= made.len() as u64;
+            last = made.last().cloned();
+            heads = Heads { soft: last.as_ref().map(VerifiedBlock::tip), ..heads };
+            if chain.sample.is_empty() {
+                chain.sample = made.iter().map(|block| block.block().bytes().clone()).collect();
+            }
+            chain.bytes += made.iter().map(|block| block.block().bytes().len() as u64).sum::<u64>();
+            let changes = made.into_iter().map(|block| Change::Append { block, origin: Origin::Range }).collect();
+            let begun = Instant::now();
+            store.commit(&Batch { id: CommitId(1), changes, heads, guard: None }).expect("there is room");
+            chain.appending += begun.elapsed();
+        }
+        chain
+    }
+}
+
+fn options(dir: &Path) -> Options {
+    Options { dir: dir.to_owned(), guard: None, durability: Durability::Power, cache_bytes: 64 << 20, max_evidence: 16 }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory can be made");
+    for entry in std::fs::read_dir(from).expect("it reads") {
+        let path = entry.expect("it reads").path();
+        let target = to.join(path.file_name().expect("it has a name"));
+        if path.is_dir() {
+            copy_dir(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("it can be copied");
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// One case
+
+fn measure(case: Case, chain: &Chain) -> Measured {
+    let dir = TempDir::new();
+    let shape = Shape {
+        round_trip: Duration::from_millis(case.rtt_ms),
+        bytes_per_second: case.mbit.map(|mbit| mbit * 1_000_000 / 8),
+    };
+    let serving: Vec<Sidecar> = (0..case.peers).map(|number| serve(dir.path(), chain, number)).collect();
+    let link = Link::new(shape);
+    let seeds: Vec<String> = serving.iter().map(|peer| through(&link, &peer.address())).collect();
+    let (took, peak_rss) = catch_up(dir.path(), chain, case, &seeds);
+    let carried = link.carried_back();
+    assert!(carried >= chain.bytes, "the chain has {} bytes, and the link carried {carried}", chain.bytes);
+    serving.into_iter().for_each(Sidecar::stop);
+
+    let bytes = usize::try_from(chain.bytes).expect("it fits");
+    let all: Vec<Bytes> =
+        chain.sample.iter().cycle().take(usize::try_from(case.blocks).expect("it fits")).cloned().collect();
+    let way = |link: Link| move |address: SocketAddr| link.to(address);
+    let rate = |took: Duration| per_second(case.blocks, took);
+    let ceilings = [
+        ("link", rate(copy_over_tcp(bytes, way(Link::new(shape))))),
+        ("noise_yamux", rate(copy_over_noise_and_yamux(bytes, way(Link::new(shape))))),
+        ("checks", rate(check_blocks(&blocks::rules(), &all))),
+        ("store_appends", rate(chain.appending)),
+    ];
+    Measured { ours: rate(took), peak_rss, ceilings }
+}
+
+fn serve(dir: &Path, chain: &Chain, number: usize) -> Sidecar {
+    let home = dir.join(format!("serving-{number}"));
+    init_follower(&home, &chain.genesis);
+    copy_dir(&chain.dir, &home.join("data"));
+    Sidecar::start(&home, &["--listen", "/ip4/127.0.0.1/tcp/0"])
+}
+
+/// The multiaddress of the same peer, through the link.
+fn through(link: &Link, address: &str) -> String {
+    let parts: Vec<&str> = address.split('/').collect();
+    let ["", "ip4", host, "tcp", port, "p2p", peer] = parts.as_slice() else {
+        panic!("not such an address: {address}")
+    };
+    let target: SocketAddr = format!("{host}:{port}").parse().expect("an address");
+    let near = link.to(target);
+    format!("/ip4/{}/tcp/{}/p2p/{peer}", near.ip(), near.port())
+}
+
+/// How long it took, and the most memory that the node ever had.
+fn catch_up(dir: &Path, chain: &Chain, case: Case, seeds: &[String]) -> (Duration, u64) {
+    let home = dir.join("late");
+    init_follower(&home, &chain.genesis);
+    let mut args = vec!["--listen", "/ip4/127.0.0.1/tcp/0"];
+    args.extend(seeds.iter().flat_map(|seed| ["--seed", seed.as_str()]));
+    let late = Sidecar::start(&home, &args);
+    let begun = Instant::now();
+    let took = local(async {
+        let client = Client::connect(&late.socket()).await.expect("it is ready");
+        let roles = Roles { observer: true, publisher: false, reporter: false };
+        let hello = Hello { name: "catchup".into(), roles, ..Hello::default() };
+        let session = client.open(&hello, None).await.expect("nobody else is here");
+        let observer = session.observer.as_ref().expect("asked for");
+        let options = StreamOptions { with_bodies: false, ..StreamOptions::default() };
+        let stream = observer.stream(&Start::Tip, &options).await.expect("a stream");
+        loop {
+            let batch = stream.next(0, 0, POLL).await.expect("the node goes on");
+            if batch.heads.soft.is_some_and(|soft| soft.height.get() >= case.blocks) {
+                return begun.elapsed();
+            }
+        }
+    });
+    let peak = process::peak_rss(late.pid());
+    late.stop();
+    (took, peak)
+}
+
+fn local<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, work)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn per_second(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
