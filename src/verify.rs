@@ -146,6 +146,13 @@ pub struct AuthenticBlock(Block);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedBlock(Block);
 
+/// A header, by its hash, and one signature of it: all that a signature check depends on beside the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Signed {
+    pub hash: Hash,
+    pub signature: [u8; 64],
+}
+
 /// The block that the next one must link to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tip {
@@ -159,6 +166,19 @@ impl Rules {
     /// # Errors
     /// The first [`Fault`] found.
     pub fn check(&self, lane: Lane, bytes: &Bytes) -> Result<AuthenticBlock, Fault> {
+        self.check_unless_known(lane, bytes, |_| false)
+    }
+
+    /// The same, without checking again a signature that was found good under these very rules.
+    ///
+    /// # Errors
+    /// The first [`Fault`] found.
+    pub fn check_unless_known(
+        &self,
+        lane: Lane,
+        bytes: &Bytes,
+        is_known: impl FnOnce(&Signed) -> bool,
+    ) -> Result<AuthenticBlock, Fault> {
         let block = self.format.decode(lane, bytes, self.max_block_bytes)?;
         let header = block.header();
         if header.chain_id != self.chain_id {
@@ -174,8 +194,9 @@ impl Rules {
             Some((entry, key)) if entry.proposer == header.proposer => key,
             _ => return Err(Fault::NotScheduled { height: header.height, proposer: header.proposer }),
         };
+        let signed = Signed { hash: block.hash(), signature: *block.signature() };
         let message = native::signing_message(block.header_bytes());
-        if !is_signed_by(key, &message, block.signature()) {
+        if !is_known(&signed) && !is_signed_by(key, &message, &signed.signature) {
             return Err(Fault::BadSignature);
         }
         if Hash::of(block.payload()) != header.payload_hash {
@@ -232,6 +253,12 @@ impl AuthenticBlock {
     #[must_use]
     pub fn time_unix_nanos(&self) -> u64 {
         self.0.header().time_unix_nanos
+    }
+
+    /// What its signature check depended on.
+    #[must_use]
+    pub fn signed(&self) -> Signed {
+        Signed { hash: self.hash(), signature: *self.0.signature() }
     }
 
     /// Bytes that holding this block costs.

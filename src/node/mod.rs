@@ -65,7 +65,7 @@ pub struct Config {
     pub api: api::Config,
     /// The seed of the proposer key, when this node signs by itself.
     pub proposer_key: Option<zeroize::Zeroizing<[u8; 32]>>,
-    /// Gossip that waits for its checks, and the cache of what passed.
+    /// Gossip that waits for its checks.
     pub verify_bytes: usize,
     /// Free disk space below which nothing more is taken in.
     pub reserve_bytes: u64,

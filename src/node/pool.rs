@@ -7,18 +7,19 @@
 //! 1. What waits here is bounded: unasked work (gossip) in bytes, by [`Pool::try_submit`]; asked work (range answers, the
 //!    host's calls) by whoever asked for it.
 //! 2. One source may fill at most half of the bytes, so that no peer can shut out the others.
-//! 3. The same bytes are not checked twice while they are in the cache, which the rules in force guard.
+//! 3. A signature that was good is not checked again while it is remembered, which is never longer than the rules hold under
+//!    which it was.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::block::{Hash, Lane};
+use crate::block::Lane;
 use crate::sync::{Input, PeerId, RequestId};
-use crate::verify::{AuthenticBlock, Fault, Rules};
+use crate::verify::{AuthenticBlock, Fault, Rules, Signed};
 
 /// Whose work it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,73 +56,60 @@ impl Load {
     }
 }
 
-/// Most verified blocks that the cache remembers.
-const MAX_CACHED: usize = 4096;
+/// Signatures that the cache remembers, about 200 bytes each.
+const MAX_KNOWN: usize = 4096;
 
-/// Checks bytes against the rules in force, remembering what was valid.
+/// Checks bytes against the rules in force, remembering which signatures were good.
 #[derive(Debug)]
 pub struct Checker {
     rules: RwLock<Arc<Rules>>,
-    cache: Mutex<Cache>,
+    known: Mutex<Known>,
 }
 
-/// The blocks that passed lately, by the hash of their bytes; the oldest leave first.
-#[derive(Debug)]
-struct Cache {
-    valid: HashMap<Hash, AuthenticBlock>,
-    order: VecDeque<Hash>,
-    bytes: usize,
-    max_bytes: usize,
+/// The signatures that were found good lately under the rules in force; the oldest leave first.
+#[derive(Debug, Default)]
+struct Known {
+    good: HashSet<Signed>,
+    order: VecDeque<Signed>,
 }
 
 impl Checker {
-    fn new(rules: Arc<Rules>, cache_bytes: usize) -> Self {
-        let cache = Cache { valid: HashMap::new(), order: VecDeque::new(), bytes: 0, max_bytes: cache_bytes };
-        Self { rules: RwLock::new(rules), cache: Mutex::new(cache) }
+    fn new(rules: Arc<Rules>) -> Self {
+        Self { rules: RwLock::new(rules), known: Mutex::default() }
     }
 
     /// # Errors
     /// The first [`Fault`] found.
     pub fn check(&self, lane: Lane, bytes: &Bytes) -> Result<AuthenticBlock, Fault> {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
-        if bytes.len() > rules.max_block_bytes {
-            // Not worth a hash.
-            return rules.check(lane, bytes);
+        let block = rules.check_unless_known(lane, bytes, |signed| lock(&self.known).good.contains(signed))?;
+        let mut known = lock(&self.known);
+        // Other rules may have come meanwhile, and they know nothing of this one.
+        if Arc::ptr_eq(&rules, &self.rules.read().unwrap_or_else(PoisonError::into_inner)) {
+            known.remember(block.signed());
         }
-        let key = Hash::of(bytes);
-        if let Some(block) = lock(&self.cache).valid.get(&key) {
-            return Ok(block.clone());
-        }
-        let block = rules.check(lane, bytes)?;
-        lock(&self.cache).remember(key, block.clone());
         Ok(block)
     }
 
     /// From now on these rules hold; what passed under others is checked again.
     fn set_rules(&self, rules: Arc<Rules>) {
+        let mut known = lock(&self.known);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
-        lock(&self.cache).clear();
+        *known = Known::default();
     }
 }
 
-impl Cache {
-    fn remember(&mut self, key: Hash, block: AuthenticBlock) {
-        let size = block.size();
-        if size > self.max_bytes || self.valid.insert(key, block).is_some() {
+impl Known {
+    fn remember(&mut self, signed: Signed) {
+        if !self.good.insert(signed) {
             return;
         }
-        self.order.push_back(key);
-        self.bytes += size;
-        while self.bytes > self.max_bytes || self.order.len() > MAX_CACHED {
-            let Some(oldest) = self.order.pop_front() else { break };
-            self.bytes -= self.valid.remove(&oldest).map_or(0, |block| block.size());
+        self.order.push_back(signed);
+        if self.order.len() > MAX_KNOWN
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.good.remove(&oldest);
         }
-    }
-
-    fn clear(&mut self) {
-        self.valid.clear();
-        self.order.clear();
-        self.bytes = 0;
     }
 }
 
@@ -167,8 +155,7 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Starts `workers` threads. `max_bytes` bounds the waiting gossip and, with a quarter of it, the cache. Results come
-    /// out of the receiver.
+    /// Starts `workers` threads. `max_bytes` bounds the waiting gossip. Results come out of the receiver.
     ///
     /// # Errors
     /// When the system gives no threads.
@@ -178,12 +165,11 @@ impl Pool {
         max_bytes: usize,
     ) -> std::io::Result<(Self, mpsc::Receiver<Input>)> {
         let (done, results) = mpsc::channel(256);
-        let cache_bytes = max_bytes / 4;
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
-            checker: Checker::new(rules, cache_bytes),
-            max_bytes: max_bytes - cache_bytes,
+            checker: Checker::new(rules),
+            max_bytes,
             handing_out: Mutex::new(()),
             done,
         });
@@ -406,8 +392,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_flooding_peer_fills_its_half_and_no_more() {
-        let (pool, mut results) = Pool::start(rules(1), 1, 4000).expect("threads");
-        // Three quarters are for gossip: 3000 bytes, 1500 of one peer.
+        let (pool, mut results) = Pool::start(rules(1), 1, 3000).expect("threads");
+        // 1500 of one peer.
         let (open, job) = gated(0);
         pool.try_submit(peer(1), 1000, job).expect("there is room");
         assert_eq!(pool.try_submit(peer(1), 1000, gated(1).1), Err(Full));
@@ -425,24 +411,34 @@ mod tests {
 
     #[test]
     fn what_passed_under_old_rules_is_checked_again() {
-        let checker = Checker::new(rules(1), 1 << 20);
+        let checker = Checker::new(rules(1));
         let bytes = block(1);
         assert!(checker.check(Lane::BLOCK, &bytes).is_ok());
-        assert!(checker.check(Lane::BLOCK, &bytes).is_ok(), "from the cache");
+        assert!(checker.check(Lane::BLOCK, &bytes).is_ok(), "without its signature");
         checker.set_rules(rules(2));
         assert!(matches!(checker.check(Lane::BLOCK, &bytes), Err(Fault::NotScheduled { .. })));
+        assert_eq!(lock(&checker.known).good.len(), 0);
     }
 
     #[test]
-    fn the_cache_is_bounded() {
-        let size = block(1).len();
-        let checker = Checker::new(rules(1), size);
-        assert!(checker.check(Lane::BLOCK, &block(1)).is_ok());
-        let cache = lock(&checker.cache);
-        assert_eq!((cache.valid.len(), cache.order.len(), cache.bytes), (1, 1, size));
-        drop(cache);
-        let none = Checker::new(rules(1), size - 1);
-        assert!(none.check(Lane::BLOCK, &block(1)).is_ok());
-        assert_eq!(lock(&none.cache).valid.len(), 0);
+    fn a_known_signature_makes_nothing_else_of_the_block_good() {
+        let checker = Checker::new(rules(1));
+        let good = block(1);
+        let mut other_payload = good.to_vec();
+        other_payload.extend_from_slice(&[0x1a, 1, 7]);
+        let mut other_signature = good.to_vec();
+        *other_signature.last_mut().expect("not empty") ^= 1;
+        assert!(checker.check(Lane::BLOCK, &good).is_ok());
+        assert_eq!(checker.check(Lane::BLOCK, &other_payload.into()).err(), Some(Fault::PayloadMismatch));
+        assert_eq!(checker.check(Lane::BLOCK, &other_signature.into()).err(), Some(Fault::BadSignature));
+    }
+
+    #[test]
+    fn so_many_signatures_are_remembered_and_the_oldest_are_forgotten() {
+        let mut known = Known::default();
+        let signed = |number: usize| Signed { hash: Hash::of(&number.to_be_bytes()), signature: [0; 64] };
+        (0..=MAX_KNOWN).chain([1]).for_each(|number| known.remember(signed(number)));
+        assert_eq!((known.good.len(), known.order.len()), (MAX_KNOWN, MAX_KNOWN));
+        assert!(!known.good.contains(&signed(0)) && known.good.contains(&signed(1)));
     }
 }
