@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::DEADLINE;
 use super::chain::{CHAIN_ID, SEED, proposer};
-use super::process::DEADLINE;
 
 /// Whether Go is here; to be asked first by every test. The first one to ask builds the peer.
 pub fn is_here() -> bool {
@@ -178,6 +178,16 @@ impl Peer {
     #[track_caller]
     pub fn ask(&mut self, name: &str, args: &Value) -> Value {
         self.try_ask(name, args).unwrap_or_else(|error| panic!("{name} {args}: {error}"))
+    }
+
+    /// Ends it as its operator would: what it has stored is on disk then.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.ask("quit", &json!({}));
+        // It closes its standard output as the last thing that it does.
+        let end = Instant::now() + DEADLINE;
+        while self.stdout.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
+        assert!(self.child.wait().expect("our own child").success(), "it did not end well");
     }
 
     /// The next event of this name that is wanted.

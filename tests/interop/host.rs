@@ -9,8 +9,9 @@ use blocksyncd::sync::DaPosition;
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
+use super::DEADLINE;
 use super::chain::{CHAIN_ID, Signed};
-use super::process::{DEADLINE, Sidecar};
+use super::process::Sidecar;
 
 /// A long poll; how long does not matter, because it is repeated until the deadline.
 const POLL: Duration = Duration::from_secs(5);

@@ -12,7 +12,16 @@
 
 mod chain;
 mod go;
+mod gossip;
 mod host;
+mod mixed;
 #[path = "../support/process.rs"]
 mod process;
+mod retraction;
+mod sync;
 mod table;
+
+use std::time::Duration;
+
+/// Bounds a hang, and says nothing about how fast anything is.
+pub const DEADLINE: Duration = Duration::from_mins(2);

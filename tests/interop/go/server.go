@@ -22,7 +22,8 @@ type Server struct {
 func newServer(ctx context.Context, peer *Peer) (Commands, func(), error) {
 	s := &Server{peer: peer}
 	var err error
-	if s.store, err = openStore(ctx, peer.flags); err != nil {
+	var closeStore func()
+	if s.store, closeStore, err = openStore(ctx, peer.flags); err != nil {
 		return nil, nil, err
 	}
 	exchange, err := p2p.NewExchangeServer(peer.host, s.store, p2p.WithNetworkID[p2p.ServerParameters](peer.networkID()))
@@ -37,22 +38,27 @@ func newServer(ctx context.Context, peer *Peer) (Commands, func(), error) {
 	}
 	stop := func() {
 		_ = exchange.Stop(ctx)
-		_ = s.store.Stop(ctx)
+		closeStore()
 	}
 	commands := Commands{"build": s.build, "publish": s.publish, "headers": s.headers}
 	return commands, stop, peer.connectAll(ctx)
 }
 
-func openStore(ctx context.Context, flags *Flags) (*store.Store[*Block], error) {
+// openStore also gives what ends the store: without it, the last blocks, up to 63, are not on disk.
+func openStore(ctx context.Context, flags *Flags) (*store.Store[*Block], func(), error) {
 	ds, err := flags.openDatastore()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s, err := store.NewStore[*Block](ds)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return s, s.Start(ctx)
+	end := func() {
+		_ = s.Stop(ctx)
+		_ = ds.Close()
+	}
+	return s, end, s.Start(ctx)
 }
 
 // take is the verifier of what comes by gossip.

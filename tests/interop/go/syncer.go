@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"time"
 
 	"github.com/celestiaorg/go-header/p2p"
@@ -24,12 +23,14 @@ type FullNode struct {
 	subscriber *p2p.Subscriber[*Block]
 	syncer     *sync.Syncer[*Block]
 	tracked    *trackedPeers
+	started    bool
 }
 
 func newSyncer(ctx context.Context, peer *Peer) (Commands, func(), error) {
 	n := &FullNode{peer: peer, tracked: new(trackedPeers)}
 	var err error
-	if n.store, err = openStore(ctx, peer.flags); err != nil {
+	var closeStore func()
+	if n.store, closeStore, err = openStore(ctx, peer.flags); err != nil {
 		return nil, nil, err
 	}
 	server, err := p2p.NewExchangeServer(peer.host, n.store, p2p.WithNetworkID[p2p.ServerParameters](peer.networkID()))
@@ -52,8 +53,10 @@ func newSyncer(ctx context.Context, peer *Peer) (Commands, func(), error) {
 		return nil, nil, err
 	}
 	stop := func() {
-		_ = n.syncer.Stop(ctx)
-		_ = n.store.Stop(ctx)
+		if n.started {
+			_ = n.syncer.Stop(ctx)
+		}
+		closeStore()
 	}
 	return n.commands(), stop, peer.connectAll(ctx)
 }
@@ -87,6 +90,7 @@ func (n *FullNode) start(ctx context.Context, _ *Args) (any, error) {
 	if err := n.syncer.Start(ctx); err != nil {
 		return nil, err
 	}
+	n.started = true
 	return nil, tell(ctx, n.subscriber)
 }
 
@@ -99,5 +103,5 @@ func (n *FullNode) rewind(ctx context.Context, args *Args) (any, error) {
 		return nil, err
 	}
 	head, err = n.store.Head(ctx)
-	return object{"head": head.Height(), "hash": hex.EncodeToString(head.Hash())}, err
+	return describe(head), err
 }
