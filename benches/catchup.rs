@@ -18,6 +18,10 @@
 //! each is reached only through the link, which counts what it carries: a case whose chain did not go through it fails.
 //! The clock runs from the moment at which the late node is ready until all blocks are soft there, which is durable.
 //!
+//! go-header's `Syncer` does the same behind a link of the same shape, with the same serving peers, after us: in Go, on badger,
+//! already connected when its clock starts, for the first [`GO_BLOCKS`] blocks at most, since it takes its time. Where Go is
+//! not installed its figure is null, and the reason is said.
+//!
 //! The ceilings are measured in the same run, on the same cores, with nothing else running: a copy of as many bytes over TCP
 //! through the link, the same under noise and yamux, the checks of all blocks, and appends to a store of our own.
 
@@ -25,6 +29,8 @@
 mod blocks;
 #[path = "support/ceilings.rs"]
 mod ceilings;
+#[path = "support/go_header.rs"]
+mod go_header;
 #[path = "support/link.rs"]
 mod link;
 #[path = "../tests/support/process.rs"]
@@ -33,6 +39,7 @@ mod process;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use blocksyncd::api::client::{Client, Hello, Roles, Start, StreamOptions};
@@ -59,10 +66,15 @@ struct Case {
     blocks: u64,
 }
 
+/// Of how many blocks go-header is measured.
+const GO_BLOCKS: u64 = 5_000;
+
 /// All in blocks per second.
 #[derive(Debug)]
 struct Measured {
     ours: f64,
+    /// Or why there is none.
+    go_header: Result<f64, String>,
     /// Of the late node, in bytes.
     peak_rss: u64,
     ceilings: [(&'static str, f64); 4],
@@ -115,7 +127,7 @@ fn table(json: bool) {
 }
 
 fn report(case: Case, measured: &Measured, json: bool) {
-    let Measured { ours, peak_rss, ceilings } = measured;
+    let Measured { ours, go_header, peak_rss, ceilings } = measured;
     let slowest = ceilings.iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are four");
     let ratio = ours / slowest.1;
     let Case { rtt_ms, mbit, peers, block_bytes, blocks } = case;
@@ -125,19 +137,23 @@ fn report(case: Case, measured: &Measured, json: bool) {
         let object = serde_json::json!({
             "rtt_ms": rtt_ms, "mbit": mbit, "peers": peers, "block_bytes": block_bytes, "blocks": blocks,
             "ours_blocks_per_s": ours,
-            "go_header_blocks_per_s": null,
-            "go_header": "not measured",
+            "go_header_blocks_per_s": go_header.as_ref().ok(),
+            "go_header_missing": go_header.as_ref().err(),
             "ceilings": ceilings,
             "slowest_ceiling": slowest.0,
-            "ratio_to_go_header": null,
+            "ratio_to_go_header": go_header.as_ref().ok().map(|go_header| ours / go_header),
             "ratio_to_slowest_ceiling": ratio,
             "peak_rss_bytes": peak_rss,
         });
         println!("{object}");
     } else {
         let link = mbit.map_or("unlimited".to_owned(), |mbit| format!("{mbit} Mbit/s"));
+        let go_header = match go_header {
+            Ok(go_header) => format!("{go_header:.0}/s | {:.1}", ours / go_header),
+            Err(_) => "none | ".to_owned(),
+        };
         println!(
-            "| {blocks} x {block_bytes} | {rtt_ms} ms, {link} | {peers} | {ours:.0}/s | {}: {:.0}/s | {ratio:.2} | {} MiB |",
+            "| {blocks} x {block_bytes} | {rtt_ms} ms, {link} | {peers} | {ours:.0}/s | {go_header} | {}: {:.0}/s | {ratio:.2} | {} MiB |",
             slowest.0,
             slowest.1,
             peak_rss >> 20
@@ -229,6 +245,7 @@ fn measure(case: Case, chain: &Chain) -> Measured {
     let (took, peak_rss) = catch_up(dir.path(), chain, case, &seeds);
     let carried = link.carried_back();
     assert!(carried >= chain.bytes, "the chain has {} bytes, and the link carried {carried}", chain.bytes);
+    let go_header = go_header_catches_up(dir.path(), shape, case, &serving);
     serving.into_iter().for_each(Sidecar::stop);
 
     let bytes = usize::try_from(chain.bytes).expect("it fits");
@@ -242,7 +259,28 @@ fn measure(case: Case, chain: &Chain) -> Measured {
         ("checks", rate(check_blocks(&blocks::rules(), &all))),
         ("store_appends", rate(chain.appending)),
     ];
-    Measured { ours: rate(took), peak_rss, ceilings }
+    Measured { ours: rate(took), go_header, peak_rss, ceilings }
+}
+
+/// Blocks per second, or why there is no figure.
+fn go_header_catches_up(dir: &Path, shape: Shape, case: Case, serving: &[Sidecar]) -> Result<f64, String> {
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let program = PROGRAM.get_or_init(go_header::build).as_ref().map_err(Clone::clone)?;
+    let link = Link::new(shape);
+    let peers: Vec<String> = serving.iter().map(|peer| through(&link, &peer.address())).collect();
+    let height = case.blocks.min(GO_BLOCKS);
+    let task = go_header::Task {
+        chain_id: "test-chain",
+        proposer: &blocks::public_key().to_string(),
+        peers: &peers,
+        home: &dir.join("badger"),
+        max_message: (2 * case.block_bytes).max(1 << 20),
+        height,
+    };
+    let took = go_header::catch_up(program, &task);
+    let least = height * case.block_bytes as u64;
+    assert!(link.carried_back() >= least, "go-header took another way: {} of {least} bytes", link.carried_back());
+    Ok(per_second(height, took))
 }
 
 fn serve(dir: &Path, chain: &Chain, number: usize) -> Sidecar {
