@@ -212,14 +212,6 @@ impl Peer {
         }
     }
 
-    /// Whether an event of this name was told until now that is wanted.
-    pub fn has_told(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> bool {
-        while let Ok(line) = self.stdout.try_recv() {
-            self.aside.push_back(line);
-        }
-        self.aside.iter().any(|line| line["event"] == name && wanted(line))
-    }
-
     /// Waits until this peer is on the topic with us, as we see it from here.
     #[track_caller]
     pub fn meets(&mut self, peer: &str) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use blocksyncd::api::client::{Client, Hello, PublishResult, Roles, Session, Start, Stream, StreamOptions};
 use blocksyncd::api::{ReportedAs, ReportedSighting};
-use blocksyncd::block::{BlockId, ChainId, Height};
+use blocksyncd::block::{BlockId, ChainId};
 use blocksyncd::sync::DaPosition;
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
@@ -71,28 +71,22 @@ impl Host {
     /// Reads on until a height is soft; gives the newest block that is.
     #[track_caller]
     pub fn until_soft(&self, at: u64) -> BlockId {
-        self.until(&format!("soft {at}"), |soft, _| soft.is_some_and(|soft| soft.height.get() >= at))
+        self.until(&format!("soft {at}"), |soft| soft.height.get() >= at)
     }
 
     /// Reads on until this very block is soft.
     #[track_caller]
     pub fn until_tip(&self, tip: BlockId) {
-        self.until(&format!("tip {tip:?}"), |soft, _| soft == Some(tip));
-    }
-
-    /// Reads on until a height is hard.
-    #[track_caller]
-    pub fn until_hard(&self, at: u64) {
-        self.until(&format!("hard {at}"), |_, hard| hard.is_some_and(|hard| hard.height.get() >= at));
+        self.until(&format!("tip {tip:?}"), |soft| soft == tip);
     }
 
     #[track_caller]
-    fn until(&self, what: &str, done: impl Fn(Option<BlockId>, Option<BlockId>) -> bool) -> BlockId {
+    fn until(&self, what: &str, done: impl Fn(BlockId) -> bool) -> BlockId {
         self.within(what, async {
             loop {
                 let batch = self.stream.next(0, 0, POLL).await.unwrap();
-                if done(batch.heads.soft, batch.heads.hard) {
-                    return batch.heads.soft.unwrap();
+                if let Some(soft) = batch.heads.soft.filter(|soft| done(*soft)) {
+                    return soft;
                 }
             }
         })
@@ -105,7 +99,7 @@ impl Host {
             .zip(blocks)
             .map(|(index, block)| ReportedSighting {
                 position: DaPosition { height: da_height, index },
-                height: Height::new(block.id.height.get()).unwrap(),
+                height: block.id.height,
                 what: ReportedAs::SignedBlock(block.bytes.clone()),
             })
             .collect();

@@ -8,8 +8,8 @@
 //! 4. Every process is killed with the value that started it; every port is any free one.
 #![cfg(feature = "sidecar")]
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
-#![allow(dead_code, reason = "the suites to come use it")]
 
+mod adversary;
 mod chain;
 mod go;
 mod gossip;

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pubsub_pb "github.com/libp2p/go-libp2p-pubsub/pb"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -86,7 +87,7 @@ func (p *Peer) addresses() (addresses []string) {
 
 // newPubSub is pubsub with scoring, which go-header offers and leaves to the application: it shows what we do to our score.
 func (p *Peer) newPubSub(ctx context.Context) (*pubsub.PubSub, error) {
-	options := []pubsub.Option{pubsub.WithMaxMessageSize(p.flags.max)}
+	options := []pubsub.Option{pubsub.WithMaxMessageSize(p.flags.max), pubsub.WithEventTracer(grafts{})}
 	if p.flags.router == "flood" {
 		return pubsub.NewFloodSub(ctx, p.host, options...)
 	}
@@ -112,6 +113,15 @@ func (p *Peer) newPubSub(ctx context.Context) (*pubsub.PubSub, error) {
 			[]protocol.ID{pubsub.GossipSubID_v11}, pubsub.GossipSubDefaultFeatures))
 	}
 	return pubsub.NewGossipSub(ctx, p.host, options...)
+}
+
+// grafts tells with whom a mesh has been made: a Go node publishes to nobody else, if not told to.
+type grafts struct{}
+
+func (grafts) Trace(traced *pubsub_pb.TraceEvent) {
+	if graft := traced.GetGraft(); graft != nil {
+		event("graft", object{"peer": peer.ID(graft.GetPeerID()).String()})
+	}
 }
 
 func (p *Peer) connectAll(ctx context.Context) error {
