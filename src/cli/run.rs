@@ -220,6 +220,7 @@ fn node_config(config: Config) -> node::Config {
             node_key: *config.p2p.node_key.secret(),
             listen: config.p2p.listen,
             seeds: config.p2p.seeds,
+            policy: config.p2p.policy,
             network_ids: format.network_ids(&genesis.chain_id),
             max_block_bytes,
             memory_bytes: budget.p2p.memory_bytes,

@@ -6,6 +6,8 @@ use std::net::{IpAddr, TcpListener};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
+use crate::sync;
+
 /// An address that this program can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -55,6 +57,25 @@ pub fn check_seed_address(text: &str) -> Result<(), String> {
         return Err(format!("`{}` has port 0, which cannot be dialled", text.escape_debug()));
     }
     Ok(())
+}
+
+/// The peer in the words of the other modules.
+pub(super) fn word(peer: PeerId) -> sync::PeerId {
+    sync::PeerId::new(&peer.to_bytes())
+}
+
+/// The peer in libp2p's words.
+pub(super) fn name(peer: &sync::PeerId) -> Option<PeerId> {
+    PeerId::from_bytes(peer.as_bytes()).ok()
+}
+
+/// The IP address that somebody connects from, or is dialled at.
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => Some(ip.into()),
+        Some(Protocol::Ip6(ip)) => Some(ip.into()),
+        _ => None,
+    }
 }
 
 pub(super) fn parse(text: &str) -> Result<Address, String> {

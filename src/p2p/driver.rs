@@ -14,17 +14,18 @@ use libp2p::{PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::address::Address;
-use super::bans::Bans;
+use super::address::{Address, name, word};
+use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::outbox::{Closed, Outbox};
 use super::peers::{Change, Peers};
 use super::seeds::Seeds;
-use super::swarm::{MAX_CONNECTIONS_PER_PEER, Network, NetworkEvent};
-use super::{Command, Event, StreamEnded, exchange};
+use super::swarm::{Network, NetworkEvent};
+use super::{Command, Event, StreamEnded, exchange, policy};
 use crate::block::Lane;
+use crate::clock::Clock;
 use crate::sync::{self, Fetch, Offence, RequestId, Ticket, Verdict};
 
 /// How long the driver sleeps when nothing is due.
@@ -49,12 +50,12 @@ pub struct Driver {
     outbox: Outbox,
     stop: oneshot::Receiver<Infallible>,
     seeds: Seeds,
-    bans: Bans,
+    clock: Clock,
     peers: Peers,
     tickets: Tickets,
     limits: Limits,
-    /// The bytes kept free for each open request; together at most `limits.fetch_bytes`.
-    reserved: HashMap<RequestId, usize>,
+    /// Who is asked, and the bytes kept free for the answer; together at most `limits.fetch_bytes`.
+    reserved: HashMap<RequestId, (PeerId, usize)>,
 }
 
 impl Driver {
@@ -64,6 +65,7 @@ impl Driver {
         topics: Topics,
         seeds: Vec<Address>,
         limits: Limits,
+        clock: Clock,
         Ends { commands, events, stop }: Ends,
     ) -> Self {
         Self {
@@ -74,7 +76,7 @@ impl Driver {
             outbox: Outbox::new(events),
             stop,
             seeds: Seeds::new(seeds, Instant::now()),
-            bans: Bans::default(),
+            clock,
             peers: Peers::default(),
             tickets: Tickets::new(limits.gossip_unjudged),
             limits,
@@ -89,7 +91,7 @@ impl Driver {
         }
         loop {
             let due =
-                [self.seeds.next_dial(), self.bans.next_end(), self.listeners.wait_until()].into_iter().flatten().min();
+                [self.seeds.next_dial(), self.next_ban_end(), self.listeners.wait_until()].into_iter().flatten().min();
             let due = due.unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 _ = &mut self.stop => return,
@@ -128,7 +130,17 @@ impl Driver {
         if let Some(waiting) = self.tickets.take(ticket) {
             let gossip = &mut self.swarm.behaviour_mut().gossip;
             gossip.report_message_validation_result(&waiting.message, &waiting.source, acceptance(verdict));
+            if verdict == Verdict::Accept {
+                self.delivered(waiting.source, 1, waiting.bytes);
+            }
         }
+    }
+
+    /// A peer gave us blocks: gossip that was accepted, or answers. That those are good is for the node to find out; a peer
+    /// whose answers are not is banned.
+    fn delivered(&mut self, peer: PeerId, blocks: usize, bytes: usize) {
+        self.peers.delivered(peer, blocks as u64, bytes as u64);
+        self.swarm.behaviour_mut().gate.table.gave(&word(peer), blocks as u64);
     }
 
     fn fetch(&mut self, fetch: &Fetch) {
@@ -142,28 +154,39 @@ impl Driver {
         if self.swarm.is_connected(&peer) && !self.peers.is_up(peer) {
             return Err(StreamEnded::Unsupported);
         }
-        let room = self.limits.fetch_bytes - self.reserved.values().sum::<usize>();
+        let room = self.limits.fetch_bytes - self.reserved.values().map(|(_, bytes)| bytes).sum::<usize>();
         let wanted = fetch.max_bytes.clamp(self.limits.max_block_bytes, self.limits.fetch_bytes_per_request());
         let max_bytes = wanted.min(room);
         if max_bytes < self.limits.max_block_bytes {
             return Err(StreamEnded::NotSent);
         }
         self.swarm.behaviour_mut().exchange.ask(peer, fetch, max_bytes)?;
-        self.reserved.insert(fetch.request, max_bytes);
+        self.reserved.insert(fetch.request, (peer, max_bytes));
         Ok(())
     }
 
     fn ban(&mut self, peer: &sync::PeerId, offence: Offence, duration: Duration) {
-        let Ok(peer) = PeerId::from_bytes(peer.as_bytes()) else {
+        let shown = name(peer).map(PeerId::to_base58);
+        let now = self.unix();
+        let gate = &mut self.swarm.behaviour_mut().gate;
+        if gate.table.is_persistent(peer) {
+            tracing::warn!(peer = ?shown, "a persistent peer stays, although it {}", offence.reason());
             return;
-        };
-        tracing::warn!(%peer, ?duration, "a peer is kept away: it {}", offence.reason());
-        let lifted = self.bans.add(peer, duration, Instant::now());
-        let gate = &mut self.swarm.behaviour_mut().bans;
-        gate.block_peer(peer);
-        if let Some(lifted) = lifted {
-            gate.unblock_peer(lifted);
         }
+        tracing::warn!(peer = ?shown, ?duration, "a peer is kept away: it {}", offence.reason());
+        let ban = Ban { until: now.saturating_add(duration), reason: offence.reason().to_owned(), by_operator: false };
+        gate.table.bans.add(Subject::Peer(peer.clone()), ban, now);
+        gate.enforce();
+    }
+
+    /// Wall-clock time, since the Unix epoch: what bans are measured by.
+    fn unix(&self) -> Duration {
+        Duration::from_nanos(self.clock.now().unix_nanos)
+    }
+
+    fn next_ban_end(&self) -> Option<Instant> {
+        let end = self.swarm.behaviour().gate.table.bans.next_end()?;
+        Some(Instant::now() + end.saturating_sub(self.unix()))
     }
 
     fn broadcast(&mut self, lane: Lane, bytes: &Bytes) {
@@ -180,9 +203,9 @@ impl Driver {
 
     fn on_time(&mut self) {
         let now = Instant::now();
-        while let Some(peer) = self.bans.pop_ended(now) {
-            tracing::info!(%peer, "a ban has ended");
-            self.swarm.behaviour_mut().bans.unblock_peer(peer);
+        let unix = self.unix();
+        while let Some(subject) = self.swarm.behaviour_mut().gate.table.bans.pop_ended(unix) {
+            tracing::info!(subject = policy::show(&subject), "a ban has ended");
         }
         match self.listeners.give_up(now) {
             0 => {}
@@ -227,16 +250,12 @@ impl Driver {
                 self.outbox.push(Event::Listening(address));
                 self.listener_spoke(listener_id);
             }
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let now = Instant::now();
                 let outbound = endpoint.is_dialer();
                 let address = endpoint.get_remote_address().clone();
                 self.peers.connected(peer_id, connection_id, address, outbound, now);
                 self.seeds.connected(peer_id, connection_id, now);
-                // Seeds are free of the other limits, not of this one.
-                if num_established.get() > MAX_CONNECTIONS_PER_PEER {
-                    self.swarm.close_connection(connection_id);
-                }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 self.on_closed(peer_id, connection_id);
@@ -298,7 +317,11 @@ impl Driver {
     fn on_network_event(&mut self, event: NetworkEvent) {
         match event {
             NetworkEvent::Exchange(exchange::Event { request, lane, bodies, ended }) => {
-                self.reserved.remove(&request);
+                if let Some((peer, _)) = self.reserved.remove(&request)
+                    && !bodies.is_empty()
+                {
+                    self.delivered(peer, bodies.len(), bodies.iter().map(Bytes::len).sum());
+                }
                 self.outbox.push(Event::Fetched { request, lane, bodies, ended });
             }
             NetworkEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
@@ -321,7 +344,7 @@ impl Driver {
                     self.swarm.close_connection(connection);
                 }
             }
-            NetworkEvent::Bans(never) | NetworkEvent::Limits(never) | NetworkEvent::Memory(never) => match never {},
+            NetworkEvent::Gate(never) | NetworkEvent::Memory(never) => match never {},
         }
     }
 
@@ -329,7 +352,7 @@ impl Driver {
         let lane = self.topics.lane(&message.topic);
         if let Some(lane) = lane
             && let Some(room) = self.outbox.room_for_gossip()
-            && let Some(ticket) = self.tickets.admit(id.clone(), source, Instant::now())
+            && let Some(ticket) = self.tickets.admit(id.clone(), source, message.data.len(), Instant::now())
         {
             room.send(Event::Gossip { peer: word(source), ticket, lane, bytes: message.data.into() });
             return;
@@ -340,8 +363,4 @@ impl Driver {
             self.outbox.missed(word(source));
         }
     }
-}
-
-fn word(peer: PeerId) -> sync::PeerId {
-    sync::PeerId::new(&peer.to_bytes())
 }

@@ -3,8 +3,9 @@
 //! ```text
 //!   Command --> driver --> swarm --+-- gossip     blocks as they are made, passed on only after their verdict
 //!   Event   <--  outbox <--        +-- exchange   ranges: fetch asks, serve answers, wire has the bytes
-//!                                  +-- identify, ping, limits, bans
-//!               listeners, seeds, peers, bans, tickets: small plain states beside it
+//!                                  +-- gate       who may connect: limits, lists, bans
+//!                                  +-- identify, ping
+//!               listeners, seeds, peers, tickets: small plain states beside it
 //! ```
 //!
 //! Invariants:
@@ -13,21 +14,23 @@
 //! 3. The node and the network never wait for each other: a full event queue costs gossip, which is said
 //!    ([`Event::GossipMissed`]), and delays the rest; commands are always taken.
 //! 4. Each [`Command::Fetch`] is answered by exactly one [`Event::Fetched`], unless it is cancelled.
-//! 5. A seed is dialled for ever.
+//! 5. A seed is dialled for ever, and so is a persistent peer.
+//! 6. Nobody is connected whom the gate has not let in.
 //!
 //! Not here: what a block is, who is to be banned, whom to ask for what.
 
 mod address;
-mod bans;
 mod driver;
 mod exchange;
 mod fetch;
+mod gate;
 mod gossip;
 mod key;
 mod limits;
 mod listeners;
 mod outbox;
 mod peers;
+mod policy;
 mod seeds;
 mod serve;
 mod swarm;
@@ -45,11 +48,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::block::Lane;
+use crate::clock::Clock;
 use crate::store::Reader;
 use crate::sync::{Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
 
-use address::Address;
+use address::{Address, word};
 use driver::{Driver, Ends};
+use gate::{Gate, Table};
 use gossip::Topics;
 use listeners::Listeners;
 use serve::Server;
@@ -57,6 +62,7 @@ use serve::Server;
 pub use address::{check_listen_address, check_seed_address};
 pub use key::peer_id_of;
 pub use limits::{Limits, LimitsError, Queue};
+pub use policy::{Policy, PolicyError};
 pub use view::{Source, View};
 
 /// What the network is to be.
@@ -68,6 +74,8 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Multiaddrs, best with the peer's id.
     pub seeds: Vec<String>,
+    /// Who may be a peer.
+    pub policy: Policy,
     /// One go-header network id per lane.
     pub network_ids: Vec<String>,
     pub max_block_bytes: usize,
@@ -81,6 +89,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("listen", &self.listen)
             .field("seeds", &self.seeds)
+            .field("policy", &self.policy)
             .field("network_ids", &self.network_ids)
             .field("max_block_bytes", &self.max_block_bytes)
             .field("memory_bytes", &self.memory_bytes)
@@ -178,6 +187,8 @@ pub enum StartError {
     NetworkId(String),
     #[error(transparent)]
     Limits(#[from] LimitsError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error("SSLKEYLOGFILE is set, and QUIC would write its session keys there: unset it, or use no quic-v1 address")]
     KeyLog,
     #[error("the network cannot be set up: {0}")]
@@ -209,10 +220,12 @@ pub async fn start_with(
     let keypair = key::keypair(&config.node_key);
     let local = keypair.public().to_peer_id();
     let mut seeds = parse_all(&config.seeds)?;
-    // One list of seeds for all nodes is a good idea, and then we are in it.
+    let policy::Understood { rules, mut persistent } = config.policy.understand(&limits, &config.seeds)?;
+    // One list for all nodes is a good idea, and then we are in it.
     seeds.retain(|seed| seed.peer != Some(local));
+    persistent.retain(|peer| peer.peer != Some(local));
 
-    let uses_quic = listen.iter().chain(&seeds).any(|address| address.quic);
+    let uses_quic = listen.iter().chain(&seeds).chain(&persistent).any(|address| address.quic);
     if uses_quic && std::env::var_os("SSLKEYLOGFILE").is_some() {
         return Err(StartError::KeyLog);
     }
@@ -224,8 +237,12 @@ pub async fn start_with(
     let topics = Topics::new(&config.network_ids);
     let gossip = gossip::behaviour(&keypair, &topics, &limits).map_err(StartError::Library)?;
     let exchange = exchange::Behaviour::new(protocols, limits.max_block_bytes, Server::new(source, limits.serves));
-    let named: Vec<_> = seeds.iter().filter_map(|seed| seed.peer).collect();
-    let mut swarm = swarm::build(&keypair, &limits, &named, uses_quic, exchange, gossip)
+    let mut table = Table::new(rules);
+    seeds.iter().filter_map(|seed| seed.peer).for_each(|peer| table.add_seed(word(peer)));
+    persistent.iter().filter_map(|peer| peer.peer).for_each(|peer| table.add_persistent(word(peer)));
+    let clock = Clock::start();
+    let gate = Gate::new(table, clock);
+    let mut swarm = swarm::build(&keypair, uses_quic, gate, exchange, gossip)
         .map_err(|error| StartError::Library(error.to_string()))?;
     let mut listeners = Vec::with_capacity(listen.len());
     for (address, text) in listen.iter().zip(&config.listen) {
@@ -238,7 +255,8 @@ pub async fn start_with(
     let (stop, stopped) = oneshot::channel();
     let ends = Ends { commands: commands_in, events, stop: stopped };
     let listeners = Listeners::new(listeners, Instant::now());
-    tokio::spawn(Driver::new(swarm, listeners, topics, seeds, limits.clone(), ends).run());
+    seeds.extend(persistent);
+    tokio::spawn(Driver::new(swarm, listeners, topics, seeds, limits.clone(), clock, ends).run());
     Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
 }
 

@@ -36,6 +36,8 @@ struct Peer {
     agent: String,
     up: bool,
     latency: Option<Duration>,
+    blocks: u64,
+    bytes: u64,
 }
 
 /// The connected peers: bounded by the connection limits.
@@ -51,6 +53,8 @@ impl Peers {
             agent: String::new(),
             up: false,
             latency: None,
+            blocks: 0,
+            bytes: 0,
         });
         entry.connections.push(Connection { id, address, outbound, since: now, lost_pings: 0 });
     }
@@ -82,6 +86,14 @@ impl Peers {
 
     pub fn is_up(&self, peer: PeerId) -> bool {
         self.peers.get(&peer).is_some_and(|peer| peer.up)
+    }
+
+    /// It gave us blocks.
+    pub fn delivered(&mut self, peer: PeerId, blocks: u64, bytes: u64) {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.blocks = entry.blocks.saturating_add(blocks);
+            entry.bytes = entry.bytes.saturating_add(bytes);
+        }
     }
 
     /// `None` for a lost ping. Whether the connection is dead.

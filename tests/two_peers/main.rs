@@ -5,6 +5,7 @@
 mod attacks;
 mod connections;
 mod exchange;
+mod gate;
 mod gossip;
 mod network;
 mod stranger;

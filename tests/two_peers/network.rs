@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height, Lane};
-use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Source, StartError, StreamEnded, View};
+use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Policy, Source, StartError, StreamEnded, View};
 use blocksyncd::store::StoreError;
 use blocksyncd::sync::serve::Span;
 use blocksyncd::sync::{Ask, Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
@@ -102,6 +102,8 @@ pub struct Network {
     /// Events that were not what somebody waited for.
     aside: VecDeque<Event>,
     pub address: String,
+    /// All of them, as far as they were told when it was ready.
+    pub addresses: Vec<String>,
     next_request: u64,
 }
 
@@ -109,6 +111,7 @@ pub struct Options {
     pub key: u8,
     pub listen: String,
     pub seeds: Vec<String>,
+    pub policy: Policy,
     pub chain: Chain,
     /// The room of the event queue.
     pub events: usize,
@@ -116,11 +119,23 @@ pub struct Options {
 
 impl Options {
     pub fn new(key: u8) -> Self {
-        Self { key, listen: TCP.into(), seeds: Vec::new(), chain: Chain::default(), events: 64 }
+        Self {
+            key,
+            listen: TCP.into(),
+            seeds: Vec::new(),
+            policy: Policy::default(),
+            chain: Chain::default(),
+            events: 64,
+        }
     }
 
     pub fn seeds(mut self, seeds: &[&str]) -> Self {
         self.seeds = seeds.iter().map(|&seed| seed.to_owned()).collect();
+        self
+    }
+
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -141,8 +156,9 @@ pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 pub fn config(options: &Options) -> Config {
     Config {
         node_key: [options.key; 32],
-        listen: vec![options.listen.clone()],
+        listen: options.listen.split(',').map(str::to_owned).collect(),
         seeds: options.seeds.clone(),
+        policy: options.policy.clone(),
         network_ids: vec![NETWORK.into()],
         max_block_bytes: MAX_BLOCK,
         memory_bytes: 512 << 20,
@@ -167,19 +183,26 @@ pub async fn start(options: Options) -> Network {
 async fn try_start(options: &Options) -> Result<Network, StartError> {
     let (sender, events) = mpsc::channel(options.events);
     let handle = p2p::start_with(config(options), Arc::new(options.chain.clone()), sender).await?;
-    let mut network = Network { handle, events, aside: VecDeque::new(), address: String::new(), next_request: 0 };
-    network.address = network
-        .wait("listening", |event| match event {
-            Event::Listening(address) => Ok(address),
+    let mut network = Network {
+        handle,
+        events,
+        aside: VecDeque::new(),
+        address: String::new(),
+        addresses: Vec::new(),
+        next_request: 0,
+    };
+    loop {
+        let listening = |event| match event {
+            Event::Listening(address) => Ok(Some(address)),
+            Event::Started => Ok(None),
             other => Err(other),
-        })
-        .await;
-    network
-        .wait("that it has started", |event| match event {
-            Event::Started => Ok(()),
-            other => Err(other),
-        })
-        .await;
+        };
+        match network.wait("that it has started", listening).await {
+            Some(address) => network.addresses.push(address),
+            None => break,
+        }
+    }
+    network.address = network.addresses[0].clone();
     Ok(network)
 }
 
