@@ -208,6 +208,7 @@ fn node_config(config: Config) -> node::Config {
         publish_queue: budget.core.proposals,
         ..defaults
     };
+    let book = config.store.dir.join("peers.json");
     node::Config {
         store: store::Options {
             dir: config.store.dir,
@@ -221,6 +222,7 @@ fn node_config(config: Config) -> node::Config {
             listen: config.p2p.listen,
             seeds: config.p2p.seeds,
             policy: config.p2p.policy,
+            book: Some(book),
             network_ids: format.network_ids(&genesis.chain_id),
             max_block_bytes,
             memory_bytes: budget.p2p.memory_bytes,

@@ -69,6 +69,11 @@ pub(super) fn name(peer: &sync::PeerId) -> Option<PeerId> {
     PeerId::from_bytes(peer.as_bytes()).ok()
 }
 
+/// An address as it is kept: whose it is, is kept beside it.
+pub(super) fn without_peer(address: &Multiaddr) -> Multiaddr {
+    address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
+}
+
 /// The IP address that somebody connects from, or is dialled at.
 pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next() {

@@ -1,6 +1,6 @@
 //! The task that owns the swarm: commands in, events out, and nothing decided but how the network is kept up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -14,14 +14,16 @@ use libp2p::{PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::address::{Address, name, word};
+use super::address::{self, Address, name, without_peer, word};
+use super::book::Book;
 use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::outbox::{Closed, Outbox};
 use super::peers::{Change, Peers};
-use super::seeds::Seeds;
+use super::saver::Saver;
+use super::seeds::{SeedId, Seeds};
 use super::swarm::{Network, NetworkEvent};
 use super::{Command, Event, StreamEnded, exchange, policy};
 use crate::block::Lane;
@@ -42,16 +44,31 @@ pub struct Ends {
     pub stop: oneshot::Receiver<Infallible>,
 }
 
+/// Whom the driver knows when it starts.
+pub struct Known {
+    /// Addresses that are dialled for ever.
+    pub seeds: Vec<Address>,
+    /// Persistent peers of the settings.
+    pub configured: HashSet<PeerId>,
+    pub book: Book,
+    pub saver: Saver,
+    pub dials_quic: bool,
+}
+
 pub struct Driver {
-    swarm: Swarm<Network>,
+    pub(super) swarm: Swarm<Network>,
     listeners: Listeners,
     topics: Topics,
     commands: mpsc::Receiver<Command>,
     outbox: Outbox,
     stop: oneshot::Receiver<Infallible>,
-    seeds: Seeds,
+    pub(super) seeds: Seeds,
+    pub(super) configured: HashSet<PeerId>,
+    pub(super) book: Book,
+    pub(super) saver: Saver,
+    pub(super) dials_quic: bool,
     clock: Clock,
-    peers: Peers,
+    pub(super) peers: Peers,
     tickets: Tickets,
     limits: Limits,
     /// Who is asked, and the bytes kept free for the answer; together at most `limits.fetch_bytes`.
@@ -63,12 +80,12 @@ impl Driver {
         swarm: Swarm<Network>,
         listeners: Listeners,
         topics: Topics,
-        seeds: Vec<Address>,
+        Known { seeds, configured, book, saver, dials_quic }: Known,
         limits: Limits,
         clock: Clock,
         Ends { commands, events, stop }: Ends,
     ) -> Self {
-        Self {
+        let mut driver = Self {
             swarm,
             listeners,
             topics,
@@ -76,22 +93,48 @@ impl Driver {
             outbox: Outbox::new(events),
             stop,
             seeds: Seeds::new(seeds, Instant::now()),
+            configured,
+            book,
+            saver,
+            dials_quic,
             clock,
             peers: Peers::default(),
             tickets: Tickets::new(limits.gossip_unjudged),
             limits,
             reserved: HashMap::new(),
+        };
+        driver.remember_added();
+        driver
+    }
+
+    /// The persistent peers that the operator added in an earlier life.
+    fn remember_added(&mut self) {
+        for (peer, entry) in self.book.iter().filter(|(_, entry)| entry.added) {
+            self.swarm.behaviour_mut().gate.table.add_persistent(word(*peer));
+            for text in &entry.addresses {
+                if let Ok(address) = address::parse(text)
+                    && (self.dials_quic || !address.quic)
+                {
+                    self.seeds.add(Address { peer: Some(*peer), ..address }, true, Instant::now());
+                }
+            }
         }
     }
 
     /// Runs until the handle is dropped, or the node has gone away.
     pub async fn run(mut self) {
+        self.work().await;
+        let text = self.book.to_text(&self.swarm.behaviour().gate.table.bans);
+        self.saver.finish(text).await;
+    }
+
+    async fn work(&mut self) {
         if self.listeners.wait_until().is_none() {
             self.say_started();
         }
         loop {
-            let due =
-                [self.seeds.next_dial(), self.next_ban_end(), self.listeners.wait_until()].into_iter().flatten().min();
+            let timers = [self.seeds.next_dial(), self.next_ban_end(), self.listeners.wait_until(), self.saver.next()];
+            let due = timers.into_iter().flatten().min();
             let due = due.unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 _ = &mut self.stop => return,
@@ -105,6 +148,7 @@ impl Driver {
                     }
                 }
                 event = self.swarm.select_next_some(), if !self.outbox.is_full() => self.on_swarm_event(event),
+                outcome = self.saver.written() => self.saver.on_written(&outcome, Instant::now()),
                 () = sleep_until(due) => self.on_time(),
             }
         }
@@ -122,7 +166,8 @@ impl Driver {
             Command::Ban { peer, offence, duration } => self.ban(&peer, offence, duration),
             Command::Broadcast { lane, bytes } => self.broadcast(lane, &bytes),
             // Whoever asked may have gone away.
-            Command::Peers(reply) => drop(reply.send(self.peers.list(Instant::now()))),
+            Command::Peers { standings, reply } => drop(reply.send(self.list(&standings))),
+            Command::Order { order, reply } => self.order(order, reply),
         }
     }
 
@@ -139,7 +184,11 @@ impl Driver {
     /// A peer gave us blocks: gossip that was accepted, or answers. That those are good is for the node to find out; a peer
     /// whose answers are not is banned.
     fn delivered(&mut self, peer: PeerId, blocks: usize, bytes: usize) {
-        self.peers.delivered(peer, blocks as u64, bytes as u64);
+        if self.book.get(&peer).is_none() {
+            self.book.reached(peer, None, self.unix());
+        }
+        self.book.gave(&peer, blocks as u64, bytes as u64);
+        self.saver.soon(Instant::now());
         self.swarm.behaviour_mut().gate.table.gave(&word(peer), blocks as u64);
     }
 
@@ -177,10 +226,11 @@ impl Driver {
         let ban = Ban { until: now.saturating_add(duration), reason: offence.reason().to_owned(), by_operator: false };
         gate.table.bans.add(Subject::Peer(peer.clone()), ban, now);
         gate.enforce();
+        self.saver.at_once(Instant::now());
     }
 
     /// Wall-clock time, since the Unix epoch: what bans are measured by.
-    fn unix(&self) -> Duration {
+    pub(super) fn unix(&self) -> Duration {
         Duration::from_nanos(self.clock.now().unix_nanos)
     }
 
@@ -207,6 +257,8 @@ impl Driver {
         while let Some(subject) = self.swarm.behaviour_mut().gate.table.bans.pop_ended(unix) {
             tracing::info!(subject = policy::show(&subject), "a ban has ended");
         }
+        let bans = &self.swarm.behaviour().gate.table.bans;
+        self.saver.write_if_due(|| self.book.to_text(bans), now);
         match self.listeners.give_up(now) {
             0 => {}
             silent => {
@@ -217,12 +269,12 @@ impl Driver {
                 self.say_started();
             }
         }
-        for (index, address) in self.seeds.due(now) {
-            self.dial(index, &address, now);
+        for (seed, address) in self.seeds.due(now) {
+            self.dial(seed, &address, now);
         }
     }
 
-    fn dial(&mut self, index: usize, address: &Address, now: Instant) {
+    fn dial(&mut self, seed: SeedId, address: &Address, now: Instant) {
         // From a new port: the listener's own may still wait for the last connection to this very seed to be forgotten.
         let options = match address.peer {
             Some(peer) => DialOpts::peer_id(peer)
@@ -234,10 +286,10 @@ impl Driver {
         };
         let connection = options.connection_id();
         match self.swarm.dial(options) {
-            Ok(()) => self.seeds.dialling(index, connection),
+            Ok(()) => self.seeds.dialling(seed, connection),
             Err(error) => {
                 tracing::debug!(address = %address.dial, %error, "a seed cannot be dialled now");
-                self.seeds.not_dialled(index, now);
+                self.seeds.not_dialled(seed, now);
             }
         }
     }
@@ -302,15 +354,31 @@ impl Driver {
         if last {
             self.seeds.disconnected(peer, Instant::now());
             self.outbox.forget(&word(peer));
+            if self.book.get(&peer).is_some() {
+                self.book.reached(peer, None, self.unix());
+                self.saver.soon(Instant::now());
+            }
         }
         self.tell(peer, change);
     }
 
     fn tell(&mut self, peer: PeerId, change: Option<Change>) {
         match change {
-            Some(Change::Up) => self.outbox.push(Event::PeerUp(word(peer))),
+            Some(Change::Up) => {
+                self.remember(peer);
+                self.outbox.push(Event::PeerUp(word(peer)));
+            }
             Some(Change::Down) => self.outbox.push(Event::PeerDown(word(peer))),
             None => {}
+        }
+    }
+
+    /// A peer that we reached, and that is of use, is dialled again after a restart.
+    fn remember(&mut self, peer: PeerId) {
+        if let Some(address) = self.peers.dialled(peer) {
+            let address = without_peer(address).to_string();
+            self.book.reached(peer, Some(&address), self.unix());
+            self.saver.soon(Instant::now());
         }
     }
 

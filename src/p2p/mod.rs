@@ -20,6 +20,7 @@
 //! Not here: what a block is, who is to be banned, whom to ask for what.
 
 mod address;
+mod book;
 mod driver;
 mod exchange;
 mod fetch;
@@ -28,17 +29,21 @@ mod gossip;
 mod key;
 mod limits;
 mod listeners;
+mod operate;
 mod outbox;
 mod peers;
 mod policy;
+mod saver;
 mod seeds;
 mod serve;
 mod swarm;
 mod view;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,13 +55,15 @@ use tokio::time::Instant;
 use crate::block::Lane;
 use crate::clock::Clock;
 use crate::store::Reader;
-use crate::sync::{Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
+use crate::sync::{Fetch, Offence, PeerId, PeerList, PeerOrder, RequestId, Standing, Ticket, Verdict};
 
 use address::{Address, word};
-use driver::{Driver, Ends};
+use book::Book;
+use driver::{Driver, Ends, Known};
 use gate::{Gate, Table};
 use gossip::Topics;
 use listeners::Listeners;
+use saver::Saver;
 use serve::Server;
 
 pub use address::{check_listen_address, check_seed_address};
@@ -76,6 +83,8 @@ pub struct Config {
     pub seeds: Vec<String>,
     /// Who may be a peer.
     pub policy: Policy,
+    /// Where it is kept what is known of peers, with the bans; `None`: it is forgotten with the process.
+    pub book: Option<PathBuf>,
     /// One go-header network id per lane.
     pub network_ids: Vec<String>,
     pub max_block_bytes: usize,
@@ -90,6 +99,7 @@ impl fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("seeds", &self.seeds)
             .field("policy", &self.policy)
+            .field("book", &self.book)
             .field("network_ids", &self.network_ids)
             .field("max_block_bytes", &self.max_block_bytes)
             .field("memory_bytes", &self.memory_bytes)
@@ -101,27 +111,20 @@ impl fmt::Debug for Config {
 #[derive(Debug)]
 pub enum Command {
     /// The verdict on a gossiped message. One that comes later than six seconds changes nothing.
-    Judge {
-        ticket: Ticket,
-        verdict: Verdict,
-    },
+    Judge { ticket: Ticket, verdict: Verdict },
     /// Asks a peer. The answer is cut at `max_bytes`, and at the network's own share of memory, but never below one block:
     /// it then ends early, as [`StreamEnded::Cut`].
     Fetch(Fetch),
     /// Nobody waits for the answer any more: there will be none.
     Cancel(RequestId),
     /// Disconnect, and keep away for that long.
-    Ban {
-        peer: PeerId,
-        offence: Offence,
-        duration: Duration,
-    },
+    Ban { peer: PeerId, offence: Offence, duration: Duration },
     /// Gossips a block of our own. That nobody is there to hear it is no error.
-    Broadcast {
-        lane: Lane,
-        bytes: Bytes,
-    },
-    Peers(oneshot::Sender<Vec<PeerInfo>>),
+    Broadcast { lane: Lane, bytes: Bytes },
+    /// Who is here, who should be, and who is kept away; `standings` is what the node thinks of them.
+    Peers { standings: BTreeMap<PeerId, Standing>, reply: oneshot::Sender<PeerList> },
+    /// An operator's; answered when it will outlive the process, or why it is not done.
+    Order { order: PeerOrder, reply: oneshot::Sender<Result<(), String>> },
 }
 
 /// What the network tells the node.
@@ -240,7 +243,10 @@ pub async fn start_with(
     let mut table = Table::new(rules);
     seeds.iter().filter_map(|seed| seed.peer).for_each(|peer| table.add_seed(word(peer)));
     persistent.iter().filter_map(|peer| peer.peer).for_each(|peer| table.add_persistent(word(peer)));
+    let configured = persistent.iter().filter_map(|peer| peer.peer).collect();
     let clock = Clock::start();
+    let now = Duration::from_nanos(clock.now().unix_nanos);
+    let book = config.book.as_deref().map(|path| Book::read(path, &mut table.bans, now)).unwrap_or_default();
     let gate = Gate::new(table, clock);
     let mut swarm = swarm::build(&keypair, uses_quic, gate, exchange, gossip)
         .map_err(|error| StartError::Library(error.to_string()))?;
@@ -256,7 +262,8 @@ pub async fn start_with(
     let ends = Ends { commands: commands_in, events, stop: stopped };
     let listeners = Listeners::new(listeners, Instant::now());
     seeds.extend(persistent);
-    tokio::spawn(Driver::new(swarm, listeners, topics, seeds, limits.clone(), clock, ends).run());
+    let known = Known { seeds, configured, book, saver: Saver::new(config.book), dials_quic: uses_quic };
+    tokio::spawn(Driver::new(swarm, listeners, topics, known, limits.clone(), clock, ends).run());
     Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
 }
 

@@ -8,6 +8,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use super::address::without_peer;
 use crate::sync::PeerInfo;
 
 /// What a peer may call itself, in characters.
@@ -36,8 +37,6 @@ struct Peer {
     agent: String,
     up: bool,
     latency: Option<Duration>,
-    blocks: u64,
-    bytes: u64,
 }
 
 /// The connected peers: bounded by the connection limits.
@@ -53,8 +52,6 @@ impl Peers {
             agent: String::new(),
             up: false,
             latency: None,
-            blocks: 0,
-            bytes: 0,
         });
         entry.connections.push(Connection { id, address, outbound, since: now, lost_pings: 0 });
     }
@@ -88,14 +85,6 @@ impl Peers {
         self.peers.get(&peer).is_some_and(|peer| peer.up)
     }
 
-    /// It gave us blocks.
-    pub fn delivered(&mut self, peer: PeerId, blocks: u64, bytes: u64) {
-        if let Some(entry) = self.peers.get_mut(&peer) {
-            entry.blocks = entry.blocks.saturating_add(blocks);
-            entry.bytes = entry.bytes.saturating_add(bytes);
-        }
-    }
-
     /// `None` for a lost ping. Whether the connection is dead.
     pub fn pinged(&mut self, peer: PeerId, id: ConnectionId, round_trip: Option<Duration>) -> bool {
         let Some(entry) = self.peers.get_mut(&peer) else {
@@ -111,22 +100,28 @@ impl Peers {
         connection.lost_pings >= MAX_LOST_PINGS
     }
 
-    /// For an operator to read, in the order of the peers' names.
-    pub fn list(&self, now: Instant) -> Vec<PeerInfo> {
-        let info = |(id, peer): (&PeerId, &Peer)| {
-            let oldest = peer.connections.first()?;
-            Some(PeerInfo {
-                peer: id.to_base58(),
-                address: oldest.address.to_string(),
-                outbound: oldest.outbound,
-                agent: peer.agent.clone(),
-                connected: now.duration_since(oldest.since),
-                latency: peer.latency,
-            })
-        };
-        let mut list: Vec<_> = self.peers.iter().filter_map(info).collect();
-        list.sort_by(|a, b| a.peer.cmp(&b.peer));
-        list
+    pub fn ids(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.keys().copied()
+    }
+
+    /// Where we dialled it.
+    pub fn dialled(&self, peer: PeerId) -> Option<&Multiaddr> {
+        let connections = &self.peers.get(&peer)?.connections;
+        connections.iter().find(|connection| connection.outbound).map(|connection| &connection.address)
+    }
+
+    /// For an operator to read, as far as it is known here.
+    pub fn info(&self, id: PeerId, now: Instant) -> PeerInfo {
+        let mut info = PeerInfo { peer: id.to_base58(), ..PeerInfo::default() };
+        let Some(peer) = self.peers.get(&id) else { return info };
+        if let Some(oldest) = peer.connections.first() {
+            info.addresses.push(without_peer(&oldest.address).to_string());
+            info.outbound = oldest.outbound;
+            info.connected = Some(now.duration_since(oldest.since));
+        }
+        info.agent.clone_from(&peer.agent);
+        info.latency = peer.latency;
+        info
     }
 }
 
@@ -154,13 +149,13 @@ mod tests {
         peers.connected(peer, connection(2), Multiaddr::empty(), false, now);
         assert_eq!(peers.identified(peer, "blocksyncd/1", true), None);
         assert_eq!(peers.disconnected(peer, connection(1)), (false, None));
-        assert_eq!(peers.list(now).len(), 1);
+        assert!(peers.info(peer, now).connected.is_some());
         // It stops to speak the protocol, and starts again.
         assert_eq!(peers.identified(peer, "blocksyncd/1", false), Some(Change::Down));
         assert_eq!(peers.identified(peer, "blocksyncd/1", true), Some(Change::Up));
         assert_eq!(peers.disconnected(peer, connection(2)), (true, Some(Change::Down)));
         assert_eq!(peers.identified(peer, "too late", true), None);
-        assert!(peers.list(now).is_empty());
+        assert_eq!((peers.ids().count(), peers.info(peer, now).connected), (0, None));
     }
 
     #[test]
@@ -169,7 +164,7 @@ mod tests {
         let mut peers = Peers::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
         peers.identified(peer, &format!("\x1b[31m\n{}", "é".repeat(5000)), true);
-        let agent = &peers.list(now)[0].agent;
+        let agent = peers.info(peer, now).agent;
         assert!(agent.starts_with("\\u{1b}[31m\\n\\u{e9}"), "{agent}");
         assert!(agent.len() == MAX_AGENT && agent.is_ascii(), "{agent}");
     }
@@ -182,7 +177,7 @@ mod tests {
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(!peers.pinged(peer, connection(1), Some(Duration::from_millis(3))));
-        assert_eq!(peers.list(now)[0].latency, Some(Duration::from_millis(3)));
+        assert_eq!(peers.info(peer, now).latency, Some(Duration::from_millis(3)));
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(peers.pinged(peer, connection(1), None));

@@ -141,7 +141,7 @@ impl Policy {
 }
 
 /// Whether it is an address of a peer that can be trusted: one with its id.
-fn check_persistent_address(text: &str) -> Result<(), String> {
+pub(super) fn check_persistent_address(text: &str) -> Result<(), String> {
     address::check_seed_address(text)?;
     match address::parse(text)?.peer {
         Some(_) => Ok(()),

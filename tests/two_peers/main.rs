@@ -8,4 +8,7 @@ mod exchange;
 mod gate;
 mod gossip;
 mod network;
+mod operate;
 mod stranger;
+#[path = "../support/tempdir.rs"]
+mod tempdir;

@@ -1,6 +1,7 @@
 //! A network under test: the real thing, with a store in memory behind it and its events at hand.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use blocksyncd::block::{Hash, Height, Lane};
 use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Policy, Source, StartError, StreamEnded, View};
 use blocksyncd::store::StoreError;
 use blocksyncd::sync::serve::Span;
-use blocksyncd::sync::{Ask, Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
+use blocksyncd::sync::{Ask, Fetch, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket, Verdict};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -112,6 +113,7 @@ pub struct Options {
     pub listen: String,
     pub seeds: Vec<String>,
     pub policy: Policy,
+    pub book: Option<PathBuf>,
     pub chain: Chain,
     /// The room of the event queue.
     pub events: usize,
@@ -124,9 +126,16 @@ impl Options {
             listen: TCP.into(),
             seeds: Vec::new(),
             policy: Policy::default(),
+            book: None,
             chain: Chain::default(),
             events: 64,
         }
+    }
+
+    /// Of the node that this makes.
+    pub fn id(&self) -> PeerId {
+        let id: libp2p::PeerId = p2p::peer_id_of(&[self.key; 32]).parse().expect("a peer id");
+        PeerId::new(&id.to_bytes())
     }
 
     pub fn seeds(mut self, seeds: &[&str]) -> Self {
@@ -136,6 +145,11 @@ impl Options {
 
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    pub fn book(mut self, path: &Path) -> Self {
+        self.book = Some(path.to_owned());
         self
     }
 
@@ -159,6 +173,7 @@ pub fn config(options: &Options) -> Config {
         listen: options.listen.split(',').map(str::to_owned).collect(),
         seeds: options.seeds.clone(),
         policy: options.policy.clone(),
+        book: options.book.clone(),
         network_ids: vec![NETWORK.into()],
         max_block_bytes: MAX_BLOCK,
         memory_bytes: 512 << 20,
@@ -296,9 +311,21 @@ impl Network {
         self.send(Command::Ban { peer, offence: Offence::BadRange, duration }).await;
     }
 
+    /// Those that are connected.
     pub async fn peers(&self) -> Vec<PeerInfo> {
+        let all = self.list().await.peers;
+        all.into_iter().filter(|peer| peer.connected.is_some()).collect()
+    }
+
+    pub async fn list(&self) -> PeerList {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Peers(reply)).await;
+        self.send(Command::Peers { standings: BTreeMap::new(), reply }).await;
+        timeout(PATIENCE, answer).await.expect("in time").expect("answered")
+    }
+
+    pub async fn order(&self, order: PeerOrder) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Order { order, reply }).await;
         timeout(PATIENCE, answer).await.expect("in time").expect("answered")
     }
 

@@ -254,6 +254,11 @@ impl Stranger {
         is_connected.then_some(stranger)
     }
 
+    /// base58.
+    pub fn name(&self) -> String {
+        self.id.to_base58()
+    }
+
     pub fn id(&self) -> Peer {
         Peer::new(&self.id.to_bytes())
     }

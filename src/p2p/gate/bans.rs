@@ -34,7 +34,6 @@ pub struct Bans {
     addresses: usize,
 }
 
-#[allow(dead_code, reason = "the operator's commands come next")]
 impl Bans {
     pub fn add(&mut self, subject: Subject, ban: Ban, now: Duration) {
         let mut ban = Ban { until: ban.until.min(now + LONGEST), ..ban };

@@ -27,7 +27,7 @@ use libp2p::swarm::{
 use super::address::{ip_of, name, word};
 use crate::clock::Clock;
 
-pub use bans::Ban;
+pub use bans::{Ban, Bans, LONGEST};
 use rules::Refusal;
 pub use rules::{Numbers, Rules, Table};
 pub use subject::{Subject, Subnet};

@@ -86,7 +86,6 @@ pub struct Table<C> {
     useful: HashMap<PeerId, u64>,
 }
 
-#[allow(dead_code, reason = "the operator's commands come next")]
 impl<C: Copy + Eq + Hash> Table<C> {
     pub fn new(rules: Rules) -> Self {
         Self {
@@ -114,6 +113,11 @@ impl<C: Copy + Eq + Hash> Table<C> {
 
     pub fn persistent(&self) -> impl Iterator<Item = &PeerId> {
         self.persistent.iter()
+    }
+
+    /// Whether the settings deny this very peer.
+    pub fn is_denied(&self, peer: &PeerId) -> bool {
+        self.rules.deny.iter().any(|subject| subject.is_peer(peer))
     }
 
     pub fn add_seed(&mut self, peer: PeerId) {
@@ -266,6 +270,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
         self.counted().filter(|(_, connection)| !connection.inbound).count()
     }
 
+    #[allow(dead_code, reason = "for discovery, which comes next")]
     /// The subnets of the connections that we dialled.
     pub fn outbound_subnets(&self) -> BTreeSet<Subnet> {
         let outbound = self.established.values().filter(|connection| !connection.inbound);
@@ -291,7 +296,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
 
     /// Rules about peers.
     pub fn judge_peer(&self, peer: &PeerId, ip: Option<IpAddr>, now: Duration) -> Result<(), Refusal> {
-        if self.rules.deny.iter().any(|subject| subject.is_peer(peer)) {
+        if self.is_denied(peer) {
             return Err(Refusal::Denied);
         }
         if self.persistent.contains(peer) {
