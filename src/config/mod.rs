@@ -352,6 +352,7 @@ fn p2p(settings: &Settings, home: &Path, limits: &p2p::Limits) -> Result<P2p, Co
 fn policy(settings: &Settings) -> Result<p2p::Policy, ConfigError> {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let number = |key| settings.integer(key).map(size);
+    let bytes = |key| Ok::<_, ConfigError>(settings.bytes(key)?.unwrap_or(0));
     let optional = |key| Ok::<_, ConfigError>(settings.optional_integer(key)?.map(size));
     Ok(p2p::Policy {
         persistent: settings.list("p2p.persistent")?.to_vec(),
@@ -364,6 +365,9 @@ fn policy(settings: &Settings) -> Result<p2p::Policy, ConfigError> {
         max_per_peer: number("p2p.max_per_peer")?,
         max_per_ip: number("p2p.max_per_ip")?,
         max_per_subnet: number("p2p.max_per_subnet")?,
+        serve_rate: bytes("p2p.serve_rate")?,
+        serve_burst: bytes("p2p.serve_burst")?,
+        serve_min_rate: bytes("p2p.serve_min_rate")?,
     })
 }
 

@@ -142,6 +142,20 @@ pub const SETTINGS: &[Setting] = &[
         "16",
         "Connections with one subnet, a /24 of IPv4 or a /48 of IPv6; raise it where all nodes are in one.",
     ),
+    setting(
+        "p2p.serve_rate",
+        Kind::Bytes,
+        "\"64MiB\"",
+        "What one peer is served of blocks, in bytes a second. Who asks for more is answered later, and in parts; it is\n\
+         never banned for it.",
+    ),
+    setting("p2p.serve_burst", Kind::Bytes, "\"256MiB\"", "What one peer is served at once, after a pause."),
+    setting(
+        "p2p.serve_min_rate",
+        Kind::Bytes,
+        "\"32KiB\"",
+        "What a peer must read of an answer, in bytes a second; a slower one loses the stream, not the connection.",
+    ),
     setting("p2p.node_key", Kind::Path, "\"node.key\"", "The key that is this node's name among its peers."),
     setting(
         "api.socket",

@@ -197,8 +197,9 @@ impl Behaviour {
         }
     }
 
-    fn new_handler(&self) -> Handler {
+    fn new_handler(&self, peer: PeerId) -> Handler {
         Handler {
+            peer,
             protocols: self.protocols.clone(),
             turns: Arc::new(Semaphore::new(self.server.turns_per_connection)),
             server: self.server.clone(),
@@ -217,22 +218,22 @@ impl NetworkBehaviour for Behaviour {
     fn handle_established_inbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.new_handler())
+        Ok(self.new_handler(peer))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.new_handler())
+        Ok(self.new_handler(peer))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -274,6 +275,7 @@ pub struct FromHandler {
 
 /// One connection's streams.
 pub struct Handler {
+    peer: PeerId,
     protocols: Arc<[LaneProtocol]>,
     server: Arc<Server>,
     /// This connection's share of the server.
@@ -292,9 +294,9 @@ impl Handler {
             tracing::debug!("a peer has too many requests open; one is reset");
             return;
         }
-        let (server, turns) = (self.server.clone(), self.turns.clone());
+        let (server, turns, peer) = (self.server.clone(), self.turns.clone(), self.peer);
         self.serving.push(Box::pin(async move {
-            if let Err(refused) = server.serve(lane, stream, &turns).await {
+            if let Err(refused) = server.serve(peer, lane, stream, &turns).await {
                 tracing::debug!(%refused, "a request is not answered");
             }
         }));

@@ -29,6 +29,7 @@ mod gossip;
 mod key;
 mod limits;
 mod listeners;
+mod meter;
 mod operate;
 mod outbox;
 mod peers;
@@ -239,7 +240,11 @@ pub async fn start_with(
         .ok_or_else(|| StartError::NetworkId(config.network_ids.concat()))?;
     let topics = Topics::new(&config.network_ids);
     let gossip = gossip::behaviour(&keypair, &topics, &limits).map_err(StartError::Library)?;
-    let exchange = exchange::Behaviour::new(protocols, limits.max_block_bytes, Server::new(source, limits.serves));
+    let exchange = exchange::Behaviour::new(
+        protocols,
+        limits.max_block_bytes,
+        Server::new(source, limits.serves, config.policy.pace()),
+    );
     let mut table = Table::new(rules);
     seeds.iter().filter_map(|seed| seed.peer).for_each(|peer| table.add_seed(word(peer)));
     persistent.iter().filter_map(|peer| peer.peer).for_each(|peer| table.add_persistent(word(peer)));

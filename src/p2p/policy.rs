@@ -8,6 +8,8 @@ use libp2p::PeerId;
 use super::address::{self, Address, word};
 use super::gate::{Numbers, Rules, Subject, Subnet};
 use super::limits::Limits;
+use super::meter::Rate;
+use super::serve::Pace;
 
 /// The most persistent peers, of the settings and of the operator together: they are free of the other numbers.
 pub const MAX_PERSISTENT: usize = 64;
@@ -30,6 +32,11 @@ pub struct Policy {
     pub max_per_peer: usize,
     pub max_per_ip: usize,
     pub max_per_subnet: usize,
+    /// What one peer is served, in bytes a second, and at once after a pause.
+    pub serve_rate: u64,
+    pub serve_burst: u64,
+    /// What a peer must read of an answer, in bytes a second.
+    pub serve_min_rate: u64,
 }
 
 impl Default for Policy {
@@ -45,6 +52,9 @@ impl Default for Policy {
             max_per_peer: 2,
             max_per_ip: 8,
             max_per_subnet: 16,
+            serve_rate: 64 << 20,
+            serve_burst: 256 << 20,
+            serve_min_rate: 32 << 10,
         }
     }
 }
@@ -100,8 +110,20 @@ impl Policy {
                 return Err(wrong("p2p.deny", format!("{peer} is persistent: it can be one or the other")));
             }
         }
+        for (setting, number) in [("p2p.serve_rate", self.serve_rate), ("p2p.serve_min_rate", self.serve_min_rate)] {
+            if number == 0 {
+                return Err(wrong(setting, "with 0 nobody could be served".into()));
+            }
+        }
         let rules = Rules { numbers: self.numbers(limits)?, private: self.private, allow, deny };
         Ok(Understood { rules, persistent })
+    }
+
+    pub(super) const fn pace(&self) -> Pace {
+        Pace {
+            rate: Rate { bytes_per_second: self.serve_rate, burst_bytes: self.serve_burst },
+            min_bytes_per_second: self.serve_min_rate,
+        }
     }
 
     fn numbers(&self, limits: &Limits) -> Result<Numbers, PolicyError> {
@@ -193,6 +215,7 @@ mod tests {
             ("p2p.max_inbound", Policy { max_inbound: Some(room), max_outbound: Some(1), ..Policy::default() }),
             ("p2p.max_outbound", Policy { max_outbound: Some(room + 1), ..Policy::default() }),
             ("p2p.max_per_ip", Policy { max_per_ip: 0, ..Policy::default() }),
+            ("p2p.serve_rate", Policy { serve_rate: 0, ..Policy::default() }),
         ] {
             let error = policy.check(&limits(), &list("/ip4/192.0.2.9/tcp/1")).expect_err(setting);
             assert_eq!(error.setting, setting, "{error}");

@@ -5,6 +5,8 @@
 //! 2. At most two chunks of an answer are in memory, however long it is and however slowly it is read.
 //! 3. A peer that sends or reads too slowly loses its stream, never its connection, and never delays other streams for long:
 //!    a request holds no turn until it is complete, and an answer holds it for [`ANSWER_FOR`] at most.
+//! 4. A peer that asks for more than its share waits before it gets a turn, and is answered in parts; it is never held
+//!    against it.
 //!
 //! The stream is *reset* by dropping it without a frame: yamux and QUIC then send a reset or an early end, which all clients
 //! take for an empty answer.
@@ -13,12 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use libp2p::PeerId;
 use prost::Message as _;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::limits::SERVE_CHUNK;
+use super::meter::{Meter, Rate};
 use super::view::{Source, View};
 use super::wire::{self, FrameReader, HeaderRequest};
 use crate::block::{Height, Lane};
@@ -34,9 +38,11 @@ const TURN_WITHIN: Duration = Duration::from_secs(8);
 /// A reader that takes nothing for so long is given up.
 const IDLE: Duration = Duration::from_secs(8);
 
-/// A reader must take [`FLOOR_BYTES_PER_SECOND`] on average, after this much time.
+/// A reader must take [`Pace::min_bytes_per_second`] on average, after this much time.
 const FLOOR_AFTER: Duration = Duration::from_secs(5);
-const FLOOR_BYTES_PER_SECOND: u32 = 32 * 1024;
+
+/// An answer that would have to wait longer for the peer's next bytes ends here: a partial answer, which is a good one.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// An answer that takes longer ends after the block that it is at: a partial answer, which is a good one.
 const ANSWER_FOR: Duration = Duration::from_secs(15);
@@ -44,9 +50,18 @@ const ANSWER_FOR: Duration = Duration::from_secs(15);
 /// How much is given to the stream at once: what the pace is judged by.
 const PIECE: usize = 16 * 1024;
 
+/// How fast peers are served, and how fast they must read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    pub rate: Rate,
+    pub min_bytes_per_second: u64,
+}
+
 /// Answers requests of all connections.
 pub struct Server {
     source: Arc<dyn Source>,
+    meter: Meter,
+    min_bytes_per_second: u64,
     turns: Semaphore,
     /// The most turns that one connection may hold.
     pub turns_per_connection: usize,
@@ -63,6 +78,8 @@ pub enum Refused {
     NotServed,
     #[error("too busy")]
     Busy,
+    #[error("it has had more than its share")]
+    OverRate,
     #[error("the answer is not read in time")]
     SlowReader,
     #[error("the peer went away: {0}")]
@@ -74,13 +91,19 @@ pub enum Refused {
 }
 
 impl Server {
-    pub fn new(source: Arc<dyn Source>, turns: usize) -> Self {
+    pub fn new(source: Arc<dyn Source>, turns: usize, pace: Pace) -> Self {
         // No connection can hold all of them, so that some are always left for the others.
-        Self { source, turns: Semaphore::new(turns), turns_per_connection: (turns / 4).max(1) }
+        Self {
+            source,
+            meter: Meter::new(pace.rate),
+            min_bytes_per_second: pace.min_bytes_per_second.max(1),
+            turns: Semaphore::new(turns),
+            turns_per_connection: (turns / 4).max(1),
+        }
     }
 
-    /// Serves one stream to its end. `own_turns` are the connection's.
-    pub async fn serve<S>(&self, lane: Lane, stream: S, own_turns: &Semaphore) -> Result<(), Refused>
+    /// Serves one stream of `peer` to its end. `own_turns` are the connection's.
+    pub async fn serve<S>(&self, peer: PeerId, lane: Lane, stream: S, own_turns: &Semaphore) -> Result<(), Refused>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -95,23 +118,45 @@ impl Server {
 
         let until = Instant::now() + TURN_WITHIN;
         let _own = timeout_at(until, own_turns.acquire()).await.map_err(|_| Refused::Busy)?;
+        // Not while it holds a turn that others could use.
+        timeout_at(until, self.paid(peer)).await.map_err(|_| Refused::OverRate)?;
         let _turn = timeout_at(until, self.turns.acquire()).await.map_err(|_| Refused::Busy)?;
 
         let source = self.source.clone();
         let mut reading = spawn_blocking(move || Reading::begin(&*source, lane, &request)?.read());
-        let mut paced = Paced::new(reader.into_inner());
+        let mut paced = Paced::new(reader.into_inner(), self.min_bytes_per_second);
         loop {
             let chunk = reading.await??;
+            self.meter.charge(peer, chunk.frames.len(), Instant::now());
             let next = chunk.rest.map(|rest| spawn_blocking(move || rest.read()));
             paced.write(&chunk.frames).await?;
             match next {
-                Some(next) if paced.writing < ANSWER_FOR => reading = next,
+                Some(next) if paced.writing < ANSWER_FOR => {
+                    if timeout(PAUSE, self.paid(peer)).await.is_err() {
+                        break;
+                    }
+                    reading = next;
+                }
                 _ => break,
             }
         }
         // Whether the peer still listens after the last frame is its own affair.
         let _ = timeout(IDLE, paced.stream.close()).await;
         Ok(())
+    }
+}
+
+impl Server {
+    /// Waits until this peer owes nothing.
+    async fn paid(&self, peer: PeerId) {
+        loop {
+            let now = Instant::now();
+            match self.meter.wait(&peer, now) {
+                Duration::ZERO => return,
+                // Whoever asks on another stream meanwhile makes it longer.
+                wait => sleep(wait.clamp(Duration::from_millis(1), Duration::from_mins(1))).await,
+            }
+        }
     }
 }
 
@@ -175,11 +220,12 @@ struct Paced<S> {
     /// Spent waiting for the reader, not for our own disk.
     writing: Duration,
     written: usize,
+    min_bytes_per_second: u64,
 }
 
 impl<S: AsyncWrite + Unpin> Paced<S> {
-    const fn new(stream: S) -> Self {
-        Self { stream, writing: Duration::ZERO, written: 0 }
+    const fn new(stream: S, min_bytes_per_second: u64) -> Self {
+        Self { stream, writing: Duration::ZERO, written: 0, min_bytes_per_second }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
@@ -189,7 +235,7 @@ impl<S: AsyncWrite + Unpin> Paced<S> {
             self.writing += began.elapsed();
             self.written += piece.len();
             done.map_err(|_| Refused::SlowReader)??;
-            if self.writing > allowed_for(self.written) {
+            if self.writing > allowed_for(self.written, self.min_bytes_per_second) {
                 return Err(Refused::SlowReader);
             }
         }
@@ -198,7 +244,6 @@ impl<S: AsyncWrite + Unpin> Paced<S> {
 }
 
 /// How long a reader may take for so many bytes.
-fn allowed_for(bytes: usize) -> Duration {
-    let seconds = u32::try_from(bytes).unwrap_or(u32::MAX) / FLOOR_BYTES_PER_SECOND;
-    FLOOR_AFTER + Duration::from_secs(seconds.into())
+fn allowed_for(bytes: usize, min_bytes_per_second: u64) -> Duration {
+    FLOOR_AFTER + Duration::from_secs(bytes as u64 / min_bytes_per_second)
 }
