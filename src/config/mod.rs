@@ -137,6 +137,8 @@ pub struct Config {
 
 #[derive(Clone, Debug)]
 pub struct P2p {
+    /// Whether peers are looked for in the DHT.
+    pub discovers: bool,
     pub listen: Vec<String>,
     pub seeds: Vec<String>,
     pub policy: p2p::Policy,
@@ -345,7 +347,8 @@ fn p2p(settings: &Settings, home: &Path, limits: &p2p::Limits) -> Result<P2p, Co
         return Err(settings.refuse("p2p.listen", "it is empty, as p2p.seeds is: this node could never meet a peer"));
     }
     let node_key = keys::read(&settings.required_path("p2p.node_key", home)?, "node key")?;
-    Ok(P2p { listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
+    let discovers = settings.choice("p2p.discovery")? == "on" && !policy.private;
+    Ok(P2p { discovers, listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
 }
 
 /// Who may be a peer; what it says is checked by the network's own rules.
@@ -365,6 +368,9 @@ fn policy(settings: &Settings) -> Result<p2p::Policy, ConfigError> {
         max_per_peer: number("p2p.max_per_peer")?,
         max_per_ip: number("p2p.max_per_ip")?,
         max_per_subnet: number("p2p.max_per_subnet")?,
+        min_outbound: number("p2p.min_outbound")?,
+        // Whoever runs it knows the chain's id.
+        rendezvous: None,
         serve_rate: bytes("p2p.serve_rate")?,
         serve_burst: bytes("p2p.serve_burst")?,
         serve_min_rate: bytes("p2p.serve_min_rate")?,

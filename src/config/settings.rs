@@ -123,6 +123,20 @@ pub const SETTINGS: &[Setting] = &[
         "\"\"",
         "Connections that we make, besides those to seeds and persistent peers; unset: what p2p.max_inbound leaves.",
     ),
+    setting(
+        "p2p.min_outbound",
+        Kind::Integer,
+        "4",
+        "So many peers are dialled of those that were met or found before, besides seeds and persistent peers, from as many\n\
+         subnets as there are: strangers that dial us can then never be all that we have. Not in private mode.",
+    ),
+    setting(
+        "p2p.discovery",
+        Kind::Choice(&["on", "off"]),
+        "\"on\"",
+        "Find peers of the chain in a Kademlia DHT, whose first members are the seeds, as ev-node's nodes do, and tell others\n\
+         where we listen. Always off in private mode.",
+    ),
     setting("p2p.max_pending", Kind::Integer, "32", "Handshakes under way, of each direction."),
     setting(
         "p2p.max_per_peer",

@@ -18,6 +18,11 @@ pub struct Address {
 }
 
 impl Address {
+    /// Whether a name has to be resolved before it can be dialled.
+    pub fn is_named(&self) -> bool {
+        ip_of(&self.dial).is_none()
+    }
+
     /// Fails when another process listens there. libp2p shares its TCP port with whoever asks likewise, so that a second node on
     /// one port would silently take half of the first one's peers.
     pub fn check_free(&self) -> io::Result<()> {

@@ -57,7 +57,6 @@ impl Book {
         self.entries.iter()
     }
 
-    #[allow(dead_code, reason = "for discovery, which comes next")]
     /// An address of somebody, perhaps: nobody was reached there yet. Whether it is new.
     pub fn heard_of(&mut self, peer: PeerId, address: &str) -> bool {
         let Some(entry) = self.entry(peer, false) else { return false };

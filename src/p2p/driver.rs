@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::address::{self, Address, name, without_peer, word};
 use super::book::Book;
+use super::dialer::Dialer;
+use super::discovery::Discovery;
 use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
 use super::limits::Limits;
@@ -55,6 +57,14 @@ pub struct Known {
     pub dials_quic: bool,
 }
 
+/// How peers are found and chosen.
+pub struct Seek {
+    pub discovery: Option<Discovery>,
+    pub dialer: Dialer,
+    /// Tells the wall-clock time of what is remembered.
+    pub clock: Clock,
+}
+
 pub struct Driver {
     pub(super) swarm: Swarm<Network>,
     listeners: Listeners,
@@ -68,6 +78,8 @@ pub struct Driver {
     pub(super) saver: Saver,
     pub(super) dials_quic: bool,
     clock: Clock,
+    pub(super) discovery: Option<Discovery>,
+    pub(super) dialer: Dialer,
     pub(super) peers: Peers,
     tickets: Tickets,
     limits: Limits,
@@ -81,8 +93,8 @@ impl Driver {
         listeners: Listeners,
         topics: Topics,
         Known { seeds, configured, book, saver, dials_quic }: Known,
+        Seek { discovery, dialer, clock }: Seek,
         limits: Limits,
-        clock: Clock,
         Ends { commands, events, stop }: Ends,
     ) -> Self {
         let mut driver = Self {
@@ -97,6 +109,8 @@ impl Driver {
             book,
             saver,
             dials_quic,
+            discovery,
+            dialer,
             clock,
             peers: Peers::default(),
             tickets: Tickets::new(limits.gossip_unjudged),
@@ -133,7 +147,13 @@ impl Driver {
             self.say_started();
         }
         loop {
-            let timers = [self.seeds.next_dial(), self.next_ban_end(), self.listeners.wait_until(), self.saver.next()];
+            let timers = [
+                self.seeds.next_dial(),
+                self.next_ban_end(),
+                self.listeners.wait_until(),
+                self.saver.next(),
+                self.next_seek(),
+            ];
             let due = timers.into_iter().flatten().min();
             let due = due.unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
@@ -269,6 +289,7 @@ impl Driver {
                 self.say_started();
             }
         }
+        self.seek(now);
         for (seed, address) in self.seeds.due(now) {
             self.dial(seed, &address, now);
         }
@@ -308,12 +329,16 @@ impl Driver {
                 let address = endpoint.get_remote_address().clone();
                 self.peers.connected(peer_id, connection_id, address, outbound, now);
                 self.seeds.connected(peer_id, connection_id, now);
+                self.dialer.reached(&peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 self.on_closed(peer_id, connection_id);
                 tracing::debug!(peer = %peer_id, ?cause, "a connection is closed");
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                if let Some(peer) = peer_id {
+                    self.dialer.failed(peer, Instant::now());
+                }
                 if let Some((address, pause)) = self.seeds.dial_failed(connection_id, Instant::now()) {
                     tracing::info!(address, ?pause, %error, "a seed cannot be reached; it is tried again");
                 }
@@ -398,9 +423,11 @@ impl Driver {
             NetworkEvent::Gossip(event) => tracing::debug!(?event, "gossip"),
             NetworkEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 let speaks = self.swarm.behaviour().exchange.is_spoken_by(&info.protocols);
+                self.met(peer_id, &info, speaks);
                 let change = self.peers.identified(peer_id, &info.agent_version, speaks);
                 self.tell(peer_id, change);
             }
+            NetworkEvent::Kad(event) => self.on_kad(event),
             NetworkEvent::Identify(_) => {}
             NetworkEvent::Ping(ping::Event { peer, connection, result }) => {
                 let round_trip = match result {

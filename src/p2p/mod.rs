@@ -21,6 +21,8 @@
 
 mod address;
 mod book;
+mod dialer;
+mod discovery;
 mod driver;
 mod exchange;
 mod fetch;
@@ -36,6 +38,7 @@ mod peers;
 mod policy;
 mod saver;
 mod seeds;
+mod seek;
 mod serve;
 mod swarm;
 mod view;
@@ -60,7 +63,9 @@ use crate::sync::{Fetch, Offence, PeerId, PeerList, PeerOrder, RequestId, Standi
 
 use address::{Address, word};
 use book::Book;
-use driver::{Driver, Ends, Known};
+use dialer::Dialer;
+use discovery::Discovery;
+use driver::{Driver, Ends, Known, Seek};
 use gate::{Gate, Table};
 use gossip::Topics;
 use listeners::Listeners;
@@ -224,7 +229,7 @@ pub async fn start_with(
     let keypair = key::keypair(&config.node_key);
     let local = keypair.public().to_peer_id();
     let mut seeds = parse_all(&config.seeds)?;
-    let policy::Understood { rules, mut persistent } = config.policy.understand(&limits, &config.seeds)?;
+    let policy::Understood { rules, mut persistent, quota } = config.policy.understand(&limits, &config.seeds)?;
     // One list for all nodes is a good idea, and then we are in it.
     seeds.retain(|seed| seed.peer != Some(local));
     persistent.retain(|peer| peer.peer != Some(local));
@@ -253,7 +258,14 @@ pub async fn start_with(
     let now = Duration::from_nanos(clock.now().unix_nanos);
     let book = config.book.as_deref().map(|path| Book::read(path, &mut table.bans, now)).unwrap_or_default();
     let gate = Gate::new(table, clock);
-    let mut swarm = swarm::build(&keypair, uses_quic, gate, exchange, gossip)
+    let now = Instant::now();
+    let kad = config.policy.rendezvous.as_ref().map(|_| discovery::behaviour(local, !listen.is_empty()));
+    let seek = Seek {
+        discovery: config.policy.rendezvous.as_deref().map(|namespace| Discovery::new(namespace, now)),
+        dialer: Dialer::new(quota, now),
+        clock,
+    };
+    let mut swarm = swarm::build(&keypair, uses_quic, gate, kad, exchange, gossip)
         .map_err(|error| StartError::Library(error.to_string()))?;
     let mut listeners = Vec::with_capacity(listen.len());
     for (address, text) in listen.iter().zip(&config.listen) {
@@ -268,7 +280,7 @@ pub async fn start_with(
     let listeners = Listeners::new(listeners, Instant::now());
     seeds.extend(persistent);
     let known = Known { seeds, configured, book, saver: Saver::new(config.book), dials_quic: uses_quic };
-    tokio::spawn(Driver::new(swarm, listeners, topics, known, limits.clone(), clock, ends).run());
+    tokio::spawn(Driver::new(swarm, listeners, topics, known, seek, limits.clone(), ends).run());
     Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
 }
 

@@ -17,6 +17,9 @@ const MAX_AGENT: usize = 64;
 /// A connection on which so many pings in a row are lost is dead.
 const MAX_LOST_PINGS: u32 = 3;
 
+/// Places are for peers of the chain: others have so long to become one, or to be asked where those are.
+const STRANGER_FOR: Duration = Duration::from_mins(1);
+
 /// What the node is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -36,6 +39,8 @@ struct Peer {
     connections: Vec<Connection>,
     agent: String,
     up: bool,
+    /// Since when it does not speak our protocol, as far as we know; `None`: it does, or was told to go.
+    stranger_since: Option<Instant>,
     latency: Option<Duration>,
 }
 
@@ -51,6 +56,7 @@ impl Peers {
             connections: Vec::new(),
             agent: String::new(),
             up: false,
+            stranger_since: Some(now),
             latency: None,
         });
         entry.connections.push(Connection { id, address, outbound, since: now, lost_pings: 0 });
@@ -74,6 +80,9 @@ impl Peers {
     pub fn identified(&mut self, peer: PeerId, agent: &str, speaks: bool) -> Option<Change> {
         let entry = self.peers.get_mut(&peer)?;
         entry.agent = printable(agent);
+        if speaks {
+            entry.stranger_since = None;
+        }
         match (std::mem::replace(&mut entry.up, speaks), speaks) {
             (false, true) => Some(Change::Up),
             (true, false) => Some(Change::Down),
@@ -98,6 +107,22 @@ impl Peers {
         };
         connection.lost_pings = if round_trip.is_some() { 0 } else { connection.lost_pings + 1 };
         connection.lost_pings >= MAX_LOST_PINGS
+    }
+
+    /// When somebody may be found to be of no use.
+    pub fn next_useless(&self) -> Option<Instant> {
+        self.peers.values().filter_map(|peer| peer.stranger_since).min().map(|since| since + STRANGER_FOR)
+    }
+
+    /// Those that have been here for long without speaking our protocol, as peers of the DHT may; each is told once.
+    pub fn useless(&mut self, now: Instant) -> Vec<PeerId> {
+        let is_late = |peer: &Peer| peer.stranger_since.is_some_and(|since| now >= since + STRANGER_FOR);
+        let late = self.peers.iter_mut().filter(|(_, peer)| is_late(peer));
+        late.map(|(id, peer)| {
+            peer.stranger_since = None;
+            *id
+        })
+        .collect()
     }
 
     pub fn ids(&self) -> impl Iterator<Item = PeerId> {
@@ -167,6 +192,20 @@ mod tests {
         let agent = peers.info(peer, now).agent;
         assert!(agent.starts_with("\\u{1b}[31m\\n\\u{e9}"), "{agent}");
         assert!(agent.len() == MAX_AGENT && agent.is_ascii(), "{agent}");
+    }
+
+    #[test]
+    fn who_does_not_speak_our_protocol_does_not_stay() {
+        let (now, [peer, other]) = (Instant::now(), [PeerId::random(), PeerId::random()]);
+        let mut peers = Peers::default();
+        peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
+        peers.connected(other, connection(2), Multiaddr::empty(), true, now);
+        peers.identified(peer, "", true);
+        peers.identified(other, "", false);
+        assert_eq!(peers.next_useless(), Some(now + STRANGER_FOR));
+        assert!(peers.useless(now).is_empty());
+        assert_eq!(peers.useless(now + STRANGER_FOR), [other]);
+        assert_eq!((peers.next_useless(), peers.useless(now + STRANGER_FOR)), (None, vec![]));
     }
 
     #[test]

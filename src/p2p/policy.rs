@@ -32,6 +32,10 @@ pub struct Policy {
     pub max_per_peer: usize,
     pub max_per_ip: usize,
     pub max_per_subnet: usize,
+    /// So many peers are dialled, of those that we know, besides seeds and persistent peers.
+    pub min_outbound: usize,
+    /// The namespace in the DHT where nodes of the chain meet; `None`: no DHT. Never in private mode.
+    pub rendezvous: Option<String>,
     /// What one peer is served, in bytes a second, and at once after a pause.
     pub serve_rate: u64,
     pub serve_burst: u64,
@@ -52,6 +56,8 @@ impl Default for Policy {
             max_per_peer: 2,
             max_per_ip: 8,
             max_per_subnet: 16,
+            min_outbound: 4,
+            rendezvous: None,
             serve_rate: 64 << 20,
             serve_burst: 256 << 20,
             serve_min_rate: 32 << 10,
@@ -64,6 +70,7 @@ impl Default for Policy {
 pub(super) struct Understood {
     pub rules: Rules,
     pub persistent: Vec<Address>,
+    pub quota: usize,
 }
 
 /// Which setting cannot be used, and why.
@@ -115,8 +122,13 @@ impl Policy {
                 return Err(wrong(setting, "with 0 nobody could be served".into()));
             }
         }
-        let rules = Rules { numbers: self.numbers(limits)?, private: self.private, allow, deny };
-        Ok(Understood { rules, persistent })
+        if self.private && self.rendezvous.is_some() {
+            return Err(wrong("p2p.discovery", "it finds strangers, and p2p.mode is private: turn it off".into()));
+        }
+        let numbers = self.numbers(limits)?;
+        let quota = if self.private { 0 } else { self.min_outbound.min(numbers.outbound) };
+        let rules = Rules { numbers, private: self.private, allow, deny };
+        Ok(Understood { rules, persistent, quota })
     }
 
     pub(super) const fn pace(&self) -> Pace {

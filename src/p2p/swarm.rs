@@ -8,8 +8,10 @@ use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, Swarm, Transport as _, identify, memory_connection_limits, noise, ping, quic, swarm, tcp, yamux};
 
+use super::discovery::Kad;
 use super::exchange;
 use super::gate::Gate;
 use super::gossip::Gossip;
@@ -37,6 +39,7 @@ pub struct Network {
     pub memory: memory_connection_limits::Behaviour,
     pub exchange: exchange::Behaviour,
     pub gossip: Gossip,
+    pub kad: Toggle<Kad>,
     pub identify: identify::Behaviour,
     pub ping: ping::Behaviour,
 }
@@ -46,20 +49,24 @@ pub fn build(
     keypair: &Keypair,
     quic: bool,
     gate: Gate,
+    kad: Option<Kad>,
     exchange: exchange::Behaviour,
     gossip: Gossip,
 ) -> Result<Swarm<Network>, noise::Error> {
     let transport = transport(keypair, quic)?;
+    // Who wants to be found says where.
+    let hides = kad.is_none();
     let network = Network {
         gate,
         memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),
         exchange,
         gossip,
+        kad: kad.into(),
         identify: identify::Behaviour::new(
             identify::Config::new(IDENTIFY_VERSION.into(), keypair.public())
                 .with_agent_version(concat!("blocksyncd/", env!("CARGO_PKG_VERSION")).into())
                 .with_cache_size(0)
-                .with_hide_listen_addrs(true)
+                .with_hide_listen_addrs(hides)
                 .with_push_listen_addr_updates(false),
         ),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY)),

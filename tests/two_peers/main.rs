@@ -4,6 +4,7 @@
 
 mod attacks;
 mod connections;
+mod discovery;
 mod exchange;
 mod gate;
 mod gossip;

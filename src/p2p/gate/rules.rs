@@ -270,7 +270,6 @@ impl<C: Copy + Eq + Hash> Table<C> {
         self.counted().filter(|(_, connection)| !connection.inbound).count()
     }
 
-    #[allow(dead_code, reason = "for discovery, which comes next")]
     /// The subnets of the connections that we dialled.
     pub fn outbound_subnets(&self) -> BTreeSet<Subnet> {
         let outbound = self.established.values().filter(|connection| !connection.inbound);
