@@ -392,7 +392,7 @@ struct ReportResult {
 
 interface Admin {
   status @0 () -> (status :Status);
-  peers @1 () -> (peers :List(PeerInfo));
+  peers @1 () -> (peers :List(PeerInfo), bans :List(BanInfo));                  # who is connected or persistent; all bans
   evidence @2 (after :UInt64, max :UInt32) -> (evidence :List(EvidenceInfo));   # ascending by id, above `after`
   schedule @3 () -> (entries :List(ScheduleEntry));
   extendSchedule @4 (entry :ScheduleEntry) -> (result :OperatorResult);         # append-only, above soft, durable
@@ -405,6 +405,12 @@ interface Admin {
   liftVeto @7 () -> (result :OperatorResult);
   setLogFilter @8 (filter :Text) -> (result :OperatorResult);                   # as in the configuration: log.filter
   shutdown @9 (abrupt :Bool) -> ();                                             # as SIGTERM does; abrupt: at once
+  # What follows is in force, and survives a restart, when it is answered with `done`. What the settings say (p2p.persistent,
+  # p2p.deny) is changed there, and an order against it is refused.
+  addPeer @10 (address :Text) -> (result :OperatorResult);      # a multiaddr with /p2p/<peer id>: a persistent peer from now on
+  removePeer @11 (peerId :Text) -> (result :OperatorResult);    # not persistent any more; it stays connected
+  banPeer @12 (subject :Text, seconds :UInt64, reason :Text) -> (result :OperatorResult);   # a peer id, IP address or subnet
+  unbanPeer @13 (subject :Text) -> (result :OperatorResult);
 }
 
 struct OperatorResult {
@@ -444,11 +450,32 @@ struct Received {
 
 struct PeerInfo {
   peerId @0 :Text;
-  address @1 :Text;
+  address @1 :Text;              # where it is connected; empty: it is not
   outbound @2 :Bool;             # we dialled it
   agent @3 :Text;                # as it calls itself: not to be trusted
   connectedMs @4 :UInt64;
   latencyUs @5 :UInt64;          # of the last ping; 0: not measured yet
+  connected @6 :Bool;            # a persistent peer is listed while it is missing, too
+  persistent @7 :Bool;           # never evicted, and never banned by the sidecar itself
+  known @8 :List(Text);          # other addresses where it was reached
+  blocks @9 :UInt64;             # that it gave us, in all its connections
+  bytes @10 :UInt64;
+  # The selection score: whom to ask next. It never bans.
+  expectedWaitUs @11 :UInt64;    # how long an answer is expected to take; 0: it is not asked
+  failures @12 :UInt32;          # requests in a row that brought nothing
+  restMs @13 :UInt64;            # nothing is asked of it for so long
+  # The ban score: provable violations only.
+  bans @14 :UInt32;              # earned since the sidecar started; each is twice as long as the one before
+  badSignatures @15 :UInt32;     # in the current minute
+  lastOffence @16 :Text;         # empty: none
+  lastOffenceMs @17 :UInt64;     # so long ago
+}
+
+struct BanInfo {
+  subject @0 :Text;              # a peer id, an IP address or a subnet
+  reason @1 :Text;
+  leftMs @2 :UInt64;
+  byOperator @3 :Bool;           # or else by the sidecar itself
 }
 
 struct ScheduleEntry {

@@ -1,5 +1,7 @@
 //! Cap'n Proto to the words of the core, and back. Foreign bytes are checked here and nowhere else.
 
+use std::time::Duration;
+
 use capnp::Error;
 
 use super::blocksync_capnp as wire;
@@ -8,7 +10,7 @@ use super::server::Server;
 use super::{Announced, NodeStatus};
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::{Durability, StoreError};
-use crate::sync::{DaPosition, DataLoss, Heads, Origin, PeerInfo, Phase, PublishAnswer};
+use crate::sync::{BanInfo, DaPosition, DataLoss, Heads, Origin, PeerInfo, Phase, PublishAnswer};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -224,13 +226,49 @@ pub(super) fn set_refusal(mut to: wire::publish_result::Builder<'_>, answer: &Pu
 
 pub(super) fn set_peer(mut to: wire::peer_info::Builder<'_>, peer: &PeerInfo) {
     to.set_peer_id(&peer.peer);
-    to.set_address(&peer.address);
+    // The first one is that of the connection.
+    let here = peer.addresses.iter().filter(|_| peer.connected.is_some()).take(1);
+    let skipped = here.clone().count();
+    here.for_each(|address| to.set_address(address));
+    let others = peer.addresses.get(skipped..).unwrap_or_default();
+    let mut known = to.reborrow().init_known(count(others.len()));
+    for (index, address) in (0..).zip(others) {
+        known.set(index, address);
+    }
     to.set_outbound(peer.outbound);
     to.set_agent(&peer.agent);
-    to.set_connected_ms(u64::try_from(peer.connected.as_millis()).unwrap_or(u64::MAX));
+    to.set_connected(peer.connected.is_some());
+    to.set_connected_ms(millis(peer.connected.unwrap_or_default()));
     // 0 means that it was not measured yet.
-    let latency = peer.latency.map_or(0, |latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
-    to.set_latency_us(latency);
+    to.set_latency_us(peer.latency.map_or(0, |latency| micros(latency).max(1)));
+    to.set_persistent(peer.persistent);
+    to.set_blocks(peer.blocks);
+    to.set_bytes(peer.bytes);
+    let standing = &peer.standing;
+    to.set_expected_wait_us(micros(standing.expected_wait));
+    to.set_failures(standing.failures);
+    to.set_rest_ms(millis(standing.rests));
+    to.set_bans(standing.bans);
+    to.set_bad_signatures(standing.bad_signatures);
+    if let Some((offence, ago)) = standing.last_offence {
+        to.set_last_offence(offence.reason());
+        to.set_last_offence_ms(millis(ago));
+    }
+}
+
+pub(super) fn set_ban(mut to: wire::ban_info::Builder<'_>, ban: &BanInfo) {
+    to.set_subject(&ban.subject);
+    to.set_reason(&ban.reason);
+    to.set_left_ms(millis(ban.left));
+    to.set_by_operator(ban.by_operator);
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, status: &NodeStatus) {

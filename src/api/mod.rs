@@ -47,7 +47,9 @@ pub use view::{Source, View};
 
 use crate::block::{BlockId, ChainId, Height, PublicKey};
 use crate::store::{Durability, Reader};
-use crate::sync::{Command, DaPosition, Heads, PeerInfo, Phase, Proposal, PublishAnswer, RejectAnswer, Status};
+use crate::sync::{
+    Command, DaPosition, Heads, PeerList, PeerOrder, Phase, Proposal, PublishAnswer, RejectAnswer, Status,
+};
 use crate::verify::ScheduleEntry;
 
 /// What the API is to be.
@@ -112,7 +114,12 @@ pub enum Request {
         reply: oneshot::Sender<NodeStatus>,
     },
     Peers {
-        reply: oneshot::Sender<Vec<PeerInfo>>,
+        reply: oneshot::Sender<PeerList>,
+    },
+    /// Done when it will outlive the process.
+    OrderPeers {
+        order: PeerOrder,
+        reply: oneshot::Sender<Result<(), String>>,
     },
     Schedule {
         reply: oneshot::Sender<Vec<ScheduleEntry>>,

@@ -1,6 +1,7 @@
 //! The operator's desk. Whoever may open the socket is one.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use capnp::Error;
 use tokio::sync::oneshot;
@@ -11,7 +12,7 @@ use super::convert;
 use super::limits::MAX_EVIDENCE;
 use super::server::Connection;
 use crate::block::PublicKey;
-use crate::sync::{Command, EvidenceId, EvidenceSide};
+use crate::sync::{Command, EvidenceId, EvidenceSide, PeerList, PeerOrder};
 use crate::verify::ScheduleEntry;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -34,6 +35,10 @@ impl Operator {
         Ok(())
     }
 
+    async fn order_peers(&self, order: PeerOrder, to: wire::operator_result::Builder<'_>) -> Result<()> {
+        self.order(|reply| Request::OrderPeers { order, reply }, to).await
+    }
+
     async fn command(&self, command: Command, to: wire::operator_result::Builder<'_>) -> Result<()> {
         tracing::warn!(?command, "an operator's command");
         self.order(|reply| Request::Operate { command, reply }, to).await
@@ -52,13 +57,65 @@ impl wire::admin::Server for Operator {
 
     async fn peers(self: Rc<Self>, _: wire::admin::PeersParams, mut results: wire::admin::PeersResults) -> Result<()> {
         let _call = self.connection.enter()?;
-        let peers = self.connection.server.ask(|reply| Request::Peers { reply }).await?;
+        let PeerList { peers, bans } = self.connection.server.ask(|reply| Request::Peers { reply }).await?;
         let len = convert::count(peers.len());
         let mut list = results.get().init_peers(len);
         for (index, peer) in (0..len).zip(&peers) {
             convert::set_peer(list.reborrow().get(index), peer);
         }
+        let len = convert::count(bans.len());
+        let mut list = results.get().init_bans(len);
+        for (index, ban) in (0..len).zip(&bans) {
+            convert::set_ban(list.reborrow().get(index), ban);
+        }
         Ok(())
+    }
+
+    async fn add_peer(
+        self: Rc<Self>,
+        params: wire::admin::AddPeerParams,
+        mut results: wire::admin::AddPeerResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let address = convert::text(params.get()?.get_address()?)?;
+        drop(params);
+        self.order_peers(PeerOrder::Add { address }, results.get().init_result()).await
+    }
+
+    async fn remove_peer(
+        self: Rc<Self>,
+        params: wire::admin::RemovePeerParams,
+        mut results: wire::admin::RemovePeerResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let peer = convert::text(params.get()?.get_peer_id()?)?;
+        drop(params);
+        self.order_peers(PeerOrder::Remove { peer }, results.get().init_result()).await
+    }
+
+    async fn ban_peer(
+        self: Rc<Self>,
+        params: wire::admin::BanPeerParams,
+        mut results: wire::admin::BanPeerResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let from = params.get()?;
+        let subject = convert::text(from.get_subject()?)?;
+        let reason = convert::text(from.get_reason()?)?;
+        let duration = Duration::from_secs(from.get_seconds());
+        drop(params);
+        self.order_peers(PeerOrder::Ban { subject, duration, reason }, results.get().init_result()).await
+    }
+
+    async fn unban_peer(
+        self: Rc<Self>,
+        params: wire::admin::UnbanPeerParams,
+        mut results: wire::admin::UnbanPeerResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let subject = convert::text(params.get()?.get_subject()?)?;
+        drop(params);
+        self.order_peers(PeerOrder::Unban { subject }, results.get().init_result()).await
     }
 
     async fn evidence(

@@ -208,6 +208,7 @@ fn node_config(config: Config) -> node::Config {
         publish_queue: budget.core.proposals,
         ..defaults
     };
+    let book = config.store.dir.join("peers.json");
     node::Config {
         store: store::Options {
             dir: config.store.dir,
@@ -220,6 +221,12 @@ fn node_config(config: Config) -> node::Config {
             node_key: *config.p2p.node_key.secret(),
             listen: config.p2p.listen,
             seeds: config.p2p.seeds,
+            policy: p2p::Policy {
+                // As ev-node's nodes: the chain's id is the namespace.
+                rendezvous: config.p2p.discovers.then(|| genesis.chain_id.to_string()),
+                ..config.p2p.policy
+            },
+            book: Some(book),
             network_ids: format.network_ids(&genesis.chain_id),
             max_block_bytes,
             memory_bytes: budget.p2p.memory_bytes,

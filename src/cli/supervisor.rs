@@ -298,7 +298,7 @@ async fn look_after(socket: &Path, period: Duration, watchdog: bool) -> Result<(
             super::phase_name(info.phase),
             height(info.heads.soft),
             height(info.heads.hard),
-            peers.len()
+            peers.connected()
         );
         notify(&[NotifyState::Status(&status)]);
         if watchdog {

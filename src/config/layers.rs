@@ -238,6 +238,14 @@ impl Settings {
         }
     }
 
+    /// As [`Settings::integer`], of a setting that may be unset.
+    pub fn optional_integer(&self, key: &'static str) -> Result<Option<u64>, ConfigError> {
+        match &self.get(key).0 {
+            Value::Text(text) if text.is_empty() => Ok(None),
+            _ => self.integer(key).map(Some),
+        }
+    }
+
     pub fn duration(&self, key: &'static str) -> Result<Duration, ConfigError> {
         let text = self.text_of(key)?.ok_or_else(|| self.mismatch(key))?;
         humantime::parse_duration(text).map_err(|_| self.mismatch(key))

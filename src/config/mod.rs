@@ -137,8 +137,11 @@ pub struct Config {
 
 #[derive(Clone, Debug)]
 pub struct P2p {
+    /// Whether peers are looked for in the DHT.
+    pub discovers: bool,
     pub listen: Vec<String>,
     pub seeds: Vec<String>,
+    pub policy: p2p::Policy,
     pub node_key: Seed,
 }
 
@@ -226,9 +229,9 @@ impl Config {
             sync: sync(&settings)?,
             shutdown_grace: duration_within(&settings, "shutdown_grace", Duration::ZERO, Duration::from_mins(10))?,
             max_block_bytes,
-            budget,
             genesis: Genesis::read(&settings.required_path("chain.genesis", &home)?)?,
-            p2p: p2p(&settings, &home)?,
+            p2p: p2p(&settings, &home, &budget.p2p)?,
+            budget,
             api: api(&settings, &home)?,
             store: store(&settings, &home)?,
             proposer_key,
@@ -243,7 +246,7 @@ impl Config {
 
     fn find_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.p2p.seeds.is_empty() {
+        if self.p2p.seeds.is_empty() && self.p2p.policy.persistent.is_empty() {
             warnings.push("p2p.seeds is empty: waiting for peers that dial us".to_owned());
         }
         if let Some(key) = &self.proposer_key {
@@ -329,7 +332,7 @@ fn budget(settings: &Settings, max_block_bytes: usize) -> Result<Budget, ConfigE
         .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", units::show_bytes(memory))))
 }
 
-fn p2p(settings: &Settings, home: &Path) -> Result<P2p, ConfigError> {
+fn p2p(settings: &Settings, home: &Path, limits: &p2p::Limits) -> Result<P2p, ConfigError> {
     let listen = settings.list("p2p.listen")?;
     for address in listen {
         p2p::check_listen_address(address).map_err(|why| settings.refuse("p2p.listen", why))?;
@@ -338,11 +341,40 @@ fn p2p(settings: &Settings, home: &Path) -> Result<P2p, ConfigError> {
     for address in seeds {
         p2p::check_seed_address(address).map_err(|why| settings.refuse("p2p.seeds", why))?;
     }
-    if listen.is_empty() && seeds.is_empty() {
+    let policy = policy(settings)?;
+    policy.check(limits, seeds).map_err(|error| settings.refuse(error.setting, error.why))?;
+    if listen.is_empty() && seeds.is_empty() && policy.persistent.is_empty() {
         return Err(settings.refuse("p2p.listen", "it is empty, as p2p.seeds is: this node could never meet a peer"));
     }
     let node_key = keys::read(&settings.required_path("p2p.node_key", home)?, "node key")?;
-    Ok(P2p { listen: listen.to_vec(), seeds: seeds.to_vec(), node_key })
+    let discovers = settings.choice("p2p.discovery")? == "on" && !policy.private;
+    Ok(P2p { discovers, listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
+}
+
+/// Who may be a peer; what it says is checked by the network's own rules.
+fn policy(settings: &Settings) -> Result<p2p::Policy, ConfigError> {
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let number = |key| settings.integer(key).map(size);
+    let bytes = |key| Ok::<_, ConfigError>(settings.bytes(key)?.unwrap_or(0));
+    let optional = |key| Ok::<_, ConfigError>(settings.optional_integer(key)?.map(size));
+    Ok(p2p::Policy {
+        persistent: settings.list("p2p.persistent")?.to_vec(),
+        private: settings.choice("p2p.mode")? == "private",
+        allow: settings.list("p2p.allow")?.to_vec(),
+        deny: settings.list("p2p.deny")?.to_vec(),
+        max_inbound: optional("p2p.max_inbound")?,
+        max_outbound: optional("p2p.max_outbound")?,
+        max_pending: number("p2p.max_pending")?,
+        max_per_peer: number("p2p.max_per_peer")?,
+        max_per_ip: number("p2p.max_per_ip")?,
+        max_per_subnet: number("p2p.max_per_subnet")?,
+        min_outbound: number("p2p.min_outbound")?,
+        // Whoever runs it knows the chain's id.
+        rendezvous: None,
+        serve_rate: bytes("p2p.serve_rate")?,
+        serve_burst: bytes("p2p.serve_burst")?,
+        serve_min_rate: bytes("p2p.serve_min_rate")?,
+    })
 }
 
 fn api(settings: &Settings, home: &Path) -> Result<Api, ConfigError> {

@@ -85,6 +85,91 @@ pub const SETTINGS: &[Setting] = &[
         "Multiaddrs of peers that are dialled for ever, as /ip4/192.0.2.1/tcp/7676/p2p/12D3Koo... Without any, this\n\
          node waits for peers that dial it.",
     ),
+    setting(
+        "p2p.persistent",
+        Kind::List,
+        "[]",
+        "Multiaddrs, with /p2p/<peer id>, of peers that are trusted: dialled for ever, let in whatever the limits are,\n\
+         and never evicted or banned by the machine.",
+    ),
+    setting(
+        "p2p.mode",
+        Kind::Choice(&["open", "private"]),
+        "\"open\"",
+        "Who may be a peer: in `private` mode only those of p2p.persistent.",
+    ),
+    setting(
+        "p2p.allow",
+        Kind::List,
+        "[]",
+        "Peer ids, IP addresses and subnets (192.0.2.0/24); when there are any, only these and p2p.persistent may connect.",
+    ),
+    setting(
+        "p2p.deny",
+        Kind::List,
+        "[]",
+        "Peer ids, IP addresses and subnets that never connect, inbound or outbound, whatever else is set.",
+    ),
+    setting(
+        "p2p.max_inbound",
+        Kind::Integer,
+        "\"\"",
+        "Connections that others make; unset: five eighths of what limits.memory_bytes has room for. When all are taken, a\n\
+         peer from a crowded subnet makes room for one from another. Seeds and persistent peers come on top.",
+    ),
+    setting(
+        "p2p.max_outbound",
+        Kind::Integer,
+        "\"\"",
+        "Connections that we make, besides those to seeds and persistent peers; unset: what p2p.max_inbound leaves.",
+    ),
+    setting(
+        "p2p.min_outbound",
+        Kind::Integer,
+        "4",
+        "So many peers are dialled of those that were met or found before, besides seeds and persistent peers, from as many\n\
+         subnets as there are: strangers that dial us can then never be all that we have. Not in private mode.",
+    ),
+    setting(
+        "p2p.discovery",
+        Kind::Choice(&["on", "off"]),
+        "\"on\"",
+        "Find peers of the chain in a Kademlia DHT, whose first members are the seeds, as ev-node's nodes do, and tell others\n\
+         where we listen. Always off in private mode.",
+    ),
+    setting("p2p.max_pending", Kind::Integer, "32", "Handshakes under way, of each direction."),
+    setting(
+        "p2p.max_per_peer",
+        Kind::Integer,
+        "2",
+        "Connections with one peer: both may have dialled at the same time.",
+    ),
+    setting(
+        "p2p.max_per_ip",
+        Kind::Integer,
+        "8",
+        "Connections with one IP address, of either direction; raise it where many nodes share one.",
+    ),
+    setting(
+        "p2p.max_per_subnet",
+        Kind::Integer,
+        "16",
+        "Connections with one subnet, a /24 of IPv4 or a /48 of IPv6; raise it where all nodes are in one.",
+    ),
+    setting(
+        "p2p.serve_rate",
+        Kind::Bytes,
+        "\"64MiB\"",
+        "What one peer is served of blocks, in bytes a second. Who asks for more is answered later, and in parts; it is\n\
+         never banned for it.",
+    ),
+    setting("p2p.serve_burst", Kind::Bytes, "\"256MiB\"", "What one peer is served at once, after a pause."),
+    setting(
+        "p2p.serve_min_rate",
+        Kind::Bytes,
+        "\"32KiB\"",
+        "What a peer must read of an answer, in bytes a second; a slower one loses the stream, not the connection.",
+    ),
     setting("p2p.node_key", Kind::Path, "\"node.key\"", "The key that is this node's name among its peers."),
     setting(
         "api.socket",

@@ -76,7 +76,11 @@ impl Node {
                 };
                 let _ = reply.send(status);
             }
-            Request::Peers { reply } => self.command(p2p::Command::Peers(reply)),
+            Request::Peers { reply } => {
+                let standings = self.syncer.standings(self.clock.now());
+                self.command(p2p::Command::Peers { standings, reply });
+            }
+            Request::OrderPeers { order, reply } => self.command(p2p::Command::Order { order, reply }),
             Request::Schedule { reply } => {
                 let _ = reply.send(self.syncer.rules().schedule.entries().collect());
             }

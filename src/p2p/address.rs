@@ -6,6 +6,8 @@ use std::net::{IpAddr, TcpListener};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
+use crate::sync;
+
 /// An address that this program can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -16,6 +18,11 @@ pub struct Address {
 }
 
 impl Address {
+    /// Whether a name has to be resolved before it can be dialled.
+    pub fn is_named(&self) -> bool {
+        ip_of(&self.dial).is_none()
+    }
+
     /// Fails when another process listens there. libp2p shares its TCP port with whoever asks likewise, so that a second node on
     /// one port would silently take half of the first one's peers.
     pub fn check_free(&self) -> io::Result<()> {
@@ -55,6 +62,30 @@ pub fn check_seed_address(text: &str) -> Result<(), String> {
         return Err(format!("`{}` has port 0, which cannot be dialled", text.escape_debug()));
     }
     Ok(())
+}
+
+/// The peer in the words of the other modules.
+pub(super) fn word(peer: PeerId) -> sync::PeerId {
+    sync::PeerId::new(&peer.to_bytes())
+}
+
+/// The peer in libp2p's words.
+pub(super) fn name(peer: &sync::PeerId) -> Option<PeerId> {
+    PeerId::from_bytes(peer.as_bytes()).ok()
+}
+
+/// An address as it is kept: whose it is, is kept beside it.
+pub(super) fn without_peer(address: &Multiaddr) -> Multiaddr {
+    address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
+}
+
+/// The IP address that somebody connects from, or is dialled at.
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => Some(ip.into()),
+        Some(Protocol::Ip6(ip)) => Some(ip.into()),
+        _ => None,
+    }
 }
 
 pub(super) fn parse(text: &str) -> Result<Address, String> {

@@ -1,6 +1,6 @@
 //! The task that owns the swarm: commands in, events out, and nothing decided but how the network is kept up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -14,17 +14,22 @@ use libp2p::{PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::address::Address;
-use super::bans::Bans;
+use super::address::{self, Address, name, without_peer, word};
+use super::book::Book;
+use super::dialer::Dialer;
+use super::discovery::Discovery;
+use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::outbox::{Closed, Outbox};
 use super::peers::{Change, Peers};
-use super::seeds::Seeds;
-use super::swarm::{MAX_CONNECTIONS_PER_PEER, Network, NetworkEvent};
-use super::{Command, Event, StreamEnded, exchange};
+use super::saver::Saver;
+use super::seeds::{SeedId, Seeds};
+use super::swarm::{Network, NetworkEvent};
+use super::{Command, Event, StreamEnded, exchange, policy};
 use crate::block::Lane;
+use crate::clock::Clock;
 use crate::sync::{self, Fetch, Offence, RequestId, Ticket, Verdict};
 
 /// How long the driver sleeps when nothing is due.
@@ -41,20 +46,45 @@ pub struct Ends {
     pub stop: oneshot::Receiver<Infallible>,
 }
 
+/// Whom the driver knows when it starts.
+pub struct Known {
+    /// Addresses that are dialled for ever.
+    pub seeds: Vec<Address>,
+    /// Persistent peers of the settings.
+    pub configured: HashSet<PeerId>,
+    pub book: Book,
+    pub saver: Saver,
+    pub dials_quic: bool,
+}
+
+/// How peers are found and chosen.
+pub struct Seek {
+    pub discovery: Option<Discovery>,
+    pub dialer: Dialer,
+    /// Tells the wall-clock time of what is remembered.
+    pub clock: Clock,
+}
+
 pub struct Driver {
-    swarm: Swarm<Network>,
+    pub(super) swarm: Swarm<Network>,
     listeners: Listeners,
     topics: Topics,
     commands: mpsc::Receiver<Command>,
     outbox: Outbox,
     stop: oneshot::Receiver<Infallible>,
-    seeds: Seeds,
-    bans: Bans,
-    peers: Peers,
+    pub(super) seeds: Seeds,
+    pub(super) configured: HashSet<PeerId>,
+    pub(super) book: Book,
+    pub(super) saver: Saver,
+    pub(super) dials_quic: bool,
+    clock: Clock,
+    pub(super) discovery: Option<Discovery>,
+    pub(super) dialer: Dialer,
+    pub(super) peers: Peers,
     tickets: Tickets,
     limits: Limits,
-    /// The bytes kept free for each open request; together at most `limits.fetch_bytes`.
-    reserved: HashMap<RequestId, usize>,
+    /// Who is asked, and the bytes kept free for the answer; together at most `limits.fetch_bytes`.
+    reserved: HashMap<RequestId, (PeerId, usize)>,
 }
 
 impl Driver {
@@ -62,11 +92,12 @@ impl Driver {
         swarm: Swarm<Network>,
         listeners: Listeners,
         topics: Topics,
-        seeds: Vec<Address>,
+        Known { seeds, configured, book, saver, dials_quic }: Known,
+        Seek { discovery, dialer, clock }: Seek,
         limits: Limits,
         Ends { commands, events, stop }: Ends,
     ) -> Self {
-        Self {
+        let mut driver = Self {
             swarm,
             listeners,
             topics,
@@ -74,22 +105,56 @@ impl Driver {
             outbox: Outbox::new(events),
             stop,
             seeds: Seeds::new(seeds, Instant::now()),
-            bans: Bans::default(),
+            configured,
+            book,
+            saver,
+            dials_quic,
+            discovery,
+            dialer,
+            clock,
             peers: Peers::default(),
             tickets: Tickets::new(limits.gossip_unjudged),
             limits,
             reserved: HashMap::new(),
+        };
+        driver.remember_added();
+        driver
+    }
+
+    /// The persistent peers that the operator added in an earlier life.
+    fn remember_added(&mut self) {
+        for (peer, entry) in self.book.iter().filter(|(_, entry)| entry.added) {
+            self.swarm.behaviour_mut().gate.table.add_persistent(word(*peer));
+            for text in &entry.addresses {
+                if let Ok(address) = address::parse(text)
+                    && (self.dials_quic || !address.quic)
+                {
+                    self.seeds.add(Address { peer: Some(*peer), ..address }, true, Instant::now());
+                }
+            }
         }
     }
 
     /// Runs until the handle is dropped, or the node has gone away.
     pub async fn run(mut self) {
+        self.work().await;
+        let text = self.book.to_text(&self.swarm.behaviour().gate.table.bans);
+        self.saver.finish(text).await;
+    }
+
+    async fn work(&mut self) {
         if self.listeners.wait_until().is_none() {
             self.say_started();
         }
         loop {
-            let due =
-                [self.seeds.next_dial(), self.bans.next_end(), self.listeners.wait_until()].into_iter().flatten().min();
+            let timers = [
+                self.seeds.next_dial(),
+                self.next_ban_end(),
+                self.listeners.wait_until(),
+                self.saver.next(),
+                self.next_seek(),
+            ];
+            let due = timers.into_iter().flatten().min();
             let due = due.unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 _ = &mut self.stop => return,
@@ -103,6 +168,7 @@ impl Driver {
                     }
                 }
                 event = self.swarm.select_next_some(), if !self.outbox.is_full() => self.on_swarm_event(event),
+                outcome = self.saver.written() => self.saver.on_written(&outcome, Instant::now()),
                 () = sleep_until(due) => self.on_time(),
             }
         }
@@ -120,7 +186,8 @@ impl Driver {
             Command::Ban { peer, offence, duration } => self.ban(&peer, offence, duration),
             Command::Broadcast { lane, bytes } => self.broadcast(lane, &bytes),
             // Whoever asked may have gone away.
-            Command::Peers(reply) => drop(reply.send(self.peers.list(Instant::now()))),
+            Command::Peers { standings, reply } => drop(reply.send(self.list(&standings))),
+            Command::Order { order, reply } => self.order(order, reply),
         }
     }
 
@@ -128,7 +195,21 @@ impl Driver {
         if let Some(waiting) = self.tickets.take(ticket) {
             let gossip = &mut self.swarm.behaviour_mut().gossip;
             gossip.report_message_validation_result(&waiting.message, &waiting.source, acceptance(verdict));
+            if verdict == Verdict::Accept {
+                self.delivered(waiting.source, 1, waiting.bytes);
+            }
         }
+    }
+
+    /// A peer gave us blocks: gossip that was accepted, or answers. That those are good is for the node to find out; a peer
+    /// whose answers are not is banned.
+    fn delivered(&mut self, peer: PeerId, blocks: usize, bytes: usize) {
+        if self.book.get(&peer).is_none() {
+            self.book.reached(peer, None, self.unix());
+        }
+        self.book.gave(&peer, blocks as u64, bytes as u64);
+        self.saver.soon(Instant::now());
+        self.swarm.behaviour_mut().gate.table.gave(&word(peer), blocks as u64);
     }
 
     fn fetch(&mut self, fetch: &Fetch) {
@@ -142,27 +223,39 @@ impl Driver {
         if self.swarm.is_connected(&peer) && !self.peers.is_up(peer) {
             return Err(StreamEnded::Unsupported);
         }
-        let room = self.limits.fetch_bytes - self.reserved.values().sum::<usize>();
+        let room = self.limits.fetch_bytes - self.reserved.values().map(|(_, bytes)| bytes).sum::<usize>();
         let max_bytes = fetch.max_bytes.min(self.limits.fetch_bytes_per_request());
         if max_bytes > room {
             return Err(StreamEnded::NotSent);
         }
         self.swarm.behaviour_mut().exchange.ask(peer, fetch, max_bytes)?;
-        self.reserved.insert(fetch.request, max_bytes);
+        self.reserved.insert(fetch.request, (peer, max_bytes));
         Ok(())
     }
 
     fn ban(&mut self, peer: &sync::PeerId, offence: Offence, duration: Duration) {
-        let Ok(peer) = PeerId::from_bytes(peer.as_bytes()) else {
+        let shown = name(peer).map(PeerId::to_base58);
+        let now = self.unix();
+        let gate = &mut self.swarm.behaviour_mut().gate;
+        if gate.table.is_persistent(peer) {
+            tracing::warn!(peer = ?shown, "a persistent peer stays, although it {}", offence.reason());
             return;
-        };
-        tracing::warn!(%peer, ?duration, "a peer is kept away: it {}", offence.reason());
-        let lifted = self.bans.add(peer, duration, Instant::now());
-        let gate = &mut self.swarm.behaviour_mut().bans;
-        gate.block_peer(peer);
-        if let Some(lifted) = lifted {
-            gate.unblock_peer(lifted);
         }
+        tracing::warn!(peer = ?shown, ?duration, "a peer is kept away: it {}", offence.reason());
+        let ban = Ban { until: now.saturating_add(duration), reason: offence.reason().to_owned(), by_operator: false };
+        gate.table.bans.add(Subject::Peer(peer.clone()), ban, now);
+        gate.enforce();
+        self.saver.at_once(Instant::now());
+    }
+
+    /// Wall-clock time, since the Unix epoch: what bans are measured by.
+    pub(super) fn unix(&self) -> Duration {
+        Duration::from_nanos(self.clock.now().unix_nanos)
+    }
+
+    fn next_ban_end(&self) -> Option<Instant> {
+        let end = self.swarm.behaviour().gate.table.bans.next_end()?;
+        Some(Instant::now() + end.saturating_sub(self.unix()))
     }
 
     fn broadcast(&mut self, lane: Lane, bytes: &Bytes) {
@@ -179,10 +272,12 @@ impl Driver {
 
     fn on_time(&mut self) {
         let now = Instant::now();
-        while let Some(peer) = self.bans.pop_ended(now) {
-            tracing::info!(%peer, "a ban has ended");
-            self.swarm.behaviour_mut().bans.unblock_peer(peer);
+        let unix = self.unix();
+        while let Some(subject) = self.swarm.behaviour_mut().gate.table.bans.pop_ended(unix) {
+            tracing::info!(subject = policy::show(&subject), "a ban has ended");
         }
+        let bans = &self.swarm.behaviour().gate.table.bans;
+        self.saver.write_if_due(|| self.book.to_text(bans), now);
         match self.listeners.give_up(now) {
             0 => {}
             silent => {
@@ -193,12 +288,13 @@ impl Driver {
                 self.say_started();
             }
         }
-        for (index, address) in self.seeds.due(now) {
-            self.dial(index, &address, now);
+        self.seek(now);
+        for (seed, address) in self.seeds.due(now) {
+            self.dial(seed, &address, now);
         }
     }
 
-    fn dial(&mut self, index: usize, address: &Address, now: Instant) {
+    fn dial(&mut self, seed: SeedId, address: &Address, now: Instant) {
         // From a new port: the listener's own may still wait for the last connection to this very seed to be forgotten.
         let options = match address.peer {
             Some(peer) => DialOpts::peer_id(peer)
@@ -210,10 +306,10 @@ impl Driver {
         };
         let connection = options.connection_id();
         match self.swarm.dial(options) {
-            Ok(()) => self.seeds.dialling(index, connection),
+            Ok(()) => self.seeds.dialling(seed, connection),
             Err(error) => {
                 tracing::debug!(address = %address.dial, %error, "a seed cannot be dialled now");
-                self.seeds.not_dialled(index, now);
+                self.seeds.not_dialled(seed, now);
             }
         }
     }
@@ -226,22 +322,22 @@ impl Driver {
                 self.outbox.push(Event::Listening(address));
                 self.listener_spoke(listener_id);
             }
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let now = Instant::now();
                 let outbound = endpoint.is_dialer();
                 let address = endpoint.get_remote_address().clone();
                 self.peers.connected(peer_id, connection_id, address, outbound, now);
                 self.seeds.connected(peer_id, connection_id, now);
-                // Seeds are free of the other limits, not of this one.
-                if num_established.get() > MAX_CONNECTIONS_PER_PEER {
-                    self.swarm.close_connection(connection_id);
-                }
+                self.dialer.reached(&peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 self.on_closed(peer_id, connection_id);
                 tracing::debug!(peer = %peer_id, ?cause, "a connection is closed");
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                if let Some(peer) = peer_id {
+                    self.dialer.failed(peer, Instant::now());
+                }
                 if let Some((address, pause)) = self.seeds.dial_failed(connection_id, Instant::now()) {
                     tracing::info!(address, ?pause, %error, "a seed cannot be reached; it is tried again");
                 }
@@ -282,22 +378,42 @@ impl Driver {
         if last {
             self.seeds.disconnected(peer, Instant::now());
             self.outbox.forget(&word(peer));
+            if self.book.get(&peer).is_some() {
+                self.book.reached(peer, None, self.unix());
+                self.saver.soon(Instant::now());
+            }
         }
         self.tell(peer, change);
     }
 
     fn tell(&mut self, peer: PeerId, change: Option<Change>) {
         match change {
-            Some(Change::Up) => self.outbox.push(Event::PeerUp(word(peer))),
+            Some(Change::Up) => {
+                self.remember(peer);
+                self.outbox.push(Event::PeerUp(word(peer)));
+            }
             Some(Change::Down) => self.outbox.push(Event::PeerDown(word(peer))),
             None => {}
+        }
+    }
+
+    /// A peer that we reached, and that is of use, is dialled again after a restart.
+    fn remember(&mut self, peer: PeerId) {
+        if let Some(address) = self.peers.dialled(peer) {
+            let address = without_peer(address).to_string();
+            self.book.reached(peer, Some(&address), self.unix());
+            self.saver.soon(Instant::now());
         }
     }
 
     fn on_network_event(&mut self, event: NetworkEvent) {
         match event {
             NetworkEvent::Exchange(exchange::Event { request, lane, bodies, ended }) => {
-                self.reserved.remove(&request);
+                if let Some((peer, _)) = self.reserved.remove(&request)
+                    && !bodies.is_empty()
+                {
+                    self.delivered(peer, bodies.len(), bodies.iter().map(Bytes::len).sum());
+                }
                 self.outbox.push(Event::Fetched { request, lane, bodies, ended });
             }
             NetworkEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
@@ -306,9 +422,11 @@ impl Driver {
             NetworkEvent::Gossip(event) => tracing::debug!(?event, "gossip"),
             NetworkEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 let speaks = self.swarm.behaviour().exchange.is_spoken_by(&info.protocols);
+                self.met(peer_id, &info, speaks);
                 let change = self.peers.identified(peer_id, &info.agent_version, speaks);
                 self.tell(peer_id, change);
             }
+            NetworkEvent::Kad(event) => self.on_kad(event),
             NetworkEvent::Identify(_) => {}
             NetworkEvent::Ping(ping::Event { peer, connection, result }) => {
                 let round_trip = match result {
@@ -320,7 +438,7 @@ impl Driver {
                     self.swarm.close_connection(connection);
                 }
             }
-            NetworkEvent::Bans(never) | NetworkEvent::Limits(never) | NetworkEvent::Memory(never) => match never {},
+            NetworkEvent::Gate(never) | NetworkEvent::Memory(never) => match never {},
         }
     }
 
@@ -328,7 +446,7 @@ impl Driver {
         let lane = self.topics.lane(&message.topic);
         if let Some(lane) = lane
             && let Some(room) = self.outbox.room_for_gossip()
-            && let Some(ticket) = self.tickets.admit(id.clone(), source, Instant::now())
+            && let Some(ticket) = self.tickets.admit(id.clone(), source, message.data.len(), Instant::now())
         {
             room.send(Event::Gossip { peer: word(source), ticket, lane, bytes: message.data.into() });
             return;
@@ -339,8 +457,4 @@ impl Driver {
             self.outbox.missed(word(source));
         }
     }
-}
-
-fn word(peer: PeerId) -> sync::PeerId {
-    sync::PeerId::new(&peer.to_bytes())
 }

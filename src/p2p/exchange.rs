@@ -33,7 +33,8 @@ use tokio::time::Instant;
 use super::StreamEnded;
 use super::fetch::Job;
 use super::limits::{MAX_ASKS_PER_CONNECTION, MAX_SERVED_PER_CONNECTION};
-use super::serve::{Room, Server};
+use super::room::Room;
+use super::serve::Server;
 use crate::block::Lane;
 use crate::sync::{Fetch, RequestId};
 
@@ -197,8 +198,9 @@ impl Behaviour {
         }
     }
 
-    fn new_handler(&self) -> Handler {
+    fn new_handler(&self, peer: PeerId) -> Handler {
         Handler {
+            peer,
             protocols: self.protocols.clone(),
             room: Arc::new(self.server.room_of_connection()),
             server: self.server.clone(),
@@ -217,22 +219,22 @@ impl NetworkBehaviour for Behaviour {
     fn handle_established_inbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.new_handler())
+        Ok(self.new_handler(peer))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.new_handler())
+        Ok(self.new_handler(peer))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -274,6 +276,7 @@ pub struct FromHandler {
 
 /// One connection's streams.
 pub struct Handler {
+    peer: PeerId,
     protocols: Arc<[LaneProtocol]>,
     server: Arc<Server>,
     /// This connection's share of the server.
@@ -292,9 +295,9 @@ impl Handler {
             tracing::debug!("a peer has too many requests open; one is reset");
             return;
         }
-        let (server, room) = (self.server.clone(), self.room.clone());
+        let (server, room, peer) = (self.server.clone(), self.room.clone(), self.peer);
         self.serving.push(Box::pin(async move {
-            if let Err(refused) = server.serve(lane, stream, &room).await {
+            if let Err(refused) = server.serve(peer, lane, stream, &room).await {
                 tracing::debug!(%refused, "a request is not answered");
             }
         }));

@@ -116,6 +116,7 @@ pub struct Waiting {
     pub message: MessageId,
     /// Who handed it to us.
     pub source: PeerId,
+    pub bytes: usize,
     since: Instant,
 }
 
@@ -133,7 +134,7 @@ impl Tickets {
     }
 
     /// A ticket for this message, if there is room. Tickets that are too old to matter make room.
-    pub fn admit(&mut self, message: MessageId, source: PeerId, now: Instant) -> Option<Ticket> {
+    pub fn admit(&mut self, message: MessageId, source: PeerId, bytes: usize, now: Instant) -> Option<Ticket> {
         if self.waiting.len() >= self.max {
             self.waiting.retain(|_, waiting| now.duration_since(waiting.since) < JUDGED_WITHIN);
         }
@@ -142,7 +143,7 @@ impl Tickets {
         }
         let ticket = self.next;
         self.next = ticket.next();
-        self.waiting.insert(ticket, Waiting { message, source, since: now });
+        self.waiting.insert(ticket, Waiting { message, source, bytes, since: now });
         Some(ticket)
     }
 
@@ -180,7 +181,7 @@ mod tests {
         let now = Instant::now();
         let source = PeerId::random();
         let mut tickets = Tickets::new(2);
-        let admit = |tickets: &mut Tickets, id: u8, now| tickets.admit(vec![id].into(), source, now);
+        let admit = |tickets: &mut Tickets, id: u8, now| tickets.admit(vec![id].into(), source, 1, now);
         let first = admit(&mut tickets, 1, now).expect("room");
         let second = admit(&mut tickets, 2, now).expect("room");
         assert_ne!(first, second);

@@ -23,8 +23,8 @@ pub(super) const MAX_SERVED_PER_CONNECTION: usize = 48;
 pub(super) const MAX_NEGOTIATING: usize = 8;
 
 /// Streams of a connection, both directions. One more ends the connection, so this is above all that good peers open:
-/// requests both ways, negotiations, and two each of gossip, identify and ping.
-pub(super) const MAX_STREAMS: usize = MAX_ASKS_PER_CONNECTION + MAX_SERVED_PER_CONNECTION + MAX_NEGOTIATING + 8;
+/// requests both ways, negotiations, two each of gossip, identify and ping, and a few of the DHT.
+pub(super) const MAX_STREAMS: usize = MAX_ASKS_PER_CONNECTION + MAX_SERVED_PER_CONNECTION + MAX_NEGOTIATING + 12;
 
 /// What a peer can make us hold of a yamux stream that we do not read.
 const STREAM_WINDOW: usize = 256 * 1024;

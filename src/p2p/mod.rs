@@ -3,8 +3,9 @@
 //! ```text
 //!   Command --> driver --> swarm --+-- gossip     blocks as they are made, passed on only after their verdict
 //!   Event   <--  outbox <--        +-- exchange   ranges: fetch asks, serve answers, wire has the bytes
-//!                                  +-- identify, ping, limits, bans
-//!               listeners, seeds, peers, bans, tickets: small plain states beside it
+//!                                  +-- gate       who may connect: limits, lists, bans
+//!                                  +-- identify, ping
+//!               listeners, seeds, peers, tickets: small plain states beside it
 //! ```
 //!
 //! Invariants:
@@ -13,29 +14,41 @@
 //! 3. The node and the network never wait for each other: a full event queue costs gossip, which is said
 //!    ([`Event::GossipMissed`]), and delays the rest; commands are always taken.
 //! 4. Each [`Command::Fetch`] is answered by exactly one [`Event::Fetched`], unless it is cancelled.
-//! 5. A seed is dialled for ever.
+//! 5. A seed is dialled for ever, and so is a persistent peer.
+//! 6. Nobody is connected whom the gate has not let in.
 //!
 //! Not here: what a block is, who is to be banned, whom to ask for what.
 
 mod address;
-mod bans;
+mod book;
+mod dialer;
+mod discovery;
 mod driver;
 mod exchange;
 mod fetch;
+mod gate;
 mod gossip;
 mod key;
 mod limits;
 mod listeners;
+mod meter;
+mod operate;
 mod outbox;
 mod peers;
+mod policy;
+mod room;
+mod saver;
 mod seeds;
+mod seek;
 mod serve;
 mod swarm;
 mod view;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,18 +58,25 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::block::Lane;
+use crate::clock::Clock;
 use crate::store::Reader;
-use crate::sync::{Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
+use crate::sync::{Fetch, Offence, PeerId, PeerList, PeerOrder, RequestId, Standing, Ticket, Verdict};
 
-use address::Address;
-use driver::{Driver, Ends};
+use address::{Address, word};
+use book::Book;
+use dialer::Dialer;
+use discovery::Discovery;
+use driver::{Driver, Ends, Known, Seek};
+use gate::{Gate, Table};
 use gossip::Topics;
 use listeners::Listeners;
+use saver::Saver;
 use serve::Server;
 
 pub use address::{check_listen_address, check_seed_address};
 pub use key::peer_id_of;
 pub use limits::{Limits, LimitsError, Queue};
+pub use policy::{Policy, PolicyError};
 pub use view::{Source, View};
 
 /// What the network is to be.
@@ -68,6 +88,10 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Multiaddrs, best with the peer's id.
     pub seeds: Vec<String>,
+    /// Who may be a peer.
+    pub policy: Policy,
+    /// Where it is kept what is known of peers, with the bans; `None`: it is forgotten with the process.
+    pub book: Option<PathBuf>,
     /// One go-header network id per lane.
     pub network_ids: Vec<String>,
     pub max_block_bytes: usize,
@@ -81,6 +105,8 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("listen", &self.listen)
             .field("seeds", &self.seeds)
+            .field("policy", &self.policy)
+            .field("book", &self.book)
             .field("network_ids", &self.network_ids)
             .field("max_block_bytes", &self.max_block_bytes)
             .field("memory_bytes", &self.memory_bytes)
@@ -92,27 +118,20 @@ impl fmt::Debug for Config {
 #[derive(Debug)]
 pub enum Command {
     /// The verdict on a gossiped message. One that comes later than six seconds changes nothing.
-    Judge {
-        ticket: Ticket,
-        verdict: Verdict,
-    },
+    Judge { ticket: Ticket, verdict: Verdict },
     /// Asks a peer. The answer is cut at `max_bytes`, and at the network's own share of memory, but never below one block:
     /// it then ends early, as [`StreamEnded::Cut`].
     Fetch(Fetch),
     /// Nobody waits for the answer any more: there will be none.
     Cancel(RequestId),
     /// Disconnect, and keep away for that long.
-    Ban {
-        peer: PeerId,
-        offence: Offence,
-        duration: Duration,
-    },
+    Ban { peer: PeerId, offence: Offence, duration: Duration },
     /// Gossips a block of our own. That nobody is there to hear it is no error.
-    Broadcast {
-        lane: Lane,
-        bytes: Bytes,
-    },
-    Peers(oneshot::Sender<Vec<PeerInfo>>),
+    Broadcast { lane: Lane, bytes: Bytes },
+    /// Who is here, who should be, and who is kept away; `standings` is what the node thinks of them.
+    Peers { standings: BTreeMap<PeerId, Standing>, reply: oneshot::Sender<PeerList> },
+    /// An operator's; answered when it will outlive the process, or why it is not done.
+    Order { order: PeerOrder, reply: oneshot::Sender<Result<(), String>> },
 }
 
 /// What the network tells the node.
@@ -178,6 +197,8 @@ pub enum StartError {
     NetworkId(String),
     #[error(transparent)]
     Limits(#[from] LimitsError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error("SSLKEYLOGFILE is set, and QUIC would write its session keys there: unset it, or use no quic-v1 address")]
     KeyLog,
     #[error("the network cannot be set up: {0}")]
@@ -209,10 +230,12 @@ pub async fn start_with(
     let keypair = key::keypair(&config.node_key);
     let local = keypair.public().to_peer_id();
     let mut seeds = parse_all(&config.seeds)?;
-    // One list of seeds for all nodes is a good idea, and then we are in it.
+    let policy::Understood { rules, mut persistent, quota } = config.policy.understand(&limits, &config.seeds)?;
+    // One list for all nodes is a good idea, and then we are in it.
     seeds.retain(|seed| seed.peer != Some(local));
+    persistent.retain(|peer| peer.peer != Some(local));
 
-    let uses_quic = listen.iter().chain(&seeds).any(|address| address.quic);
+    let uses_quic = listen.iter().chain(&seeds).chain(&persistent).any(|address| address.quic);
     if uses_quic && std::env::var_os("SSLKEYLOGFILE").is_some() {
         return Err(StartError::KeyLog);
     }
@@ -226,10 +249,24 @@ pub async fn start_with(
     let exchange = exchange::Behaviour::new(
         protocols,
         limits.max_block_bytes,
-        Server::new(source, limits.serve_bytes, limits.max_block_bytes),
+        Server::new(source, limits.serve_bytes, limits.max_block_bytes, config.policy.pace()),
     );
-    let named: Vec<_> = seeds.iter().filter_map(|seed| seed.peer).collect();
-    let mut swarm = swarm::build(&keypair, &limits, &named, uses_quic, exchange, gossip)
+    let mut table = Table::new(rules);
+    seeds.iter().filter_map(|seed| seed.peer).for_each(|peer| table.add_seed(word(peer)));
+    persistent.iter().filter_map(|peer| peer.peer).for_each(|peer| table.add_persistent(word(peer)));
+    let configured = persistent.iter().filter_map(|peer| peer.peer).collect();
+    let clock = Clock::start();
+    let now = Duration::from_nanos(clock.now().unix_nanos);
+    let book = config.book.as_deref().map(|path| Book::read(path, &mut table.bans, now)).unwrap_or_default();
+    let gate = Gate::new(table, clock);
+    let now = Instant::now();
+    let kad = config.policy.rendezvous.as_ref().map(|_| discovery::behaviour(local, !listen.is_empty()));
+    let seek = Seek {
+        discovery: config.policy.rendezvous.as_deref().map(|namespace| Discovery::new(namespace, now)),
+        dialer: Dialer::new(quota, now),
+        clock,
+    };
+    let mut swarm = swarm::build(&keypair, uses_quic, gate, kad, exchange, gossip)
         .map_err(|error| StartError::Library(error.to_string()))?;
     let mut listeners = Vec::with_capacity(listen.len());
     for (address, text) in listen.iter().zip(&config.listen) {
@@ -242,7 +279,9 @@ pub async fn start_with(
     let (stop, stopped) = oneshot::channel();
     let ends = Ends { commands: commands_in, events, stop: stopped };
     let listeners = Listeners::new(listeners, Instant::now());
-    tokio::spawn(Driver::new(swarm, listeners, topics, seeds, limits.clone(), ends).run());
+    seeds.extend(persistent);
+    let known = Known { seeds, configured, book, saver: Saver::new(config.book), dials_quic: uses_quic };
+    tokio::spawn(Driver::new(swarm, listeners, topics, known, seek, limits.clone(), ends).run());
     Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
 }
 

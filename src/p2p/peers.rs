@@ -8,6 +8,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use super::address::without_peer;
 use crate::sync::PeerInfo;
 
 /// What a peer may call itself, in characters.
@@ -15,6 +16,9 @@ const MAX_AGENT: usize = 64;
 
 /// A connection on which so many pings in a row are lost is dead.
 const MAX_LOST_PINGS: u32 = 3;
+
+/// Places are for peers of the chain: others have so long to become one, or to be asked where those are.
+const STRANGER_FOR: Duration = Duration::from_mins(1);
 
 /// What the node is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ struct Peer {
     connections: Vec<Connection>,
     agent: String,
     up: bool,
+    /// Since when it does not speak our protocol, as far as we know; `None`: it does, or was told to go.
+    stranger_since: Option<Instant>,
     latency: Option<Duration>,
 }
 
@@ -50,6 +56,7 @@ impl Peers {
             connections: Vec::new(),
             agent: String::new(),
             up: false,
+            stranger_since: Some(now),
             latency: None,
         });
         entry.connections.push(Connection { id, address, outbound, since: now, lost_pings: 0 });
@@ -73,6 +80,9 @@ impl Peers {
     pub fn identified(&mut self, peer: PeerId, agent: &str, speaks: bool) -> Option<Change> {
         let entry = self.peers.get_mut(&peer)?;
         entry.agent = printable(agent);
+        if speaks {
+            entry.stranger_since = None;
+        }
         match (std::mem::replace(&mut entry.up, speaks), speaks) {
             (false, true) => Some(Change::Up),
             (true, false) => Some(Change::Down),
@@ -99,22 +109,44 @@ impl Peers {
         connection.lost_pings >= MAX_LOST_PINGS
     }
 
-    /// For an operator to read, in the order of the peers' names.
-    pub fn list(&self, now: Instant) -> Vec<PeerInfo> {
-        let info = |(id, peer): (&PeerId, &Peer)| {
-            let oldest = peer.connections.first()?;
-            Some(PeerInfo {
-                peer: id.to_base58(),
-                address: oldest.address.to_string(),
-                outbound: oldest.outbound,
-                agent: peer.agent.clone(),
-                connected: now.duration_since(oldest.since),
-                latency: peer.latency,
-            })
-        };
-        let mut list: Vec<_> = self.peers.iter().filter_map(info).collect();
-        list.sort_by(|a, b| a.peer.cmp(&b.peer));
-        list
+    /// When somebody may be found to be of no use.
+    pub fn next_useless(&self) -> Option<Instant> {
+        self.peers.values().filter_map(|peer| peer.stranger_since).min().map(|since| since + STRANGER_FOR)
+    }
+
+    /// Those that have been here for long without speaking our protocol, as peers of the DHT may; each is told once.
+    pub fn useless(&mut self, now: Instant) -> Vec<PeerId> {
+        let is_late = |peer: &Peer| peer.stranger_since.is_some_and(|since| now >= since + STRANGER_FOR);
+        let late = self.peers.iter_mut().filter(|(_, peer)| is_late(peer));
+        late.map(|(id, peer)| {
+            peer.stranger_since = None;
+            *id
+        })
+        .collect()
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.keys().copied()
+    }
+
+    /// Where we dialled it.
+    pub fn dialled(&self, peer: PeerId) -> Option<&Multiaddr> {
+        let connections = &self.peers.get(&peer)?.connections;
+        connections.iter().find(|connection| connection.outbound).map(|connection| &connection.address)
+    }
+
+    /// For an operator to read, as far as it is known here.
+    pub fn info(&self, id: PeerId, now: Instant) -> PeerInfo {
+        let mut info = PeerInfo { peer: id.to_base58(), ..PeerInfo::default() };
+        let Some(peer) = self.peers.get(&id) else { return info };
+        if let Some(oldest) = peer.connections.first() {
+            info.addresses.push(without_peer(&oldest.address).to_string());
+            info.outbound = oldest.outbound;
+            info.connected = Some(now.duration_since(oldest.since));
+        }
+        info.agent.clone_from(&peer.agent);
+        info.latency = peer.latency;
+        info
     }
 }
 
@@ -142,13 +174,13 @@ mod tests {
         peers.connected(peer, connection(2), Multiaddr::empty(), false, now);
         assert_eq!(peers.identified(peer, "blocksyncd/1", true), None);
         assert_eq!(peers.disconnected(peer, connection(1)), (false, None));
-        assert_eq!(peers.list(now).len(), 1);
+        assert!(peers.info(peer, now).connected.is_some());
         // It stops to speak the protocol, and starts again.
         assert_eq!(peers.identified(peer, "blocksyncd/1", false), Some(Change::Down));
         assert_eq!(peers.identified(peer, "blocksyncd/1", true), Some(Change::Up));
         assert_eq!(peers.disconnected(peer, connection(2)), (true, Some(Change::Down)));
         assert_eq!(peers.identified(peer, "too late", true), None);
-        assert!(peers.list(now).is_empty());
+        assert_eq!((peers.ids().count(), peers.info(peer, now).connected), (0, None));
     }
 
     #[test]
@@ -157,9 +189,23 @@ mod tests {
         let mut peers = Peers::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
         peers.identified(peer, &format!("\x1b[31m\n{}", "é".repeat(5000)), true);
-        let agent = &peers.list(now)[0].agent;
+        let agent = peers.info(peer, now).agent;
         assert!(agent.starts_with("\\u{1b}[31m\\n\\u{e9}"), "{agent}");
         assert!(agent.len() == MAX_AGENT && agent.is_ascii(), "{agent}");
+    }
+
+    #[test]
+    fn who_does_not_speak_our_protocol_does_not_stay() {
+        let (now, [peer, other]) = (Instant::now(), [PeerId::random(), PeerId::random()]);
+        let mut peers = Peers::default();
+        peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
+        peers.connected(other, connection(2), Multiaddr::empty(), true, now);
+        peers.identified(peer, "", true);
+        peers.identified(other, "", false);
+        assert_eq!(peers.next_useless(), Some(now + STRANGER_FOR));
+        assert!(peers.useless(now).is_empty());
+        assert_eq!(peers.useless(now + STRANGER_FOR), [other]);
+        assert_eq!((peers.next_useless(), peers.useless(now + STRANGER_FOR)), (None, vec![]));
     }
 
     #[test]
@@ -170,7 +216,7 @@ mod tests {
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(!peers.pinged(peer, connection(1), Some(Duration::from_millis(3))));
-        assert_eq!(peers.list(now)[0].latency, Some(Duration::from_millis(3)));
+        assert_eq!(peers.info(peer, now).latency, Some(Duration::from_millis(3)));
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(peers.pinged(peer, connection(1), None));

@@ -15,9 +15,16 @@ const LONGEST: Duration = Duration::from_mins(1);
 /// A connection that held for so long was a good one: the pauses start over.
 const GOOD_AFTER: Duration = Duration::from_mins(1);
 
+/// One address that is dialled for ever; stays the same while others come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeedId(u64);
+
 #[derive(Debug)]
 struct Seed {
+    id: SeedId,
     address: Address,
+    /// By the operator, while the node ran.
+    added: bool,
     state: State,
     /// Failed dials and short connections in a row.
     failures: u32,
@@ -33,15 +40,41 @@ enum State {
 /// What there is to do about each seed.
 #[derive(Debug)]
 pub struct Seeds {
-    seeds: Vec<Seed>,
+    all: Vec<Seed>,
+    next: u64,
     random: fastrand::Rng,
 }
 
 impl Seeds {
     /// All are due at once.
     pub fn new(addresses: Vec<Address>, now: Instant) -> Self {
-        let seed = |address| Seed { address, state: State::Waiting { until: now }, failures: 0 };
-        Self { seeds: addresses.into_iter().map(seed).collect(), random: fastrand::Rng::new() }
+        let mut seeds = Self { all: Vec::new(), next: 0, random: fastrand::Rng::new() };
+        for address in addresses {
+            seeds.add(address, false, now);
+        }
+        seeds
+    }
+
+    /// One more, due at once; the same address is not dialled twice.
+    pub fn add(&mut self, address: Address, added: bool, now: Instant) {
+        if self.all.iter().any(|seed| seed.address == address) {
+            return;
+        }
+        let id = SeedId(self.next);
+        self.next += 1;
+        self.all.push(Seed { id, address, added, state: State::Waiting { until: now }, failures: 0 });
+    }
+
+    /// Those of its addresses that the operator added are not dialled any more.
+    pub fn remove_added(&mut self, peer: PeerId) {
+        self.all.retain(|seed| !seed.added || seed.address.peer != Some(peer));
+    }
+
+    /// It is here already: nothing is to be dialled.
+    pub fn is_connected(&mut self, peer: PeerId, now: Instant) {
+        for seed in self.all.iter_mut().filter(|seed| seed.address.peer == Some(peer)) {
+            seed.state = State::Connected { peer, since: now };
+        }
     }
 
     /// When the next seed is to be dialled; `None` while all are connected or being dialled.
@@ -50,36 +83,39 @@ impl Seeds {
             State::Waiting { until } => Some(until),
             _ => None,
         };
-        self.seeds.iter().filter_map(waiting).min()
+        self.all.iter().filter_map(waiting).min()
     }
 
-    /// The seeds to be dialled now, by their index.
-    pub fn due(&self, now: Instant) -> Vec<(usize, Address)> {
-        let due = |seed: &Seed| matches!(seed.state, State::Waiting { until } if until <= now);
-        let indexed = self.seeds.iter().enumerate();
-        indexed.filter(|(_, seed)| due(seed)).map(|(index, seed)| (index, seed.address.clone())).collect()
+    /// The seeds to be dialled now.
+    pub fn due(&self, now: Instant) -> Vec<(SeedId, Address)> {
+        let due = |seed: &&Seed| matches!(seed.state, State::Waiting { until } if until <= now);
+        self.all.iter().filter(due).map(|seed| (seed.id, seed.address.clone())).collect()
     }
 
-    pub fn dialling(&mut self, index: usize, connection: ConnectionId) {
-        self.seeds[index].state = State::Dialling(connection);
+    pub fn dialling(&mut self, id: SeedId, connection: ConnectionId) {
+        if let Some(seed) = self.all.iter_mut().find(|seed| seed.id == id) {
+            seed.state = State::Dialling(connection);
+        }
     }
 
     /// It could not even be tried.
-    pub fn not_dialled(&mut self, index: usize, now: Instant) {
-        self.wait(index, now);
+    pub fn not_dialled(&mut self, id: SeedId, now: Instant) {
+        if let Some(index) = self.all.iter().position(|seed| seed.id == id) {
+            self.wait(index, now);
+        }
     }
 
     /// How long until the next try, and of which address; `None` when it was no dial of ours.
     pub fn dial_failed(&mut self, connection: ConnectionId, now: Instant) -> Option<(String, Duration)> {
         let dialled = |seed: &Seed| matches!(seed.state, State::Dialling(dialled) if dialled == connection);
-        let index = self.seeds.iter().position(dialled)?;
+        let index = self.all.iter().position(dialled)?;
         let pause = self.wait(index, now);
-        Some((self.seeds[index].address.dial.to_string(), pause))
+        Some((self.all[index].address.dial.to_string(), pause))
     }
 
     /// Whoever dialled: a seed that is connected is connected.
     pub fn connected(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
-        for seed in &mut self.seeds {
+        for seed in &mut self.all {
             let dialled = matches!(seed.state, State::Dialling(dialled) if dialled == connection);
             let already = matches!(seed.state, State::Connected { .. });
             if dialled || (seed.address.peer == Some(peer) && !already) {
@@ -90,12 +126,12 @@ impl Seeds {
 
     /// The last connection to this peer is gone.
     pub fn disconnected(&mut self, peer: PeerId, now: Instant) {
-        for index in 0..self.seeds.len() {
-            if let State::Connected { peer: connected, since } = self.seeds[index].state
+        for index in 0..self.all.len() {
+            if let State::Connected { peer: connected, since } = self.all[index].state
                 && connected == peer
             {
                 if now.duration_since(since) >= GOOD_AFTER {
-                    self.seeds[index].failures = 0;
+                    self.all[index].failures = 0;
                 }
                 self.wait(index, now);
             }
@@ -103,7 +139,7 @@ impl Seeds {
     }
 
     fn wait(&mut self, index: usize, now: Instant) -> Duration {
-        let seed = &mut self.seeds[index];
+        let seed = &mut self.all[index];
         let pause = SHORTEST.saturating_mul(1 << seed.failures.min(6)).min(LONGEST);
         // Up to a quarter more, so that nodes that lost a seed together do not come back together.
         let pause = pause.mul_f64(1.0 + self.random.f64() / 4.0).min(LONGEST);
@@ -136,7 +172,7 @@ mod tests {
         let mut pauses = Vec::new();
         for id in 0..12 {
             assert_eq!(seeds.due(now).len(), 1);
-            seeds.dialling(0, connection(id));
+            seeds.dialling(SeedId(0), connection(id));
             assert_eq!((seeds.due(now).len(), seeds.next_dial()), (0, None));
             assert!(seeds.dial_failed(connection(99), now).is_none());
             let (_, pause) = seeds.dial_failed(connection(id), now).expect("ours");
@@ -170,11 +206,31 @@ mod tests {
     }
 
     #[test]
+    fn seeds_come_and_go_while_it_runs() {
+        let (now, [peer, other]) = (Instant::now(), [PeerId::random(), PeerId::random()]);
+        let mut seeds = one(Some(peer), now);
+        let address = |peer| Address { peer: Some(peer), ..parse("/ip4/127.0.0.1/tcp/2").expect("an address") };
+        seeds.add(address(peer), true, now);
+        seeds.add(address(other), true, now);
+        seeds.add(address(other), true, now);
+        let due = seeds.due(now);
+        assert_eq!(due.len(), 3, "none twice");
+        seeds.remove_added(peer);
+        seeds.dialling(due[1].0, connection(1));
+        seeds.not_dialled(due[1].0, now);
+        let left: Vec<_> = [0, 2].map(|place: usize| due[place].clone()).into();
+        assert_eq!(seeds.due(now), left, "what is gone is gone, and the others are still themselves");
+        seeds.is_connected(other, now);
+        seeds.is_connected(peer, now);
+        assert_eq!(seeds.next_dial(), None);
+    }
+
+    #[test]
     fn a_seed_without_a_name_is_whoever_answers() {
         let now = Instant::now();
         let peer = PeerId::random();
         let mut seeds = one(None, now);
-        seeds.dialling(0, connection(1));
+        seeds.dialling(SeedId(0), connection(1));
         seeds.connected(PeerId::random(), connection(2), now);
         assert!(seeds.next_dial().is_none(), "still dialling");
         seeds.connected(peer, connection(1), now);

@@ -7,6 +7,8 @@
 //!    Room is taken before the store is read, for the largest blocks; what was not needed is given back at once.
 //! 4. A peer that sends or reads too slowly loses its stream, never its connection, and never delays other streams for long:
 //!    a request takes no room until it is complete, and an answer holds it for [`ANSWER_FOR`] at most.
+//! 5. A peer that asks for more than its share waits before it is given room, and is answered in parts; it is never held
+//!    against it.
 //!
 //! The stream is *reset* by dropping it without a frame: yamux and QUIC then send a reset or an early end, which all clients
 //! take for an empty answer.
@@ -15,12 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use libp2p::PeerId;
 use prost::Message as _;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{Instant, timeout};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::limits::{SERVE_CHUNK, serve_chunk_bytes};
+use super::meter::{Meter, Rate};
+use super::room::{Lease, Room};
 use super::view::{Source, View};
 use super::wire::{self, FrameReader, HeaderRequest};
 use crate::block::{Height, Lane};
@@ -36,9 +40,11 @@ const ROOM_WITHIN: Duration = Duration::from_secs(8);
 /// A reader that takes nothing for so long is given up.
 const IDLE: Duration = Duration::from_secs(8);
 
-/// A reader must take [`FLOOR_BYTES_PER_SECOND`] on average, after this much time.
+/// A reader must take [`Pace::min_bytes_per_second`] on average, after this much time.
 const FLOOR_AFTER: Duration = Duration::from_secs(5);
-const FLOOR_BYTES_PER_SECOND: u32 = 32 * 1024;
+
+/// An answer that would have to wait longer for the peer's next bytes ends here: a partial answer, which is a good one.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// An answer that takes longer ends after the block that it is at: a partial answer, which is a good one.
 const ANSWER_FOR: Duration = Duration::from_secs(15);
@@ -46,56 +52,23 @@ const ANSWER_FOR: Duration = Duration::from_secs(15);
 /// How much is given to the stream at once: what the pace is judged by.
 const PIECE: usize = 16 * 1024;
 
+/// How fast peers are served, and how fast they must read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    pub rate: Rate,
+    pub min_bytes_per_second: u64,
+}
+
 /// Answers requests of all connections.
 pub struct Server {
     source: Arc<dyn Source>,
+    meter: Meter,
+    min_bytes_per_second: u64,
     room: Room,
     /// What reading one chunk may take.
     chunk_bytes: usize,
     /// The most room that one connection may take.
     connection_bytes: usize,
-}
-
-/// A number of bytes to be shared.
-#[derive(Debug)]
-pub struct Room(Semaphore);
-
-/// Bytes are counted in so many.
-const UNIT: usize = 1024;
-
-impl Room {
-    fn new(bytes: usize) -> Self {
-        Self(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS)))
-    }
-
-    /// Waits for the bytes.
-    async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        self.0.acquire_many(units(bytes)).await.ok()
-    }
-
-    fn try_take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        self.0.try_acquire_many(units(bytes)).ok()
-    }
-}
-
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
-}
-
-/// Room of a connection's share, and of all.
-struct Lease<'a> {
-    own: SemaphorePermit<'a>,
-    all: SemaphorePermit<'a>,
-}
-
-impl Lease<'_> {
-    /// Gives back what is beyond `bytes`.
-    fn shrink_to(&mut self, bytes: usize) {
-        let keep = units(bytes) as usize;
-        for permit in [&mut self.own, &mut self.all] {
-            drop(permit.split(permit.num_permits().saturating_sub(keep)));
-        }
-    }
 }
 
 /// Why a request was not answered, or not wholly. For the log only: what the peer sees is the end of the stream.
@@ -109,6 +82,8 @@ pub enum Refused {
     NotServed,
     #[error("too busy")]
     Busy,
+    #[error("it has had more than its share")]
+    OverRate,
     #[error("the answer is not read in time")]
     SlowReader,
     #[error("the peer went away: {0}")]
@@ -121,10 +96,17 @@ pub enum Refused {
 
 impl Server {
     /// `bytes` for all answers together, which suffices for two chunks of the largest blocks at least.
-    pub fn new(source: Arc<dyn Source>, bytes: usize, max_block_bytes: usize) -> Self {
+    pub fn new(source: Arc<dyn Source>, bytes: usize, max_block_bytes: usize, pace: Pace) -> Self {
         let chunk_bytes = serve_chunk_bytes(max_block_bytes);
-        // No connection can take all of it, so that some is always left for the others.
-        Self { source, room: Room::new(bytes), chunk_bytes, connection_bytes: (bytes / 4).max(chunk_bytes) }
+        Self {
+            source,
+            meter: Meter::new(pace.rate),
+            min_bytes_per_second: pace.min_bytes_per_second.max(1),
+            room: Room::new(bytes),
+            chunk_bytes,
+            // No connection can take all of it, so that some is always left for the others.
+            connection_bytes: (bytes / 4).max(chunk_bytes),
+        }
     }
 
     /// The share of a new connection.
@@ -132,18 +114,8 @@ impl Server {
         Room::new(self.connection_bytes)
     }
 
-    /// Room for one chunk, once there is.
-    async fn lease<'a>(&'a self, own: &'a Room) -> Option<Lease<'a>> {
-        Some(Lease { own: own.take(self.chunk_bytes).await?, all: self.room.take(self.chunk_bytes).await? })
-    }
-
-    /// Room for one chunk, if there is.
-    fn try_lease<'a>(&'a self, own: &'a Room) -> Option<Lease<'a>> {
-        Some(Lease { own: own.try_take(self.chunk_bytes)?, all: self.room.try_take(self.chunk_bytes)? })
-    }
-
-    /// Serves one stream to its end. `own` is the connection's share.
-    pub async fn serve<S>(&self, lane: Lane, stream: S, own: &Room) -> Result<(), Refused>
+    /// Serves one stream of `peer` to its end. `own` is the connection's share.
+    pub async fn serve<S>(&self, peer: PeerId, lane: Lane, stream: S, own: &Room) -> Result<(), Refused>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -156,39 +128,72 @@ impl Server {
         };
         let request = HeaderRequest::decode(frame).map_err(|error| Refused::Malformed(error.to_string()))?;
 
-        let source = self.source.clone();
-        let begin = move || Reading::begin(&*source, lane, &request)?.read();
-        let mut lease = self.wait_for_room(own).await?;
-        let mut chunk = spawn_blocking(begin).await??;
-        let mut paced = Paced::new(reader.into_inner());
-        loop {
-            lease.shrink_to(chunk.frames.len());
-            let Some(rest) = chunk.rest.filter(|_| paced.writing < ANSWER_FOR) else {
-                paced.write(&chunk.frames).await?;
-                break;
-            };
-            // While one chunk is written the next is read, if there is room for both. Waiting for room with a chunk in hand
-            // could be for ever.
-            chunk = if let Some(next) = self.try_lease(own) {
-                let reading = spawn_blocking(move || rest.read());
-                paced.write(&chunk.frames).await?;
-                lease = next;
-                reading.await??
-            } else {
-                paced.write(&chunk.frames).await?;
-                drop((lease, chunk.frames));
-                lease = self.wait_for_room(own).await?;
-                spawn_blocking(move || rest.read()).await??
-            };
-        }
-        drop(lease);
+        let mut stream = self.answer(peer, lane, request, reader.into_inner(), own).await?;
         // Whether the peer still listens after the last frame is its own affair.
-        let _ = timeout(IDLE, paced.stream.close()).await;
+        let _ = timeout(IDLE, stream.close()).await;
         Ok(())
     }
 
+    async fn answer<S>(
+        &self,
+        peer: PeerId,
+        lane: Lane,
+        request: HeaderRequest,
+        stream: S,
+        own: &Room,
+    ) -> Result<S, Refused>
+    where
+        S: AsyncWrite + Unpin + Send,
+    {
+        // Not while it holds room that others could use.
+        timeout(ROOM_WITHIN, self.paid(peer)).await.map_err(|_| Refused::OverRate)?;
+        let mut lease = self.wait_for_room(own).await?;
+        let source = self.source.clone();
+        let mut chunk = spawn_blocking(move || Reading::begin(&*source, lane, &request)?.read()).await??;
+        let mut paced = Paced::new(stream, self.min_bytes_per_second);
+        loop {
+            lease.shrink_to(chunk.frames.len());
+            self.meter.charge(peer, chunk.frames.len(), Instant::now());
+            let Some(rest) = chunk.rest.filter(|_| paced.writing < ANSWER_FOR) else {
+                paced.write(&chunk.frames).await?;
+                return Ok(paced.stream);
+            };
+            // While one chunk is written the next is read, if there is room for both. Waiting for room with a chunk in hand
+            // could be for ever.
+            let next = match Lease::try_take(own, &self.room, self.chunk_bytes) {
+                Some(lease) => Next::Reading(lease, spawn_blocking(move || rest.read())),
+                None => Next::Waiting(rest),
+            };
+            paced.write(&chunk.frames).await?;
+            drop((lease, chunk.frames));
+            if timeout(PAUSE, self.paid(peer)).await.is_err() {
+                return Ok(paced.stream);
+            }
+            (lease, chunk) = match next {
+                Next::Reading(lease, reading) => (lease, reading.await??),
+                Next::Waiting(rest) => {
+                    let lease = self.wait_for_room(own).await?;
+                    (lease, spawn_blocking(move || rest.read()).await??)
+                }
+            };
+        }
+    }
+
     async fn wait_for_room<'a>(&'a self, own: &'a Room) -> Result<Lease<'a>, Refused> {
-        timeout(ROOM_WITHIN, self.lease(own)).await.ok().flatten().ok_or(Refused::Busy)
+        let lease = Lease::take(own, &self.room, self.chunk_bytes);
+        timeout(ROOM_WITHIN, lease).await.ok().flatten().ok_or(Refused::Busy)
+    }
+
+    /// Waits until this peer owes nothing.
+    async fn paid(&self, peer: PeerId) {
+        loop {
+            let now = Instant::now();
+            match self.meter.wait(&peer, now) {
+                Duration::ZERO => return,
+                // Whoever asks on another stream meanwhile makes it longer.
+                wait => sleep(wait.clamp(Duration::from_millis(1), Duration::from_mins(1))).await,
+            }
+        }
     }
 }
 
@@ -199,6 +204,13 @@ struct Reading {
     /// Empty when nothing was found.
     heights: Option<(Height, Height)>,
     first: bool,
+}
+
+/// The chunk after this one.
+enum Next<'a> {
+    Reading(Lease<'a>, JoinHandle<Result<Chunk, Refused>>),
+    /// There is no room for two.
+    Waiting(Reading),
 }
 
 /// Some whole frames of an answer.
@@ -252,11 +264,12 @@ struct Paced<S> {
     /// Spent waiting for the reader, not for our own disk.
     writing: Duration,
     written: usize,
+    min_bytes_per_second: u64,
 }
 
 impl<S: AsyncWrite + Unpin> Paced<S> {
-    const fn new(stream: S) -> Self {
-        Self { stream, writing: Duration::ZERO, written: 0 }
+    const fn new(stream: S, min_bytes_per_second: u64) -> Self {
+        Self { stream, writing: Duration::ZERO, written: 0, min_bytes_per_second }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Refused> {
@@ -266,7 +279,7 @@ impl<S: AsyncWrite + Unpin> Paced<S> {
             self.writing += began.elapsed();
             self.written += piece.len();
             done.map_err(|_| Refused::SlowReader)??;
-            if self.writing > allowed_for(self.written) {
+            if self.writing > allowed_for(self.written, self.min_bytes_per_second) {
                 return Err(Refused::SlowReader);
             }
         }
@@ -275,7 +288,6 @@ impl<S: AsyncWrite + Unpin> Paced<S> {
 }
 
 /// How long a reader may take for so many bytes.
-fn allowed_for(bytes: usize) -> Duration {
-    let seconds = u32::try_from(bytes).unwrap_or(u32::MAX) / FLOOR_BYTES_PER_SECOND;
-    FLOOR_AFTER + Duration::from_secs(seconds.into())
+fn allowed_for(bytes: usize, min_bytes_per_second: u64) -> Duration {
+    FLOOR_AFTER + Duration::from_secs(bytes as u64 / min_bytes_per_second)
 }

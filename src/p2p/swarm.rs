@@ -8,26 +8,19 @@ use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{
-    PeerId, Swarm, Transport as _, allow_block_list, connection_limits, identify, memory_connection_limits, noise,
-    ping, quic, swarm, tcp, yamux,
-};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{PeerId, Swarm, Transport as _, identify, memory_connection_limits, noise, ping, quic, swarm, tcp, yamux};
 
+use super::discovery::Kad;
 use super::exchange;
+use super::gate::Gate;
 use super::gossip::Gossip;
-use super::limits::{Limits, MAX_NEGOTIATING, MAX_STREAMS};
+use super::limits::{MAX_NEGOTIATING, MAX_STREAMS};
 
 /// Handshakes included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(8);
 
 const PING_EVERY: Duration = Duration::from_secs(15);
-
-/// Connections to one peer: both sides may have dialled at the same time.
-pub const MAX_CONNECTIONS_PER_PEER: u32 = 2;
-
-/// Handshakes under way; a stranger can hold one for [`CONNECT_WITHIN`].
-const MAX_PENDING_INCOMING: u32 = 32;
-const MAX_PENDING_OUTGOING: u32 = 16;
 
 /// The share of the machine's memory above which no more connections are made.
 const MEMORY_SHARE: f64 = 0.9;
@@ -42,11 +35,11 @@ const IDENTIFY_VERSION: &str = "ipfs/0.1.0";
 #[derive(NetworkBehaviour)]
 pub struct Network {
     // The gatekeepers come first: what they refuse, nobody else hears of.
-    pub bans: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
-    pub limits: connection_limits::Behaviour,
+    pub gate: Gate,
     pub memory: memory_connection_limits::Behaviour,
     pub exchange: exchange::Behaviour,
     pub gossip: Gossip,
+    pub kad: Toggle<Kad>,
     pub identify: identify::Behaviour,
     pub ping: ping::Behaviour,
 }
@@ -54,24 +47,26 @@ pub struct Network {
 /// `quic`: whether any address needs it.
 pub fn build(
     keypair: &Keypair,
-    limits: &Limits,
-    seeds: &[PeerId],
     quic: bool,
+    gate: Gate,
+    kad: Option<Kad>,
     exchange: exchange::Behaviour,
     gossip: Gossip,
 ) -> Result<Swarm<Network>, noise::Error> {
     let transport = transport(keypair, quic)?;
+    // Who wants to be found says where.
+    let hides = kad.is_none();
     let network = Network {
-        bans: allow_block_list::Behaviour::default(),
-        limits: connection_limits(limits, seeds),
+        gate,
         memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),
         exchange,
         gossip,
+        kad: kad.into(),
         identify: identify::Behaviour::new(
             identify::Config::new(IDENTIFY_VERSION.into(), keypair.public())
                 .with_agent_version(concat!("blocksyncd/", env!("CARGO_PKG_VERSION")).into())
                 .with_cache_size(0)
-                .with_hide_listen_addrs(true)
+                .with_hide_listen_addrs(hides)
                 .with_push_listen_addr_updates(false),
         ),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY)),
@@ -85,26 +80,6 @@ pub fn build(
         .with_substream_upgrade_protocol_override(Version::V1Lazy)
         .with_dial_concurrency_factor(NonZeroU8::new(4).expect("not 0"));
     Ok(Swarm::new(transport, network, keypair.public().to_peer_id(), config))
-}
-
-/// More in than out, and neither all: strangers that dial us cannot take the places of the peers that we choose. Seeds are
-/// not counted.
-fn connection_limits(limits: &Limits, seeds: &[PeerId]) -> connection_limits::Behaviour {
-    let connections = u32::try_from(limits.connections).unwrap_or(u32::MAX);
-    let outgoing = (connections * 3).div_ceil(8);
-    let mut behaviour = connection_limits::Behaviour::new(
-        connection_limits::ConnectionLimits::default()
-            .with_max_pending_incoming(Some(MAX_PENDING_INCOMING))
-            .with_max_pending_outgoing(Some(MAX_PENDING_OUTGOING))
-            .with_max_established_incoming(Some((connections * 5).div_ceil(8)))
-            .with_max_established_outgoing(Some(outgoing))
-            .with_max_established(Some(connections))
-            .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER)),
-    );
-    for seed in seeds {
-        behaviour.bypass_peer_id(seed);
-    }
-    behaviour
 }
 
 fn transport(keypair: &Keypair, with_quic: bool) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {

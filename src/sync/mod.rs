@@ -28,7 +28,7 @@ pub mod serve;
 mod settings;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -309,6 +309,11 @@ impl Syncer {
         } else {
             Phase::Following
         }
+    }
+
+    #[must_use]
+    pub fn standings(&self, now: Now) -> BTreeMap<PeerId, Standing> {
+        self.peers.standings(now.elapsed)
     }
 
     #[must_use]

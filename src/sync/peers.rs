@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Offence, PeerId, RequestId, Timing};
+use super::{Offence, PeerId, RequestId, Standing, Timing};
 use crate::block::{BlockId, Height};
 
 /// Above this many bad signatures a minute, and above half of what it delivers, a peer is banned.
@@ -47,6 +47,7 @@ struct Record {
     minute: Duration,
     bad_signatures: u32,
     good: u32,
+    last_offence: Option<(Offence, Duration)>,
     touched: Duration,
 }
 
@@ -137,6 +138,7 @@ impl Peers {
     pub fn offended(&mut self, peer: &PeerId, offence: Offence, now: Duration) -> Option<Duration> {
         let Timing { ban_min, ban_max, .. } = self.timing;
         let record = self.record(peer, now);
+        record.last_offence = Some((offence, now));
         let earned = match offence {
             Offence::BadBlock | Offence::BadRange => true,
             Offence::BadSignature => {
@@ -150,6 +152,25 @@ impl Peers {
         let ban = ban_min.saturating_mul(1 << record.bans.min(16)).min(ban_max);
         record.bans = record.bans.saturating_add(1);
         Some(ban)
+    }
+
+    /// Both scores of everybody who has one.
+    pub fn standings(&self, now: Duration) -> BTreeMap<PeerId, Standing> {
+        let mut standings: BTreeMap<PeerId, Standing> = BTreeMap::new();
+        for (peer, connected) in &self.connected {
+            let standing = standings.entry(peer.clone()).or_default();
+            standing.expected_wait = connected.cost();
+            standing.failures = connected.failures;
+            standing.rests = connected.rest_until.saturating_sub(now);
+        }
+        for (peer, record) in &self.records {
+            let standing = standings.entry(peer.clone()).or_default();
+            standing.bans = record.bans;
+            let this_minute = now.saturating_sub(record.minute) < MINUTE;
+            standing.bad_signatures = if this_minute { record.bad_signatures } else { 0 };
+            standing.last_offence = record.last_offence.map(|(offence, at)| (offence, now.saturating_sub(at)));
+        }
+        standings
     }
 
     /// Its record, with the counts of the current minute.

@@ -8,8 +8,8 @@ use blocksyncd::api::{self, Announced, Handle, NodeStatus, Reported, Request, Si
 use blocksyncd::block::{Block, Format, Hash, Header, Height, Lane, PublicKey, native};
 use blocksyncd::store::{Durability, StoreError};
 use blocksyncd::sync::{
-    DaPosition, Epoch, Evidence, EvidenceId, Heads, Origin, Phase, Proposal, PublishAnswer, Received, RejectAnswer,
-    Status,
+    DaPosition, Epoch, Evidence, EvidenceId, Heads, Origin, PeerList, Phase, Proposal, PublishAnswer, Received,
+    RejectAnswer, Status,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip};
 use bytes::Bytes;
@@ -190,9 +190,11 @@ impl Node {
                     let known = self.chain.0.lock().unwrap().at(up_to.height).map(Block::id) == Some(up_to);
                     let _ = reply.send(known);
                 }
-                Request::Operate { reply, .. } => drop(reply.send(Err("not now".into()))),
+                Request::Operate { reply, .. } | Request::OrderPeers { reply, .. } => {
+                    drop(reply.send(Err("not now".into())));
+                }
                 Request::Status { reply } => self.status(reply),
-                Request::Peers { reply } => drop(reply.send(vec![])),
+                Request::Peers { reply } => drop(reply.send(PeerList::default())),
                 Request::Schedule { reply } => {
                     drop(reply.send(vec![ScheduleEntry { from: Height::MIN, proposer: blocks::public_key() }]));
                 }

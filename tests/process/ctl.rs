@@ -140,7 +140,10 @@ fn an_operator_sees_and_changes() {
     for word in ["chain ", "demo", "peers", "uptime", "soft", "none"] {
         assert!(text.stdout.contains(word), "`{word}`: {text:?}");
     }
-    assert_eq!(sidecar.ctl(&["peers"]).stdout, "PEER  DIR  LATENCY  CONNECTED  ADDRESS  AGENT\n");
+    assert_eq!(
+        sidecar.ctl(&["peers"]).stdout,
+        "PEER  DIR  CONNECTED  LATENCY  BLOCKS  BYTES  SELECTION  BAN SCORE  LAST OFFENCE  ADDRESS  AGENT\n"
+    );
     assert_eq!(sidecar.ctl(&["evidence"]).stdout, "ID  HEIGHT  FIRST  SECOND\n");
     assert_eq!(sidecar.ctl(&["--json", "evidence"]).stdout, "");
 
@@ -185,4 +188,42 @@ fn health_says_how_far_it_goes() {
         "following" => assert_eq!(ready.code, Some(0), "{ready:?}"),
         _ => assert_eq!(ready.code, Some(69), "{ready:?}"),
     }
+}
+
+#[test]
+fn an_operator_changes_who_is_a_peer_and_it_lasts() {
+    let mut running = Running::new();
+    let home = running.dir.join("h");
+    let peer = "12D3KooWGjMCwqRGFRmPDrWGmPQzWRTvXMZNxSfyQdUYzyXBLVVJ";
+    let address = format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}");
+    let sidecar = &running.sidecar;
+    assert_eq!(sidecar.ctl(&["peer", "add", &address]).stdout, "done\n");
+    let ban = ["peer", "ban", "203.0.113.0/24", "--for", "2h", "--reason", "it is loud"];
+    assert_eq!(sidecar.ctl(&ban).stdout, "done\n");
+    sidecar.ctl(&["peer", "ban", peer]).refused(65, &["refused", "persistent"]);
+    sidecar.ctl(&["peer", "add", "/ip4/127.0.0.1/tcp/1"]).refused(65, &["/p2p/"]);
+    sidecar.ctl(&["peer", "unban", "203.0.113.1"]).refused(65, &["not banned"]);
+
+    assert_eq!(running.sidecar.ctl(&["shutdown", "--abrupt"]).code, Some(0));
+    running.sidecar.wait();
+    running.sidecar = Sidecar::start(&home, &[]);
+    let sidecar = &running.sidecar;
+    let json = sidecar.ctl(&["--json", "peers"]);
+    let lines: Vec<serde_json::Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{json:?}");
+    assert_eq!(
+        (&lines[0]["peerId"], &lines[0]["persistent"], &lines[0]["connected"]),
+        (&peer.into(), &true.into(), &false.into())
+    );
+    assert_eq!(lines[0]["known"][0], "/ip4/127.0.0.1/tcp/1");
+    assert_eq!((&lines[1]["banned"], &lines[1]["reason"]), (&"203.0.113.0/24".into(), &"it is loud".into()));
+    assert_eq!(lines[1]["byOperator"], true);
+    let left = lines[1]["leftMs"].as_u64().unwrap();
+    assert!(left > 0 && left <= 2 * 3_600_000, "{left}");
+    let text = sidecar.ctl(&["peers"]).stdout;
+    assert!(text.contains("missing") && text.contains("BANNED") && text.contains("it is loud"), "{text}");
+
+    assert_eq!(sidecar.ctl(&["peer", "remove", peer]).stdout, "done\n");
+    assert_eq!(sidecar.ctl(&["peer", "unban", "203.0.113.0/24"]).stdout, "done\n");
+    assert_eq!(sidecar.ctl(&["--json", "peers"]).stdout, "");
 }

@@ -154,7 +154,9 @@ fn scripts_find_the_same_keys_in_every_version() {
                  received{{da gossip published range}} sessions storageFull streams uptimeMs vetoed wanted}}"
             ),
         ),
-        (&["peers"], "{address agent connectedMs latencyUs outbound peerId}".to_owned()),
+        (&["peers"], "{address agent ban{badSignatures bans} blocks bytes connected connectedMs known lastOffence latencyUs outbound \
+             peerId persistent selection{expectedWaitUs failures restMs}}"
+                .to_owned()),
         (&["get", "2"], format!("{{header {block}}}")),
         (&["schedule"], "{fromHeight proposer}".to_owned()),
         (&["evidence"], format!("{{first{side} height id second{side}}}")),

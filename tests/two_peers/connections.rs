@@ -102,6 +102,7 @@ async fn a_stranger_is_listed_but_not_up_and_cannot_write_into_the_terminal() {
 async fn listening_on_all_interfaces_tells_each_address() {
     let mut node = start(Options::new(1).listen("/ip4/0.0.0.0/tcp/0")).await;
     let mut addresses = vec![node.address.clone()];
+    addresses.extend(node.addresses.clone());
     while !addresses.iter().any(|address| address.starts_with("/ip4/127.0.0.1/tcp/")) {
         let address = node
             .wait("Listening", |event| match event {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use blocksyncd::p2p::{Command, StreamEnded};
+use blocksyncd::p2p::{Command, Event, Policy, StreamEnded};
 use blocksyncd::sync::Ask;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -404,4 +404,31 @@ async fn slow_peers_lose_their_streams_and_delay_nobody() {
         assert!(read_to_end(&mut stream).await.len() < oks(1..=64, MAX_BLOCK).len(), "it had gone on");
     }
     assert_eq!(honest.fetch(&server.id(), Ask::Head).await.1, StreamEnded::Complete);
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_for_more_than_its_share_waits_and_others_do_not() {
+    // Two blocks at once, and then one in four seconds: more than a pause within an answer, less than a client's patience.
+    let size = MAX_BLOCK / 2;
+    let policy = Policy { serve_rate: size as u64 / 4, serve_burst: 2 * size as u64, ..Policy::default() };
+    let mut server = start(Options::new(2).chain(Chain::new(1..=64, size)).policy(policy)).await;
+    let mut greedy = start(Options::new(1).seeds(&[&server.address])).await;
+    let mut modest = start(Options::new(3).seeds(&[&server.address])).await;
+    for node in [&mut greedy, &mut modest] {
+        node.up(&server.id()).await;
+        server.up(&node.id()).await;
+    }
+    let (bodies, ended) = greedy.fetch(&server.id(), range(1, 64)).await;
+    let served = bodies.len();
+    // A part of it, and a good one: it ends between two blocks.
+    assert!((1..64).contains(&served) && ended == StreamEnded::Complete, "{served} {ended:?}");
+    assert_eq!(heights(&bodies), (1..=served as u64).collect::<Vec<_>>());
+    // It goes on when it has paid; until then, or when that is too long, there is nothing for it, but nothing against it.
+    let late = greedy.ask(&server.id(), range(1, 1), usize::MAX, PATIENCE).await;
+    assert_eq!(modest.fetch(&server.id(), range(1, 1)).await.0.len(), 1);
+    assert!(
+        !greedy.seen().iter().any(|event| matches!(event, Event::Fetched { request, .. } if *request == late)),
+        "the other was served first"
+    );
+    assert_eq!((server.peers().await.len(), server.list().await.bans.len()), (2, 0));
 }

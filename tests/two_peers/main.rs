@@ -4,7 +4,12 @@
 
 mod attacks;
 mod connections;
+mod discovery;
 mod exchange;
+mod gate;
 mod gossip;
 mod network;
+mod operate;
 mod stranger;
+#[path = "../support/tempdir.rs"]
+mod tempdir;

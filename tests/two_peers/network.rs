@@ -1,15 +1,16 @@
 //! A network under test: the real thing, with a store in memory behind it and its events at hand.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height, Lane};
-use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Source, StartError, StreamEnded, View};
+use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Policy, Source, StartError, StreamEnded, View};
 use blocksyncd::store::StoreError;
 use blocksyncd::sync::serve::Span;
-use blocksyncd::sync::{Ask, Fetch, Offence, PeerId, PeerInfo, RequestId, Ticket, Verdict};
+use blocksyncd::sync::{Ask, Fetch, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket, Verdict};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -102,6 +103,8 @@ pub struct Network {
     /// Events that were not what somebody waited for.
     aside: VecDeque<Event>,
     pub address: String,
+    /// All of them, as far as they were told when it was ready.
+    pub addresses: Vec<String>,
     next_request: u64,
 }
 
@@ -109,6 +112,8 @@ pub struct Options {
     pub key: u8,
     pub listen: String,
     pub seeds: Vec<String>,
+    pub policy: Policy,
+    pub book: Option<PathBuf>,
     pub chain: Chain,
     /// The room of the event queue.
     pub events: usize,
@@ -116,11 +121,35 @@ pub struct Options {
 
 impl Options {
     pub fn new(key: u8) -> Self {
-        Self { key, listen: TCP.into(), seeds: Vec::new(), chain: Chain::default(), events: 64 }
+        Self {
+            key,
+            listen: TCP.into(),
+            seeds: Vec::new(),
+            policy: Policy::default(),
+            book: None,
+            chain: Chain::default(),
+            events: 64,
+        }
+    }
+
+    /// Of the node that this makes.
+    pub fn id(&self) -> PeerId {
+        let id: libp2p::PeerId = p2p::peer_id_of(&[self.key; 32]).parse().expect("a peer id");
+        PeerId::new(&id.to_bytes())
     }
 
     pub fn seeds(mut self, seeds: &[&str]) -> Self {
         self.seeds = seeds.iter().map(|&seed| seed.to_owned()).collect();
+        self
+    }
+
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    pub fn book(mut self, path: &Path) -> Self {
+        self.book = Some(path.to_owned());
         self
     }
 
@@ -141,8 +170,10 @@ pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 pub fn config(options: &Options) -> Config {
     Config {
         node_key: [options.key; 32],
-        listen: vec![options.listen.clone()],
+        listen: options.listen.split(',').map(str::to_owned).collect(),
         seeds: options.seeds.clone(),
+        policy: options.policy.clone(),
+        book: options.book.clone(),
         network_ids: vec![NETWORK.into()],
         max_block_bytes: MAX_BLOCK,
         memory_bytes: 512 << 20,
@@ -167,19 +198,26 @@ pub async fn start(options: Options) -> Network {
 async fn try_start(options: &Options) -> Result<Network, StartError> {
     let (sender, events) = mpsc::channel(options.events);
     let handle = p2p::start_with(config(options), Arc::new(options.chain.clone()), sender).await?;
-    let mut network = Network { handle, events, aside: VecDeque::new(), address: String::new(), next_request: 0 };
-    network.address = network
-        .wait("listening", |event| match event {
-            Event::Listening(address) => Ok(address),
+    let mut network = Network {
+        handle,
+        events,
+        aside: VecDeque::new(),
+        address: String::new(),
+        addresses: Vec::new(),
+        next_request: 0,
+    };
+    loop {
+        let listening = |event| match event {
+            Event::Listening(address) => Ok(Some(address)),
+            Event::Started => Ok(None),
             other => Err(other),
-        })
-        .await;
-    network
-        .wait("that it has started", |event| match event {
-            Event::Started => Ok(()),
-            other => Err(other),
-        })
-        .await;
+        };
+        match network.wait("that it has started", listening).await {
+            Some(address) => network.addresses.push(address),
+            None => break,
+        }
+    }
+    network.address = network.addresses[0].clone();
     Ok(network)
 }
 
@@ -273,9 +311,21 @@ impl Network {
         self.send(Command::Ban { peer, offence: Offence::BadRange, duration }).await;
     }
 
+    /// Those that are connected.
     pub async fn peers(&self) -> Vec<PeerInfo> {
+        let all = self.list().await.peers;
+        all.into_iter().filter(|peer| peer.connected.is_some()).collect()
+    }
+
+    pub async fn list(&self) -> PeerList {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Peers(reply)).await;
+        self.send(Command::Peers { standings: BTreeMap::new(), reply }).await;
+        timeout(PATIENCE, answer).await.expect("in time").expect("answered")
+    }
+
+    pub async fn order(&self, order: PeerOrder) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Order { order, reply }).await;
         timeout(PATIENCE, answer).await.expect("in time").expect("answered")
     }
 

@@ -190,11 +190,19 @@ pub fn header_ex() -> String {
 impl Stranger {
     /// Connects to `target`, accepting streams of these protocols.
     pub async fn connect(target: &Network, accepts: &[&str]) -> Self {
-        let address: Multiaddr = target.address.parse().expect("an address");
-        Self::dial(&address, accepts).await
+        Self::dial(&target.address, accepts).await.expect("connected")
     }
 
-    async fn dial(address: &Multiaddr, accepts: &[&str]) -> Self {
+    /// Connects to `address`, and waits until it is sent away.
+    pub async fn is_refused(address: &str) {
+        if let Some(mut stranger) = Self::dial(address, &[&header_ex()]).await {
+            stranger.closed().await;
+        }
+    }
+
+    /// `None` when there is no connection, not even for a moment.
+    pub async fn dial(address: &str, accepts: &[&str]) -> Option<Self> {
+        let address: Multiaddr = address.parse().expect("an address");
         let keypair = Keypair::generate_ed25519();
         let id = keypair.public().to_peer_id();
         let Some(libp2p::multiaddr::Protocol::P2p(target)) = address.iter().last() else {
@@ -226,7 +234,12 @@ impl Stranger {
                 match swarm.select_next_some().await {
                     SwarmEvent::ConnectionEstablished { .. } => {
                         if let Some(connected) = connected.take() {
-                            let _ = connected.send(());
+                            let _ = connected.send(true);
+                        }
+                    }
+                    SwarmEvent::OutgoingConnectionError { .. } => {
+                        if let Some(connected) = connected.take() {
+                            let _ = connected.send(false);
                         }
                     }
                     SwarmEvent::ConnectionClosed { num_established: 0, .. } => {
@@ -236,8 +249,14 @@ impl Stranger {
                 }
             }
         });
-        timeout(PATIENCE, is_connected).await.expect("in time").expect("connected");
-        Self { id, target, to_open, accepted, closed, task }
+        let is_connected = timeout(PATIENCE, is_connected).await.expect("in time").expect("it runs");
+        let stranger = Self { id, target, to_open, accepted, closed, task };
+        is_connected.then_some(stranger)
+    }
+
+    /// base58.
+    pub fn name(&self) -> String {
+        self.id.to_base58()
     }
 
     pub fn id(&self) -> Peer {

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::words::StatusView;
+use super::words::{Peers, StatusView};
 use super::{ClientError, Connection, convert, read, wire};
 use crate::block::BlockId;
-use crate::sync::{Evidence, EvidenceId, PeerInfo};
+use crate::sync::{Evidence, EvidenceId, PeerOrder};
 use crate::verify::ScheduleEntry;
 
 /// What an operator may ask and command. `Ok(Err(why))` of a command: the sidecar refuses, and says what would be needed.
@@ -31,9 +31,40 @@ impl Admin {
         Ok(read::status(answer.get()?.get_status()?)?)
     }
 
-    pub async fn peers(&self) -> Result<Vec<PeerInfo>, ClientError> {
+    pub async fn peers(&self) -> Result<Peers, ClientError> {
         let answer = self.desk.peers_request().send().promise.await?;
-        Ok(answer.get()?.get_peers()?.iter().map(read::peer).collect::<Result<_, _>>()?)
+        Ok(Peers {
+            peers: answer.get()?.get_peers()?.iter().map(read::peer).collect::<Result<_, _>>()?,
+            bans: answer.get()?.get_bans()?.iter().map(read::ban).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// In force, and on disk, when it is `Ok(Ok(()))`.
+    pub async fn order(&self, order: &PeerOrder) -> Result<Result<(), String>, ClientError> {
+        match order {
+            PeerOrder::Add { address } => {
+                let mut request = self.desk.add_peer_request();
+                request.get().set_address(address);
+                result(request.send().promise.await?.get()?.get_result()?)
+            }
+            PeerOrder::Remove { peer } => {
+                let mut request = self.desk.remove_peer_request();
+                request.get().set_peer_id(peer);
+                result(request.send().promise.await?.get()?.get_result()?)
+            }
+            PeerOrder::Ban { subject, duration, reason } => {
+                let mut request = self.desk.ban_peer_request();
+                request.get().set_subject(subject);
+                request.get().set_seconds(duration.as_secs());
+                request.get().set_reason(reason);
+                result(request.send().promise.await?.get()?.get_result()?)
+            }
+            PeerOrder::Unban { subject } => {
+                let mut request = self.desk.unban_peer_request();
+                request.get().set_subject(subject);
+                result(request.send().promise.await?.get()?.get_result()?)
+            }
+        }
     }
 
     /// At most `max`, ascending, above `after`.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use capnp::Error;
 
-use super::words::{HeadsView, Info, Limits, StatusView};
+use super::words::{HeadsView, Info, Limits, PeerView, StatusView};
 use crate::api::blocksync_capnp as wire;
 use crate::api::convert::{durability_from_wire, hash, height, id, optional_hash, optional_id, phase_from_wire, text};
 use crate::block::{BlockId, PublicKey, SignedHeader};
 use crate::store::Durability;
-use crate::sync::{DaPosition, Evidence, EvidenceId, EvidenceSide, Origin, PeerInfo, Received};
+use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceId, EvidenceSide, Origin, Received};
 use crate::verify::ScheduleEntry;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -135,15 +135,36 @@ pub(super) fn status(from: wire::status::Reader<'_>) -> Result<StatusView> {
     })
 }
 
-pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> Result<PeerInfo> {
-    let latency = from.get_latency_us();
-    Ok(PeerInfo {
+pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> Result<PeerView> {
+    let micros = |micros: u64| (micros > 0).then(|| Duration::from_micros(micros));
+    let said = |text: String| (!text.is_empty()).then_some(text);
+    Ok(PeerView {
         peer: text(from.get_peer_id()?)?,
-        address: text(from.get_address()?)?,
+        address: said(text(from.get_address()?)?),
+        known: from.get_known()?.iter().map(|address| text(address?)).collect::<Result<_>>()?,
         outbound: from.get_outbound(),
         agent: text(from.get_agent()?)?,
-        connected: Duration::from_millis(from.get_connected_ms()),
-        latency: (latency > 0).then(|| Duration::from_micros(latency)),
+        connected: from.get_connected().then(|| Duration::from_millis(from.get_connected_ms())),
+        latency: micros(from.get_latency_us()),
+        persistent: from.get_persistent(),
+        blocks: from.get_blocks(),
+        bytes: from.get_bytes(),
+        expected_wait: micros(from.get_expected_wait_us()),
+        failures: from.get_failures(),
+        rests: Duration::from_millis(from.get_rest_ms()),
+        bans: from.get_bans(),
+        bad_signatures: from.get_bad_signatures(),
+        last_offence: said(text(from.get_last_offence()?)?)
+            .map(|offence| (offence, Duration::from_millis(from.get_last_offence_ms()))),
+    })
+}
+
+pub(super) fn ban(from: wire::ban_info::Reader<'_>) -> Result<BanInfo> {
+    Ok(BanInfo {
+        subject: text(from.get_subject()?)?,
+        reason: text(from.get_reason()?)?,
+        left: Duration::from_millis(from.get_left_ms()),
+        by_operator: from.get_by_operator(),
     })
 }
 

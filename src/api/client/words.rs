@@ -277,3 +277,40 @@ pub struct StatusView {
     /// Addresses, each with `/p2p/<peer id>`.
     pub listen: Vec<String>,
 }
+
+/// Who is connected or persistent, and who is kept away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    pub peers: Vec<PeerView>,
+    pub bans: Vec<crate::sync::BanInfo>,
+}
+
+impl Peers {
+    pub fn connected(&self) -> usize {
+        self.peers.iter().filter(|peer| peer.connected.is_some()).count()
+    }
+}
+
+/// As the schema's `PeerInfo`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerView {
+    pub peer: String,
+    /// Of the connection.
+    pub address: Option<String>,
+    pub known: Vec<String>,
+    pub outbound: bool,
+    pub agent: String,
+    /// For how long; `None`: it is missing.
+    pub connected: Option<Duration>,
+    pub latency: Option<Duration>,
+    pub persistent: bool,
+    pub blocks: u64,
+    pub bytes: u64,
+    pub expected_wait: Option<Duration>,
+    pub failures: u32,
+    pub rests: Duration,
+    pub bans: u32,
+    pub bad_signatures: u32,
+    /// What, and how long ago.
+    pub last_offence: Option<(String, Duration)>,
+}

@@ -21,7 +21,7 @@ use crate::api::client::{
 use crate::block::{BlockId, Hash, Height, PublicKey};
 use crate::clock::Clock;
 use crate::config::{self, Sources};
-use crate::sync::{EvidenceId, Phase};
+use crate::sync::{EvidenceId, PeerOrder, Phase};
 use crate::verify::ScheduleEntry;
 use show::{Answer, print};
 
@@ -72,8 +72,13 @@ enum Verb {
         #[arg(long)]
         ready: bool,
     },
-    /// Its connected peers
+    /// Its peers: who is connected, how well they serve, who is missing, who is banned
     Peers,
+    /// Change who is a peer; it survives a restart
+    Peer {
+        #[command(subcommand)]
+        order: Order,
+    },
     /// Follow the chain's events, as a host sees them
     Tail(tail::Args),
     /// Show one block
@@ -142,6 +147,49 @@ enum Verb {
     },
     /// Print the schema of the host's API
     Schema,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Order {
+    /// Make it a persistent peer: dialled for ever, never evicted or banned by the sidecar itself
+    Add {
+        /// With /p2p/<peer id> at its end
+        #[arg(value_name = "MULTIADDR")]
+        address: String,
+    },
+    /// Make it a peer like any other again
+    Remove {
+        #[arg(value_name = "PEER-ID")]
+        peer: String,
+    },
+    /// Disconnect it, and keep it away for a while
+    Ban {
+        /// A peer id, an IP address, or a subnet as 192.0.2.0/24
+        #[arg(value_name = "PEER-ID|IP|SUBNET")]
+        subject: String,
+        /// For how long
+        #[arg(long = "for", value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
+        duration: Duration,
+        /// Shown by `ctl peers`
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Let it in again
+    Unban {
+        #[arg(value_name = "PEER-ID|IP|SUBNET")]
+        subject: String,
+    },
+}
+
+impl Order {
+    fn to_order(&self) -> PeerOrder {
+        match self.clone() {
+            Self::Add { address } => PeerOrder::Add { address },
+            Self::Remove { peer } => PeerOrder::Remove { peer },
+            Self::Ban { subject, duration, reason } => PeerOrder::Ban { subject, duration, reason },
+            Self::Unban { subject } => PeerOrder::Unban { subject },
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -260,6 +308,7 @@ impl Desk {
             Verb::Status => self.answer.status(&self.admin().await?.status().await?),
             Verb::Health { ready } => self.health(*ready).await,
             Verb::Peers => self.answer.peers(&self.admin().await?.peers().await?),
+            Verb::Peer { order } => self.done(self.admin().await?.order(&order.to_order()).await?),
             Verb::Get { block, payload } => self.get(block, payload.as_ref()).await,
             Verb::Publish { file, height, host_id, time, signed } => {
                 let bytes = read_input(file)?;

@@ -2,16 +2,19 @@
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Code, Failure};
-use crate::api::client::{Event, HeadsView, Info, Payload, PublishResult, Published, SoftBlock, StatusView};
+use crate::api::client::{
+    Event, HeadsView, Info, Payload, PeerView, Peers, PublishResult, Published, SoftBlock, StatusView,
+};
 use crate::block::{BlockId, Hash};
 use crate::cli::phase_name;
 use crate::config::units::show_bytes;
 use crate::store::Durability;
-use crate::sync::{DaPosition, Evidence, EvidenceSide, Origin, PeerInfo};
+use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceSide, Origin};
 use crate::verify::ScheduleEntry;
 
 /// In which form to answer.
@@ -166,13 +169,13 @@ fn info_rows(info: &Info) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// To the second: nobody wants to know more of an uptime.
-fn seconds(duration: std::time::Duration) -> String {
-    humantime::format_duration(std::time::Duration::from_secs(duration.as_secs())).to_string()
+fn seconds(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
 
 impl Answer {
@@ -257,34 +260,22 @@ impl Answer {
         )
     }
 
-    pub fn peers(self, peers: &[PeerInfo]) -> Result<(), Failure> {
+    pub fn peers(self, peers: &Peers) -> Result<(), Failure> {
         if self.json {
-            return peers.iter().try_for_each(|peer| {
-                let line = json!({
-                    "peerId": peer.peer,
-                    "address": peer.address,
-                    "outbound": peer.outbound,
-                    "agent": peer.agent,
-                    "connectedMs": millis(peer.connected),
-                    "latencyUs": peer.latency.and_then(|latency| u64::try_from(latency.as_micros()).ok()),
-                });
-                print(&line.to_string())
-            });
+            peers.peers.iter().try_for_each(|peer| print(&peer_json(peer).to_string()))?;
+            return peers.bans.iter().try_for_each(|ban| print(&ban_json(ban).to_string()));
         }
-        let rows: Vec<_> = peers
-            .iter()
-            .map(|peer| {
-                [
-                    plain(&peer.peer),
-                    if peer.outbound { "out".into() } else { "in".into() },
-                    peer.latency.map_or_else(|| "-".into(), |latency| format!("{:.1}ms", latency.as_secs_f64() * 1e3)),
-                    seconds(peer.connected),
-                    plain(&peer.address),
-                    plain(&peer.agent),
-                ]
-            })
-            .collect();
-        print(&table(["PEER", "DIR", "LATENCY", "CONNECTED", "ADDRESS", "AGENT"], &rows))
+        let rows: Vec<_> = peers.peers.iter().map(peer_row).collect();
+        print(&table(PEER_COLUMNS, &rows))?;
+        if peers.bans.is_empty() {
+            return Ok(());
+        }
+        let ban = |ban: &BanInfo| {
+            let by = if ban.by_operator { "operator" } else { "sidecar" };
+            [plain(&ban.subject), seconds(ban.left), by.into(), plain(&ban.reason)]
+        };
+        let rows: Vec<_> = peers.bans.iter().map(ban).collect();
+        print(&format!("\n{}", table(["BANNED", "FOR", "BY", "BECAUSE IT"], &rows)))
     }
 
     pub fn block(self, block: &SoftBlock, inclusion: Option<DaPosition>) -> Result<(), Failure> {
@@ -402,7 +393,7 @@ fn position(at: DaPosition) -> String {
 /// RFC 3339, in UTC.
 fn time(unix_nanos: u64) -> String {
     // 64 bits of nanoseconds end in the year 2554.
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(unix_nanos);
+    let at = std::time::UNIX_EPOCH + Duration::from_nanos(unix_nanos);
     humantime::format_rfc3339_nanos(at).to_string()
 }
 
@@ -465,6 +456,76 @@ fn event_text(event: &Event) -> String {
         Event::Equivocation { height, first, second } => format!("equivoc. {height:>8}  {first}  {second}"),
         Event::Progress => "progress".into(),
     }
+}
+
+const PEER_COLUMNS: [&str; 11] = [
+    "PEER",
+    "DIR",
+    "CONNECTED",
+    "LATENCY",
+    "BLOCKS",
+    "BYTES",
+    "SELECTION",
+    "BAN SCORE",
+    "LAST OFFENCE",
+    "ADDRESS",
+    "AGENT",
+];
+
+fn peer_row(peer: &PeerView) -> [String; 11] {
+    let direction = match (peer.connected.is_some(), peer.outbound, peer.persistent) {
+        (false, ..) => "missing",
+        (_, true, true) => "out, persistent",
+        (_, false, true) => "in, persistent",
+        (_, true, _) => "out",
+        (_, false, _) => "in",
+    };
+    let millis = |duration: Option<Duration>| {
+        duration.map_or_else(|| "-".into(), |duration| format!("{:.1}ms", duration.as_secs_f64() * 1e3))
+    };
+    let offence = |(what, ago): &(String, Duration)| format!("{} ago: {}", seconds(*ago), plain(what));
+    let known = || peer.known.first().map_or_else(|| "-".into(), |known| plain(known));
+    [
+        plain(&peer.peer),
+        direction.into(),
+        peer.connected.map_or_else(|| "-".into(), seconds),
+        millis(peer.latency),
+        peer.blocks.to_string(),
+        show_bytes(peer.bytes),
+        format!("{}, {} failed", millis(peer.expected_wait), peer.failures),
+        format!("{} bans, {} bad", peer.bans, peer.bad_signatures),
+        peer.last_offence.as_ref().map_or_else(|| "-".into(), offence),
+        peer.address.as_ref().map_or_else(known, |address| plain(address)),
+        plain(&peer.agent),
+    ]
+}
+
+fn peer_json(peer: &PeerView) -> Value {
+    let micros = |duration: Option<Duration>| duration.and_then(|latency| u64::try_from(latency.as_micros()).ok());
+    json!({
+        "peerId": peer.peer,
+        "connected": peer.connected.is_some(),
+        "address": peer.address,
+        "known": peer.known,
+        "outbound": peer.outbound,
+        "persistent": peer.persistent,
+        "agent": peer.agent,
+        "connectedMs": peer.connected.map(millis),
+        "latencyUs": micros(peer.latency),
+        "blocks": peer.blocks,
+        "bytes": peer.bytes,
+        "selection": {
+            "expectedWaitUs": micros(peer.expected_wait),
+            "failures": peer.failures,
+            "restMs": millis(peer.rests),
+        },
+        "ban": { "bans": peer.bans, "badSignatures": peer.bad_signatures },
+        "lastOffence": peer.last_offence.as_ref().map(|(what, ago)| json!({ "what": what, "agoMs": millis(*ago) })),
+    })
+}
+
+fn ban_json(ban: &BanInfo) -> Value {
+    json!({ "banned": ban.subject, "reason": ban.reason, "leftMs": millis(ban.left), "byOperator": ban.by_operator })
 }
 
 #[cfg(test)]

@@ -1,0 +1,378 @@
+//! What is remembered of peers: where they were reached, when last, what they gave, which of them the operator added, and the
+//! bans; kept in one small file.
+//!
+//! Invariants:
+//! 1. It is bounded, in memory and on disk: [`MAX_PEERS`], [`MAX_ADDRESSES`] of each, the bans' own bound.
+//! 2. Who was reached is never forgotten for one who was not, and who was added by the operator for nobody.
+//! 3. Whatever the file contains, the node starts: what cannot be read is left out, and said in the log.
+//! 4. A file is whole: written aside, synced, and renamed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use libp2p::PeerId;
+use serde::{Deserialize, Serialize};
+
+use super::address;
+use super::gate::{Ban, Bans};
+use super::policy::{self, MAX_PERSISTENT};
+
+pub const MAX_PEERS: usize = 1024;
+const MAX_ADDRESSES: usize = 4;
+
+/// A file with all of it in it is smaller.
+const MAX_FILE_BYTES: u64 = 8 << 20;
+
+/// The longest address, and the longest reason, that are kept.
+const MAX_TEXT: usize = 256;
+
+/// What is known of one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Multiaddrs without the peer id, the one that worked last first.
+    pub addresses: Vec<String>,
+    /// When a connection was there, since the Unix epoch.
+    pub last_success: Option<Duration>,
+    /// The operator added it while the node ran.
+    pub added: bool,
+    /// What it gave us, over all connections.
+    pub blocks: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Book {
+    entries: BTreeMap<PeerId, Entry>,
+}
+
+impl Book {
+    pub fn get(&self, peer: &PeerId) -> Option<&Entry> {
+        self.entries.get(peer)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&PeerId, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// An address of somebody, perhaps: nobody was reached there yet. Whether it is new.
+    pub fn heard_of(&mut self, peer: PeerId, address: &str) -> bool {
+        let Some(entry) = self.entry(peer, false) else { return false };
+        let known = entry.addresses.iter().any(|known| known == address);
+        let fits = entry.addresses.len() < MAX_ADDRESSES && address.len() <= MAX_TEXT;
+        if !known && fits {
+            entry.addresses.push(address.to_owned());
+        }
+        !known && fits
+    }
+
+    /// It is connected; `address` is where we dialled it.
+    pub fn reached(&mut self, peer: PeerId, address: Option<&str>, now: Duration) {
+        let Some(entry) = self.entry(peer, true) else { return };
+        entry.last_success = Some(now);
+        if let Some(address) = address.filter(|address| address.len() <= MAX_TEXT) {
+            entry.addresses.retain(|known| known != address);
+            entry.addresses.insert(0, address.to_owned());
+            entry.addresses.truncate(MAX_ADDRESSES);
+        }
+    }
+
+    pub fn gave(&mut self, peer: &PeerId, blocks: u64, bytes: u64) {
+        if let Some(entry) = self.entries.get_mut(peer) {
+            entry.blocks = entry.blocks.saturating_add(blocks);
+            entry.bytes = entry.bytes.saturating_add(bytes);
+        }
+    }
+
+    /// The operator adds it.
+    pub fn add(&mut self, peer: PeerId, address: &str) -> Result<(), String> {
+        let added = self.entries.values().filter(|entry| entry.added).count();
+        if added >= MAX_PERSISTENT && self.entries.get(&peer).is_none_or(|entry| !entry.added) {
+            return Err(format!("{MAX_PERSISTENT} persistent peers were added already: remove one"));
+        }
+        let Some(entry) = self.entry(peer, true) else { return Err("there is no room".into()) };
+        entry.added = true;
+        entry.addresses.retain(|known| known != address);
+        entry.addresses.insert(0, address.to_owned());
+        entry.addresses.truncate(MAX_ADDRESSES);
+        Ok(())
+    }
+
+    /// The operator removes it. Whether the operator had added it.
+    pub fn remove(&mut self, peer: &PeerId) -> bool {
+        self.entries.get_mut(peer).is_some_and(|entry| std::mem::take(&mut entry.added))
+    }
+
+    /// The entry of this peer, made if there is room. `worthy`: for it, another one may have to go.
+    fn entry(&mut self, peer: PeerId, worthy: bool) -> Option<&mut Entry> {
+        if !self.entries.contains_key(&peer) && self.entries.len() >= MAX_PEERS {
+            let least = self.entries.iter().filter(|(_, entry)| !entry.added);
+            let (least, entry) = least.min_by_key(|(_, entry)| {
+                // Of those that were reached, who gave little goes first; what counts is the magnitude.
+                (entry.last_success.is_some(), entry.blocks.checked_ilog2(), entry.last_success)
+            })?;
+            if !worthy && entry.last_success.is_some() {
+                return None;
+            }
+            let least = *least;
+            self.entries.remove(&least);
+        }
+        Some(self.entries.entry(peer).or_default())
+    }
+
+    /// As text, with the bans.
+    pub fn to_text(&self, bans: &Bans) -> String {
+        let peer = |(peer, entry): (&PeerId, &Entry)| PeerRow {
+            peer: peer.to_base58(),
+            addresses: entry.addresses.clone(),
+            last_success: entry.last_success.map(|at| at.as_secs()),
+            added: entry.added,
+            blocks: entry.blocks,
+            bytes: entry.bytes,
+        };
+        let ban = |(subject, ban): (&_, &Ban)| BanRow {
+            subject: policy::show(subject),
+            until: ban.until.as_secs(),
+            reason: ban.reason.clone(),
+            by_operator: ban.by_operator,
+        };
+        let file = FileOut {
+            version: VERSION,
+            peers: self.entries.iter().map(peer).collect(),
+            bans: bans.iter().map(ban).collect(),
+        };
+        serde_json::to_string(&file).unwrap_or_default()
+    }
+
+    /// Reads it back; what cannot be understood is left out, and counted.
+    pub fn from_text(text: &str, bans: &mut Bans, now: Duration) -> Result<(Self, usize), String> {
+        let file: FileIn = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if file.version != VERSION {
+            return Err(format!("it is of version {}, and this program knows {VERSION}", file.version));
+        }
+        let (mut book, mut left_out) = (Self::default(), 0);
+        for row in file.peers {
+            let understood = serde_json::from_value(row).ok().and_then(PeerRow::understood);
+            match understood.filter(|_| book.entries.len() < MAX_PEERS) {
+                Some((peer, entry)) => drop(book.entries.insert(peer, entry)),
+                None => left_out += 1,
+            }
+        }
+        for row in file.bans {
+            match serde_json::from_value::<BanRow>(row)
+                .ok()
+                .and_then(|row| Some((policy::subject(&row.subject).ok()?, row)))
+            {
+                Some((subject, row)) => {
+                    let ban = Ban {
+                        until: Duration::from_secs(row.until),
+                        reason: short(&row.reason),
+                        by_operator: row.by_operator,
+                    };
+                    if now < ban.until {
+                        bans.add(subject, ban, now);
+                    }
+                }
+                None => left_out += 1,
+            }
+        }
+        Ok((book, left_out))
+    }
+
+    /// What the file says; nothing, when there is none.
+    pub fn read(path: &Path, bans: &mut Bans, now: Duration) -> Self {
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
+        let understood = match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => Self::from_text(&text, bans, now),
+        };
+        match understood {
+            Ok((book, 0)) => book,
+            Ok((book, left_out)) => {
+                tracing::warn!(path = %path.display(), left_out, "a part of what was remembered of peers is damaged, and left out");
+                book
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), error, "what was remembered of peers cannot be read; it starts anew");
+                Self::default()
+            }
+        }
+    }
+}
+
+/// Writes the file. Blocking.
+pub fn write(path: &Path, text: &str) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let mut file = File::create(&aside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// Safe to print, and short; what is so already stays as it is.
+pub fn short(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars().take(MAX_TEXT) {
+        match character {
+            ' '..='~' => out.push(character),
+            _ => out.extend(character.escape_default()),
+        }
+    }
+    out.truncate(MAX_TEXT);
+    out
+}
+
+const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct FileOut {
+    version: u32,
+    peers: Vec<PeerRow>,
+    bans: Vec<BanRow>,
+}
+
+#[derive(Deserialize)]
+struct FileIn {
+    version: u32,
+    #[serde(default)]
+    peers: Vec<serde_json::Value>,
+    #[serde(default)]
+    bans: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct PeerRow {
+    peer: String,
+    addresses: Vec<String>,
+    last_success: Option<u64>,
+    added: bool,
+    blocks: u64,
+    bytes: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+struct BanRow {
+    subject: String,
+    until: u64,
+    reason: String,
+    by_operator: bool,
+}
+
+impl PeerRow {
+    fn understood(self) -> Option<(PeerId, Entry)> {
+        let usable = |text: &String| text.len() <= MAX_TEXT && address::check_seed_address(text).is_ok();
+        let mut addresses: Vec<_> = self.addresses.into_iter().filter(usable).collect();
+        addresses.truncate(MAX_ADDRESSES);
+        let last_success = self.last_success.map(Duration::from_secs);
+        let Self { added, blocks, bytes, .. } = self;
+        Some((self.peer.parse().ok()?, Entry { addresses, last_success, added, blocks, bytes }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::gate::Subject;
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_700_000_000);
+    const ADDRESS: &str = "/ip4/192.0.2.1/tcp/7676";
+
+    fn sample() -> (Book, Bans, PeerId) {
+        let (mut book, mut bans, peer) = (Book::default(), Bans::default(), PeerId::random());
+        book.reached(peer, Some(ADDRESS), NOW);
+        book.gave(&peer, 3, 4);
+        book.add(PeerId::random(), "/ip6/2001:db8::1/tcp/1").expect("room");
+        let ban = Ban { until: NOW + Duration::from_mins(1), reason: "why".into(), by_operator: true };
+        bans.add(Subject::Peer(address::word(peer)), ban.clone(), NOW);
+        bans.add(policy::subject("192.0.2.0/24").expect("a subnet"), ban, NOW);
+        (book, bans, peer)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_but_for_bans_that_have_ended() {
+        let (book, bans, peer) = sample();
+        let text = book.to_text(&bans);
+        let mut read_bans = Bans::default();
+        let (read, left_out) = Book::from_text(&text, &mut read_bans, NOW).expect("whole");
+        assert_eq!((&read.entries, left_out), (&book.entries, 0));
+        assert!(read_bans.iter().eq(bans.iter()));
+        assert_eq!(read.get(&peer).map(|entry| entry.blocks), Some(3));
+        let mut later = Bans::default();
+        Book::from_text(&text, &mut later, NOW + Duration::from_mins(1)).expect("whole");
+        assert_eq!(later.iter().count(), 0);
+    }
+
+    #[test]
+    fn damage_costs_what_is_damaged_and_no_more() {
+        let (book, bans, peer) = sample();
+        let text = book.to_text(&bans).replace("192.0.2.0/24", "192.0.2.0/99").replace(&peer.to_base58(), "nobody");
+        let mut read_bans = Bans::default();
+        let (read, left_out) = Book::from_text(&text, &mut read_bans, NOW).expect("half of it");
+        assert_eq!((read.entries.len(), read_bans.iter().count(), left_out), (1, 0, 3));
+        for bad in ["", "{", "[]", "{\"version\":2}", "{\"version\":1,\"peers\":7}"] {
+            assert!(Book::from_text(bad, &mut Bans::default(), NOW).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_was_reached_is_not_forgotten_for_a_rumour() {
+        let mut book = Book::default();
+        let [added, oldest] = [PeerId::random(), PeerId::random()];
+        book.add(added, ADDRESS).expect("room");
+        book.reached(oldest, Some(ADDRESS), NOW);
+        while book.entries.len() < MAX_PEERS - 1 {
+            book.reached(PeerId::random(), None, NOW + Duration::from_secs(1));
+        }
+        let [rumour, other] = [PeerId::random(), PeerId::random()];
+        assert!(book.heard_of(rumour, ADDRESS) && !book.heard_of(rumour, ADDRESS));
+        assert!(book.heard_of(other, ADDRESS), "for a rumour, another one goes");
+        book.reached(PeerId::random(), None, NOW + Duration::from_secs(1));
+        assert!(!book.heard_of(rumour, ADDRESS), "now all were reached");
+        book.reached(PeerId::random(), None, NOW + Duration::from_secs(2));
+        assert!(book.get(&oldest).is_none() && book.get(&added).is_some());
+        assert_eq!(book.entries.len(), MAX_PEERS);
+    }
+
+    #[test]
+    fn a_peer_has_few_addresses_the_last_that_worked_first() {
+        let (mut book, peer) = (Book::default(), PeerId::random());
+        for port in 1..10 {
+            book.heard_of(peer, &format!("/ip4/192.0.2.1/tcp/{port}"));
+        }
+        book.reached(peer, Some(ADDRESS), NOW);
+        let entry = book.get(&peer).expect("known");
+        assert_eq!((entry.addresses.len(), entry.addresses[0].as_str()), (MAX_ADDRESSES, ADDRESS));
+        assert!(!book.heard_of(PeerId::random(), &"x".repeat(MAX_TEXT + 1)));
+    }
+
+    #[test]
+    fn what_the_operator_adds_is_bounded() {
+        let mut book = Book::default();
+        let first = PeerId::random();
+        book.add(first, ADDRESS).expect("room");
+        for _ in 1..MAX_PERSISTENT {
+            book.add(PeerId::random(), ADDRESS).expect("room");
+        }
+        assert!(book.add(PeerId::random(), ADDRESS).is_err());
+        book.add(first, ADDRESS).expect("it is there already");
+        assert!(book.remove(&first) && !book.remove(&first));
+        book.add(PeerId::random(), ADDRESS).expect("room again");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_file_contains_it_is_read(text in ".*", cut in any::<prop::sample::Index>()) {
+            let _ = Book::from_text(&text, &mut Bans::default(), NOW);
+            let (book, bans, _) = sample();
+            let whole = book.to_text(&bans);
+            let _ = Book::from_text(&whole[..cut.index(whole.len())], &mut Bans::default(), NOW);
+        }
+    }
+}

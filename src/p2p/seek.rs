@@ -1,0 +1,104 @@
+//! The driver's part in finding peers: dialling from the book, asking the DHT, and sending away who is of no use.
+//!
+//! Invariants:
+//! 1. Nobody is dialled who is connected already, or whom the gate would not let in.
+//! 2. What strangers say of themselves is tried only while peers of our own choice are lacking.
+
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::{Multiaddr, PeerId, identify, kad};
+use tokio::time::Instant;
+
+use super::address::{self, without_peer, word};
+use super::driver::Driver;
+
+/// Addresses that a peer says it listens at, as many as are kept.
+const MAX_HEARD: usize = 4;
+
+impl Driver {
+    pub(super) fn next_seek(&self) -> Option<Instant> {
+        let asks = self.discovery.as_ref().map(super::discovery::Discovery::next);
+        [asks, Some(self.dialer.next()), self.peers.next_useless()].into_iter().flatten().min()
+    }
+
+    pub(super) fn seek(&mut self, now: Instant) {
+        self.dial_from_book(now);
+        self.ask_dht(now);
+        for peer in self.peers.useless(now) {
+            if !self.swarm.behaviour().gate.table.is_free(&word(peer)) {
+                tracing::debug!(%peer, "a peer does not speak our protocol, and is disconnected");
+                // It may have gone by itself.
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+        }
+    }
+
+    /// How many more peers of our own choice we want.
+    fn lacking(&self) -> usize {
+        self.dialer.quota().saturating_sub(self.swarm.behaviour().gate.table.outbound())
+    }
+
+    fn dial_from_book(&mut self, now: Instant) {
+        let (unix, swarm) = (self.unix(), &self.swarm);
+        let table = &swarm.behaviour().gate.table;
+        let local = *swarm.local_peer_id();
+        let may = |peer: &PeerId, ip| {
+            *peer != local
+                && !swarm.is_connected(peer)
+                && !table.is_free(&word(*peer))
+                && table.may_dial(Some(&word(*peer)), &[ip], unix).is_ok()
+        };
+        let due = self.dialer.due(&self.book, table.outbound(), &table.outbound_subnets(), may, now);
+        for (peer, addresses) in due {
+            let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);
+            let options = options.addresses(addresses).allocate_new_port().build();
+            if let Err(error) = self.swarm.dial(options) {
+                tracing::debug!(%peer, %error, "a known peer cannot be dialled now");
+                self.dialer.failed(peer, now);
+            }
+        }
+    }
+
+    fn ask_dht(&mut self, now: Instant) {
+        let lacking = self.lacking() > 0;
+        if let (Some(discovery), Some(kad)) = (&mut self.discovery, self.swarm.behaviour_mut().kad.as_mut()) {
+            discovery.ask_if_due(kad, lacking, now);
+        }
+    }
+
+    /// A peer has told what it is.
+    pub(super) fn met(&mut self, peer: PeerId, info: &identify::Info, speaks: bool) {
+        // Only what we could dial: an address that names a host would have us ask for any name that a stranger likes.
+        let dials_quic = self.dials_quic;
+        let usable = |address: &&Multiaddr| {
+            address::parse(&address.to_string())
+                .is_ok_and(|address| !address.is_named() && (dials_quic || !address.quic))
+        };
+        let listens: Vec<_> = info.listen_addrs.iter().filter(usable).map(without_peer).take(MAX_HEARD).collect();
+        if let (Some(discovery), Some(kad)) = (&mut self.discovery, self.swarm.behaviour_mut().kad.as_mut()) {
+            discovery.met(kad, peer, &info.protocols, &listens, Instant::now());
+        }
+        if speaks {
+            for address in &listens {
+                self.book.heard_of(peer, &address.to_string());
+            }
+        }
+    }
+
+    pub(super) fn on_kad(&mut self, event: kad::Event) {
+        let found = match (&self.discovery, self.swarm.behaviour_mut().kad.as_mut()) {
+            (Some(discovery), Some(kad)) => discovery.on_event(kad, event),
+            _ => Vec::new(),
+        };
+        let local = *self.swarm.local_peer_id();
+        for peer in found.into_iter().filter(|peer| *peer != local).take(self.lacking()) {
+            // Where it is, the DHT has just been told; the gate judges each address once it is connected.
+            let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);
+            let options =
+                options.addresses(Vec::new()).extend_addresses_through_behaviour().allocate_new_port().build();
+            match self.swarm.dial(options) {
+                Ok(()) => tracing::debug!(%peer, "a peer was found in the DHT, and is dialled"),
+                Err(error) => tracing::debug!(%peer, %error, "a peer that was found cannot be dialled now"),
+            }
+        }
+    }
+}
