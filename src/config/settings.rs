@@ -159,7 +159,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "p2p.serve_rate",
         Kind::Bytes,
-        "\"64MiB\"",
+        "\"128MiB\"",
         "What one peer is served of blocks, in bytes a second. Who asks for more is answered later, and in parts; it is\n\
          never banned for it.",
     ),
