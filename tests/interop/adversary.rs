@@ -131,14 +131,17 @@ fn floods_of_gossip_stop_no_block() {
     connect(&mut honest, &ours);
     host.until_soft(10);
     let mut height = 10;
-    for mode in ["subscriptions", "on and off", "ihave", "iwant", "idontwant", "graft and prune", "unsigned"] {
+    let modes = ["subscriptions", "on and off", "ihave", "iwant", "idontwant", "graft and prune", "unsigned"];
+    // In messages that are taken for what they say, and in ones that are too long for that.
+    for (mode, amount) in modes.into_iter().flat_map(|mode| [(mode, 15), (mode, 1000)]) {
         let mut adversary = start("raw");
         connect(&mut adversary, &ours);
-        let flooding = adversary.send("flood", &json!({ "peer": us, "mode": mode, "count": 300 }));
+        let flooding = adversary.send("flood", &json!({ "peer": us, "mode": mode, "count": 300, "amount": amount }));
         // In the middle of it, and after it.
         honest.ask("publish", &json!({}));
         host.until_soft(height + 1);
         let sent = adversary.answer(flooding).unwrap();
+        println!("{mode} x {amount}: {sent}");
         assert!(sent["sent"].as_u64() > Some(0), "it did nothing: {sent}");
         honest.ask("publish", &json!({}));
         height += 2;

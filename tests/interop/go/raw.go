@@ -40,6 +40,8 @@ func newRaw(ctx context.Context, peer *Peer) (Commands, func(), error) {
 		return nil, nil, err
 	}
 	a := &Adversary{peer: peer, maker: maker}
+	// A peer that could not open a stream of gossip to us would not listen to ours either.
+	peer.host.SetStreamHandler(pubsub.GossipSubID_v11, func(stream network.Stream) { _, _ = io.Copy(io.Discard, stream) })
 	commands := Commands{"serve": a.serve, "open": a.open, "flood": a.flood, "join": a.join, "say": a.say}
 	return commands, func() {}, nil
 }
@@ -261,7 +263,7 @@ func (a *Adversary) flood(ctx context.Context, args *Args) (any, error) {
 	defer stream.Reset() //nolint:errcheck // it is over
 	for sent := range args.Count {
 		// One that takes no more is as good as one that hangs up.
-		_ = stream.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		_ = stream.SetWriteDeadline(time.Now().Add(time.Second))
 		if _, err := stream.Write(frame); err != nil {
 			return object{"sent": sent, "why": err.Error()}, nil
 		}
@@ -275,18 +277,18 @@ func (a *Adversary) message(args *Args) (*pubsub_pb.RPC, error) {
 	rpc := new(pubsub_pb.RPC)
 	control := new(pubsub_pb.ControlMessage)
 	var ids []string
-	for at := range 1000 {
+	for at := range args.Amount {
 		ids = append(ids, fmt.Sprintf("%032d", at))
 	}
 	switch args.Mode {
 	case "subscriptions":
-		for at := range 1000 {
+		for at := range args.Amount {
 			other := fmt.Sprintf("/%d%s", at, topic)
 			rpc.Subscriptions = append(rpc.Subscriptions, &pubsub_pb.RPC_SubOpts{Subscribe: &yes, Topicid: &other})
 		}
 	case "on and off":
 		no := false
-		for range 16 {
+		for range args.Amount {
 			rpc.Subscriptions = append(rpc.Subscriptions, &pubsub_pb.RPC_SubOpts{Subscribe: &yes, Topicid: &topic},
 				&pubsub_pb.RPC_SubOpts{Subscribe: &no, Topicid: &topic})
 		}
@@ -301,7 +303,7 @@ func (a *Adversary) message(args *Args) (*pubsub_pb.RPC, error) {
 		rpc.Control = control
 	case "graft and prune":
 		var long uint64 = 1 << 62
-		for range 100 {
+		for range args.Amount {
 			control.Graft = append(control.Graft, &pubsub_pb.ControlGraft{TopicID: &topic})
 			control.Prune = append(control.Prune, &pubsub_pb.ControlPrune{TopicID: &topic, Backoff: &long})
 		}
