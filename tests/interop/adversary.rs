@@ -129,6 +129,7 @@ fn floods_of_gossip_stop_no_block() {
     let mut honest = start("server");
     honest.ask("build", &json!({ "to": 10 }));
     connect(&mut honest, &ours);
+    honest.grafts(&us);
     host.until_soft(10);
     let mut height = 10;
     let modes = ["subscriptions", "on and off", "ihave", "iwant", "idontwant", "graft and prune", "unsigned"];
@@ -163,6 +164,7 @@ fn gossip_that_is_no_block_costs_who_says_it_its_place_and_stands_in_no_block_s_
     let mut honest = start("server");
     honest.ask("build", &json!({ "to": 1 }));
     connect(&mut honest, &ours);
+    honest.grafts(&us);
     host.until_soft(1);
     let good = Maker::new(1).chain(None, 4);
     let padded = [&good[1].bytes[..], &[0x48, 1]].concat();
@@ -195,8 +197,8 @@ fn who_passes_on_forged_signatures_unseen_is_not_banned_while_it_brings_good_blo
     let mut relay = Options::new("careless").dial(&[&ours.address()]).start();
     let mut author = Options::new("careless").dial(&[&relay.address]).start();
     heard_by(&ours, &relay.id);
-    relay.meets(&us);
-    author.event("graft", |event| event["peer"] == relay.id);
+    relay.grafts(&us);
+    author.grafts(&relay.id);
     let chain = Maker::new(1).chain(None, 30);
     for pair in chain.windows(2) {
         // The forged copy comes before the good one: it must not stand in its way.

@@ -213,7 +213,13 @@ impl Peer {
         }
     }
 
-    /// Waits until this peer is on the topic with us, as we see it from here.
+    /// Waits until this peer, of `GossipSub`, has another one in its mesh: it publishes to, and passes on to, nobody else.
+    #[track_caller]
+    pub fn grafts(&mut self, peer: &str) {
+        self.event("graft", |event| event["peer"] == peer);
+    }
+
+    /// Waits until this peer knows that another one is on the topic: one of `FloodSub` publishes to all of those.
     #[track_caller]
     pub fn meets(&mut self, peer: &str) {
         self.event("topic", |event| event["peers"].as_array().is_some_and(|peers| peers.contains(&peer.into())));

@@ -66,7 +66,11 @@ fn both_ways(router: &str, listen: &str, size: usize) {
     let (mut a, mut b) = (start(&relay.address()), start(&relay.address()));
     for peer in [&mut a, &mut b] {
         heard_by(&relay, &peer.id);
-        peer.meets(&us);
+        if router == "flood" {
+            peer.meets(&us);
+        } else {
+            peer.grafts(&us);
+        }
     }
     // One after the other, as they are made: the queues to a peer are short, and what does not fit is fetched, not gossiped.
     for block in first {

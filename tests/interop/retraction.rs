@@ -48,7 +48,7 @@ fn go_nodes_follow_the_branch_that_won_and_one_that_was_on_the_other_needs_its_o
     fresh.ask("wait", &json!({ "height": FORK + 3 }));
     heard_by(&ours, &fresh.id);
     let mut author = Options::new("gossip").dial(&[&ours.address()]).start();
-    author.meets(&us);
+    author.grafts(&us);
     for block in &wins[fork + 3..] {
         author.ask("publish", &json!({ "block": hex(&block.bytes) }));
         let hash = block.id.hash.to_string();
