@@ -1,5 +1,5 @@
-//! A Go peer that means harm (`go/raw.go`), beside honest ones. Whatever it does, our memory stays within its budget, the
-//! honest are served and synced with, and no honest peer loses its place.
+//! A Go peer that means harm (`go/raw.go`), beside honest ones. Whatever it does, our memory stays within its budget,
+//! the honest are served and synced with, and no honest peer loses its place.
 
 use std::fs;
 

@@ -213,7 +213,8 @@ impl Peer {
         }
     }
 
-    /// Waits until this peer, of `GossipSub`, has another one in its mesh: it publishes to, and passes on to, nobody else.
+    /// Waits until this peer, of `GossipSub`, has another one in its mesh: it publishes to, and passes on to, nobody
+    /// else.
     #[track_caller]
     pub fn grafts(&mut self, peer: &str) {
         self.event("graft", |event| event["peer"] == peer);

@@ -62,8 +62,8 @@ fn we_lead_go_relays_we_follow() {
     end.until_tip(old.last().unwrap().id);
     heard_by(&sequencer, &relay.id);
     relay.grafts(&id_of(&follower.address()));
-    // At the pace of the slowest: go-header looks at messages side by side, and takes the one that it happens to look at too late
-    // for an offence of whoever passed it on.
+    // At the pace of the slowest: go-header looks at messages side by side, and takes the one that it happens to look
+    // at too late for an offence of whoever passed it on.
     for block in new {
         host.publish(std::slice::from_ref(block));
         relay.event("header", |event| event["height"] == block.id.height.get());
