@@ -1,5 +1,6 @@
-// The role "raw": an adversary, with a chain in hand that is as good as anybody's, or with its blocks bent. It speaks the range
-// exchange and gossip with streams of its own, so that nothing keeps it from breaking their rules.
+// The role "raw": an adversary, with a chain in hand that is as good as anybody's, or with its blocks bent. It
+// speaks the range exchange and gossip with streams of its own, so that nothing keeps it from breaking their
+// rules.
 //
 //  1. Each request that it is asked is the event "asked" before anything is answered.
 //  2. What it does is only ever on its own connection: what happens to others is the victim's doing.
@@ -67,7 +68,8 @@ func (a *Adversary) say(ctx context.Context, args *Args) (any, error) {
 	return nil, a.topic.Publish(ctx, bytes)
 }
 
-// serve answers requests for a chain up to a height: heads honestly, so that everybody wants the rest, and the rest not.
+// serve answers requests for a chain up to a height: heads honestly, so that everybody wants the rest, and the
+// rest not.
 func (a *Adversary) serve(ctx context.Context, args *Args) (any, error) {
 	a.chain = a.maker.Chain(nil, args.To, args.Size, "")
 	answer, known := a.answers()[args.Mode]
@@ -203,8 +205,8 @@ func (a *Adversary) writeBody(stream network.Stream, body []byte) {
 	_, _ = stream.Write(okFrame(body))
 }
 
-// open opens streams of the exchange to a peer, each with the beginning of a request, and leaves them like that. It gives how
-// many the peer let it open.
+// open opens streams of the exchange to a peer, each with the beginning of a request, and leaves them like that.
+// It gives how many the peer let it open.
 func (a *Adversary) open(ctx context.Context, args *Args) (any, error) {
 	id, err := peer.Decode(args.Peer)
 	if err != nil {
@@ -238,7 +240,8 @@ func (a *Adversary) open(ctx context.Context, args *Args) (any, error) {
 	return opened, nil
 }
 
-// flood writes messages on a gossip stream, as fast as they are taken: so many, or until it is hung up on. It gives how many.
+// flood writes messages on a gossip stream, as fast as they are taken: so many, or until it is hung up on. It
+// gives how many.
 func (a *Adversary) flood(ctx context.Context, args *Args) (any, error) {
 	id, err := peer.Decode(args.Peer)
 	if err != nil {
@@ -309,7 +312,9 @@ func (a *Adversary) message(args *Args) (*pubsub_pb.RPC, error) {
 		}
 		rpc.Control = control
 	case "unsigned":
-		message := &pubsub_pb.Message{Topic: &topic, From: []byte(a.peer.host.ID()), Seqno: make([]byte, 8), Data: make([]byte, 64<<10)}
+		message := &pubsub_pb.Message{
+			Topic: &topic, From: []byte(a.peer.host.ID()), Seqno: make([]byte, 8), Data: make([]byte, 64<<10),
+		}
 		rpc.Publish = []*pubsub_pb.Message{message}
 	default:
 		return nil, errors.New("no flood of " + args.Mode)
