@@ -123,7 +123,8 @@ impl Place {
 /// Has a sidecar log whom it knows to be on the topic, for [`heard_by`].
 pub const LOG_GOSSIP: [&str; 2] = ["--set", "log.filter=info,libp2p_gossipsub=debug"];
 
-/// Waits until our sidecar knows that a peer is on the topic: from then on it is sent every block. Nobody but libp2p can say so.
+/// Waits until our sidecar knows that a peer is on the topic: from then on it is sent every block. Nobody but libp2p
+/// can say so.
 #[track_caller]
 pub fn heard_by(sidecar: &Sidecar, peer: &str) {
     sidecar.wait_for_log(&format!(r#""SUBSCRIPTION: Adding gossip peer to topic","peer":"{peer}""#));

@@ -1,5 +1,5 @@
-//! Gossip with Go peers that have nothing but gossip: what arrives cannot have come in any other way. Every router that Go
-//! nodes use, over every transport that we have.
+//! Gossip with Go peers that have nothing but gossip: what arrives cannot have come in any other way. Every router that
+//! Go nodes use, over every transport that we have.
 
 use serde_json::json;
 
@@ -47,8 +47,8 @@ fn blocks_of_mebibytes() {
     both_ways("flood", QUIC, 3 << 20);
 }
 
-/// Two Go peers that know nobody but us, one after the other publishing what the other one then has from us; and then our own
-/// sequencer's blocks to a third one.
+/// Two Go peers that know nobody but us, one after the other publishing what the other one then has from us; and then
+/// our own sequencer's blocks to a third one.
 fn both_ways(router: &str, listen: &str, size: usize) {
     if !go::is_here() {
         return;
@@ -66,9 +66,14 @@ fn both_ways(router: &str, listen: &str, size: usize) {
     let (mut a, mut b) = (start(&relay.address()), start(&relay.address()));
     for peer in [&mut a, &mut b] {
         heard_by(&relay, &peer.id);
-        peer.meets(&us);
+        if router == "flood" {
+            peer.meets(&us);
+        } else {
+            peer.grafts(&us);
+        }
     }
-    // One after the other, as they are made: the queues to a peer are short, and what does not fit is fetched, not gossiped.
+    // One after the other, as they are made: the queues to a peer are short, and what does not fit is fetched, not
+    // gossiped.
     for block in first {
         a.ask("publish", &json!({ "block": hex(&block.bytes) }));
         hears(&mut b, block);

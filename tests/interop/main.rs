@@ -1,5 +1,5 @@
-//! Our program and real Go peers on one network: go-header, go-libp2p and go-libp2p-pubsub as released, in `tests/interop/go`,
-//! against the real binary, over loopback.
+//! Our program and real Go peers on one network: go-header, go-libp2p and go-libp2p-pubsub as released, in
+//! `tests/interop/go`, against the real binary, over loopback.
 //!
 //! Invariants of these tests:
 //! 1. They wait for events, never for time; every deadline only bounds a hang.

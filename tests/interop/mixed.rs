@@ -27,7 +27,7 @@ fn go_leads_we_relay_go_follows() {
     follower.ask("start", &json!({}));
     follower.ask("wait", &json!({ "height": OLD }));
     heard_by(&relay, &follower.id);
-    sequencer.meets(&us);
+    sequencer.grafts(&us);
     for height in OLD + 1..=ALL {
         let made = sequencer.ask("publish", &json!({}));
         assert_eq!(made["height"], height);
@@ -61,9 +61,9 @@ fn we_lead_go_relays_we_follow() {
     let end = Host::follower(&follower);
     end.until_tip(old.last().unwrap().id);
     heard_by(&sequencer, &relay.id);
-    relay.meets(&id_of(&follower.address()));
-    // At the pace of the slowest: go-header looks at messages side by side, and takes the one that it happens to look at too late
-    // for an offence of whoever passed it on.
+    relay.grafts(&id_of(&follower.address()));
+    // At the pace of the slowest: go-header looks at messages side by side, and takes the one that it happens to look
+    // at too late for an offence of whoever passed it on.
     for block in new {
         host.publish(std::slice::from_ref(block));
         relay.event("header", |event| event["height"] == block.id.height.get());

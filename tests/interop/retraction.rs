@@ -1,5 +1,5 @@
-//! After a retraction: what Go nodes can follow, and what one on the losing branch needs. go-header knows no retraction: the
-//! README says what is shown here.
+//! After a retraction: what Go nodes can follow, and what one on the losing branch needs. go-header knows no
+//! retraction: the README says what is shown here.
 
 use serde_json::json;
 
@@ -48,7 +48,7 @@ fn go_nodes_follow_the_branch_that_won_and_one_that_was_on_the_other_needs_its_o
     fresh.ask("wait", &json!({ "height": FORK + 3 }));
     heard_by(&ours, &fresh.id);
     let mut author = Options::new("gossip").dial(&[&ours.address()]).start();
-    author.meets(&us);
+    author.grafts(&us);
     for block in &wins[fork + 3..] {
         author.ask("publish", &json!({ "block": hex(&block.bytes) }));
         let hash = block.id.hash.to_string();
@@ -58,8 +58,8 @@ fn go_nodes_follow_the_branch_that_won_and_one_that_was_on_the_other_needs_its_o
     has_won(&mut fresh, &us, &hashes(&wins));
     author.expect_not_blocked(&us);
 
-    // The misled one keeps what it has. Once it learns of the head that has outgrown its own, it asks us for what comes on top of
-    // its own, gets what does not link there, and shuts us out: it cannot know better.
+    // The misled one keeps what it has. Once it learns of the head that has outgrown its own, it asks us for what comes
+    // on top of its own, gets what does not link there, and shuts us out: it cannot know better.
     misled.ask("head", &json!({}));
     misled.event("disconnected", |event| event["peer"] == us);
     assert_eq!(misled.blocked(), std::slice::from_ref(&us));

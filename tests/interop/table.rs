@@ -109,8 +109,8 @@ fn every_request(listen: &str) {
         (origin(HEAD, 64), bodies(HEAD, HEAD)),
         (origin(HEAD + 1, 1), Answer::NotFound),
         (origin(HEAD + 1000, 64), Answer::NotFound),
-        // Known bug of Go: before it says so, it walks its whole chain down from the head, for ten seconds if need be. What we
-        // say is the same, at once.
+        // Known bug of Go: before it says so, it walks its whole chain down from the head, for ten seconds if need be.
+        // What we say is the same, at once.
         (origin(TAIL - 1, 1), Answer::NotFound),
         (origin(10, 5), Answer::NotFound),
         (origin(TAIL - 5, 10), Answer::NotFound),

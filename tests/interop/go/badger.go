@@ -1,5 +1,6 @@
-// The datastore that go-header's store stands on: badger, on disk, as Celestia's and ev-node's nodes have it. The usual adapter
-// (go-ds-badger4) is written once more, in the part that go-header uses, so that this module needs nothing but badger itself.
+// The datastore that go-header's store stands on: badger, on disk, as Celestia's and ev-node's nodes have it. The
+// usual adapter (go-ds-badger4) is written once more, in the part that go-header uses, so that this module needs
+// nothing but badger itself.
 
 package main
 

@@ -1,5 +1,6 @@
-// Making blocks, with the proposer's key that a test gives: the same heights and sizes always give the same bytes, here and in
-// the tests' own chain.rs, so that both sides know each other's chain before they have seen it.
+// Making blocks, with the proposer's key that a test gives: the same heights and sizes always give the same
+// bytes, here and in the tests' own chain.rs, so that both sides know each other's chain before they have seen
+// it.
 
 package main
 

@@ -1,5 +1,6 @@
-// The roles "gossip" and "careless": go-header's Subscriber alone. The first checks what a stateless check can see; the second
-// checks nothing and passes on everything, as ev-node's nodes do with the part of a block that carries no signature.
+// The roles "gossip" and "careless": go-header's Subscriber alone. The first checks what a stateless check can
+// see; the second checks nothing and passes on everything, as ev-node's nodes do with the part of a block that
+// carries no signature.
 //
 // Each header that a subscription delivers is the event "header".
 
@@ -101,8 +102,8 @@ func tell[H header.Header[H]](ctx context.Context, subscriber *p2p.Subscriber[H]
 	return nil
 }
 
-// tellMesh says who else is on the topic, whenever that changes. The library has events for it only on what go-header keeps
-// to itself, so it is looked at again and again.
+// tellMesh says who else is on the topic, whenever that changes. The library has events for it only on what
+// go-header keeps to itself, so it is looked at again and again.
 func tellMesh(ctx context.Context, ps *pubsub.PubSub, topic string) {
 	var before []string
 	for {

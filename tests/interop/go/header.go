@@ -1,16 +1,16 @@
-// This is the page that a Go chain copies to join: a native block of blocksyncd (schema/block.proto is the reference) as a
-// go-header Header. Nothing in it is about tests.
+// This is the page that a Go chain copies to join: a native block of blocksyncd (schema/block.proto is the
+// reference) as a go-header Header. Nothing in it is about tests.
 //
 //  1. Set Rules once, before anything of go-header starts: New cannot be told which chain it is for.
 //  2. Use WithNetworkID and WithSubscriberNetworkID of "<chain id>-block", and pubsub.DefaultMsgIdFn.
-//  3. Blocks are larger than headers: raise serde.MaxMessageSize (go-libp2p-messenger) and pubsub.WithMaxMessageSize to more
-//     than the chain's limits.max_block_bytes. They are 1 MiB each unless raised.
+//  3. Blocks are larger than headers: raise serde.MaxMessageSize (go-libp2p-messenger) and pubsub.WithMaxMessageSize
+//     to more than the chain's limits.max_block_bytes. They are 1 MiB each unless raised.
 //
 // Promises:
 //  1. What UnmarshalBinary takes has exactly one encoding, which MarshalBinary gives back: nobody can pad a block.
 //  2. What Validate accepts is of this chain, signed by its proposer, over this very payload.
-//  3. What Verify accepts on top of its parent links to it. Further up there is no link to look at: the proposer's signature
-//     is then all that speaks for a block.
+//  3. What Verify accepts on top of its parent links to it. Further up there is no link to look at: the proposer's
+//     signature is then all that speaks for a block.
 
 package main
 

@@ -1,4 +1,5 @@
-// A real Go peer for the tests of tests/interop: go-header, go-libp2p and go-libp2p-pubsub as released, driven by JSON lines.
+// A real Go peer for the tests of tests/interop: go-header, go-libp2p and go-libp2p-pubsub as released, driven by
+// JSON lines.
 //
 //	in:   {"id":1,"do":"head", ...}          one command a line, each answered in its own time
 //	out:  {"id":1,"ok":...}  {"id":1,"error":"..."}  {"event":"...", ...}

@@ -1,5 +1,5 @@
-// What every role has: a libp2p host with a connection gater, as Celestia's and ev-node's nodes make it, and the commands that
-// look at it from outside.
+// What every role has: a libp2p host with a connection gater, as Celestia's and ev-node's nodes make it, and the
+// commands that look at it from outside.
 
 package main
 
@@ -85,7 +85,8 @@ func (p *Peer) addresses() (addresses []string) {
 	return addresses
 }
 
-// newPubSub is pubsub with scoring, which go-header offers and leaves to the application: it shows what we do to our score.
+// newPubSub is pubsub with scoring, which go-header offers and leaves to the application: it shows what we do to
+// our score.
 func (p *Peer) newPubSub(ctx context.Context) (*pubsub.PubSub, error) {
 	options := []pubsub.Option{pubsub.WithMaxMessageSize(p.flags.max), pubsub.WithEventTracer(grafts{})}
 	if p.flags.router == "flood" {
@@ -99,7 +100,8 @@ func (p *Peer) newPubSub(ctx context.Context) (*pubsub.PubSub, error) {
 		Topics:           map[string]*pubsub.TopicScoreParams{p2p.PubsubTopicID(p.networkID()): &topic},
 	}
 	thresholds := &pubsub.PeerScoreThresholds{
-		GossipThreshold: -10, PublishThreshold: -50, GraylistThreshold: -100, AcceptPXThreshold: 100, OpportunisticGraftThreshold: 1,
+		GossipThreshold: -10, PublishThreshold: -50, GraylistThreshold: -100,
+		AcceptPXThreshold: 100, OpportunisticGraftThreshold: 1,
 	}
 	options = append(options, pubsub.WithPeerScore(params, thresholds),
 		pubsub.WithPeerScoreInspect(func(scores map[peer.ID]float64) {

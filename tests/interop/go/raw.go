@@ -1,5 +1,6 @@
-// The role "raw": an adversary, with a chain in hand that is as good as anybody's, or with its blocks bent. It speaks the range
-// exchange and gossip with streams of its own, so that nothing keeps it from breaking their rules.
+// The role "raw": an adversary, with a chain in hand that is as good as anybody's, or with its blocks bent. It
+// speaks the range exchange and gossip with streams of its own, so that nothing keeps it from breaking their
+// rules.
 //
 //  1. Each request that it is asked is the event "asked" before anything is answered.
 //  2. What it does is only ever on its own connection: what happens to others is the victim's doing.
@@ -40,6 +41,8 @@ func newRaw(ctx context.Context, peer *Peer) (Commands, func(), error) {
 		return nil, nil, err
 	}
 	a := &Adversary{peer: peer, maker: maker}
+	// A peer that could not open a stream of gossip to us would not listen to ours either.
+	peer.host.SetStreamHandler(pubsub.GossipSubID_v11, func(stream network.Stream) { _, _ = io.Copy(io.Discard, stream) })
 	commands := Commands{"serve": a.serve, "open": a.open, "flood": a.flood, "join": a.join, "say": a.say}
 	return commands, func() {}, nil
 }
@@ -65,7 +68,8 @@ func (a *Adversary) say(ctx context.Context, args *Args) (any, error) {
 	return nil, a.topic.Publish(ctx, bytes)
 }
 
-// serve answers requests for a chain up to a height: heads honestly, so that everybody wants the rest, and the rest not.
+// serve answers requests for a chain up to a height: heads honestly, so that everybody wants the rest, and the
+// rest not.
 func (a *Adversary) serve(ctx context.Context, args *Args) (any, error) {
 	a.chain = a.maker.Chain(nil, args.To, args.Size, "")
 	answer, known := a.answers()[args.Mode]
@@ -201,8 +205,8 @@ func (a *Adversary) writeBody(stream network.Stream, body []byte) {
 	_, _ = stream.Write(okFrame(body))
 }
 
-// open opens streams of the exchange to a peer, each with the beginning of a request, and leaves them like that. It gives how
-// many the peer let it open.
+// open opens streams of the exchange to a peer, each with the beginning of a request, and leaves them like that.
+// It gives how many the peer let it open.
 func (a *Adversary) open(ctx context.Context, args *Args) (any, error) {
 	id, err := peer.Decode(args.Peer)
 	if err != nil {
@@ -236,7 +240,8 @@ func (a *Adversary) open(ctx context.Context, args *Args) (any, error) {
 	return opened, nil
 }
 
-// flood writes messages on a gossip stream, as fast as they are taken: so many, or until it is hung up on. It gives how many.
+// flood writes messages on a gossip stream, as fast as they are taken: so many, or until it is hung up on. It
+// gives how many.
 func (a *Adversary) flood(ctx context.Context, args *Args) (any, error) {
 	id, err := peer.Decode(args.Peer)
 	if err != nil {
@@ -261,7 +266,7 @@ func (a *Adversary) flood(ctx context.Context, args *Args) (any, error) {
 	defer stream.Reset() //nolint:errcheck // it is over
 	for sent := range args.Count {
 		// One that takes no more is as good as one that hangs up.
-		_ = stream.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		_ = stream.SetWriteDeadline(time.Now().Add(time.Second))
 		if _, err := stream.Write(frame); err != nil {
 			return object{"sent": sent, "why": err.Error()}, nil
 		}
@@ -275,18 +280,18 @@ func (a *Adversary) message(args *Args) (*pubsub_pb.RPC, error) {
 	rpc := new(pubsub_pb.RPC)
 	control := new(pubsub_pb.ControlMessage)
 	var ids []string
-	for at := range 1000 {
+	for at := range args.Amount {
 		ids = append(ids, fmt.Sprintf("%032d", at))
 	}
 	switch args.Mode {
 	case "subscriptions":
-		for at := range 1000 {
+		for at := range args.Amount {
 			other := fmt.Sprintf("/%d%s", at, topic)
 			rpc.Subscriptions = append(rpc.Subscriptions, &pubsub_pb.RPC_SubOpts{Subscribe: &yes, Topicid: &other})
 		}
 	case "on and off":
 		no := false
-		for range 16 {
+		for range args.Amount {
 			rpc.Subscriptions = append(rpc.Subscriptions, &pubsub_pb.RPC_SubOpts{Subscribe: &yes, Topicid: &topic},
 				&pubsub_pb.RPC_SubOpts{Subscribe: &no, Topicid: &topic})
 		}
@@ -301,13 +306,15 @@ func (a *Adversary) message(args *Args) (*pubsub_pb.RPC, error) {
 		rpc.Control = control
 	case "graft and prune":
 		var long uint64 = 1 << 62
-		for range 100 {
+		for range args.Amount {
 			control.Graft = append(control.Graft, &pubsub_pb.ControlGraft{TopicID: &topic})
 			control.Prune = append(control.Prune, &pubsub_pb.ControlPrune{TopicID: &topic, Backoff: &long})
 		}
 		rpc.Control = control
 	case "unsigned":
-		message := &pubsub_pb.Message{Topic: &topic, From: []byte(a.peer.host.ID()), Seqno: make([]byte, 8), Data: make([]byte, 64<<10)}
+		message := &pubsub_pb.Message{
+			Topic: &topic, From: []byte(a.peer.host.ID()), Seqno: make([]byte, 8), Data: make([]byte, 64<<10),
+		}
 		rpc.Publish = []*pubsub_pb.Message{message}
 	default:
 		return nil, errors.New("no flood of " + args.Mode)

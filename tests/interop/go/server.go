@@ -1,5 +1,5 @@
-// The role "server": go-header's store and its exchange server, on a chain that is made here, as a sequencer written in Go
-// has them. It publishes what it makes, and takes in from gossip what links to its head.
+// The role "server": go-header's store and its exchange server, on a chain that is made here, as a sequencer
+// written in Go has them. It publishes what it makes, and takes in from gossip what links to its head.
 
 package main
 

@@ -1,5 +1,5 @@
-// The role "syncer": all of go-header, as a full node of a Go chain has it: Syncer, Exchange, Subscriber, a store on badger,
-// and a server for others.
+// The role "syncer": all of go-header, as a full node of a Go chain has it: Syncer, Exchange, Subscriber, a store
+// on badger, and a server for others.
 
 package main
 
