@@ -369,6 +369,7 @@ fn policy(settings: &Settings) -> Result<p2p::Policy, ConfigError> {
         max_per_ip: number("p2p.max_per_ip")?,
         max_per_subnet: number("p2p.max_per_subnet")?,
         min_outbound: number("p2p.min_outbound")?,
+        announce: settings.list("p2p.announce")?.to_vec(),
         // Whoever runs it knows the chain's id.
         rendezvous: None,
         serve_rate: bytes("p2p.serve_rate")?,

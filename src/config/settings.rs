@@ -82,8 +82,15 @@ pub const SETTINGS: &[Setting] = &[
         "p2p.seeds",
         Kind::List,
         "[]",
-        "Multiaddrs of peers that are dialled for ever, as /ip4/192.0.2.1/tcp/7676/p2p/12D3Koo... Without any, this\n\
-         node waits for peers that dial it.",
+        "Multiaddrs of peers that are dialled for ever, as /ip4/192.0.2.1/tcp/7676/p2p/12D3Koo... or\n\
+         /dns4/peer.example/tcp/7676/p2p/12D3Koo... Without any, this node waits for peers that dial it.",
+    ),
+    setting(
+        "p2p.announce",
+        Kind::List,
+        "[]",
+        "Multiaddrs, with names or addresses, that peers are told instead of those in p2p.listen: for a node behind a NAT\n\
+         or a load balancer.",
     ),
     setting(
         "p2p.persistent",

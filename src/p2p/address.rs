@@ -15,12 +15,43 @@ pub struct Address {
     pub dial: Multiaddr,
     pub peer: Option<PeerId>,
     pub quic: bool,
+    /// What has to be resolved before it can be dialled.
+    pub host: Option<Host>,
+}
+
+/// The name of a host, and which addresses of it are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub name: String,
+    pub wants: Family,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Any,
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const fn takes(self, ip: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+        }
+    }
 }
 
 impl Address {
     /// Whether a name has to be resolved before it can be dialled.
-    pub fn is_named(&self) -> bool {
-        ip_of(&self.dial).is_none()
+    pub const fn is_named(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// The same, at this address.
+    pub fn at(&self, ip: IpAddr) -> Multiaddr {
+        std::iter::once(Protocol::from(ip)).chain(self.dial.iter().skip(1)).collect()
     }
 
     /// Fails when another process listens there. libp2p shares its TCP port with whoever asks likewise, so that a second node on
@@ -45,6 +76,9 @@ impl Address {
 /// What is wrong, as a sentence.
 pub fn check_listen_address(text: &str) -> Result<(), String> {
     match parse(text) {
+        Ok(Address { peer: None, host: Some(_), .. }) => {
+            Err(format!("`{}` names a host: an address is needed to listen at", text.escape_debug()))
+        }
         Ok(Address { peer: None, .. }) => Ok(()),
         Ok(_) => Err(format!("`{}` says too much to listen there: leave the peer id out", text.escape_debug())),
         Err(why) => Err(format!("`{}` {why}", text.escape_debug())),
@@ -90,16 +124,23 @@ pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
 
 pub(super) fn parse(text: &str) -> Result<Address, String> {
     let wanted = "it must read /ip4/<address>/tcp/<port> or /ip4/<address>/udp/<port>/quic-v1, or the same with /ip6, \
-                  and may end in /p2p/<peer id>";
+                  or with /dns4, /dns6 or /dns and a name, and may end in /p2p/<peer id>";
     let whole: Multiaddr = text.parse().map_err(|error| format!("is no multiaddr ({error}): {wanted}"))?;
     let mut parts = whole.iter();
-    let dial: Multiaddr = match parts.next() {
-        Some(ip @ (Protocol::Ip4(_) | Protocol::Ip6(_))) => ip.into(),
-        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => {
-            return Err(format!("names a host, and names are not resolved: {wanted}"));
-        }
+    let named = |name: &str, wants| Some(Host { name: name.to_owned(), wants });
+    let first = parts.next();
+    let host = match &first {
+        Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => None,
+        Some(Protocol::Dns(name)) => named(name, Family::Any),
+        Some(Protocol::Dns4(name)) => named(name, Family::V4),
+        Some(Protocol::Dns6(name)) => named(name, Family::V6),
+        Some(Protocol::Dnsaddr(_)) => return Err(format!("needs records that are not looked up: {wanted}")),
         _ => return Err(format!("cannot be used: {wanted}")),
     };
+    if host.as_ref().is_some_and(|host| host.name.is_empty() || host.name.len() > 253) {
+        return Err(format!("has a name that no host can have: {wanted}"));
+    }
+    let dial: Multiaddr = first.into_iter().collect();
     let (dial, quic) = match parts.next() {
         Some(tcp @ Protocol::Tcp(_)) => (dial.with(tcp), false),
         Some(udp @ Protocol::Udp(_)) if parts.next() == Some(Protocol::QuicV1) => {
@@ -115,7 +156,7 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
     if parts.next().is_some() {
         return Err(format!("cannot be used: {wanted}"));
     }
-    Ok(Address { dial, peer, quic })
+    Ok(Address { dial, peer, quic, host })
 }
 
 #[cfg(test)]
@@ -139,6 +180,23 @@ mod tests {
     }
 
     #[test]
+    fn names_are_kept_for_later() {
+        let address = parse("/dns4/peer.example/udp/7/quic-v1").expect("a name");
+        assert!(address.is_named() && address.quic);
+        assert_eq!(address.at([192, 0, 2, 1].into()).to_string(), "/ip4/192.0.2.1/udp/7/quic-v1");
+        for (text, v4, v6) in
+            [("/dns/a/tcp/1", true, true), ("/dns4/a/tcp/1", true, false), ("/dns6/a/tcp/1", false, true)]
+        {
+            let host = parse(text).expect(text).host.expect("a name");
+            let takes = [IpAddr::from([1, 2, 3, 4]), "::1".parse().expect("an address")].map(|ip| host.wants.takes(ip));
+            assert_eq!((host.name.as_str(), takes), ("a", [v4, v6]), "{text}");
+        }
+        assert!(check_seed_address("/dns4/peer.example/tcp/1").is_ok());
+        assert!(check_listen_address("/dns4/peer.example/tcp/1").is_err());
+        assert!(check_seed_address(&format!("/dns4/{}/tcp/1", "a".repeat(254))).is_err());
+    }
+
+    #[test]
     fn addresses_that_cannot_are_refused_with_a_hint() {
         for text in [
             "",
@@ -150,7 +208,8 @@ mod tests {
             "/ip4/127.0.0.1/tcp/1/ws",
             "/ip4/127.0.0.1/tcp/1/p2p/abc",
             "/ip4/127.0.0.1/tcp/99999",
-            "/dns4/example.com/tcp/1",
+            "/dns4/example.com",
+            "/dnsaddr/example.com/tcp/1",
             "/unix/tmp/x",
         ] {
             let error = parse(text).expect_err(text);

@@ -2,15 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
-use libp2p::{PeerId, Swarm, identify, ping};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -24,6 +27,7 @@ use super::limits::Limits;
 use super::listeners::Listeners;
 use super::outbox::{Closed, Outbox};
 use super::peers::{Change, Peers};
+use super::resolve::{Resolved, resolve};
 use super::saver::Saver;
 use super::seeds::{SeedId, Seeds};
 use super::swarm::{Network, NetworkEvent};
@@ -80,6 +84,8 @@ pub struct Driver {
     clock: Clock,
     pub(super) discovery: Option<Discovery>,
     pub(super) dialer: Dialer,
+    /// At most one for each seed.
+    resolving: FuturesUnordered<BoxFuture<'static, Resolved>>,
     pub(super) peers: Peers,
     tickets: Tickets,
     limits: Limits,
@@ -111,6 +117,7 @@ impl Driver {
             dials_quic,
             discovery,
             dialer,
+            resolving: FuturesUnordered::new(),
             clock,
             peers: Peers::default(),
             tickets: Tickets::new(limits.gossip_unjudged),
@@ -168,6 +175,7 @@ impl Driver {
                     }
                 }
                 event = self.swarm.select_next_some(), if !self.outbox.is_full() => self.on_swarm_event(event),
+                Some(resolved) = self.resolving.next(), if !self.resolving.is_empty() => self.on_resolved(resolved),
                 outcome = self.saver.written() => self.saver.on_written(&outcome, Instant::now()),
                 () = sleep_until(due) => self.on_time(),
             }
@@ -294,15 +302,43 @@ impl Driver {
         }
     }
 
+    /// Dials a seed, or has its host looked up first.
     fn dial(&mut self, seed: SeedId, address: &Address, now: Instant) {
+        match &address.host {
+            None => self.dial_at(seed, address, vec![address.dial.clone()], now),
+            Some(host) => {
+                self.seeds.resolving(seed);
+                self.resolving.push(resolve(seed, address.clone(), host.clone()));
+            }
+        }
+    }
+
+    fn on_resolved(&mut self, (seed, address, ips): Resolved) {
+        // It may have come by itself, or have been removed.
+        if !self.seeds.is_resolving(seed) {
+            return;
+        }
+        let (now, unix) = (Instant::now(), self.unix());
+        let table = &self.swarm.behaviour().gate.table;
+        // What the operator denies is denied under every name.
+        let may = |ip: &&IpAddr| table.judge_address(Some(**ip), unix).is_ok();
+        let places: Vec<_> = ips.iter().filter(may).map(|ip| address.at(*ip)).collect();
+        if places.is_empty() {
+            self.seeds.not_dialled(seed, now);
+        } else {
+            self.dial_at(seed, &address, places, now);
+        }
+    }
+
+    fn dial_at(&mut self, seed: SeedId, address: &Address, mut places: Vec<Multiaddr>, now: Instant) {
         // From a new port: the listener's own may still wait for the last connection to this very seed to be forgotten.
-        let options = match address.peer {
-            Some(peer) => DialOpts::peer_id(peer)
-                .condition(PeerCondition::DisconnectedAndNotDialing)
-                .addresses(vec![address.dial.clone()])
-                .allocate_new_port()
-                .build(),
-            None => DialOpts::unknown_peer_id().address(address.dial.clone()).allocate_new_port().build(),
+        let options = if let Some(peer) = address.peer {
+            let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);
+            options.addresses(places).allocate_new_port().build()
+        } else {
+            // Who answers is not known, and so one place is one dial.
+            let place = places.swap_remove(0);
+            DialOpts::unknown_peer_id().address(place).allocate_new_port().build()
         };
         let connection = options.connection_id();
         match self.swarm.dial(options) {

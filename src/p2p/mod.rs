@@ -36,6 +36,7 @@ mod operate;
 mod outbox;
 mod peers;
 mod policy;
+mod resolve;
 mod room;
 mod saver;
 mod seeds;
@@ -261,13 +262,19 @@ pub async fn start_with(
     let gate = Gate::new(table, clock);
     let now = Instant::now();
     let kad = config.policy.rendezvous.as_ref().map(|_| discovery::behaviour(local, !listen.is_empty()));
+    // Who wants to be found says where, unless the operator says it better.
+    let hides = kad.is_none() || !config.policy.announce.is_empty();
     let seek = Seek {
         discovery: config.policy.rendezvous.as_deref().map(|namespace| Discovery::new(namespace, now)),
         dialer: Dialer::new(quota, now),
         clock,
     };
-    let mut swarm = swarm::build(&keypair, uses_quic, gate, kad, exchange, gossip)
+    let mut swarm = swarm::build(&keypair, uses_quic, gate, kad, hides, exchange, gossip)
         .map_err(|error| StartError::Library(error.to_string()))?;
+    for address in &config.policy.announce {
+        let address = address::parse(address).map_err(|why| StartError::Address { address: address.clone(), why })?;
+        swarm.add_external_address(address.dial);
+    }
     let mut listeners = Vec::with_capacity(listen.len());
     for (address, text) in listen.iter().zip(&config.listen) {
         let failed = |why| StartError::Listen { address: text.clone(), why };

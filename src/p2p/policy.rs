@@ -36,6 +36,8 @@ pub struct Policy {
     pub min_outbound: usize,
     /// The namespace in the DHT where nodes of the chain meet; `None`: no DHT. Never in private mode.
     pub rendezvous: Option<String>,
+    /// Multiaddrs that peers are told instead of those that we listen at.
+    pub announce: Vec<String>,
     /// What one peer is served, in bytes a second, and at once after a pause.
     pub serve_rate: u64,
     pub serve_burst: u64,
@@ -58,6 +60,7 @@ impl Default for Policy {
             max_per_subnet: 16,
             min_outbound: 4,
             rendezvous: None,
+            announce: Vec::new(),
             serve_rate: 64 << 20,
             serve_burst: 256 << 20,
             serve_min_rate: 32 << 10,
@@ -120,6 +123,12 @@ impl Policy {
         for (setting, number) in [("p2p.serve_rate", self.serve_rate), ("p2p.serve_min_rate", self.serve_min_rate)] {
             if number == 0 {
                 return Err(wrong(setting, "with 0 nobody could be served".into()));
+            }
+        }
+        for text in &self.announce {
+            address::check_seed_address(text).map_err(|why| wrong("p2p.announce", why))?;
+            if address::parse(text).is_ok_and(|address| address.peer.is_some()) {
+                return Err(wrong("p2p.announce", format!("`{}`: leave the peer id out", text.escape_debug())));
             }
         }
         if self.private && self.rendezvous.is_some() {
@@ -226,6 +235,8 @@ mod tests {
             ("p2p.deny", Policy { deny: list(PEER), persistent: trusted(), ..Policy::default() }),
             ("p2p.max_inbound", Policy { max_inbound: Some(room), max_outbound: Some(1), ..Policy::default() }),
             ("p2p.max_outbound", Policy { max_outbound: Some(room + 1), ..Policy::default() }),
+            ("p2p.announce", Policy { announce: list("/ip4/192.0.2.1/tcp/0"), ..Policy::default() }),
+            ("p2p.announce", Policy { announce: trusted(), ..Policy::default() }),
             ("p2p.max_per_ip", Policy { max_per_ip: 0, ..Policy::default() }),
             ("p2p.serve_rate", Policy { serve_rate: 0, ..Policy::default() }),
         ] {

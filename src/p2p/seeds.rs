@@ -32,9 +32,16 @@ struct Seed {
 
 #[derive(Debug)]
 enum State {
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
+    /// Its host's name is being looked up.
+    Resolving,
     Dialling(ConnectionId),
-    Connected { peer: PeerId, since: Instant },
+    Connected {
+        peer: PeerId,
+        since: Instant,
+    },
 }
 
 /// What there is to do about each seed.
@@ -90,6 +97,17 @@ impl Seeds {
     pub fn due(&self, now: Instant) -> Vec<(SeedId, Address)> {
         let due = |seed: &&Seed| matches!(seed.state, State::Waiting { until } if until <= now);
         self.all.iter().filter(due).map(|seed| (seed.id, seed.address.clone())).collect()
+    }
+
+    pub fn resolving(&mut self, id: SeedId) {
+        if let Some(seed) = self.all.iter_mut().find(|seed| seed.id == id) {
+            seed.state = State::Resolving;
+        }
+    }
+
+    /// Whether it still waits for its host to be found.
+    pub fn is_resolving(&self, id: SeedId) -> bool {
+        self.all.iter().any(|seed| seed.id == id && matches!(seed.state, State::Resolving))
     }
 
     pub fn dialling(&mut self, id: SeedId, connection: ConnectionId) {

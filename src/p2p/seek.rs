@@ -79,7 +79,9 @@ impl Driver {
         }
         if speaks {
             for address in &listens {
-                self.book.heard_of(peer, &address.to_string());
+                if self.book.heard_of(peer, &address.to_string()) {
+                    self.saver.soon(Instant::now());
+                }
             }
         }
     }

@@ -44,18 +44,17 @@ pub struct Network {
     pub ping: ping::Behaviour,
 }
 
-/// `quic`: whether any address needs it.
+/// `quic`: whether any address needs it. `hides`: peers are not told where we listen.
 pub fn build(
     keypair: &Keypair,
     quic: bool,
     gate: Gate,
     kad: Option<Kad>,
+    hides: bool,
     exchange: exchange::Behaviour,
     gossip: Gossip,
 ) -> Result<Swarm<Network>, noise::Error> {
     let transport = transport(keypair, quic)?;
-    // Who wants to be found says where.
-    let hides = kad.is_none();
     let network = Network {
         gate,
         memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),

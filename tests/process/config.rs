@@ -109,7 +109,7 @@ fn settings_that_are_wrong_are_named_with_their_place() {
         ("[p2p]\nlisten = \"x\"", &["must be a list"]),
         ("[p2p]\nlisten = [\"localhost:7676\"]", &["`p2p.listen`", "line 2", "`localhost:7676` is no multiaddr"]),
         ("[p2p]\nlisten = [\"/ip4/127.0.0.1/udp/1\"]", &["cannot be used"]),
-        ("[p2p]\nlisten = [\"/dns/example.org/tcp/1\"]", &["names are not resolved"]),
+        ("[p2p]\nlisten = [\"/dns/example.org/tcp/1\"]", &["names a host"]),
         ("[p2p]\nseeds = [\"/ip4/127.0.0.1/tcp/0\"]", &["`p2p.seeds`", "port 0"]),
         ("[p2p]\nlisten = []", &["could never meet a peer"]),
         ("[sync]\nblock_time = 1", &["`sync.block_time`", "\"200ms\""]),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::p2p::{Event, Limits, StartError, start_with};
+use blocksyncd::p2p::{Event, Limits, Policy, StartError, start_with};
 use blocksyncd::sync::Ask;
 use tokio::sync::mpsc;
 
@@ -132,8 +132,8 @@ async fn what_cannot_be_started_says_why() {
     assert!(matches!(&error, StartError::Listen { address, .. } if address == place), "{error}");
 
     let mut bad = good.clone();
-    bad.seeds = vec!["/dns4/example.com/tcp/1".into()];
-    let error = starts(bad).await.expect_err("no name is resolved");
+    bad.seeds = vec!["/dnsaddr/peer.example/tcp/1".into()];
+    let error = starts(bad).await.expect_err("no such records are looked up");
     assert!(matches!(&error, StartError::Address { .. }), "{error}");
 
     let mut bad = good.clone();
@@ -146,4 +146,19 @@ async fn what_cannot_be_started_says_why() {
     assert!(matches!(&error, StartError::Limits(_)) && error.to_string().contains("raise"), "{error}");
     assert!(!format!("{good:?}").contains("node_key"));
     assert_eq!(taken.limits(), Limits::derive(good.memory_bytes, good.max_block_bytes).expect("enough"));
+}
+
+#[tokio::test]
+async fn a_seed_may_be_named_by_its_host() {
+    let server = start(Options::new(2)).await;
+    let named = server.address.replace("/ip4/127.0.0.1/", "/dns4/localhost/");
+    let mut client = start(Options::new(1).seeds(&[&named])).await;
+    client.up(&server.id()).await;
+    // What is denied is denied under every name; the other seed shows that both were tried.
+    let other = start(Options::new(3).listen("/ip4/127.0.0.2/tcp/0")).await;
+    let deny = vec!["127.0.0.1".to_owned()];
+    let options = Options::new(4).seeds(&[&named, "/dns4/no-such-host.invalid/tcp/1", &other.address]);
+    let mut picky = start(options.policy(Policy { deny, ..Policy::default() })).await;
+    picky.up(&other.id()).await;
+    assert_eq!(picky.peers().await.len(), 1);
 }

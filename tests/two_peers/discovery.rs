@@ -21,14 +21,12 @@ async fn nodes_that_know_one_and_the_same_find_each_other() {
         let mut third = start(join(5)).await;
         third.up(&first.id()).await;
         third.up(&second.id()).await;
-        // Another chain meets elsewhere, and who looks for nobody finds nobody.
-        for rendezvous in [Some("another".to_owned()), None] {
-            let mut other = start(join(6).policy(Policy { rendezvous, ..Policy::default() })).await;
-            other.up(&hub.id()).await;
-            let mut fourth = start(join(7)).await;
-            fourth.up(&first.id()).await;
-            assert_eq!(other.peers().await.iter().filter(|peer| peer.outbound).count(), 1, "the hub alone");
-        }
+        // Who looks for nobody finds nobody.
+        let mut other = start(join(6).policy(Policy::default())).await;
+        other.up(&hub.id()).await;
+        let mut fourth = start(join(7)).await;
+        fourth.up(&first.id()).await;
+        assert_eq!(other.peers().await.iter().filter(|peer| peer.outbound).count(), 1, "the hub alone");
     }
 }
 
@@ -56,4 +54,20 @@ async fn peers_that_were_met_are_dialled_after_a_restart_without_seeds() {
         alone.stop().await;
         witness.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_is_announced_is_told_instead_of_where_we_listen() {
+    let announce = vec!["/ip4/127.0.0.1/tcp/1".to_owned()];
+    let dir = TempDir::new();
+    let book = dir.path().join("peers.json");
+    let mut node = start(Options::new(1).listen(TCP).book(&book).policy(in_the_dht())).await;
+    let mut dialling = start(Options::new(3).seeds(&[&node.address]).policy(Policy { announce, ..in_the_dht() })).await;
+    dialling.up(&node.id()).await;
+    node.up(&dialling.id()).await;
+    node.stop().await;
+    let text = std::fs::read_to_string(&book).expect("written");
+    let port = |address: &str| address.split('/').nth(4).expect("a port").to_owned();
+    assert!(text.contains("/ip4/127.0.0.1/tcp/1\""), "{text}");
+    assert!(!text.contains(&format!("/tcp/{}\"", port(&dialling.address))), "{text}");
 }
