@@ -12,12 +12,12 @@ const MAX_CONNECTIONS: usize = 64;
 const MIN: usize = 2;
 
 /// How many of our requests one connection carries at a time. Go peers take 64 streams of a protocol from one peer.
-/// So many small answers fill a long link: 2,800 blocks of 1 KiB, or 8 MiB, for each of its round trips.
-pub const MAX_ASKS_PER_CONNECTION: usize = 44;
+/// More would fill a long link better, and each takes the memory of a stream's window on both sides.
+pub const MAX_ASKS_PER_CONNECTION: usize = 24;
 
 /// How many requests of a peer's one connection are open at a time; more are reset. Above [`MAX_ASKS_PER_CONNECTION`],
 /// because the other side sees the end of an answer before we see that it has.
-pub(super) const MAX_SERVED_PER_CONNECTION: usize = 48;
+pub(super) const MAX_SERVED_PER_CONNECTION: usize = 28;
 
 /// Inbound streams whose protocol is not agreed yet.
 pub(super) const MAX_NEGOTIATING: usize = 8;

@@ -37,8 +37,7 @@ pub struct Limits {
     pub commit_bytes: usize,
     /// Requests open at one peer, beside the one for its head. Go peers accept about 64 streams per peer and protocol.
     pub requests_per_peer: usize,
-    /// What one range answer should weigh: more blocks per request while blocks are small. An answer that fits into a
-    /// stream's first window, 256 KiB, comes within one round trip.
+    /// What one range answer should weigh: more blocks per request while blocks are small.
     pub range_bytes: usize,
     /// Proposals that wait for the one before them.
     pub publish_queue: usize,
@@ -60,8 +59,8 @@ impl Default for Limits {
             held_blocks: 16_384,
             held_bytes: 64 << 20,
             commit_bytes: 32 << 20,
-            requests_per_peer: 42,
-            range_bytes: 192 << 10,
+            requests_per_peer: 22,
+            range_bytes: 1 << 20,
             publish_queue: 64,
             sightings: 65_536,
             sighting_bytes: 32 << 20,

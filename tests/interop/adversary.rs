@@ -11,8 +11,8 @@ use super::host::Host;
 use super::process::Sidecar;
 
 /// Small, so that nothing that is forgotten fits into it. Go peers take frames of a mebibyte.
-const LIMITS: [&str; 4] = ["--set", "limits.memory_bytes=288MiB", "--set", "limits.max_block_bytes=1MiB"];
-const MEMORY_BYTES: u64 = 288 << 20;
+const LIMITS: [&str; 4] = ["--set", "limits.memory_bytes=512MiB", "--set", "limits.max_block_bytes=1MiB"];
+const MEMORY_BYTES: u64 = 512 << 20;
 
 const LONG: u64 = 640;
 const SIZE: usize = 16 << 10;
