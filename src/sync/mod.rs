@@ -318,12 +318,10 @@ impl Syncer {
 
     #[must_use]
     pub fn status(&self) -> Status {
-        let hard = self.chain.heads.hard_height();
         Status {
             heads: self.chain.heads,
             phase: self.phase(),
-            forked: self.evidence.iter().next_back().is_some_and(|height| Some(*height) > hard)
-                || self.peers.iter().any(|(_, peer)| peer.other_branch),
+            forked: !self.evidence.is_empty() || self.peers.iter().any(|(_, peer)| peer.other_branch),
             halted: self.halted,
             vetoed: self.vetoed,
             not_ready: self.publishing.not_ready(self.chain.heads.soft_height()),

@@ -250,10 +250,7 @@ impl Syncer {
         if proposal.host_id.len() > native::MAX_HOST_ID_BYTES {
             return Err(PublishAnswer::Invalid(format!("hostId is longer than {} bytes", native::MAX_HOST_ID_BYTES)));
         }
-        let parent = match height.prev() {
-            Some(below) if height > self.rules.initial_height => self.chain.hash(below, turn.stored),
-            _ => None,
-        };
+        let parent = height.prev().and_then(|below| self.chain.hash(below, turn.stored));
         if proposal.parent.is_some() && proposal.parent != parent {
             return Err(match self.chain.hash(height, turn.stored) {
                 Some(hash) => PublishAnswer::Conflict(BlockId { height, hash }),

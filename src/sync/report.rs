@@ -109,7 +109,6 @@ impl Syncer {
             self.chain.change(Change::DropSighting(judged.position));
         }
         self.evidence = self.evidence.split_off(&id.height.next());
-        self.anchor.take_if(|anchor| anchor.id.height <= id.height);
     }
 
     /// DA's winner is not what is stored. Says whether there is more to judge.
@@ -130,11 +129,11 @@ impl Syncer {
                 Some(false) => return self.is_no_winner(position),
                 None => return false,
             }
-            let epoch = self.chain.heads.epoch;
             self.diverge(turn, BlockId { height: block.height(), hash }, block, position);
-            return self.chain.heads.epoch > epoch;
+            // Once ours is taken back, the heads have changed, and everything is judged again.
+            return false;
         }
-        if self.vetoed == Some(block.id()) || self.vetoed.is_some_and(|vetoed| vetoed.height == block.height()) {
+        if self.vetoed.is_some_and(|vetoed| vetoed.height == block.height()) {
             // DA has decided.
             self.lift_veto();
         }

@@ -126,6 +126,25 @@ fn what_is_taken_back_forgets_what_was_built_on_it() {
     assert_eq!((core.status().held_blocks, core.target()), (0, Some(other[0].id())));
 }
 
+/// It was decided, and never durable.
+#[test]
+fn what_is_taken_back_leaves_its_room_to_others() {
+    let blocks = chain(5);
+    let size = blocks[1].size();
+    let setup = Setup::follower().storing(&blocks[..1], 0);
+    let mut core = setup.limits(|limits| limits.commit_bytes = 2 * size).start();
+    core.hold_writes();
+    for block in &blocks[1..4] {
+        let _ = core.gossip(block);
+    }
+    assert_eq!(core.reject(blocks[3].id()), RejectAnswer::Stopped);
+    let _ = core.operator_may(Command::LiftVeto);
+    let _ = core.gossip(&blocks[3]);
+    assert_eq!(core.soft(), Some(blocks[3].id()));
+    let _ = core.gossip(&blocks[4]);
+    assert_eq!(core.soft(), Some(blocks[3].id()), "there is room for one");
+}
+
 /// A core that stores blocks 1 to 3, and what it does when DA has another block 2.
 fn diverging(setup: Setup) -> (Core, Vec<AuthenticBlock>, AuthenticBlock) {
     let blocks = chain(3);
@@ -307,6 +326,18 @@ fn while_a_veto_stands_only_da_extends_the_chain() {
     assert_eq!(ranges(&core.connect_at(1, &blocks[4])), []);
     let _ = core.da_has(std::slice::from_ref(&rival));
     assert_eq!((core.soft(), core.hard(), core.status().vetoed), (Some(rival.id()), Some(rival.id()), None));
+}
+
+/// It waited, and DA had it as well.
+#[test]
+fn who_gave_what_da_decided_for_is_on_our_branch() {
+    let (mut core, blocks) = vetoed();
+    let rival = branch(&blocks[..1], "b", 1).remove(0);
+    let _ = core.connect_at(1, &rival);
+    assert_eq!(core.status().held_blocks, 1);
+    let _ = core.da_has(std::slice::from_ref(&rival));
+    assert_eq!((core.hard(), core.status().held_blocks), (Some(rival.id()), 0));
+    assert!(!core.status().forked);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{Ask, Ended, Fetch, Input, RequestId, Timing};
+use blocksyncd::sync::{Ask, Ended, Fetch, Input, PeerId, RequestId, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{MAX_BLOCK_BYTES, Spec, branch, chain, h};
@@ -177,6 +177,72 @@ fn what_a_peer_lacks_it_may_have_later() {
 }
 
 #[test]
+fn what_lies_below_what_a_peer_lacks_it_has() {
+    let blocks = chain(140);
+    let mut core = core_on(&blocks);
+    let requests: Vec<_> = fetches(&core.connect_at(1, &blocks[139])).iter().map(|fetch| fetch.request).collect();
+    // The second range is cut short at block 76, the first one fails.
+    let _ = core.answer(requests[1], &blocks[65..75], Ended::Complete);
+    let _ = core.answer(requests[0], &[], Ended::Reset);
+    assert_eq!(ranges(&core.pass(timing().backoff_min)), [(peer(1), 2, 64)]);
+}
+
+// ----------------------------------------------------------------------------------------- whom to ask
+
+/// Who is asked for blocks 2 to 8, of two peers whose last answers took so many milliseconds.
+fn preferred(first: &[u64], second: &[u64]) -> PeerId {
+    let blocks = chain(9);
+    let mut core = core_on(&blocks);
+    // Their heads are heard, and nothing is asked for yet.
+    let _ = core.give(Input::StorageFull(true));
+    for (name, latencies) in [(1, first), (2, second)] {
+        let mut probe = core.connect(name);
+        for (index, latency) in latencies.iter().enumerate() {
+            if index > 0 {
+                let _ = core.give(Input::GossipMissed { peer: peer(name) });
+                probe = heads_asked(&core.pass(timing().gossip_grace))[0].request;
+            }
+            core.sleep(Duration::from_millis(*latency));
+            let _ = core.answer(probe, &blocks[8..], Ended::Complete);
+        }
+    }
+    let _ = core.give(Input::StorageFull(false));
+    let effects = core.gossip_effects(200, Ok(blocks[8].clone()));
+    let [(peer, 2, 7)] = &ranges(&effects)[..] else { panic!("{effects:#?}") };
+    peer.clone()
+}
+
+#[test]
+fn whoever_answers_faster_is_asked() {
+    assert_eq!(preferred(&[10], &[11]), peer(1));
+    assert_eq!(preferred(&[11], &[10]), peer(2));
+    // Who has never answered is taken to be of medium speed; here everybody has, and every answer counts a quarter.
+    assert_eq!(preferred(&[400, 0], &[299]), peer(2));
+    assert_eq!(preferred(&[400, 0], &[301]), peer(1));
+}
+
+#[test]
+fn whoever_has_less_to_do_is_asked() {
+    let blocks = chain(300);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.held_blocks = 64).start();
+    let mut asked = Vec::new();
+    for name in [1, 2] {
+        let probe = core.connect(name);
+        core.sleep(Duration::from_millis(10));
+        asked.extend(ranges(&core.answer(probe, &blocks[299..], Ended::Complete)));
+    }
+    assert_eq!(asked, [(peer(1), 2, 64)], "all that may wait");
+    // Each block that is taken in makes room to ask for one more.
+    for block in &blocks[1..8] {
+        asked.extend(ranges(&core.gossip_effects(200, Ok(block.clone()))));
+    }
+    let of = |name| asked.iter().filter(|(who, ..)| *who == peer(name)).count();
+    assert_eq!((of(1), of(2), asked[1].0.clone()), (4, 4, peer(2)));
+}
+
+// -------------------------------------------------------------------------------------------- branches
+
+#[test]
 fn a_peer_on_another_branch_is_left_alone_until_its_head_changes() {
     let blocks = chain(9);
     let others = branch(&[], "b", 20);
@@ -207,8 +273,54 @@ fn what_a_held_block_turned_out_to_be_counts_against_its_branch() {
     }
     assert!(core.status().forked);
     assert_eq!(core.status().held_blocks, 0);
-    let _ = core.gossip(&blocks[8]);
-    assert_eq!(ranges(&core.pass(Duration::from_secs(1))), []);
+    let effects = core.gossip_effects(200, Ok(blocks[8].clone()));
+    assert_eq!(ranges(&effects), []);
+}
+
+/// Whoever serves a block follows its branch; whoever relays it may follow any.
+#[test]
+fn what_lost_to_another_block_counts_against_who_served_it_and_not_who_relayed_it() {
+    let blocks = chain(2);
+    let fork = branch(&branch(&[], "b", 1), "b", 1).remove(0);
+    for served in [true, false] {
+        let mut core = Setup::follower().start();
+        let probe = core.connect(200);
+        let _ = if served {
+            core.answer(probe, std::slice::from_ref(&fork), Ended::Complete)
+        } else {
+            core.gossip_effects(200, Ok(fork.clone()))
+        };
+        for block in blocks.iter().rev() {
+            let _ = core.gossip(block);
+        }
+        assert_eq!((core.soft(), core.status().held_blocks), (Some(blocks[1].id()), 0));
+        // That there were two is settled; that the peer has the other one is not.
+        let _ = core.da_has(&blocks);
+        assert_eq!(core.status().forked, served);
+    }
+}
+
+#[test]
+fn one_block_that_does_not_link_is_enough_to_tell_another_branch() {
+    let blocks = chain(9);
+    let others = branch(&[], "b", 9);
+    let mut core = core_on(&blocks);
+    let fetch = range_request(&core.connect_at(1, &others[8]));
+    let _ = core.answer(fetch.request, &others[1..2], Ended::Reset);
+    assert_eq!(ranges(&core.pass(timing().backoff_max)), [], "its head is still that one");
+}
+
+#[test]
+fn answers_come_in_any_order() {
+    let blocks = chain(140);
+    let mut core = core_on(&blocks);
+    let effects = core.connect_at(1, &blocks[139]);
+    assert_eq!(ranges(&effects), [(peer(1), 2, 64), (peer(1), 66, 64), (peer(1), 130, 10)]);
+    let requests: Vec<_> = fetches(&effects).iter().map(|fetch| fetch.request).collect();
+    let _ = core.answer(requests[1], &blocks[65..129], Ended::Complete);
+    assert_eq!((core.status().held_blocks, core.status().forked), (65, false));
+    let _ = core.answer(requests[0], &blocks[1..65], Ended::Complete);
+    assert_eq!(core.soft(), Some(blocks[128].id()));
 }
 
 // -------------------------------------------------------------------------------------------- patience
@@ -285,6 +397,15 @@ fn whoever_answers_again_is_trusted_again() {
     let request = range_request(&effects).request;
     let _ = core.answer(request, &[], Ended::Reset);
     assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().backoff_min), "from the beginning");
+}
+
+#[test]
+fn what_gossip_brought_meanwhile_is_no_answer() {
+    let (mut core, request, blocks) = waiting();
+    let _ = core.gossip(&blocks[1]);
+    let effects = core.answer(request, &[], Ended::Reset);
+    assert_eq!(ranges(&effects), []);
+    assert_eq!(core.next_wakeup(), Some(timing().backoff_min), "it rests as after any failure");
 }
 
 /// There was no room on our side: no failure of theirs.
@@ -383,6 +504,8 @@ fn what_is_asked_for_fits_into_the_budget() {
         let asked = ranges(&core.connect_at(1, &blocks[599]));
         assert_eq!(asked.len(), requests, "{bytes}");
         assert!(asked.iter().all(|(_, _, asked)| *asked == amount));
+        // What is on its way takes its room until it is here.
+        assert_eq!(ranges(&core.connect_at(2, &blocks[599])), [], "{bytes}");
     }
 }
 
@@ -476,6 +599,16 @@ fn while_the_disk_does_not_keep_up_nothing_is_asked_for() {
     let effects = core.write();
     assert_eq!(core.soft(), Some(blocks[3].id()));
     assert_eq!(ranges(&effects), [(peer(1), 5, 25)]);
+}
+
+#[test]
+fn as_many_bytes_as_the_disk_may_lag_behind_are_not_too_many_to_ask_for_more() {
+    let blocks = chain(30);
+    let size = blocks[1].size();
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.commit_bytes = size).start();
+    core.hold_writes();
+    let _ = core.gossip(&blocks[1]);
+    assert_eq!(ranges(&core.connect_at(1, &blocks[29])), [(peer(1), 3, 27)]);
 }
 
 /// Whoever is to blame for it, to ask the same peer for the same again at once would be a loop.

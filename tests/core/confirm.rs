@@ -1,6 +1,6 @@
 //! Hard: what DA decides, and by what.
 
-use blocksyncd::sync::{Anchor, Change, DaPosition, Halt, Phase, Seen, Sighting};
+use blocksyncd::sync::{Anchor, Change, DaPosition, Halt, Input, Phase, Seen, Sighting};
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 
@@ -154,6 +154,19 @@ fn a_block_that_da_names_is_asked_of_everybody_able() {
 }
 
 #[test]
+fn whoever_drains_or_has_no_room_asks_for_no_block_that_da_names() {
+    let blocks = chain(2);
+    let other = branch(&blocks[..1], "b", 1).remove(0);
+    for stop in [Input::Drain, Input::StorageFull(true)] {
+        let mut core = Setup::follower().storing(&blocks, 1).start();
+        let _ = core.report(0, 1, vec![seen_hash(1, 0, &other)]);
+        let _ = core.give(stop.clone());
+        assert_eq!(core.status().wanted, Some(other.id()));
+        assert_eq!(asked_by_hash(&core.give(Input::PeerUp { peer: peer(1) })), [], "{stop:?}");
+    }
+}
+
+#[test]
 fn a_block_that_da_names_and_that_waits_already_is_not_asked_for() {
     let blocks = chain(2);
     let others = branch(&[], "b", 2);
@@ -203,4 +216,17 @@ fn what_was_hard_before_a_loss_is_what_comes_back() {
     assert_eq!(core.soft(), Some(blocks[2].id()));
     let _ = core.da_has(&blocks[1..]);
     assert_eq!(core.hard(), Some(blocks[2].id()));
+}
+
+#[test]
+fn what_was_hard_before_a_loss_is_pinned_until_it_is_hard_again() {
+    let blocks = chain(3);
+    let other = branch(&blocks[..2], "b", 1).remove(0);
+    let mut setup = Setup::follower().storing(&blocks[..1], 1);
+    setup.at.anchor = Some(Anchor { id: blocks[2].id(), position: at(7, 0) });
+    let mut core = setup.start();
+    let _ = core.da_has(&blocks[1..2]);
+    assert_eq!(core.hard(), Some(blocks[1].id()));
+    let _ = core.gossip(&other);
+    assert_eq!(core.soft(), Some(blocks[1].id()));
 }

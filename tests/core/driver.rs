@@ -196,14 +196,25 @@ impl Core {
     pub fn write(&mut self) -> Vec<Effect> {
         let mut all = Vec::new();
         while !self.unwritten.is_empty() {
-            let batch = self.unwritten.remove(0);
-            self.disk.apply(&batch);
-            let effects = self.syncer.handle(self.now, Input::Durable(batch.id), &self.disk);
-            self.check(&effects);
-            self.unwritten.extend(commits(&effects));
-            all.extend(effects);
+            all.extend(self.write_one());
         }
         all
+    }
+
+    /// Makes the oldest commit durable that was held back, and no other.
+    pub fn write_one(&mut self) -> Vec<Effect> {
+        let batch = self.unwritten.remove(0);
+        self.disk.apply(&batch);
+        let effects = self.syncer.handle(self.now, Input::Durable(batch.id), &self.disk);
+        self.check(&effects);
+        self.unwritten.extend(commits(&effects));
+        effects
+    }
+
+    /// From now on nothing of what was stored can be read; nothing may be written any more, either.
+    pub fn lose_disk(&mut self) {
+        self.disk = Disk::default();
+        self.hold_writes();
     }
 
     pub fn heads(&self) -> Heads {

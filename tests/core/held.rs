@@ -99,6 +99,20 @@ fn what_waits_is_bounded_in_bytes() {
 }
 
 #[test]
+fn what_is_taken_out_makes_room_for_as_much_as_it_weighed() {
+    let blocks = chain(7);
+    let size = blocks[1].size();
+    let room = 2 * size + size / 2;
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.held_bytes = room).start();
+    // Block 3 is taken out again with block 2.
+    for height in [3, 5, 2, 6] {
+        assert_eq!(core.gossip(&blocks[height - 1]), Verdict::Accept, "{height}");
+    }
+    assert_eq!((core.soft(), core.status().held_blocks), (Some(blocks[2].id()), 2));
+    assert_eq!(core.gossip(&blocks[6]), Verdict::Ignore, "there is room for two");
+}
+
+#[test]
 fn a_signature_raises_the_target_and_nothing_else_does() {
     let blocks = chain(9);
     let mut core = Setup::follower().limits(|limits| limits.held_blocks = 0).start();
@@ -147,6 +161,19 @@ fn progress_gives_the_target_more_time() {
     assert_eq!(core.target(), Some(blocks[8].id()), "the target rose");
     let _ = core.pass(Duration::from_secs(1));
     assert_eq!(core.target(), Some(blocks[2].id()));
+}
+
+#[test]
+fn the_same_target_again_is_no_progress() {
+    let blocks = chain(9);
+    let setup = Setup::follower().storing(&blocks[..2], 0);
+    let patience = setup.config.timing.target_patience;
+    let mut core = setup.start();
+    let _ = core.gossip(&blocks[8]);
+    core.sleep(patience.saturating_sub(INSTANT));
+    let _ = core.gossip(&blocks[8]);
+    let _ = core.pass(INSTANT);
+    assert_eq!(core.target(), Some(blocks[1].id()));
 }
 
 #[test]
@@ -209,4 +236,21 @@ fn what_the_disk_does_not_keep_up_with_waits() {
     assert_eq!((core.soft(), core.status().held_blocks), (Some(blocks[1].id()), 2));
     let _ = core.write();
     assert_eq!((core.soft(), core.status().held_blocks), (Some(blocks[3].id()), 0));
+}
+
+#[test]
+fn a_commit_that_is_durable_makes_room_for_as_much_as_it_wrote() {
+    let blocks = chain(6);
+    let size = blocks[1].size();
+    let setup = Setup::follower().storing(&blocks[..1], 0);
+    let mut core = setup.limits(|limits| limits.commit_bytes = 2 * size).start();
+    core.hold_writes();
+    for block in &blocks[1..] {
+        let _ = core.gossip(block);
+    }
+    assert_eq!((core.soft(), core.status().held_blocks), (Some(blocks[3].id()), 2));
+    let _ = core.write_one();
+    assert_eq!((core.soft(), core.status().held_blocks), (Some(blocks[4].id()), 1));
+    // Those of the other commits are not on disk: the core still knows them by itself.
+    assert!(core.ack("a", blocks[2].id()).0);
 }

@@ -55,6 +55,33 @@ fn the_newest_stored_block_is_the_first_target() {
     assert_eq!(Setup::follower().storing(&blocks, 1).start().target(), Some(blocks[1].id()));
 }
 
+// A store that says what cannot be is not gone on from, in a release build either.
+
+#[test]
+#[should_panic(expected = "tail <= soft")]
+fn nothing_is_soft_below_the_tail() {
+    let mut setup = Setup::follower().storing(&chain(1), 0);
+    setup.at.heads.tail = h(2);
+    let _ = setup.start();
+}
+
+#[test]
+#[should_panic(expected = "tail <= hard")]
+fn nothing_is_hard_below_the_tail() {
+    let mut setup = Setup::follower().storing(&chain(2), 1);
+    setup.at.heads.tail = h(2);
+    let _ = setup.start();
+}
+
+#[test]
+#[should_panic(expected = "hard <= soft")]
+fn nothing_is_hard_that_is_not_soft() {
+    let blocks = chain(2);
+    let mut setup = Setup::follower().storing(&blocks[..1], 0);
+    setup.at.heads.hard = Some(blocks[1].id());
+    let _ = setup.start();
+}
+
 #[test]
 fn what_was_lost_is_missed_until_it_is_here_again() {
     let blocks = chain(4);

@@ -1,9 +1,10 @@
 //! Blame and bans: only what a peer provably did, by rate and share where it may be a mere relay.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use blocksyncd::block::Malformed;
-use blocksyncd::sync::{Effect, Ended, Fetched, Input, Offence, Verdict};
+use blocksyncd::sync::{Effect, Ended, Fetched, Input, Offence, PeerId, Verdict};
 use blocksyncd::verify::{AuthenticBlock, Fault};
 
 use super::blocks::{Spec, branch, chain};
@@ -37,6 +38,19 @@ fn a_malformed_message_bans_longer_each_time() {
     // Somebody else begins at the beginning.
     let effects = core.gossip_effects(2, Err(Fault::PayloadMismatch));
     assert_eq!(penalties(&effects), [(peer(2), Offence::BadBlock, Some(first))]);
+}
+
+#[test]
+fn a_peer_is_called_by_its_last_bytes() {
+    let name = |bytes: &[u8]| format!("{:?}", PeerId::new(bytes));
+    assert_eq!(name(&[0, 0x24, 1, 2, 3, 0xff]), "peer..010203ff");
+    assert_eq!(name(&[7]), "peer..07");
+}
+
+#[test]
+fn each_offence_is_called_something_else() {
+    let names = [Offence::BadBlock, Offence::BadSignature, Offence::BadRange].map(Offence::reason);
+    assert_eq!(BTreeSet::from(names).len(), names.len(), "{names:?}");
 }
 
 #[test]

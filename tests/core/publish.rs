@@ -2,7 +2,7 @@
 
 use blocksyncd::block::{Hash, native};
 use blocksyncd::sync::{
-    Anchor, Answer, Change, Command, Effect, GuardEntry, Input, Origin, Proposal, PublishAnswer, Ticket, Verdict,
+    Anchor, Answer, Change, Command, Effect, GuardEntry, Halt, Input, Origin, Proposal, PublishAnswer, Ticket, Verdict,
 };
 use blocksyncd::verify::{AuthenticBlock, Fault};
 
@@ -84,6 +84,28 @@ fn only_the_next_height_on_the_soft_head_can_be_published() {
     let elsewhere = with_parent(proposal(&blocks[3]), Some(blocks[1].hash()));
     assert_eq!(core.refusal(elsewhere), expected);
     assert!(asks_for_signature(&core.propose(with_parent(proposal(&blocks[3]), None))));
+}
+
+#[test]
+fn what_the_host_signed_on_something_else_than_the_soft_head_is_not_next() {
+    let blocks = chain(5);
+    let stray = branch(&branch(&[], "b", 3), "b", 1).remove(0);
+    let mut core = Setup::signer().storing(&blocks[..3], 0).start();
+    for wrong in [&blocks[4], &stray] {
+        let expected = PublishAnswer::NotNext { height: h(4), parent: Some(blocks[2].hash()) };
+        assert_eq!(core.publish_signed(wrong), expected);
+    }
+    // What was refused is not in the way.
+    assert_eq!(core.publish_signed(&blocks[3]), PublishAnswer::Accepted(blocks[3].id()));
+}
+
+/// Each proposal needs it.
+#[test]
+fn the_soft_head_is_known_without_a_look_at_the_store() {
+    let blocks = chain(3);
+    let mut core = Setup::signer().storing(&blocks[..2], 0).start();
+    core.lose_disk();
+    assert_eq!(published(&core.publish(proposal(&blocks[2]))), PublishAnswer::Accepted(blocks[2].id()));
 }
 
 #[test]
@@ -262,6 +284,26 @@ fn a_halt_while_the_signer_thinks_keeps_the_block_back() {
     let _ = core.da_has(&other);
     let effects = core.give(Input::Signed { ticket, outcome: Err("away".to_owned()) });
     not_ready(&published(&effects), "away");
+}
+
+#[test]
+fn a_halt_says_what_an_operator_has_to_do() {
+    let blocks = chain(2);
+    let [ours, da] = [blocks[0].id(), branch(&[], "b", 1)[0].id()];
+    let position = at(7, 3);
+    let diverged = format!(
+        "DA height 7 has block {da} where {ours} is stored: an operator must abandon the branch \
+         (ctl abandon-branch {ours})"
+    );
+    let contradicted =
+        format!("DA height 7 names something else than {ours} by an id that proves nothing: an operator must look");
+    for (halt, said) in
+        [(Halt::Diverged { ours, da, position }, diverged), (Halt::Contradicted { ours, position }, contradicted)]
+    {
+        let mut setup = Setup::signer().storing(&blocks[..1], 0);
+        setup.at.halted = Some(halt);
+        assert_eq!(setup.start().refusal(proposal(&blocks[1])), PublishAnswer::Halted(said));
+    }
 }
 
 #[test]

@@ -386,10 +386,12 @@ impl Disk {
         heads.epoch = heads.epoch.max(self.mark.epoch);
         heads.lost = self.mark.soft.filter(|soft| *soft >= next).map(|to| DataLoss { from: next, to }).or(heads.lost);
         let behind = |anchor: &Anchor| heads.hard.is_none_or(|hard| hard.height < anchor.id.height);
+        let evidence = image.evidence.values().map(|evidence| evidence.height);
+        let open = evidence.filter(|height| Some(*height) > heads.hard_height());
         Recovered {
             heads,
             sightings: image.sightings.values().cloned().collect(),
-            evidence: image.evidence.values().map(|evidence| evidence.height).collect(),
+            evidence: open.collect(),
             schedule: image.schedule.clone(),
             vetoed: image.vetoed,
             halted: image.halted,

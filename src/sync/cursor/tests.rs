@@ -131,6 +131,22 @@ fn from_the_tip_only_what_is_new() {
 }
 
 #[test]
+fn what_does_not_stand_on_the_tip_is_not_told() {
+    let mut cursor = Model::new(1, "aaa", 0).start(&Start::Tip, Wanted::Soft);
+    let model = Model::new(1, "aaaa", 0);
+    assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Soft(h(4))));
+    assert!(!cursor.link(b('b', 4), Some(b('b', 3).hash)));
+}
+
+#[test]
+fn damage_before_the_tip_is_not_told() {
+    let mut model = Model::new(1, "aaa", 0);
+    model.heads.lost = Some(DataLoss { from: h(4), to: h(9) });
+    let mut cursor = model.start(&Start::Tip, Wanted::Soft);
+    assert_eq!(model.say(&mut cursor), "");
+}
+
+#[test]
 fn with_hard_events_only_a_block_is_told_when_da_has_decided() {
     let mut model = Model::new(1, "aaaaa", 2);
     let mut cursor = model.start(&Start::Genesis, Wanted::Hard);
@@ -194,6 +210,14 @@ fn everything_can_be_taken_back_while_nothing_is_hard() {
 }
 
 #[test]
+fn below_the_initial_height_there_is_no_block_to_go_back_to() {
+    let mut model = Model::new(5, "aa", 0);
+    let resumed = resume(&Start::Tip, Wanted::Soft, h(5), &model.heads, &model).unwrap();
+    model.rewind(5, "b");
+    assert_eq!(model.say(&mut started(resumed)), "retract:0 5");
+}
+
+#[test]
 fn a_rewind_to_what_we_do_not_have_ends_the_stream() {
     let mut model = Model::new(5, "aaa", 0);
     let mut cursor = model.start(&Start::Tip, Wanted::Soft);
@@ -243,6 +267,13 @@ fn we_wait_while_we_are_behind_the_host() {
     let mut cursor = started(caught_up.resume(&[b('a', 4)], None));
     assert_eq!(caught_up.say(&mut cursor), "hard1 hard2 5");
     assert_eq!(Model::new(1, "", 0).resume(&[b('a', 1)], None), Resumed::Waiting);
+}
+
+#[test]
+fn the_block_at_our_tail_is_not_taken_on_trust() {
+    let model = Model::new(5, "aa", 0);
+    let mut cursor = started(model.resume(&[b('c', 5), b('a', 4)], None));
+    assert_eq!(model.say(&mut cursor), "retract:4 5 6");
 }
 
 /// A sparse locator hides that a host which is ahead of us stands on another branch.
@@ -346,4 +377,14 @@ fn nothing_is_visible_before_it_is_announced() {
     assert_eq!(visible(&announced, &Heads { epoch: Epoch(1), ..stored }), None);
     let nothing = Model::new(1, "", 0).heads;
     assert_eq!(visible(&nothing, &stored).unwrap().soft, None);
+}
+
+#[test]
+fn every_part_of_the_heads_waits_for_its_announcement() {
+    let announced =
+        Heads { target: Some(b('a', 9)), scanned_through: 3, evidence: EvidenceId(1), ..Model::new(1, "aaa", 1).heads };
+    let stored = Heads { target: None, scanned_through: 4, evidence: EvidenceId(2), ..announced };
+    assert_eq!(visible(&announced, &stored), Some(announced));
+    let taken_back = Heads { scanned_through: 2, ..announced };
+    assert_eq!(visible(&announced, &taken_back), Some(taken_back), "it can be read from the store no more");
 }
