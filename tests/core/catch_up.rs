@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{Ask, Ended, Fetch, Input, PeerId, RequestId, Timing};
+use blocksyncd::sync::{Ask, Command, Ended, Fetch, Input, PeerId, RequestId, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{MAX_BLOCK_BYTES, Spec, branch, chain, h};
@@ -144,6 +144,19 @@ fn nobody_is_asked_for_more_than_it_has() {
     core.sleep(timing().backoff_min);
     let effects = core.gossip_effects(200, Ok(blocks[39].clone()));
     assert_eq!(ranges(&effects), [(peer(200), 2, 38)]);
+}
+
+/// Its head is here as a rule, which hides whether it was asked for.
+#[test]
+fn a_peer_is_asked_for_its_head_with_the_rest() {
+    let blocks = chain(9);
+    let mut core = Setup::follower().storing(&blocks[..2], 0).start();
+    let _ = core.connect_at(1, &blocks[3]);
+    // To take a block back is to forget what waited above it.
+    let _ = core.reject(blocks[1].id());
+    let _ = core.operator_may(Command::LiftVeto);
+    assert_eq!(core.status().held_blocks, 0);
+    assert_eq!(ranges(&core.gossip_effects(200, Ok(blocks[8].clone()))), [(peer(1), 2, 3)]);
 }
 
 #[test]
@@ -374,6 +387,16 @@ fn whoever_fails_rests_longer_each_time() {
 }
 
 #[test]
+fn nobody_waits_for_a_rest_that_is_over() {
+    let (mut core, request, _) = waiting();
+    // It does not have it, and so is not asked after its rest, either.
+    let _ = core.answer(request, &[], Ended::NotFound);
+    assert_eq!(core.next_wakeup(), Some(timing().backoff_min));
+    assert_eq!(ranges(&core.pass(timing().backoff_min)), []);
+    assert!(core.next_wakeup() > Some(core.elapsed()), "it would be woken for ever");
+}
+
+#[test]
 fn no_rest_is_longer_than_the_longest() {
     let mut setup = Setup::follower().storing(&chain(1), 0);
     setup.config.timing.backoff_max = timing().backoff_min * 3;
@@ -560,6 +583,18 @@ fn for_the_one_block_that_is_missing_two_peers_are_asked_at_once() {
     let mut asked = ranges(&core.pass(timing().gossip_grace));
     asked.sort_unstable();
     assert_eq!(asked, [(peer(1), 3, 1), (peer(2), 3, 1)]);
+}
+
+#[test]
+fn a_request_by_hash_counts_as_any_other() {
+    let blocks = chain(9);
+    let other = branch(&blocks[..1], "b", 1).remove(0);
+    let setup = Setup::follower().storing(&blocks[..2], 1);
+    let mut core = setup.limits(|limits| limits.requests_per_peer = 1).start();
+    let _ = core.connect_at(1, &blocks[1]);
+    let (_, effects) = core.report(0, 1, vec![seen_hash(1, 0, &other)]);
+    assert_eq!(asked_by_hash(&effects), [(peer(1), other.hash())]);
+    assert_eq!(ranges(&core.gossip_effects(1, Ok(blocks[8].clone()))), []);
 }
 
 #[test]

@@ -191,6 +191,27 @@ fn a_block_that_da_names_and_that_waits_already_is_not_asked_for() {
 }
 
 #[test]
+fn a_block_that_da_names_is_looked_for_among_those_that_a_veto_keeps_waiting() {
+    let blocks = chain(2);
+    let [rival, third] = ["b", "c"].map(|name| branch(&blocks[..1], name, 1).remove(0));
+    let mut core = Setup::follower().storing(&blocks, 1).start();
+    let _ = core.reject(blocks[1].id());
+    let _ = core.gossip(&rival);
+    let _ = core.gossip(&third);
+    let (answer, _) = core.report(0, 1, vec![seen_hash(1, 0, &rival)]);
+    assert_eq!((answer.wanted, core.hard()), (vec![], Some(rival.id())));
+}
+
+#[test]
+fn what_da_names_first_is_waited_for_whatever_else_it_gives() {
+    let blocks = chain(2);
+    let [rival, third] = ["b", "c"].map(|name| branch(&blocks[..1], name, 1).remove(0));
+    let mut core = Setup::follower().storing(&blocks, 1).start();
+    let (answer, _) = core.report(0, 1, vec![seen_hash(1, 0, &rival), seen_block(1, 1, &third)]);
+    assert_eq!((answer.wanted, core.soft()), (vec![rival.id()], Some(blocks[1].id())));
+}
+
+#[test]
 fn what_is_reported_with_its_bytes_need_not_be_asked_for() {
     let blocks = chain(2);
     let other = branch(&blocks[..1], "b", 1).remove(0);

@@ -45,6 +45,7 @@ fn a_peer_is_called_by_its_last_bytes() {
     let name = |bytes: &[u8]| format!("{:?}", PeerId::new(bytes));
     assert_eq!(name(&[0, 0x24, 1, 2, 3, 0xff]), "peer..010203ff");
     assert_eq!(name(&[7]), "peer..07");
+    assert_eq!(PeerId::new(&[7, 8]).as_bytes(), [7, 8]);
 }
 
 #[test]
