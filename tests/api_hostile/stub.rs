@@ -215,6 +215,7 @@ impl Node {
                 heads,
                 phase: Phase::Following,
                 forked: false,
+                history_unavailable: false,
                 halted: None,
                 vetoed: None,
                 not_ready: None,

@@ -329,7 +329,38 @@ fn what_everything_waits_for_is_asked_of_a_second_peer() {
     assert_eq!(hedge.len(), 1);
     assert_eq!((hedge[0].1, hedge[0].2), (2, 18));
     assert_ne!(hedge[0].0, peer(1));
-    assert_eq!(ranges(&core.pass(timing().hedge_after)), [], "two are enough");
+    // Nobody knows whether these two serve.
+    assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().hedge_after));
+    assert_eq!(ranges(&core.almost_pass(timing().hedge_after)), []);
+    let third = ranges(&core.pass(INSTANT));
+    assert_eq!((third.len(), third[0].1, third[0].2), (1, 2, 18));
+    assert!(third[0].0 != peer(1) && third[0].0 != hedge[0].0);
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), [], "all are asked");
+}
+
+#[test]
+fn two_are_enough_when_one_of_them_serves() {
+    let blocks = chain(20);
+    let mut core = core_on(&blocks);
+    let fetch = range_request(&core.connect_at(1, &blocks[9]));
+    let _ = core.answer(fetch.request, &blocks[1..9], Ended::Complete);
+    assert_eq!(ranges(&core.connect_at(2, &blocks[19])), [(peer(2), 11, 9)]);
+    let _ = core.connect_at(3, &blocks[19]);
+    let _ = core.gossip_effects(1, Ok(blocks[19].clone()));
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), [(peer(1), 11, 9)]);
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), []);
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), []);
+}
+
+#[test]
+fn more_than_two_are_asked_within_the_budget_only() {
+    let blocks = chain(20);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.held_bytes = 1_024).start();
+    for name in 1..=3 {
+        let _ = core.connect_at(name, &blocks[19]);
+    }
+    assert_eq!(ranges(&core.pass(timing().hedge_after)).len(), 1);
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), []);
 }
 
 #[test]
