@@ -15,6 +15,9 @@ use crate::verify::{AuthenticBlock, Fault};
 /// two peers are asked for it.
 const SMALL_GAP: u64 = 2;
 
+/// So many peers that were behind are asked together whether they are so still.
+const PROBED_BEHIND: usize = 3;
+
 impl Syncer {
     pub(super) fn gossip(
         &mut self,
@@ -68,7 +71,7 @@ impl Syncer {
         if let Ended::Invalid(fault) = &fetched.ended {
             // A frame that broke the exchange protocol has no fault to name, and is as wrong.
             let offence = fault.as_ref().map_or(Some(Offence::BadRange), blame::of_answer);
-            self.peers.failed(&open.peer, now);
+            self.peers.failed(&open.peer, open.sent, now);
             self.exclude(&open, 0);
             if let Some(offence) = offence {
                 self.penalize(turn.now, &open.peer, offence);
@@ -76,7 +79,13 @@ impl Syncer {
             return;
         }
         if let (Ended::Cut, [], Ask::Range { from, .. }) = (&fetched.ended, fetched.blocks.as_slice(), open.ask) {
-            self.requests.put_off(from, PutOff { said_by: open.peer, bytes: open.bytes });
+            // Who has served nothing yet is not believed: it could put off height after height.
+            if self.peers.get(&open.peer).is_some_and(Peer::serves) {
+                self.requests.put_off(from, PutOff { said_by: open.peer, bytes: open.bytes });
+            } else {
+                self.peers.failed(&open.peer, open.sent, now);
+                self.exclude(&open, 0);
+            }
             return;
         }
         let took = now.saturating_sub(open.sent);
@@ -99,7 +108,7 @@ impl Syncer {
             (true, _, _) => self.peers.served(&open.peer, took),
             (false, Ended::NotFound, Ask::Range { from, .. })
                 if fetched.blocks.is_empty() && self.peers.has_nothing_at(&open.peer, from, now) => {}
-            (false, _, _) => self.peers.failed(&open.peer, now),
+            (false, _, _) => self.peers.failed(&open.peer, open.sent, now),
         }
     }
 
@@ -192,7 +201,7 @@ impl Syncer {
         if let Some(put_off) = self.requests.take_put_off(block.height())
             && block.size() <= put_off.bytes
         {
-            self.peers.failed(&put_off.said_by, now);
+            self.peers.failed(&put_off.said_by, now, now);
         }
     }
 
@@ -311,6 +320,7 @@ impl Syncer {
         let can_go_on = !self.peers.lack_history(next)
             || self.peers.iter().any(|(_, peer)| peer.can_serve(next, now, limits.requests_per_peer));
         if slots == 0 || !can_go_on {
+            self.ask_those_behind(now, next);
             return self.retry_when_rested(now);
         }
         let mut free = limits.held_bytes.saturating_sub(self.held.bytes() + self.requests.bytes());
@@ -358,8 +368,33 @@ impl Syncer {
             let asked: Vec<_> = asked.into_iter().map(|(_, peer)| peer).collect();
             if self.ask_for_range(now, next, rest, answer_bytes, &asked) {
                 self.look_again(now + self.config.timing.hedge_after);
+            } else {
+                self.ask_those_behind(now, next);
             }
         }
+    }
+
+    /// Too few are known to have the next block. Of those that had not when they were asked for their heads, some may by now:
+    /// they are asked again, a few at a time, those first who serve.
+    fn ask_those_behind(&mut self, now: Duration, next: Height) {
+        let behind = self.peers.iter().filter(|(_, peer)| peer.is_behind(next, now));
+        let mut behind: Vec<_> = behind.map(|(id, peer)| (!peer.serves(), peer.probe_at, id.clone())).collect();
+        if behind.is_empty() {
+            return;
+        }
+        if let Some(due) = self.behind_at.filter(|due| now < *due) {
+            return self.look_again(due);
+        }
+        behind.sort_unstable();
+        for (_, _, id) in behind.iter().take(PROBED_BEHIND) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.probe_at = now;
+            }
+        }
+        let due = now + self.config.timing.hedge_after;
+        self.behind_at = Some(due);
+        self.look_again(due);
+        self.probe_heads(now);
     }
 
     /// Whether one more is to be asked for what these were asked for, whoever was asked last `patience` ago. Two are enough

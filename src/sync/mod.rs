@@ -195,6 +195,8 @@ pub struct Syncer {
     progress_at: Duration,
     /// When a peer that rests now can be asked again.
     retry_at: Option<Duration>,
+    /// When peers that were behind may be asked for their heads again, out of turn.
+    behind_at: Option<Duration>,
     /// When a block whose time is ahead of our clock may be believed.
     believable_at: Option<Duration>,
 
@@ -244,6 +246,7 @@ impl Syncer {
             gap_since: None,
             progress_at: Duration::ZERO,
             retry_at: None,
+            behind_at: None,
             believable_at: None,
             announced: None,
             immediate: Vec::new(),

@@ -42,8 +42,9 @@ pub(super) struct Peer {
     pub probe_at: Duration,
     /// Nothing is asked of it before this moment.
     pub rest_until: Duration,
-    /// How often it failed since it was of use.
+    /// How often it failed since it was of use: once, whatever was in flight together.
     failures: u32,
+    failed_at: Option<Duration>,
     /// Its last answer to a request for blocks was of use. A head is not: it costs nothing, and brings nobody further.
     serves: bool,
     /// Smoothed time of an answer.
@@ -86,6 +87,7 @@ impl Peers {
             probe_at: now,
             rest_until: Duration::ZERO,
             failures: 0,
+            failed_at: None,
             serves: false,
             latency: None,
         });
@@ -168,10 +170,14 @@ impl Peers {
         ahead.peek().is_some() && ahead.all(|peer| peer.lacks(next))
     }
 
-    /// It did not answer, or not usefully: it rests, longer each time.
-    pub fn failed(&mut self, peer: &PeerId, now: Duration) {
+    /// It did not answer what was sent then, or not usefully: it rests, longer each time.
+    pub fn failed(&mut self, peer: &PeerId, sent: Duration, now: Duration) {
         let Timing { backoff_min, backoff_max, .. } = self.timing;
         let Some(peer) = self.connected.get_mut(peer) else { return };
+        if peer.failures > 0 && peer.failed_at.is_some_and(|failed_at| sent <= failed_at) {
+            return;
+        }
+        peer.failed_at = Some(now);
         let backoff = backoff_min.saturating_mul(1 << peer.failures.min(16)).min(backoff_max);
         peer.failures = peer.failures.saturating_add(1);
         peer.serves = false;
@@ -272,6 +278,11 @@ impl Peer {
     pub fn room(&self, max_open: usize) -> usize {
         let max_open = if self.failures > 0 { max_open.min(1) } else { max_open };
         max_open.saturating_sub(self.open)
+    }
+
+    /// Whether it did not have `next` when it was asked for its head last, and can be asked again.
+    pub fn is_behind(&self, next: Height, now: Duration) -> bool {
+        self.probe.is_none() && self.rest_until <= now && self.head.is_some_and(|head| head.height < next)
     }
 
     /// Whether what it was asked for last came.

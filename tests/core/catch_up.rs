@@ -439,24 +439,34 @@ fn an_answer_may_weigh_twice_what_is_expected_and_the_next_block_whatever_it_wei
 
 #[test]
 fn what_is_said_to_be_too_heavy_waits_until_it_is_next() {
-    let blocks = chain(9);
+    let blocks = chain(12);
     let mut core = core_for_large_blocks(&blocks, 1);
-    let mut asked = fetches(&core.connect_at(1, &blocks[8]));
-    asked.extend(fetches(&core.connect_at(2, &blocks[8])));
-    let asked: Vec<_> = asked.into_iter().filter(|fetch| matches!(fetch.ask, Ask::Range { .. })).collect();
-    let [honest, liar] = asked.as_slice() else { panic!("{asked:?}") };
+    let honest = range_request(&core.connect_at(1, &blocks[11]));
+    let liar = range_request(&core.connect_at(2, &blocks[11]));
     assert_eq!(liar.ask, Ask::Range { from: h(3), amount: 1 });
+    let liar = range_request(&core.answer(liar.request, &blocks[2..3], Ended::Complete));
+    assert_eq!(liar.ask, Ask::Range { from: h(4), amount: 1 });
     // Not asked for again, and nobody rests for it.
     let instead = range_request(&core.answer(liar.request, &[], Ended::Cut));
-    assert_eq!((&instead.peer, instead.ask), (&liar.peer, Ask::Range { from: h(4), amount: 1 }));
+    assert_eq!((&instead.peer, instead.ask), (&liar.peer, Ask::Range { from: h(5), amount: 1 }));
     let again = range_request(&core.answer(honest.request, &blocks[1..2], Ended::Complete));
-    assert_eq!((&again.peer, again.ask), (&honest.peer, Ask::Range { from: h(3), amount: 1 }));
+    assert_eq!((&again.peer, again.ask), (&honest.peer, Ask::Range { from: h(4), amount: 1 }));
     assert_eq!(again.max_bytes, 1 << 20);
     // It was no heavier than others: whoever said so rests.
-    core.answer(again.request, &blocks[2..3], Ended::Complete);
+    core.answer(again.request, &blocks[3..4], Ended::Complete);
     assert_eq!(ranges(&core.answer(instead.request, &[], Ended::Cut)), []);
-    let effects = core.pass(timing().backoff_min);
-    assert_eq!(range_request(&effects).peer, liar.peer);
+}
+
+/// It could put off one height after the other, each of which would wait to be asked for alone.
+#[test]
+fn who_has_served_nothing_is_not_believed_that_a_block_is_too_heavy() {
+    let blocks = chain(12);
+    let mut core = core_for_large_blocks(&blocks, 1);
+    let _ = core.connect_at(1, &blocks[11]);
+    let liar = range_request(&core.connect_at(2, &blocks[11]));
+    assert_eq!(ranges(&core.answer(liar.request, &[], Ended::Cut)), []);
+    // Somebody else is asked for it.
+    assert_eq!(ranges(&core.connect_at(3, &blocks[11])), [(peer(3), 3, 1)]);
 }
 
 #[test]

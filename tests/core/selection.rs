@@ -5,7 +5,7 @@ use std::time::Duration;
 use blocksyncd::sync::{Ask, Ended, Input, PeerId, Timing};
 
 use super::blocks::{branch, chain};
-use super::driver::{Setup, asked_by_hash, fetches, peer, range_request, ranges, seen_hash};
+use super::driver::{INSTANT, Setup, asked_by_hash, fetches, peer, range_request, ranges, seen_hash};
 
 fn timing() -> Timing {
     Setup::follower().config.timing
@@ -100,7 +100,9 @@ fn whoever_failed_is_asked_for_one_range_until_it_serves() {
     for fetch in asked {
         let _ = core.answer(fetch.request, &[], Ended::Reset);
     }
-    let fetch = range_request(&core.pass(timing().backoff_min * 4));
+    // What was in flight together failed once.
+    assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
+    let fetch = range_request(&core.pass(INSTANT));
     assert_eq!(fetch.ask, Ask::Range { from: blocks[1].height(), amount: 64 });
     let effects = core.answer(fetch.request, &blocks[1..65], Ended::Complete);
     assert_eq!(ranges(&effects).len(), 3);
@@ -138,6 +140,29 @@ fn beside_others_somebody_is_asked_who_serves() {
     let asked = ranges(&core.pass(timing().gossip_grace));
     assert_eq!(asked.len(), 2);
     assert!(asked.contains(&(peer(1), 5, 1)), "{asked:?}");
+}
+
+/// A few at a time, and no more often than a request that hangs is asked of somebody else.
+#[test]
+fn for_a_gap_those_who_were_behind_are_asked_for_their_heads() {
+    let blocks = chain(6);
+    let mut core = Setup::follower().storing(&blocks[..2], 0).start();
+    for name in 1..=5 {
+        let _ = core.connect_at(name, &blocks[1]);
+    }
+    let _ = core.gossip_effects(1, Ok(blocks[3].clone()));
+    let effects = core.pass(timing().gossip_grace);
+    assert_eq!(ranges(&effects), [(peer(1), 3, 1)], "it has what it gossips");
+    let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.ask == Ask::Head).collect();
+    assert_eq!(probes.len(), 3);
+    assert!(probes.iter().all(|probe| probe.peer != peer(1)));
+    // One of them has caught up.
+    let effects = core.answer(probes[0].request, &blocks[3..4], Ended::Complete);
+    assert_eq!(ranges(&effects), [(probes[0].peer.clone(), 3, 1)]);
+    let effects = core.answer(probes[1].request, &blocks[1..2], Ended::Complete);
+    assert_eq!(fetches(&effects), []);
+    assert_eq!(fetches(&core.almost_pass(timing().hedge_after)), []);
+    assert!(!fetches(&core.pass(INSTANT)).is_empty());
 }
 
 #[test]
