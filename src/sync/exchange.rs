@@ -51,8 +51,8 @@ impl Syncer {
 
     pub(super) fn peer_down(&mut self, peer: &PeerId) {
         for request in self.requests.of_peer(peer) {
-            if let Some(Open { ask: Ask::Range { from, .. }, .. }) = self.requests.remove(request) {
-                self.excluded.add(from, peer.clone());
+            if let Some(open) = self.requests.remove(request) {
+                self.exclude(&open, 0);
             }
         }
         self.peers.down(peer);
@@ -123,8 +123,10 @@ impl Syncer {
                 }
             }
             Ask::Range { from, amount } => {
-                if given < amount {
-                    self.excluded.add(from.plus(given), open.peer.clone());
+                // Gossip may have brought some of it meanwhile.
+                let missing = from.plus(given).max(self.chain.heads.next_height());
+                if missing < from.plus(amount) {
+                    self.excluded.add(missing, open.peer.clone());
                 }
             }
         }

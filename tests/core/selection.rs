@@ -56,19 +56,24 @@ fn the_rest_of_an_answer_that_broke_off_is_asked_of_somebody_else() {
     assert_eq!(ranges(&effects), [(peer(2), 7, 13)]);
 }
 
+/// What is left of its range: gossip brought some of it meanwhile.
 #[test]
 fn a_peer_that_left_in_the_middle_of_a_range_is_not_asked_for_it_first() {
     let blocks = chain(20);
-    for _ in 0..6 {
-        let mut core = Setup::follower().storing(&blocks[..1], 0).start();
-        let _ = core.connect_at(1, &blocks[19]);
-        let _ = core.give(Input::PeerDown { peer: peer(1) });
-        // Before anything can be asked of anybody else, it is here again.
-        let _ = core.give(Input::StorageFull(true));
-        let _ = core.connect_at(1, &blocks[19]);
-        let _ = core.connect_at(2, &blocks[19]);
-        assert_eq!(ranges(&core.give(Input::StorageFull(false))), [(peer(2), 2, 18)]);
-    }
+    let size = blocks[1].size();
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.commit_bytes = size).start();
+    let probe = core.connect(2);
+    core.sleep(Duration::from_millis(500));
+    let _ = core.answer(probe, &blocks[..1], Ended::Complete);
+    let _ = core.connect_at(1, &blocks[19]);
+    // While the disk does not keep up nobody is asked for anything.
+    core.hold_writes();
+    let _ = core.gossip(&blocks[1]);
+    let _ = core.gossip(&blocks[2]);
+    let _ = core.give(Input::PeerDown { peer: peer(1) });
+    let _ = core.gossip_effects(2, Ok(blocks[19].clone()));
+    let _ = core.connect_at(1, &blocks[19]);
+    assert_eq!(ranges(&core.write()), [(peer(2), 4, 16)]);
 }
 
 /// As long as not everything waits for it.
