@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::fetch::{Open, PutOff, Sizes, ranges};
+use super::peers::Peer;
 use super::{
     Ask, Effect, Ended, Fetch, Fetched, Heads, Offence, Origin, PeerId, RequestId, Syncer, Ticket, Turn, blame,
 };
@@ -13,6 +14,9 @@ use crate::verify::{AuthenticBlock, Fault};
 /// A gap of up to this many blocks is left to gossip for a moment: they are probably being verified right now. After that
 /// two peers are asked for it.
 const SMALL_GAP: u64 = 2;
+
+/// So many peers that were behind are asked together whether they are so still.
+const PROBED_BEHIND: usize = 3;
 
 impl Syncer {
     pub(super) fn gossip(
@@ -47,7 +51,9 @@ impl Syncer {
 
     pub(super) fn peer_down(&mut self, peer: &PeerId) {
         for request in self.requests.of_peer(peer) {
-            self.requests.remove(request);
+            if let Some(open) = self.requests.remove(request) {
+                self.exclude(&open, 0);
+            }
         }
         self.peers.down(peer);
     }
@@ -65,26 +71,64 @@ impl Syncer {
         if let Ended::Invalid(fault) = &fetched.ended {
             // A frame that broke the exchange protocol has no fault to name, and is as wrong.
             let offence = fault.as_ref().map_or(Some(Offence::BadRange), blame::of_answer);
-            self.peers.failed(&open.peer, now);
+            self.peers.failed(&open.peer, open.sent, now);
+            self.exclude(&open, 0);
             if let Some(offence) = offence {
                 self.penalize(turn.now, &open.peer, offence);
             }
             return;
         }
         if let (Ended::Cut, [], Ask::Range { from, .. }) = (&fetched.ended, fetched.blocks.as_slice(), open.ask) {
-            self.requests.put_off(from, PutOff { said_by: open.peer, bytes: open.bytes });
+            // Who has served nothing yet is not believed: it could put off height after height.
+            if self.peers.get(&open.peer).is_some_and(Peer::serves) {
+                self.requests.put_off(from, PutOff { said_by: open.peer, bytes: open.bytes });
+            } else {
+                self.peers.failed(&open.peer, open.sent, now);
+                self.exclude(&open, 0);
+            }
             return;
         }
-        let useful = match open.ask {
-            Ask::Head => self.head_answer(turn, &open.peer, &fetched.blocks),
-            Ask::Hash(hash) => self.hash_answer(turn, &open.peer, hash, &fetched.blocks),
-            Ask::Range { from, amount } => self.range_answer(turn, &open.peer, from, amount, fetched),
+        let took = now.saturating_sub(open.sent);
+        let (useful, given) = match open.ask {
+            Ask::Head => (self.head_answer(turn, &open.peer, &fetched.blocks), 0),
+            Ask::Hash(hash) => (self.hash_answer(turn, &open.peer, hash, &fetched.blocks), 0),
+            Ask::Range { from, amount } => {
+                let useful = self.range_answer(turn, &open.peer, from, amount, fetched);
+                (useful, if useful { fetched.blocks.len() } else { 0 })
+            }
         };
-        match (useful, &fetched.ended) {
-            (true, _) => self.peers.succeeded(&open.peer, now.saturating_sub(open.sent)),
+        if !matches!(fetched.ended, Ended::NotSent | Ended::Cut) {
+            self.exclude(&open, given);
+        }
+        match (useful, &fetched.ended, open.ask) {
             // There was no room on our side: no failure of theirs, and no reason to ask again at once.
-            (false, Ended::NotSent) => self.peers.rest(&open.peer, now),
-            (false, _) => self.peers.failed(&open.peer, now),
+            (false, Ended::NotSent, _) => self.peers.rest(&open.peer, now),
+            (true, _, Ask::Head) => self.peers.gave_head(&open.peer, took),
+            (false, _, Ask::Head) => self.peers.gave_no_head(&open.peer, now),
+            (true, _, _) => self.peers.served(&open.peer, took),
+            (false, Ended::NotFound, Ask::Range { from, .. })
+                if fetched.blocks.is_empty() && self.peers.has_nothing_at(&open.peer, from, now) => {}
+            (false, _, _) => self.peers.failed(&open.peer, open.sent, now),
+        }
+    }
+
+    /// What is missing of this answer, of which the first blocks were of use, is asked of others first.
+    fn exclude(&mut self, open: &Open, given: usize) {
+        let given = u64::try_from(given).unwrap_or(u64::MAX);
+        match open.ask {
+            Ask::Head => {}
+            Ask::Hash(hash) => {
+                if self.wanted.is_some_and(|wanted| wanted.hash == hash) {
+                    self.excluded.add_hash(hash, open.peer.clone());
+                }
+            }
+            Ask::Range { from, amount } => {
+                // Gossip may have brought some of it meanwhile.
+                let missing = from.plus(given).max(self.chain.heads.next_height());
+                if missing < from.plus(amount) {
+                    self.excluded.add(missing, open.peer.clone());
+                }
+            }
         }
     }
 
@@ -94,6 +138,7 @@ impl Syncer {
         if let Some(peer) = self.peers.get_mut(peer) {
             // What it lacked a while ago it may have now, and what ended an answer early may have been an accident.
             peer.lacks_from = None;
+            peer.answered = Some(head.height());
             if peer.head != Some(head.id()) {
                 peer.head = Some(head.id());
                 peer.other_branch = false;
@@ -124,11 +169,14 @@ impl Syncer {
             self.penalize(turn.now, peer, Offence::BadRange);
             return false;
         }
-        if count < amount
-            && matches!(fetched.ended, Ended::Complete | Ended::NotFound)
-            && let Some(peer) = self.peers.get_mut(peer)
-        {
-            peer.lacks_from = Some(from.plus(count));
+        if let Some(peer) = self.peers.get_mut(peer) {
+            let says_no_more = count < amount && matches!(fetched.ended, Ended::Complete | Ended::NotFound);
+            if says_no_more && (count > 0 || peer.answered.is_none_or(|answered| answered < from)) {
+                peer.lacks_from = Some(from.plus(count));
+            }
+            if count > 0 {
+                peer.gave(from);
+            }
         }
         for block in blocks {
             self.incoming(turn, block, Origin::Range, Some(peer));
@@ -155,7 +203,7 @@ impl Syncer {
         if let Some(put_off) = self.requests.take_put_off(block.height())
             && block.size() <= put_off.bytes
         {
-            self.peers.failed(&put_off.said_by, now);
+            self.peers.failed(&put_off.said_by, now, now);
         }
     }
 
@@ -182,6 +230,7 @@ impl Syncer {
         }
         if !self.is_catching_up() {
             self.requests.forget_put_off();
+            self.excluded.forget_ranges();
             self.gap_since = None;
             self.progress_at = now;
             return;
@@ -218,19 +267,28 @@ impl Syncer {
 
     /// DA names a block that nobody has given us: somebody may have it.
     fn ask_for_wanted(&mut self, now: Duration) {
-        let Some(wanted) = self.wanted else { return };
-        if self.requests.by_hash() {
+        let Some(hash) = self.wanted.map(|wanted| wanted.hash) else { return self.excluded.forget_hash() };
+        let asked: Vec<_> = self.requests.by_hash(hash).map(|open| (open.sent, open.peer.clone())).collect();
+        if !asked.is_empty() && !self.is_hedge_due(now, &asked, self.config.timing.hedge_after) {
             return;
         }
         let max_open = self.config.limits.requests_per_peer;
-        let able = self.peers.iter().filter(|(_, peer)| peer.may_be_asked(now, max_open));
-        let Some(peer) = able.min_by_key(|(_, peer)| peer.cost()).map(|(id, _)| id.clone()) else {
+        let able = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| peer.may_be_asked(now, max_open) && !asked.iter().any(|(_, asked)| asked == *id));
+        let best = able.min_by_key(|(id, peer)| (self.excluded.has_hash(hash, id), !peer.serves(), peer.cost()));
+        let Some(peer) = best.map(|(id, _)| id.clone()) else {
             return self.retry_when_rested(now);
         };
+        if self.excluded.has_hash(hash, &peer) {
+            self.excluded.forget_hash();
+        }
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.open += 1;
         }
-        self.send(now, &peer, Ask::Hash(wanted.hash), self.rules.max_block_bytes);
+        self.send(now, &peer, Ask::Hash(hash), self.rules.max_block_bytes);
+        self.look_again(now + self.config.timing.hedge_after);
     }
 
     /// A small gap at the head is probably on its way by gossip.
@@ -244,7 +302,7 @@ impl Syncer {
         let since = *self.gap_since.get_or_insert(now);
         let until = since + self.config.timing.gossip_grace;
         if now < until {
-            self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
+            self.look_again(until);
             return true;
         }
         false
@@ -257,13 +315,14 @@ impl Syncer {
             return;
         }
         let next = self.chain.heads.next_height();
-        let slots: usize = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.can_serve(next, now, limits.requests_per_peer))
-            .map(|(_, peer)| limits.requests_per_peer - peer.open)
-            .sum();
-        if slots == 0 {
+        self.excluded.forget_below(next);
+        // Somebody who has not the next block any more may have those after it, which are of use if anybody has that one.
+        let rested = self.peers.iter().filter(|(_, peer)| peer.may_serve_above(next, now));
+        let slots: usize = rested.map(|(_, peer)| peer.room(limits.requests_per_peer)).sum();
+        let can_go_on = !self.peers.lack_history(next)
+            || self.peers.iter().any(|(_, peer)| peer.can_serve(next, now, limits.requests_per_peer));
+        if slots == 0 || !can_go_on {
+            self.ask_those_behind(now, next);
             return self.retry_when_rested(now);
         }
         let mut free = limits.held_bytes.saturating_sub(self.held.bytes() + self.requests.bytes());
@@ -273,16 +332,20 @@ impl Syncer {
         covered.extend(self.requests.runs(next));
         covered.sort_unstable();
         let last = target.height.min(farthest);
-        for (from, amount) in ranges(next, last, sizes.per_request(), covered.into_iter(), slots) {
+        // Some may have to wait for a certain peer.
+        let (mut left, most) = (slots, slots.saturating_add(self.excluded.len()));
+        for (from, amount) in ranges(next, last, sizes.per_request(), covered.into_iter(), most) {
             let answer_bytes = if from == next { sizes.next_answer_bytes(amount) } else { sizes.answer_bytes(amount) };
             // What everything waits for is asked for in any case: blocks held far above it would else keep it away.
-            if answer_bytes > free && from != next {
+            if left == 0 || (answer_bytes > free && from != next) {
                 break;
             }
-            free = free.saturating_sub(answer_bytes);
-            self.ask_for_range(now, from, amount, answer_bytes, None);
+            if self.ask_for_range(now, from, amount, answer_bytes, &[]) {
+                free = free.saturating_sub(answer_bytes);
+                left -= 1;
+            }
         }
-        self.hedge(now, next, target.height);
+        self.hedge(now, next, target.height, free);
     }
 
     fn sizes(&self) -> Sizes {
@@ -295,45 +358,105 @@ impl Syncer {
 
     /// Everything waits for the height above soft: when its one request takes long, a second peer is asked too. At the
     /// head, where a block more costs nothing, two are asked at once, and the first good answer wins.
-    fn hedge(&mut self, now: Duration, next: Height, target: Height) {
-        let open: Vec<_> = self.requests.covering(next).map(|open| (open.sent, open.peer.clone(), open.ask)).collect();
-        let [(sent, peer, Ask::Range { from, amount })] = open.as_slice() else { return };
-        let is_at_head = target.above(next) < SMALL_GAP;
+    fn hedge(&mut self, now: Duration, next: Height, target: Height, free: usize) {
+        let last = self.requests.covering(next).filter_map(Open::run).map(|(_, last)| last).max();
+        let Some(last) = last else { return };
+        let asked: Vec<_> = self.requests.covering(next).map(|open| (open.sent, open.peer.clone())).collect();
+        let is_at_head = target.above(next) < SMALL_GAP && asked.len() == 1;
         let patience = if is_at_head { Duration::ZERO } else { self.config.timing.hedge_after };
-        let due = *sent + patience;
-        if now < due {
-            self.retry_at = Some(self.retry_at.map_or(due, |at| at.min(due)));
-        } else {
-            let rest = amount.saturating_sub(next.above(*from));
-            self.ask_for_range(now, next, rest, self.sizes().next_answer_bytes(rest), Some(peer));
+        let rest = last.above(next) + 1;
+        let answer_bytes = self.sizes().next_answer_bytes(rest);
+        if self.is_hedge_due(now, &asked, patience) && (asked.len() == 1 || answer_bytes <= free) {
+            let asked: Vec<_> = asked.into_iter().map(|(_, peer)| peer).collect();
+            if self.ask_for_range(now, next, rest, answer_bytes, &asked) {
+                self.look_again(now + self.config.timing.hedge_after);
+            } else {
+                self.ask_those_behind(now, next);
+            }
         }
     }
 
+    /// Too few are known to have the next block. Of those that had not when they were asked for their heads, some may by now:
+    /// they are asked again, a few at a time, those first who serve.
+    fn ask_those_behind(&mut self, now: Duration, next: Height) {
+        let behind = self.peers.iter().filter(|(_, peer)| peer.is_behind(next, now));
+        let mut behind: Vec<_> = behind.map(|(id, peer)| (!peer.serves(), peer.probe_at, id.clone())).collect();
+        if behind.is_empty() {
+            return;
+        }
+        if let Some(due) = self.behind_at.filter(|due| now < *due) {
+            return self.look_again(due);
+        }
+        behind.sort_unstable();
+        for (_, _, id) in behind.iter().take(PROBED_BEHIND) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.probe_at = now;
+            }
+        }
+        let due = now + self.config.timing.hedge_after;
+        self.behind_at = Some(due);
+        self.look_again(due);
+        self.probe_heads(now);
+    }
+
+    /// Whether one more is to be asked for what these were asked for, whoever was asked last `patience` ago. Two are enough
+    /// as soon as one of them has shown that it serves: a slow link is not made faster by asking more.
+    fn is_hedge_due(&mut self, now: Duration, asked: &[(Duration, PeerId)], patience: Duration) -> bool {
+        let serves = |peer: &PeerId| self.peers.get(peer).is_some_and(Peer::serves);
+        if asked.len() > 1 && asked.iter().any(|(_, peer)| serves(peer)) {
+            return false;
+        }
+        let Some(last) = asked.iter().map(|(sent, _)| *sent).max() else { return false };
+        let due = last + patience;
+        if now < due {
+            self.look_again(due);
+        }
+        now >= due
+    }
+
+    fn look_again(&mut self, at: Duration) {
+        self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// Says whether anybody was asked.
     fn ask_for_range(
         &mut self,
         now: Duration,
         from: Height,
         amount: u64,
         answer_bytes: usize,
-        except: Option<&PeerId>,
-    ) {
+        asked: &[PeerId],
+    ) -> bool {
         let max_open = self.config.limits.requests_per_peer;
+        // Who is asked beside others is to help in any case: somebody who serves, if there is one.
+        let order =
+            |id: &PeerId, peer: &Peer| (self.excluded.has(from, id), !asked.is_empty() && !peer.serves(), peer.cost());
         let mut able: Vec<_> = self
             .peers
             .iter()
-            .filter(|(id, peer)| Some(*id) != except && peer.can_serve(from, now, max_open))
-            .filter_map(|(id, peer)| Some((id.clone(), peer.head?, peer.cost())))
+            .filter(|(id, peer)| !asked.contains(*id) && peer.can_serve(from, now, max_open))
+            .filter_map(|(id, peer)| Some((id.clone(), peer.head?, order(id, peer))))
             .collect();
         // Equals are taken in an order that differs from time to time.
         self.rng.shuffle(&mut able);
-        let Some((peer, head, _)) = able.into_iter().min_by_key(|(_, _, cost)| *cost) else {
-            return self.retry_when_rested(now);
+        let Some((peer, head, (has_failed, ..))) = able.into_iter().min_by_key(|(_, _, order)| *order) else {
+            self.retry_when_rested(now);
+            return false;
         };
+        if has_failed {
+            let mut others = self.peers.iter().filter(|(id, _)| !self.excluded.has(from, id));
+            if from != self.chain.heads.next_height() && others.any(|(_, peer)| peer.will_serve(from, now)) {
+                // Not everything waits for it: it is asked of one of the others as soon as that one has room.
+                return false;
+            }
+            self.excluded.forget(from);
+        }
         let amount = amount.min(head.height.above(from) + 1);
         self.send(now, &peer, Ask::Range { from, amount }, answer_bytes);
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.open += 1;
         }
+        true
     }
 
     /// Nobody can be asked now: look again when the first one has rested.

@@ -4,15 +4,16 @@
 //! a request that fails goes to another one, and a peer that fails rests for a growing while.
 //!
 //! Invariants:
-//! 1. At most one open request per height; two for the height right above soft, where everything waits for one answer.
-//! 2. What is asked for fits into the byte budget that held blocks and open requests share, but for the request for the
+//! 1. At most one open request per height; two for the height right above soft, where everything waits for one answer, and
+//!    more only one after the other, while none of those who were asked has shown that it serves.
+//! 2. What is asked for fits into the byte budget that held blocks and open requests share, but for the two requests for the
 //!    next block, which everything waits for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Ask, MAX_RANGE, PeerId, RequestId};
-use crate::block::Height;
+use crate::block::{Hash, Height};
 
 /// A request in flight.
 #[derive(Clone, Debug)]
@@ -103,13 +104,14 @@ impl Requests {
         self.open.values().filter(move |open| open.covers(height))
     }
 
-    pub fn by_hash(&self) -> bool {
-        self.open.values().any(|open| matches!(open.ask, Ask::Hash(_)))
+    /// The open requests for the block with this hash.
+    pub fn by_hash(&self, hash: Hash) -> impl Iterator<Item = &Open> {
+        self.open.values().filter(move |open| open.ask == Ask::Hash(hash))
     }
 }
 
 impl Open {
-    fn run(&self) -> Option<Run> {
+    pub fn run(&self) -> Option<Run> {
         match self.ask {
             Ask::Range { from, amount } => Some((from, from.plus(amount.checked_sub(1)?))),
             Ask::Head | Ask::Hash(_) => None,

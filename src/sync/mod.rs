@@ -19,6 +19,7 @@ mod chain;
 mod confirm;
 pub mod cursor;
 mod exchange;
+mod excluded;
 mod fetch;
 mod held;
 mod peers;
@@ -43,6 +44,7 @@ use crate::verify::{AuthenticBlock, Fault, Rules};
 
 use chain::Chain;
 use confirm::Sightings;
+use excluded::Excluded;
 use fetch::Requests;
 use held::Held;
 use peers::Peers;
@@ -165,6 +167,7 @@ pub struct Syncer {
     held: Held,
     peers: Peers,
     requests: Requests,
+    excluded: Excluded,
     /// What DA has, above hard.
     sightings: Sightings,
     /// Everything before this position on DA has been reported, and kept until it was judged.
@@ -192,6 +195,8 @@ pub struct Syncer {
     progress_at: Duration,
     /// When a peer that rests now can be asked again.
     retry_at: Option<Duration>,
+    /// When peers that were behind may be asked for their heads again, out of turn.
+    behind_at: Option<Duration>,
     /// When a block whose time is ahead of our clock may be believed.
     believable_at: Option<Duration>,
 
@@ -225,6 +230,7 @@ impl Syncer {
             held: Held::new(limits.held_blocks, limits.held_bytes),
             peers: Peers::new(config.timing, limits.remembered_peers),
             requests: Requests::new(),
+            excluded: Excluded::new(limits.exclusions),
             sightings: Sightings::new(at.sightings, limits.sightings, limits.sighting_bytes),
             known_before: DaPosition::after_height(at.heads.scanned_through),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
@@ -240,6 +246,7 @@ impl Syncer {
             gap_since: None,
             progress_at: Duration::ZERO,
             retry_at: None,
+            behind_at: None,
             believable_at: None,
             announced: None,
             immediate: Vec::new(),
@@ -322,6 +329,7 @@ impl Syncer {
             heads: self.chain.heads,
             phase: self.phase(),
             forked: !self.evidence.is_empty() || self.peers.iter().any(|(_, peer)| peer.other_branch),
+            history_unavailable: self.peers.lack_history(self.chain.heads.next_height()),
             halted: self.halted,
             vetoed: self.vetoed,
             not_ready: self.publishing.not_ready(self.chain.heads.soft_height()),

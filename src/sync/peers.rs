@@ -23,8 +23,15 @@ const MINUTE: Duration = Duration::from_mins(1);
 pub(super) struct Peer {
     /// The highest block that it proved to have, by giving it to us.
     pub head: Option<BlockId>,
+    /// The height of the head that it answered with last: it stores everything from its tail up to there. Of what it gossips
+    /// it may have stored nothing yet.
+    pub answered: Option<Height>,
     /// It said that it does not have this height; true until its head changes.
     pub lacks_from: Option<Height>,
+    /// It said that it has nothing at this height, which is below its head, and so nothing at all up to there.
+    lacks_through: Option<Height>,
+    /// When it may be asked again for what it lacks below its tail.
+    history_at: Duration,
     /// It follows a branch that is not ours, as far as its head says so; cleared when its head changes.
     pub other_branch: bool,
     /// Range and hash requests in flight.
@@ -35,7 +42,11 @@ pub(super) struct Peer {
     pub probe_at: Duration,
     /// Nothing is asked of it before this moment.
     pub rest_until: Duration,
+    /// How often it failed since it was of use: once, whatever was in flight together.
     failures: u32,
+    failed_at: Option<Duration>,
+    /// Its last answer to a request for blocks was of use. A head is not: it costs nothing, and brings nobody further.
+    serves: bool,
     /// Smoothed time of an answer.
     latency: Option<Duration>,
 }
@@ -67,13 +78,18 @@ impl Peers {
     pub fn up(&mut self, peer: PeerId, now: Duration) {
         self.connected.entry(peer).or_insert_with(|| Peer {
             head: None,
+            answered: None,
             lacks_from: None,
+            lacks_through: None,
+            history_at: Duration::ZERO,
             other_branch: false,
             open: 0,
             probe: None,
             probe_at: now,
             rest_until: Duration::ZERO,
             failures: 0,
+            failed_at: None,
+            serves: false,
             latency: None,
         });
     }
@@ -84,6 +100,10 @@ impl Peers {
 
     pub fn len(&self) -> usize {
         self.connected.len()
+    }
+
+    pub fn get(&self, peer: &PeerId) -> Option<&Peer> {
+        self.connected.get(peer)
     }
 
     pub fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Peer> {
@@ -104,20 +124,64 @@ impl Peers {
         }
     }
 
-    /// It answered usefully.
-    pub fn succeeded(&mut self, peer: &PeerId, took: Duration) {
-        let Some(peer) = self.connected.get_mut(peer) else { return };
-        peer.failures = 0;
-        peer.rest_until = Duration::ZERO;
-        peer.latency = Some(peer.latency.map_or(took, |latency| (latency * 3 + took) / 4));
+    /// It gave its head: that takes so long, and says nothing of how it serves.
+    pub fn gave_head(&mut self, peer: &PeerId, took: Duration) {
+        if let Some(peer) = self.connected.get_mut(peer) {
+            peer.took(took);
+        }
     }
 
-    /// It did not answer, or not usefully: it rests, longer each time.
-    pub fn failed(&mut self, peer: &PeerId, now: Duration) {
+    /// It did not give its head. It is asked for it again when that is due; until then it may serve all the same.
+    pub fn gave_no_head(&mut self, peer: &PeerId, now: Duration) {
+        let pause = now + self.timing.backoff_min;
+        if let Some(peer) = self.connected.get_mut(peer) {
+            peer.rest_until = peer.rest_until.max(pause);
+        }
+    }
+
+    /// It gave blocks that were of use.
+    pub fn served(&mut self, peer: &PeerId, took: Duration) {
+        let Some(peer) = self.connected.get_mut(peer) else { return };
+        peer.failures = 0;
+        peer.serves = true;
+        peer.rest_until = Duration::ZERO;
+        peer.took(took);
+    }
+
+    /// It has nothing at this height. Says whether that is below its tail: then it may serve what is above, and has failed
+    /// in nothing.
+    pub fn has_nothing_at(&mut self, peer: &PeerId, height: Height, now: Duration) -> bool {
+        let again = now + self.timing.backoff_max;
+        let Some(peer) = self.connected.get_mut(peer) else { return false };
+        if peer.answered.is_none_or(|answered| answered < height) {
+            return false;
+        }
+        peer.lacks_through = peer.lacks_through.max(Some(height));
+        peer.history_at = again;
+        true
+    }
+
+    /// Whether some have blocks above `next`, on our branch, and all of these have said that they have not that one.
+    pub fn lack_history(&self, next: Height) -> bool {
+        let mut ahead = self
+            .connected
+            .values()
+            .filter(|peer| !peer.other_branch && peer.head.is_some_and(|head| head.height >= next))
+            .peekable();
+        ahead.peek().is_some() && ahead.all(|peer| peer.lacks(next))
+    }
+
+    /// It did not answer what was sent then, or not usefully: it rests, longer each time.
+    pub fn failed(&mut self, peer: &PeerId, sent: Duration, now: Duration) {
         let Timing { backoff_min, backoff_max, .. } = self.timing;
         let Some(peer) = self.connected.get_mut(peer) else { return };
+        if peer.failures > 0 && peer.failed_at.is_some_and(|failed_at| sent <= failed_at) {
+            return;
+        }
+        peer.failed_at = Some(now);
         let backoff = backoff_min.saturating_mul(1 << peer.failures.min(16)).min(backoff_max);
         peer.failures = peer.failures.saturating_add(1);
+        peer.serves = false;
         peer.rest_until = now + backoff;
     }
 
@@ -193,20 +257,68 @@ impl Peers {
 impl Peer {
     /// Whether it may be asked for blocks from `from` on.
     pub fn can_serve(&self, from: Height, now: Duration, max_open: usize) -> bool {
-        self.may_be_asked(now, max_open)
+        self.may_be_asked(now, max_open) && !self.other_branch && self.seems_to_have(from, now)
+    }
+
+    /// Whether it may be asked for some blocks from `next` on, if it has room.
+    pub fn may_serve_above(&self, next: Height, now: Duration) -> bool {
+        self.rest_until <= now
             && !self.other_branch
-            && self.head.is_some_and(|head| head.height >= from)
+            && self.head.is_some_and(|head| head.height >= next)
+            && self.lacks_from.is_none_or(|lacks| next < lacks)
+    }
+
+    /// Whether it may be asked for blocks from `from` on as soon as one of its requests has ended.
+    pub fn will_serve(&self, from: Height, now: Duration) -> bool {
+        self.open > 0 && self.rest_until <= now && !self.other_branch && self.seems_to_have(from, now)
+    }
+
+    fn seems_to_have(&self, from: Height, now: Duration) -> bool {
+        self.head.is_some_and(|head| head.height >= from)
             && self.lacks_from.is_none_or(|lacks| from < lacks)
+            && (now >= self.history_at || !self.lacks(from))
+    }
+
+    fn lacks(&self, height: Height) -> bool {
+        self.lacks_through.is_some_and(|through| height <= through)
+    }
+
+    /// It gave this block.
+    pub fn gave(&mut self, height: Height) {
+        if self.lacks(height) {
+            self.lacks_through = None;
+        }
     }
 
     /// Whether it has rested, and has room for one more request.
     pub fn may_be_asked(&self, now: Duration, max_open: usize) -> bool {
-        self.rest_until <= now && self.open < max_open
+        self.rest_until <= now && self.room(max_open) > 0
+    }
+
+    /// How many more requests it may be given: one at a time after it failed, until it was of use again.
+    pub fn room(&self, max_open: usize) -> usize {
+        let max_open = if self.failures > 0 { max_open.min(1) } else { max_open };
+        max_open.saturating_sub(self.open)
+    }
+
+    /// Whether it did not have `next` when it was asked for its head last, and can be asked again.
+    pub fn is_behind(&self, next: Height, now: Duration) -> bool {
+        self.probe.is_none() && self.rest_until <= now && self.head.is_some_and(|head| head.height < next)
+    }
+
+    /// Whether what it was asked for last came.
+    pub fn serves(&self) -> bool {
+        self.serves
     }
 
     /// Lower is better: expected waiting time.
     pub fn cost(&self) -> Duration {
         let latency = self.latency.unwrap_or(Duration::from_millis(50));
-        latency.saturating_mul(u32::try_from(self.open).unwrap_or(u32::MAX).saturating_add(1))
+        let open = u32::try_from(self.open).unwrap_or(u32::MAX).saturating_add(1);
+        latency.saturating_mul(open).saturating_mul(self.failures.saturating_add(1))
+    }
+
+    fn took(&mut self, took: Duration) {
+        self.latency = Some(self.latency.map_or(took, |latency| (latency * 3 + took) / 4));
     }
 }

@@ -49,6 +49,8 @@ pub struct Limits {
     pub evidence: usize,
     /// Named consumers, each of which is a record for ever.
     pub consumers: usize,
+    /// What peers were asked for and did not give, by peer and height.
+    pub exclusions: usize,
     /// Peers that are remembered after they left, for the bans that they earned.
     pub remembered_peers: usize,
 }
@@ -66,6 +68,7 @@ impl Default for Limits {
             sighting_bytes: 32 << 20,
             evidence: 1_024,
             consumers: 256,
+            exclusions: 4_096,
             remembered_peers: 256,
         }
     }
@@ -79,7 +82,7 @@ pub struct Timing {
     pub request_timeout: Duration,
     /// A small gap at the head is left to gossip for this long before it is asked for.
     pub gossip_grace: Duration,
-    /// When the request for the height above soft takes longer than this, a second peer is asked too.
+    /// When the request for the height above soft takes longer than this, another peer is asked too.
     pub hedge_after: Duration,
     /// First pause after a peer failed; doubles up to `backoff_max`.
     pub backoff_min: Duration,

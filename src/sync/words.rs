@@ -502,6 +502,9 @@ pub struct Status {
     pub phase: Phase,
     /// Somebody holds a branch, signed by the sequencer, that is not ours.
     pub forked: bool,
+    /// Peers have blocks above ours, and none of these peers has the next one any more: it has to come from DA, from a peer
+    /// that keeps more, or from a later start.
+    pub history_unavailable: bool,
     pub halted: Option<Halt>,
     pub vetoed: Option<BlockId>,
     /// Why nothing can be published now.

@@ -217,6 +217,7 @@ impl Node {
                 heads,
                 phase: Phase::Following,
                 forked: false,
+                history_unavailable: false,
                 halted: None,
                 vetoed: None,
                 not_ready: None,

@@ -194,7 +194,8 @@ fn what_lies_below_what_a_peer_lacks_it_has() {
     let blocks = chain(140);
     let mut core = core_on(&blocks);
     let requests: Vec<_> = fetches(&core.connect_at(1, &blocks[139])).iter().map(|fetch| fetch.request).collect();
-    // The second range is cut short at block 76, the first one fails.
+    // The third range comes, the second is cut short at block 76, the first one fails.
+    let _ = core.answer(requests[2], &blocks[129..139], Ended::Complete);
     let _ = core.answer(requests[1], &blocks[65..75], Ended::Complete);
     let _ = core.answer(requests[0], &[], Ended::Reset);
     assert_eq!(ranges(&core.pass(timing().backoff_min)), [(peer(1), 2, 64)]);
@@ -389,8 +390,8 @@ fn whoever_fails_rests_longer_each_time() {
 #[test]
 fn nobody_waits_for_a_rest_that_is_over() {
     let (mut core, request, _) = waiting();
-    // It does not have it, and so is not asked after its rest, either.
-    let _ = core.answer(request, &[], Ended::NotFound);
+    // It is on another branch, and so is not asked after its rest, either.
+    let _ = core.answer(request, &branch(&[], "b", 2)[1..], Ended::Complete);
     assert_eq!(core.next_wakeup(), Some(timing().backoff_min));
     assert_eq!(ranges(&core.pass(timing().backoff_min)), []);
     assert!(core.next_wakeup() > Some(core.elapsed()), "it would be woken for ever");
@@ -473,7 +474,38 @@ fn what_everything_waits_for_is_asked_of_a_second_peer() {
     assert_eq!(hedge.len(), 1);
     assert_eq!((hedge[0].1, hedge[0].2), (2, 18));
     assert_ne!(hedge[0].0, peer(1));
-    assert_eq!(ranges(&core.pass(timing().hedge_after)), [], "two are enough");
+    // Nobody knows whether these two serve.
+    assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().hedge_after));
+    assert_eq!(ranges(&core.almost_pass(timing().hedge_after)), []);
+    let third = ranges(&core.pass(INSTANT));
+    assert_eq!((third.len(), third[0].1, third[0].2), (1, 2, 18));
+    assert!(third[0].0 != peer(1) && third[0].0 != hedge[0].0);
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), [], "all are asked");
+}
+
+#[test]
+fn two_are_enough_when_one_of_them_serves() {
+    let blocks = chain(20);
+    let mut core = core_on(&blocks);
+    let fetch = range_request(&core.connect_at(1, &blocks[9]));
+    let _ = core.answer(fetch.request, &blocks[1..9], Ended::Complete);
+    assert_eq!(ranges(&core.connect_at(2, &blocks[19])), [(peer(2), 11, 9)]);
+    let _ = core.connect_at(3, &blocks[19]);
+    let _ = core.gossip_effects(1, Ok(blocks[19].clone()));
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), [(peer(1), 11, 9)]);
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), []);
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), []);
+}
+
+#[test]
+fn more_than_two_are_asked_within_the_budget_only() {
+    let blocks = chain(20);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.held_bytes = 1_024).start();
+    for name in 1..=3 {
+        let _ = core.connect_at(name, &blocks[19]);
+    }
+    assert_eq!(ranges(&core.pass(timing().hedge_after)).len(), 1);
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), []);
 }
 
 #[test]
@@ -554,24 +586,34 @@ fn an_answer_may_weigh_twice_what_is_expected_and_the_next_block_whatever_it_wei
 
 #[test]
 fn what_is_said_to_be_too_heavy_waits_until_it_is_next() {
-    let blocks = chain(9);
+    let blocks = chain(12);
     let mut core = core_for_large_blocks(&blocks, 1);
-    let mut asked = fetches(&core.connect_at(1, &blocks[8]));
-    asked.extend(fetches(&core.connect_at(2, &blocks[8])));
-    let asked: Vec<_> = asked.into_iter().filter(|fetch| matches!(fetch.ask, Ask::Range { .. })).collect();
-    let [honest, liar] = asked.as_slice() else { panic!("{asked:?}") };
+    let honest = range_request(&core.connect_at(1, &blocks[11]));
+    let liar = range_request(&core.connect_at(2, &blocks[11]));
     assert_eq!(liar.ask, Ask::Range { from: h(3), amount: 1 });
+    let liar = range_request(&core.answer(liar.request, &blocks[2..3], Ended::Complete));
+    assert_eq!(liar.ask, Ask::Range { from: h(4), amount: 1 });
     // Not asked for again, and nobody rests for it.
     let instead = range_request(&core.answer(liar.request, &[], Ended::Cut));
-    assert_eq!((&instead.peer, instead.ask), (&liar.peer, Ask::Range { from: h(4), amount: 1 }));
+    assert_eq!((&instead.peer, instead.ask), (&liar.peer, Ask::Range { from: h(5), amount: 1 }));
     let again = range_request(&core.answer(honest.request, &blocks[1..2], Ended::Complete));
-    assert_eq!((&again.peer, again.ask), (&honest.peer, Ask::Range { from: h(3), amount: 1 }));
+    assert_eq!((&again.peer, again.ask), (&honest.peer, Ask::Range { from: h(4), amount: 1 }));
     assert_eq!(again.max_bytes, 1 << 20);
     // It was no heavier than others: whoever said so rests.
-    core.answer(again.request, &blocks[2..3], Ended::Complete);
+    core.answer(again.request, &blocks[3..4], Ended::Complete);
     assert_eq!(ranges(&core.answer(instead.request, &[], Ended::Cut)), []);
-    let effects = core.pass(timing().backoff_min);
-    assert_eq!(range_request(&effects).peer, liar.peer);
+}
+
+/// It could put off one height after the other, each of which would wait to be asked for alone.
+#[test]
+fn who_has_served_nothing_is_not_believed_that_a_block_is_too_heavy() {
+    let blocks = chain(12);
+    let mut core = core_for_large_blocks(&blocks, 1);
+    let _ = core.connect_at(1, &blocks[11]);
+    let liar = range_request(&core.connect_at(2, &blocks[11]));
+    assert_eq!(ranges(&core.answer(liar.request, &[], Ended::Cut)), []);
+    // Somebody else is asked for it.
+    assert_eq!(ranges(&core.connect_at(3, &blocks[11])), [(peer(3), 3, 1)]);
 }
 
 #[test]

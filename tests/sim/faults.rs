@@ -52,6 +52,8 @@ pub struct Plan {
     /// Nodes that run the core; the first one is the sequencer's.
     pub honest: usize,
     pub liars: Vec<Lie>,
+    /// All of the liars are around this node.
+    pub crowd_around: Option<usize>,
     /// Liars go on lying after everything else has healed.
     pub liars_persist: bool,
     pub twin: Option<Twin>,
@@ -63,6 +65,8 @@ pub struct Plan {
     pub block_time: Duration,
     pub da_block_time: Duration,
     pub payload_bytes: usize,
+    /// The largest block that there may be; those that there are, are small.
+    pub max_block_bytes: usize,
     pub limits: Limits,
     pub timing: Timing,
 
@@ -129,16 +133,80 @@ fn millis(rng: &mut Rng, range: std::ops::RangeInclusive<u64>) -> Duration {
     Duration::from_millis(rng.u64(range))
 }
 
+/// Of so many seeds one is of a crowd.
+const CROWD_EVERY: u64 = 128;
+const CROWD: usize = 50;
+
 impl Plan {
     pub fn draw(seed: u64) -> Self {
+        if seed % CROWD_EVERY == 77 { Self::crowd(seed) } else { Self::mixed(seed) }
+    }
+
+    /// One follower, which knows one honest peer and fifty liars, every kind among them. They go on for ever.
+    pub fn crowd(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed ^ 0xc0_40d5);
+        let mut liars = Lie::ALL.to_vec();
+        liars.extend(std::iter::repeat_with(|| Lie::ALL[rng.usize(0..Lie::ALL.len())]).take(CROWD - liars.len()));
+        rng.shuffle(&mut liars);
+        Self {
+            honest: 2,
+            liars,
+            liars_persist: true,
+            crowd_around: Some(1),
+            max_block_bytes: 1 << 20,
+            limits: Limits::default(),
+            faults_last: millis(&mut rng, 10_000..=15_000),
+            block_time: millis(&mut rng, 400..=1_200),
+            ..Self::mixed(seed)
+        }
+    }
+
+    /// Nothing goes wrong, and everything takes exactly as long as it says: half a round trip of 100 ms.
+    pub fn calm(honest: usize, liars: Vec<Lie>) -> Self {
+        let one_way = Duration::from_millis(50);
+        Self {
+            honest,
+            liars,
+            liars_persist: true,
+            crowd_around: None,
+            twin: None,
+            initial_height: 1,
+            max_block_bytes: 1 << 20,
+            limits: Limits::default(),
+            timing: Timing::default(),
+            delay: (one_way, one_way),
+            loss: 0.0,
+            duplicate: 0.0,
+            reorder: 0.0,
+            reset: 0.0,
+            partial: 0.0,
+            stall: 0.0,
+            crash_rate: 0.0,
+            write: (Duration::from_millis(1), Duration::from_millis(1)),
+            write_stall: 0.0,
+            skew: Duration::ZERO,
+            pool: 64,
+            check: Duration::from_micros(50),
+            ..Self::mixed(0)
+        }
+    }
+
+    fn mixed(seed: u64) -> Self {
+        // Drawn apart, so that what else a seed means stays as it is.
+        let mut late = Rng::with_seed(seed ^ 0x11a5);
         let mut rng = Rng::with_seed(seed ^ 0x51b0_c0de);
         let rng = &mut rng;
         let honest = rng.usize(2..=5);
-        let liars = if rng.f64() < 0.6 {
+        let mut liars: Vec<Lie> = if rng.f64() < 0.6 {
             (0..rng.usize(1..=(9 - honest).min(4))).map(|_| Lie::draw(rng)).collect()
         } else {
             Vec::new()
         };
+        for lie in &mut liars {
+            if late.f64() < 0.25 {
+                *lie = [Lie::HeadOnly, Lie::TooHeavy, Lie::Flaps][late.usize(0..3)];
+            }
+        }
         let twin =
             (rng.f64() < 0.3).then(|| Twin { fork: rng.u64(1..=25), length: rng.u64(1..=40), wins: rng.f64() < 0.6 });
         let delay_min = millis(rng, 0..=20);
@@ -165,6 +233,7 @@ impl Plan {
             seed,
             honest,
             liars,
+            crowd_around: None,
             liars_persist: rng.bool(),
             twin,
             policy: if rng.f64() < 0.9 { Policy::FollowDa } else { Policy::Halt },
@@ -174,6 +243,7 @@ impl Plan {
             block_time: millis(rng, 150..=1_200),
             da_block_time: millis(rng, 700..=4_000),
             payload_bytes: rng.usize(0..=60),
+            max_block_bytes: if late.bool() { 4_096 } else { 1 << 17 },
             limits: Self::limits(rng),
             timing: Self::timing(rng),
 
@@ -242,6 +312,7 @@ impl Plan {
             sightings: rng.usize(150..=400),
             sighting_bytes: rng.usize(40_000..=120_000),
             evidence: rng.usize(2..=8),
+            exclusions: 8,
             remembered_peers: rng.usize(2..=16),
             consumers: rng.usize(4..=8),
         }

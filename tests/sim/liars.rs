@@ -14,6 +14,12 @@ use super::network::{Answered, StreamEnd};
 pub enum Lie {
     /// Never answers, never forwards.
     Silent,
+    /// Gives its head, and answers nothing else.
+    HeadOnly,
+    /// Says that the first block is heavier than everything that was allowed for.
+    TooHeavy,
+    /// Serves, and leaves, and comes back, again and again.
+    Flaps,
     /// Answers with bytes that are no blocks.
     Garbage,
     /// Answers with sound blocks of other heights than asked for.
@@ -45,6 +51,27 @@ pub enum Lie {
 }
 
 impl Lie {
+    /// Those who do not hold the key.
+    pub const ALL: [Self; 17] = [
+        Self::Silent,
+        Self::HeadOnly,
+        Self::TooHeavy,
+        Self::Flaps,
+        Self::Garbage,
+        Self::WrongHeights,
+        Self::BrokenLink,
+        Self::FalseHead,
+        Self::Copies,
+        Self::Replays,
+        Self::Stale,
+        Self::StaleHead,
+        Self::ShortPrefix,
+        Self::Drips,
+        Self::Forges,
+        Self::ForgesRarely,
+        Self::WeakRelay,
+    ];
+
     pub fn draw(rng: &mut Rng) -> Self {
         [
             Self::Silent,
@@ -77,6 +104,9 @@ impl Lie {
         !matches!(
             self,
             Self::Silent
+                | Self::HeadOnly
+                | Self::TooHeavy
+                | Self::Flaps
                 | Self::Stale
                 | Self::StaleHead
                 | Self::ShortPrefix
@@ -95,6 +125,8 @@ pub fn answer(lie: Lie, ask: Ask, branch: &[AuthenticBlock], chain: &Chain, rng:
     let end = StreamEnd::Complete;
     Some(match lie {
         Lie::Silent => return None,
+        Lie::HeadOnly if ask != Ask::Head => return None,
+        Lie::TooHeavy if matches!(ask, Ask::Range { .. }) => Answered { bodies: Vec::new(), end: StreamEnd::TooHeavy },
         Lie::Garbage => {
             let junk = (0..rng.usize(1..4)).map(|_| (0..rng.usize(0..120)).map(|_| rng.u8(..)).collect()).collect();
             Answered { bodies: junk, end }
@@ -140,7 +172,9 @@ pub fn answer(lie: Lie, ask: Ask, branch: &[AuthenticBlock], chain: &Chain, rng:
         }
         Lie::Drips => Answered { bodies: bodies(&honest[..honest.len().min(rng.usize(1..=3))]), end },
         Lie::ShortPrefix => Answered::of(honest.first().map(body).into_iter().collect()),
-        Lie::Replays | Lie::WeakRelay | Lie::Twin => Answered::of(bodies(&honest)),
+        Lie::HeadOnly | Lie::TooHeavy | Lie::Flaps | Lie::Replays | Lie::WeakRelay | Lie::Twin => {
+            Answered::of(bodies(&honest))
+        }
     })
 }
 

@@ -16,6 +16,7 @@
 
 mod chain;
 mod da;
+mod delays;
 mod disk;
 mod faults;
 mod host;
@@ -42,6 +43,8 @@ use world::{Outcome, World};
 const SEEDS: std::ops::Range<u64> = 0..300;
 /// How many of these run twice, to compare what happened.
 const TWICE: std::ops::Range<u64> = 0..20;
+/// Crowds beside those.
+const CROWDS: std::ops::Range<u64> = 1_000..1_004;
 /// A planted bug must show within so many seeds.
 const SEEDS_PER_BUG: u64 = 300;
 
@@ -88,6 +91,17 @@ fn seeds_keep_every_invariant_and_converge() {
     }
     println!("{seeds:?}: {total:?}");
     assert!(failures.is_empty(), "{} of {} seeds failed: {failures:?}", failures.len(), seeds.end - seeds.start);
+}
+
+/// Fifty liars around one honest peer: whatever they do, the follower follows, and nobody honest is blamed.
+#[test]
+fn a_crowd_of_liars_keeps_nobody_from_the_truth() {
+    for seed in CROWDS {
+        let world = World::new(Plan::crowd(seed), None, Trace::off());
+        if let Err(why) = world.run() {
+            panic!("crowd {seed}: {why}");
+        }
+    }
 }
 
 #[test]

@@ -89,12 +89,17 @@ impl World {
         if self.reformed() {
             return;
         }
+        let branch = self.main_branch();
+        let Some(top) = branch.last() else { return };
         for liar in 0..self.liars.len() {
-            let branch = self.main_branch();
-            let Some(top) = branch.last() else { return };
             let bytes = match self.liars[liar].lie {
                 Lie::Replays => branch[self.rng.usize(0..branch.len())].block().bytes().clone(),
                 Lie::Copies => liars::copy(&branch[self.rng.usize(0..branch.len())], &mut self.rng),
+                Lie::Flaps => {
+                    let index = self.nodes.len() + liar;
+                    self.net.neighbours(index).into_iter().for_each(|peer| self.disconnect(index, peer));
+                    continue;
+                }
                 Lie::ForgesRarely if self.rng.f64() > 0.02 => continue,
                 Lie::Forges | Lie::ForgesRarely => {
                     self.chain.forge(top.height().next(), top.hash(), &Bytes::from_static(b"forged"))

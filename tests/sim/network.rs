@@ -24,6 +24,8 @@ pub enum StreamEnd {
     Complete,
     NotFound,
     Reset,
+    /// A frame of the largest size was announced, and does not come.
+    TooHeavy,
 }
 
 /// A server's whole answer.
@@ -115,6 +117,23 @@ impl Network {
         Self { links }
     }
 
+    /// The honest in a ring, and liars all around one of them.
+    pub fn crowd(honest: usize, liars: usize, around: usize, rng: &mut Rng) -> Self {
+        let mut links = Self::new(honest, 0, rng).links;
+        for liar in honest..honest + liars {
+            links.insert(ends(around, liar), Link::default());
+            if rng.f64() < 0.1 {
+                links.insert(ends(rng.usize(0..honest), liar), Link::default());
+            }
+        }
+        Self { links }
+    }
+
+    /// Nobody knows anybody.
+    pub fn empty() -> Self {
+        Self { links: BTreeMap::new() }
+    }
+
     pub fn neighbours(&self, of: usize) -> Vec<usize> {
         let other = |(a, b): (usize, usize)| if a == of { Some(b) } else { (b == of).then_some(a) };
         self.links.iter().filter(|(_, link)| link.up).filter_map(|(pair, _)| other(*pair)).collect()
@@ -182,6 +201,15 @@ impl World {
                 self.disconnect(a, b);
             }
         }
+    }
+
+    /// Connects two who need not have known each other.
+    pub fn connect(&mut self, a: usize, b: usize) {
+        let link = self.net.links.entry(ends(a, b)).or_default();
+        link.up = true;
+        link.generation += 1;
+        self.tell_peer_up(a, b);
+        self.tell_peer_up(b, a);
     }
 
     fn tell_peer_up(&mut self, node: usize, peer: usize) {

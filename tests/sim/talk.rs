@@ -110,6 +110,8 @@ impl World {
             Some(StreamEnd::Complete) => Some(Ended::Complete),
             Some(StreamEnd::NotFound) => Some(Ended::NotFound),
             Some(StreamEnd::Reset) => Some(Ended::Reset),
+            // Where a block of any size is let through, we wait for it.
+            Some(StreamEnd::TooHeavy) => (open.fetch.max_bytes < self.plan.max_block_bytes).then_some(Ended::Cut),
         };
         for body in bodies {
             bytes += body.len();

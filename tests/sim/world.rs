@@ -220,8 +220,11 @@ impl World {
             now: Duration::ZERO,
             queue: BinaryHeap::new(),
             scheduled: 0,
-            chain: Chain::new(initial_height, 4_096),
-            net: Network::new(plan.honest, lies.len(), &mut rng),
+            chain: Chain::new(initial_height, plan.max_block_bytes),
+            net: match plan.crowd_around {
+                Some(node) => Network::crowd(plan.honest, lies.len(), node, &mut rng),
+                None => Network::new(plan.honest, lies.len(), &mut rng),
+            },
             hosts: nodes.iter().map(|_| Host::new()).collect(),
             nodes,
             liars: lies.into_iter().map(|lie| Liar { lie, seen: BTreeSet::new(), messages: 0 }).collect(),
@@ -287,6 +290,25 @@ impl World {
             }
         }
         Err("nothing is left to happen".to_owned())
+    }
+
+    /// Lets things happen until `done`, or until `end`; says which. For worlds that are set up by hand.
+    pub fn run_until(&mut self, end: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        while !done(self) {
+            match self.queue.pop() {
+                Some(Scheduled { at, event, .. }) if at <= end => {
+                    self.now = at;
+                    self.step(event);
+                }
+                later => {
+                    self.queue.extend(later);
+                    self.now = end;
+                    return false;
+                }
+            }
+            assert_eq!(self.violation, None);
+        }
+        true
     }
 
     fn outcome(&self) -> Outcome {

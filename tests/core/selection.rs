@@ -1,0 +1,216 @@
+//! Whom to ask: not those again who failed, while there are others; and somebody who serves, where everything waits.
+
+use std::time::Duration;
+
+use blocksyncd::sync::{Ask, Ended, Input, PeerId, Timing};
+
+use super::blocks::{branch, chain};
+use super::driver::{INSTANT, Setup, asked_by_hash, fetches, peer, range_request, ranges, seen_hash};
+
+fn timing() -> Timing {
+    Setup::follower().config.timing
+}
+
+fn sorted(mut peers: Vec<PeerId>) -> Vec<PeerId> {
+    peers.sort_unstable();
+    peers
+}
+
+#[test]
+fn who_failed_a_range_is_asked_for_it_again_after_everybody_else() {
+    let blocks = chain(20);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).start();
+    let everybody: Vec<_> = (1..=6).map(peer).collect();
+    let mut fetch = range_request(&core.connect_at(1, &blocks[19]));
+    for name in 2..=6 {
+        let _ = core.connect_at(name, &blocks[19]);
+    }
+    for round in 1..=2 {
+        let mut asked = Vec::new();
+        for _ in 0..6 {
+            assert_eq!(fetch.ask, Ask::Range { from: blocks[1].height(), amount: 18 });
+            asked.push(fetch.peer.clone());
+            // Whoever failed in this round has rested.
+            core.sleep(timing().backoff_min * round);
+            let effects = core.answer(fetch.request, &[], Ended::Reset);
+            fetch = match ranges(&effects).len() {
+                0 => range_request(&core.pass(timing().backoff_min * (round * 2))),
+                _ => range_request(&effects),
+            };
+        }
+        assert_eq!(sorted(asked), everybody, "round {round}");
+    }
+}
+
+#[test]
+fn the_rest_of_an_answer_that_broke_off_is_asked_of_somebody_else() {
+    let blocks = chain(20);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).start();
+    // However slow that one is.
+    let probe = core.connect(2);
+    core.sleep(Duration::from_millis(500));
+    let _ = core.answer(probe, &blocks[..1], Ended::Complete);
+    let fetch = range_request(&core.connect_at(1, &blocks[19]));
+    let _ = core.gossip_effects(2, Ok(blocks[19].clone()));
+    let effects = core.answer(fetch.request, &blocks[1..6], Ended::Reset);
+    assert_eq!(ranges(&effects), [(peer(2), 7, 13)]);
+}
+
+/// What is left of its range: gossip brought some of it meanwhile.
+#[test]
+fn a_peer_that_left_in_the_middle_of_a_range_is_not_asked_for_it_first() {
+    let blocks = chain(20);
+    let size = blocks[1].size();
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.commit_bytes = size).start();
+    let probe = core.connect(2);
+    core.sleep(Duration::from_millis(500));
+    let _ = core.answer(probe, &blocks[..1], Ended::Complete);
+    let _ = core.connect_at(1, &blocks[19]);
+    // While the disk does not keep up nobody is asked for anything.
+    core.hold_writes();
+    let _ = core.gossip(&blocks[1]);
+    let _ = core.gossip(&blocks[2]);
+    let _ = core.give(Input::PeerDown { peer: peer(1) });
+    let _ = core.gossip_effects(2, Ok(blocks[19].clone()));
+    let _ = core.connect_at(1, &blocks[19]);
+    assert_eq!(ranges(&core.write()), [(peer(2), 4, 16)]);
+}
+
+/// As long as not everything waits for it.
+#[test]
+fn a_range_waits_for_somebody_who_has_not_failed_it() {
+    let blocks = chain(300);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.requests_per_peer = 1).start();
+    let first = range_request(&core.connect_at(1, &blocks[299]));
+    let second = range_request(&core.connect_at(2, &blocks[299]));
+    let _ = core.answer(second.request, &[], Ended::Reset);
+    assert_eq!(ranges(&core.pass(timing().backoff_min)), [(peer(2), 130, 64)]);
+    let effects = core.answer(first.request, &blocks[1..65], Ended::Complete);
+    assert_eq!(ranges(&effects), [(peer(1), 66, 64)]);
+    // Where only one who failed is left, it is asked.
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.requests_per_peer = 1).start();
+    let _ = core.connect_at(1, &blocks[64]);
+    let second = range_request(&core.connect_at(2, &blocks[299]));
+    assert_eq!(second.ask, Ask::Range { from: blocks[65].height(), amount: 64 });
+    let _ = core.answer(second.request, &[], Ended::Reset);
+    assert_eq!(ranges(&core.pass(timing().backoff_min)), [(peer(2), 66, 64)]);
+}
+
+#[test]
+fn whoever_failed_is_asked_for_one_range_until_it_serves() {
+    let blocks = chain(400);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.requests_per_peer = 3).start();
+    let asked = fetches(&core.connect_at(1, &blocks[399]));
+    assert_eq!(asked.len(), 3);
+    for fetch in asked {
+        let _ = core.answer(fetch.request, &[], Ended::Reset);
+    }
+    // What was in flight together failed once.
+    assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
+    let fetch = range_request(&core.pass(INSTANT));
+    assert_eq!(fetch.ask, Ask::Range { from: blocks[1].height(), amount: 64 });
+    let effects = core.answer(fetch.request, &blocks[1..65], Ended::Complete);
+    assert_eq!(ranges(&effects).len(), 3);
+}
+
+/// It costs nothing to have a head.
+#[test]
+fn a_head_makes_nobody_forget_who_does_not_serve() {
+    let blocks = chain(20);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).start();
+    let fetch = range_request(&core.connect_at(1, &blocks[19]));
+    let _ = core.answer(fetch.request, &[], Ended::Timeout);
+    let fetch = range_request(&core.pass(timing().backoff_min));
+    let _ = core.answer(fetch.request, &[], Ended::Timeout);
+    let rested = core.elapsed() + timing().backoff_min * 2;
+    let _ = core.give(Input::GossipMissed { peer: peer(1) });
+    let probe = fetches(&core.pass(timing().gossip_grace))[0].request;
+    let effects = core.answer(probe, &blocks[19..], Ended::Complete);
+    assert_eq!((ranges(&effects), core.next_wakeup()), (vec![], Some(rested)));
+}
+
+#[test]
+fn beside_others_somebody_is_asked_who_serves() {
+    let blocks = chain(8);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).start();
+    let fetch = range_request(&core.connect_at(1, &blocks[3]));
+    // It is slower than all the others seem to be.
+    core.sleep(Duration::from_millis(500));
+    let _ = core.answer(fetch.request, &blocks[1..3], Ended::Complete);
+    assert_eq!(core.soft(), Some(blocks[3].id()));
+    for name in 2..=6 {
+        let _ = core.connect_at(name, &blocks[5]);
+    }
+    let _ = core.gossip_effects(1, Ok(blocks[5].clone()));
+    let asked = ranges(&core.pass(timing().gossip_grace));
+    assert_eq!(asked.len(), 2);
+    assert!(asked.contains(&(peer(1), 5, 1)), "{asked:?}");
+}
+
+/// A few at a time, and no more often than a request that hangs is asked of somebody else.
+#[test]
+fn for_a_gap_those_who_were_behind_are_asked_for_their_heads() {
+    let blocks = chain(6);
+    let mut core = Setup::follower().storing(&blocks[..2], 0).start();
+    for name in 1..=5 {
+        let _ = core.connect_at(name, &blocks[1]);
+    }
+    let _ = core.gossip_effects(1, Ok(blocks[3].clone()));
+    let effects = core.pass(timing().gossip_grace);
+    assert_eq!(ranges(&effects), [(peer(1), 3, 1)], "it has what it gossips");
+    let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.ask == Ask::Head).collect();
+    assert_eq!(probes.len(), 3);
+    assert!(probes.iter().all(|probe| probe.peer != peer(1)));
+    // One of them has caught up.
+    let effects = core.answer(probes[0].request, &blocks[3..4], Ended::Complete);
+    assert_eq!(ranges(&effects), [(probes[0].peer.clone(), 3, 1)]);
+    let effects = core.answer(probes[1].request, &blocks[1..2], Ended::Complete);
+    assert_eq!(fetches(&effects), []);
+    assert_eq!(fetches(&core.almost_pass(timing().hedge_after)), []);
+    assert!(!fetches(&core.pass(INSTANT)).is_empty());
+}
+
+#[test]
+fn the_block_that_da_names_is_asked_of_one_after_the_other() {
+    let blocks = chain(2);
+    let wanted = branch(&blocks[..1], "b", 1).remove(0);
+    let mut core = Setup::follower().storing(&blocks, 1).start();
+    let everybody: Vec<_> = (1..=6).map(peer).collect();
+    for name in 1..=6 {
+        let _ = core.connect_at(name, &blocks[1]);
+    }
+    let mut fetch = fetches(&core.report(0, 1, vec![seen_hash(1, 0, &wanted)]).1).remove(0);
+    for round in 1..=2 {
+        let mut asked = Vec::new();
+        for _ in 0..6 {
+            assert_eq!(fetch.ask, Ask::Hash(wanted.hash()));
+            asked.push(fetch.peer.clone());
+            core.sleep(timing().backoff_min * round);
+            let mut effects = core.answer(fetch.request, &[], Ended::NotFound);
+            if fetches(&effects).is_empty() {
+                effects = core.pass(timing().backoff_min * (round * 2));
+            }
+            fetch = fetches(&effects).remove(0);
+        }
+        assert_eq!(sorted(asked), everybody, "round {round}");
+    }
+}
+
+#[test]
+fn the_block_that_da_names_is_asked_of_another_one_when_the_answer_takes_long() {
+    let blocks = chain(2);
+    let wanted = branch(&blocks[..1], "b", 1).remove(0);
+    let mut core = Setup::follower().storing(&blocks, 1).start();
+    for name in 1..=3 {
+        let _ = core.connect_at(name, &blocks[1]);
+    }
+    let mut asked = vec![fetches(&core.report(0, 1, vec![seen_hash(1, 0, &wanted)]).1).remove(0).peer];
+    for _ in 0..2 {
+        assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().hedge_after));
+        let more = asked_by_hash(&core.pass(timing().hedge_after));
+        assert_eq!(more.len(), 1);
+        asked.push(more[0].0.clone());
+    }
+    assert_eq!(sorted(asked), [peer(1), peer(2), peer(3)]);
+    assert_eq!(asked_by_hash(&core.pass(timing().hedge_after)), []);
+}
