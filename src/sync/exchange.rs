@@ -104,7 +104,8 @@ impl Syncer {
             // There was no room on our side: no failure of theirs, and no reason to ask again at once.
             (false, Ended::NotSent, _) => self.peers.rest(&open.peer, now),
             (true, _, Ask::Head) => self.peers.gave_head(&open.peer, took),
-            (false, _, Ask::Head) => self.peers.gave_no_head(&open.peer, now),
+            // It is asked for it again when that is due, and may serve all the same.
+            (false, _, Ask::Head) => {}
             (true, _, _) => self.peers.served(&open.peer, took),
             (false, Ended::NotFound, Ask::Range { from, .. })
                 if fetched.blocks.is_empty() && self.peers.has_nothing_at(&open.peer, from, now) => {}

@@ -131,14 +131,6 @@ impl Peers {
         }
     }
 
-    /// It did not give its head. It is asked for it again when that is due; until then it may serve all the same.
-    pub fn gave_no_head(&mut self, peer: &PeerId, now: Duration) {
-        let pause = now + self.timing.backoff_min;
-        if let Some(peer) = self.connected.get_mut(peer) {
-            peer.rest_until = peer.rest_until.max(pause);
-        }
-    }
-
     /// It gave blocks that were of use.
     pub fn served(&mut self, peer: &PeerId, took: Duration) {
         let Some(peer) = self.connected.get_mut(peer) else { return };
@@ -314,8 +306,7 @@ impl Peer {
     /// Lower is better: expected waiting time.
     pub fn cost(&self) -> Duration {
         let latency = self.latency.unwrap_or(Duration::from_millis(50));
-        let open = u32::try_from(self.open).unwrap_or(u32::MAX).saturating_add(1);
-        latency.saturating_mul(open).saturating_mul(self.failures.saturating_add(1))
+        latency.saturating_mul(u32::try_from(self.open).unwrap_or(u32::MAX).saturating_add(1))
     }
 
     fn took(&mut self, took: Duration) {

@@ -1,6 +1,6 @@
 //! Peers that have pruned what we need: they serve what is above, nobody is blamed, and the status says it when all are so.
 
-use blocksyncd::sync::{Ended, Input, Timing};
+use blocksyncd::sync::{Ask, Ended, Input, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain};
@@ -62,6 +62,22 @@ fn history_may_come_back() {
     assert!(is_unavailable(&core));
     let _ = core.answer(fetch.request, &blocks[1..19], Ended::Complete);
     assert_eq!((is_unavailable(&core), core.soft()), (false, Some(blocks[19].id())));
+}
+
+/// What is above is of no use to anybody then; and whoever gives one block again may give the others, too.
+#[test]
+fn nothing_above_is_asked_for_without_its_history() {
+    let blocks = chain(300);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.requests_per_peer = 2).start();
+    for fetch in fetches(&core.connect_at(1, &blocks[299])) {
+        let effects = core.answer(fetch.request, &[], Ended::NotFound);
+        assert_eq!((ranges(&effects), is_unavailable(&core)), (vec![], true));
+    }
+    let effects = core.pass(timing().backoff_max);
+    let again = fetches(&effects).into_iter().find(|fetch| fetch.ask != Ask::Head).expect("it is asked again");
+    let effects = core.answer(again.request, &blocks[1..3], Ended::Reset);
+    assert!(!is_unavailable(&core));
+    assert!(!ranges(&effects).is_empty());
 }
 
 /// What it gossips it may not have stored yet, so it has pruned nothing.
