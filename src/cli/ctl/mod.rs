@@ -153,7 +153,7 @@ enum Verb {
 enum Order {
     /// Make it a persistent peer: dialled for ever, never evicted or banned by the sidecar itself
     Add {
-        /// With /p2p/<peer id> at its end
+        /// Ends in /p2p/ and the id of the peer
         #[arg(value_name = "MULTIADDR")]
         address: String,
     },
