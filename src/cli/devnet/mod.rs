@@ -57,7 +57,8 @@ const STALL_BASE: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Nodes, the sequencer included
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=32))]
+    // All the others dial the sequencer, which takes no more from one address with the default limits.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=8))]
     nodes: u16,
     /// Blocks to make
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
