@@ -227,10 +227,11 @@ pub(super) fn set_refusal(mut to: wire::publish_result::Builder<'_>, answer: &Pu
 pub(super) fn set_peer(mut to: wire::peer_info::Builder<'_>, peer: &PeerInfo) {
     to.set_peer_id(&peer.peer);
     // The first one is that of the connection.
-    let here = peer.addresses.iter().filter(|_| peer.connected.is_some()).take(1);
-    let skipped = here.clone().count();
-    here.for_each(|address| to.set_address(address));
-    let others = peer.addresses.get(skipped..).unwrap_or_default();
+    let own = usize::from(peer.connected.is_some()).min(peer.addresses.len());
+    let (here, others) = peer.addresses.split_at(own);
+    if let [address] = here {
+        to.set_address(address);
+    }
     let mut known = to.reborrow().init_known(count(others.len()));
     for (index, address) in (0..).zip(others) {
         known.set(index, address);

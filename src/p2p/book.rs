@@ -43,6 +43,15 @@ pub struct Entry {
     pub bytes: u64,
 }
 
+impl Entry {
+    /// The address that is tried first from now on.
+    fn put_first(&mut self, address: &str) {
+        self.addresses.retain(|known| known != address);
+        self.addresses.insert(0, address.to_owned());
+        self.addresses.truncate(MAX_ADDRESSES);
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Book {
     entries: BTreeMap<PeerId, Entry>,
@@ -73,9 +82,7 @@ impl Book {
         let Some(entry) = self.entry(peer, true) else { return };
         entry.last_success = Some(now);
         if let Some(address) = address.filter(|address| address.len() <= MAX_TEXT) {
-            entry.addresses.retain(|known| known != address);
-            entry.addresses.insert(0, address.to_owned());
-            entry.addresses.truncate(MAX_ADDRESSES);
+            entry.put_first(address);
         }
     }
 
@@ -94,9 +101,7 @@ impl Book {
         }
         let Some(entry) = self.entry(peer, true) else { return Err("there is no room".into()) };
         entry.added = true;
-        entry.addresses.retain(|known| known != address);
-        entry.addresses.insert(0, address.to_owned());
-        entry.addresses.truncate(MAX_ADDRESSES);
+        entry.put_first(address);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ const MIN: usize = 2;
 
 /// How many of our requests one connection carries at a time. Go peers take 64 streams of a protocol from one peer.
 /// More would fill a long link better, and each takes the memory of a stream's window on both sides.
-pub const MAX_ASKS_PER_CONNECTION: usize = 24;
+pub(super) const MAX_ASKS_PER_CONNECTION: usize = 24;
 
 /// How many requests of a peer's one connection are open at a time; more are reset. Above [`MAX_ASKS_PER_CONNECTION`],
 /// because the other side sees the end of an answer before we see that it has.

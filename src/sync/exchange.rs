@@ -258,9 +258,8 @@ impl Syncer {
         for peer in due {
             // Spread out, so that a node with many peers does not ask them all at once.
             let jitter = Duration::from_millis(self.rng.u64(0..=u64::try_from(interval.as_millis() / 4).unwrap_or(0)));
-            let request = self.send(now, &peer, Ask::Head, self.rules.max_block_bytes);
+            self.send(now, &peer, Ask::Head, self.rules.max_block_bytes);
             if let Some(peer) = self.peers.get_mut(&peer) {
-                peer.probe = Some(request);
                 peer.probe_at = now + interval + jitter;
             }
         }
@@ -284,9 +283,6 @@ impl Syncer {
         };
         if self.excluded.has_hash(hash, &peer) {
             self.excluded.forget_hash();
-        }
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.open += 1;
         }
         self.send(now, &peer, Ask::Hash(hash), self.rules.max_block_bytes);
         self.look_again(now + self.config.timing.hedge_after);
@@ -454,27 +450,32 @@ impl Syncer {
         }
         let amount = amount.min(head.height.above(from) + 1);
         self.send(now, &peer, Ask::Range { from, amount }, answer_bytes);
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.open += 1;
-        }
         true
     }
 
     /// Nobody can be asked now: look again when the first one has rested.
     fn retry_when_rested(&mut self, now: Duration) {
         let rested = self.peers.iter().map(|(_, peer)| peer.rest_until).filter(|until| *until > now).min();
-        self.retry_at = [self.retry_at, rested].into_iter().flatten().min();
+        if let Some(at) = rested {
+            self.look_again(at);
+        }
     }
 
-    fn send(&mut self, now: Duration, peer: &PeerId, ask: Ask, max_bytes: usize) -> RequestId {
+    /// What is counted of the peer here is taken off again in [`Self::fetched`].
+    fn send(&mut self, now: Duration, peer: &PeerId, ask: Ask, max_bytes: usize) {
         // The network gives up first, and hands over what has come by then; the core's own deadline is for a network that
         // says nothing.
         let timeout = self.config.timing.request_timeout;
         let open = Open { peer: peer.clone(), ask, sent: now, deadline: now + timeout + timeout / 4, bytes: max_bytes };
         let request = self.requests.add(open);
+        if let Some(peer) = self.peers.get_mut(peer) {
+            match ask {
+                Ask::Head => peer.probe = Some(request),
+                Ask::Range { .. } | Ask::Hash(_) => peer.open += 1,
+            }
+        }
         let peer = peer.clone();
         self.immediate.push(Effect::Fetch(Fetch { request, peer, lane: Lane::BLOCK, ask, max_bytes, timeout }));
-        request
     }
 }
 

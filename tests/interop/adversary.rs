@@ -1,14 +1,12 @@
 //! A Go peer that means harm (`go/raw.go`), beside honest ones. Whatever it does, our memory stays within its budget,
 //! the honest are served and synced with, and no honest peer loses its place.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use super::chain::{LOG_GOSSIP, Maker, Place, Signed, hashes, heard_by, id_of};
 use super::go::{self, Options, Peer, hex};
 use super::host::Host;
-use super::process::Sidecar;
+use super::process::{Sidecar, peak_rss};
 
 /// Small, so that nothing that is forgotten fits into it. Go peers take frames of a mebibyte.
 const LIMITS: [&str; 4] = ["--set", "limits.memory_bytes=512MiB", "--set", "limits.max_block_bytes=1MiB"];
@@ -21,16 +19,9 @@ fn chain() -> Vec<Signed> {
     Maker { size: SIZE, ..Maker::new(1) }.chain(None, LONG)
 }
 
-/// The most memory that the process ever had.
-fn peak_bytes(sidecar: &Sidecar) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", sidecar.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says it");
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
 #[track_caller]
 fn within_budget(sidecar: &Sidecar, what: &str) {
-    let peak = peak_bytes(sidecar);
+    let peak = peak_rss(sidecar.pid());
     println!("after {what}: {} MiB at most", peak >> 20);
     assert!(peak < MEMORY_BYTES, "{peak} bytes after {what}");
 }
