@@ -160,6 +160,15 @@ pub struct Tip {
     pub time_unix_nanos: u64,
 }
 
+impl Tip {
+    /// What `block` links to, of which it tells the hash alone: the time is 0. `None` at the initial height.
+    #[must_use]
+    pub fn below(block: &Block) -> Option<Self> {
+        let id = BlockId { height: block.height().prev()?, hash: block.header().parent_hash? };
+        Some(Self { id, time_unix_nanos: 0 })
+    }
+}
+
 impl Rules {
     /// All checks that need nothing but the rules, cheapest first.
     ///
@@ -282,6 +291,17 @@ impl AuthenticBlock {
             if self.time_unix_nanos() < parent.time_unix_nanos {
                 return Err(Fault::BeforeParent);
             }
+        }
+        Ok(VerifiedBlock(self.0.clone()))
+    }
+
+    /// Checks the block against the verified one above it, which names `parent` as what it links to.
+    ///
+    /// # Errors
+    /// [`Fault::OtherParent`] when this is another block.
+    pub fn link_below(&self, parent: BlockId) -> Result<VerifiedBlock, Fault> {
+        if self.id() != parent {
+            return Err(Fault::OtherParent(Some(parent.hash)));
         }
         Ok(VerifiedBlock(self.0.clone()))
     }

@@ -255,6 +255,7 @@ fn node_config(config: Config) -> node::Config {
             },
             signs: proposer,
             on_divergence: config.sync.on_divergence,
+            history: config.sync.history,
             limits,
             timing: sync::Timing::default(),
         },
@@ -271,6 +272,10 @@ impl From<Fatal> for Failure {
             Fatal::Store(StoreError::Locked(_)) => (Code::Temporary, ": stop it, or give this node a home of its own"),
             Fatal::Store(StoreError::WrongChain { .. }) => (Code::Data, ": set store.dir, or chain.genesis, right"),
             Fatal::Store(StoreError::WrongVersion { .. }) => (Code::Data, ": run the version that wrote it"),
+            Fatal::OtherThanTrusted { .. } => (
+                Code::Data,
+                ": find out which of the two is the chain's; then set sync.from right, or give the node an empty store.dir",
+            ),
             Fatal::Api(api::StartError::InUse(_)) => (Code::Temporary, ": stop it, or set api.socket to another path"),
             Fatal::P2p(p2p::StartError::Listen { .. }) => {
                 (Code::Io, ": set p2p.listen to an address of this machine that is free")

@@ -15,6 +15,7 @@ pub mod units;
 
 use std::fmt::Write as _;
 use std::io::Read as _;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,10 +24,10 @@ pub use genesis::Genesis;
 pub use keys::Seed;
 pub use layers::Settings;
 
-use crate::block::native;
+use crate::block::{BlockId, Hash, Height, native};
 use crate::p2p;
 use crate::store::Durability;
-use crate::sync::Policy;
+use crate::sync::{History, Policy};
 use crate::telemetry;
 
 /// The name of the settings file in a home.
@@ -162,6 +163,7 @@ pub struct Store {
 #[derive(Clone, Debug)]
 pub struct Sync {
     pub on_divergence: Policy,
+    pub history: History,
     pub block_time: Duration,
     pub max_clock_drift: Duration,
 }
@@ -223,13 +225,14 @@ impl Config {
         let (home, settings) = sources.settings()?;
         let max_block_bytes = block_bytes(&settings)?;
         let budget = budget(&settings, max_block_bytes)?;
+        let genesis = Genesis::read(&settings.required_path("chain.genesis", &home)?)?;
         let (proposer_key, guard) = signer(&settings, &home)?;
         let mut config = Self {
             log: log(&settings)?,
-            sync: sync(&settings)?,
+            sync: sync(&settings, &genesis, max_block_bytes)?,
             shutdown_grace: duration_within(&settings, "shutdown_grace", Duration::ZERO, Duration::from_mins(10))?,
             max_block_bytes,
-            genesis: Genesis::read(&settings.required_path("chain.genesis", &home)?)?,
+            genesis,
             p2p: p2p(&settings, &home, &budget.p2p)?,
             budget,
             api: api(&settings, &home)?,
@@ -407,7 +410,7 @@ fn store(settings: &Settings, home: &Path) -> Result<Store, ConfigError> {
     Ok(Store { dir, durability, reserve_bytes: settings.bytes("store.reserve_bytes")?.unwrap_or(0) })
 }
 
-fn sync(settings: &Settings) -> Result<Sync, ConfigError> {
+fn sync(settings: &Settings, genesis: &Genesis, max_block_bytes: usize) -> Result<Sync, ConfigError> {
     let on_divergence = match settings.choice("sync.on_divergence")? {
         "halt" => Policy::Halt,
         _ => Policy::FollowDa,
@@ -415,9 +418,61 @@ fn sync(settings: &Settings) -> Result<Sync, ConfigError> {
     let hour = Duration::from_hours(1);
     Ok(Sync {
         on_divergence,
+        history: history(settings, genesis, max_block_bytes)?,
         block_time: duration_within(settings, "sync.block_time", Duration::from_millis(1), hour)?,
         max_clock_drift: duration_within(settings, "sync.max_clock_drift", Duration::ZERO, hour)?,
     })
+}
+
+/// What is kept, and where it begins.
+fn history(settings: &Settings, genesis: &Genesis, max_block_bytes: usize) -> Result<History, ConfigError> {
+    let retain_blocks = settings.optional_integer("store.retain_blocks")?.map(|blocks| {
+        let refusal = "at least one block is kept: what comes next links to it (unset: all are)";
+        NonZeroU64::new(blocks).ok_or_else(|| settings.refuse("store.retain_blocks", refusal))
+    });
+    let least = u64::try_from(max_block_bytes).unwrap_or(u64::MAX).saturating_mul(2);
+    let max_bytes = settings.bytes("store.max_bytes")?.map(|bytes| {
+        let enough = NonZeroU64::new(bytes).filter(|bytes| bytes.get() >= least);
+        let refusal = || format!("{bytes} has no room for two blocks of limits.max_block_bytes");
+        enough.ok_or_else(|| settings.refuse("store.max_bytes", refusal()))
+    });
+    let history = History {
+        retain_blocks: retain_blocks.transpose()?,
+        max_bytes: max_bytes.transpose()?,
+        prune_unconfirmed: settings.choice("store.prune_unconfirmed")? == "on",
+        trusted: trusted(settings, genesis)?,
+        backfill: settings.choice("sync.backfill")? == "on",
+    };
+    if history.prune_unconfirmed && !history.prunes() {
+        let why = "nothing is pruned unless store.retain_blocks or store.max_bytes says how much is kept";
+        return Err(settings.refuse("store.prune_unconfirmed", why));
+    }
+    if history.backfill && history.prunes() {
+        let why =
+            "what it fetches would be pruned again: unset store.retain_blocks and store.max_bytes, or turn it off";
+        return Err(settings.refuse("sync.backfill", why));
+    }
+    Ok(history)
+}
+
+/// The block that an empty store begins with, unless it begins at genesis.
+fn trusted(settings: &Settings, genesis: &Genesis) -> Result<Option<BlockId>, ConfigError> {
+    const KEY: &str = "sync.from";
+    let text = settings.text_of(KEY)?.unwrap_or("genesis");
+    if text == "genesis" {
+        return Ok(None);
+    }
+    let parse = |text: &str| {
+        let (height, hash) = text.split_once(':')?;
+        Some(BlockId { height: Height::new(height.parse().ok()?)?, hash: Hash::from_hex(hash)? })
+    };
+    let wrong = || settings.refuse(KEY, format_args!("{text:?} is neither `genesis` nor HEIGHT:HASH, the hash in hex"));
+    let trusted = parse(text).ok_or_else(wrong)?;
+    let first = genesis.initial_height;
+    if trusted.height < first {
+        return Err(settings.refuse(KEY, format_args!("the chain begins at height {first}, above {}", trusted.height)));
+    }
+    Ok(Some(trusted))
 }
 
 /// The proposer key, if it is here, and the guard. A guard without a key is that of a node whose host signs.

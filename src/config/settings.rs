@@ -212,6 +212,27 @@ pub const SETTINGS: &[Setting] = &[
         "Below this much free disk space nothing more is taken in; reading goes on.",
     ),
     setting(
+        "store.retain_blocks",
+        Kind::Integer,
+        "\"\"",
+        "How many blocks are kept up to the lower of the hard head and what every named consumer has acknowledged;\n\
+         older ones are pruned. Unset: all are kept (an archival node).",
+    ),
+    setting(
+        "store.max_bytes",
+        Kind::Bytes,
+        "\"\"",
+        "The most bytes of blocks that are stored: older ones are pruned before, and where they may not be, nothing more\n\
+         is taken in until they may. The database adds up to a tenth, and 256MiB. Unset: as many as the disk holds.",
+    ),
+    setting(
+        "store.prune_unconfirmed",
+        Kind::Choice(&["off", "on"]),
+        "\"off\"",
+        "`on`: prune below the soft head while DA has confirmed nothing, for a chain without a DA source. What is pruned\n\
+         then can never be checked against DA.",
+    ),
+    setting(
         "limits.memory_bytes",
         Kind::Bytes,
         "\"2GiB\"",
@@ -230,6 +251,20 @@ pub const SETTINGS: &[Setting] = &[
         "\"follow\"",
         "When DA has another block than we hold: `follow` takes ours back and tells the host to rewind; `halt` waits\n\
          for the operator. A node that signs always halts.",
+    ),
+    setting(
+        "sync.from",
+        Kind::Text,
+        "\"genesis\"",
+        "Where an empty store begins: `genesis`, or a block that you trust, as HEIGHT:HASH (`ctl get HEIGHT` on a node that\n\
+         you trust prints both). A store that has another block there is refused.",
+    ),
+    setting(
+        "sync.backfill",
+        Kind::Choice(&["off", "on"]),
+        "\"off\"",
+        "`on`: after a start from a trusted block, fetch what lies below it too, down to genesis, while there is nothing\n\
+         else to do. Not together with pruning.",
     ),
     setting(
         "sync.block_time",

@@ -43,6 +43,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{self, Announced, Request};
+use crate::block::BlockId;
 use crate::clock::Clock;
 use crate::p2p;
 use crate::store::{self, Reader, Store, StoreError};
@@ -112,6 +113,8 @@ pub enum Fatal {
     P2p(#[from] p2p::StartError),
     #[error(transparent)]
     Api(#[from] api::StartError),
+    #[error("the store has the block {stored}, and sync.from says to trust {trusted} there")]
+    OtherThanTrusted { trusted: BlockId, stored: BlockId },
     #[error("the system gives no threads: {0}")]
     Threads(std::io::Error),
     #[error("{0} ended unexpectedly: this is a bug; restart, and report it with the log")]
@@ -128,6 +131,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     let has_guard = options.guard.is_some();
     let opening = tokio::task::spawn_blocking(move || Store::open(&options, &rules));
     let (store, reader, recovered) = opening.await.map_err(|_| Fatal::Ended("opening the store"))??;
+    check_trusted(&reader, config.sync.history.trusted)?;
     let clock = Clock::start();
     let syncer = Syncer::recover(config.sync, recovered, fastrand::u64(..));
 
@@ -392,10 +396,10 @@ impl Node {
 
     fn written(&mut self, written: Written) -> Result<(), Fatal> {
         match written {
-            Written::Durable(commit) => {
+            Written::Durable { commit, stored_bytes } => {
                 self.durable = commit;
                 self.writer.written();
-                self.input(Input::Durable(commit));
+                self.input(Input::Durable { commit, stored_bytes });
             }
             Written::Guarded(ticket) => self.ask_signer(ticket),
             Written::Failed(error) => return Err(error.into()),
@@ -414,6 +418,17 @@ impl Node {
             self.input(Input::StorageFull(full));
         }
         Ok(())
+    }
+}
+
+/// A store that has another block than the trusted one follows another chain.
+fn check_trusted(reader: &Reader, trusted: Option<BlockId>) -> Result<(), Fatal> {
+    let Some(trusted) = trusted else { return Ok(()) };
+    match reader.snapshot().hash(trusted.height)? {
+        Some(hash) if hash != trusted.hash => {
+            Err(Fatal::OtherThanTrusted { trusted, stored: BlockId { height: trusted.height, hash } })
+        }
+        _ => Ok(()),
     }
 }
 

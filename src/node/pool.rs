@@ -342,14 +342,14 @@ mod tests {
         let (open, gate) = blocking::channel();
         let job = move |_: &Checker| {
             let _ = gate.recv();
-            Input::Durable(CommitId(number))
+            Input::Durable { commit: CommitId(number), stored_bytes: 0 }
         };
         (open, Box::new(job))
     }
 
     fn number(input: Option<Input>) -> u64 {
         match input {
-            Some(Input::Durable(CommitId(number))) => number,
+            Some(Input::Durable { commit: CommitId(number), .. }) => number,
             other => panic!("not one of ours: {other:?}"),
         }
     }
@@ -379,7 +379,7 @@ mod tests {
     #[tokio::test]
     async fn a_small_job_is_done_at_once_unless_it_would_overtake_another() {
         let (pool, mut results) = Pool::start(rules(1), 1, 1 << 20).expect("threads");
-        let job = |number| Box::new(move |_: &Checker| Input::Durable(CommitId(number)));
+        let job = |number| Box::new(move |_: &Checker| Input::Durable { commit: CommitId(number), stored_bytes: 0 });
         assert_eq!(number(pool.submit(Source::Host, SMALL, job(1))), 1);
         let (open, slow) = gated(2);
         assert!(pool.submit(Source::Host, LARGE, slow).is_none());

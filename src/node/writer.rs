@@ -20,7 +20,11 @@ enum Write {
 /// What it has done.
 #[derive(Debug)]
 pub enum Written {
-    Durable(CommitId),
+    Durable {
+        commit: CommitId,
+        /// Of the blocks that are stored now.
+        stored_bytes: u64,
+    },
     Guarded(Ticket),
     /// The process must end: restart recovers from disk, there is no un-doing.
     Failed(StoreError),
@@ -116,7 +120,10 @@ impl Drop for Writer {
 fn run(mut store: Store, writes: &blocking::Receiver<Write>, done: &mpsc::Sender<Written>) {
     while let Ok(write) = writes.recv() {
         let result = match write {
-            Write::Commit(batch) => store.commit(&batch).map(|()| Written::Durable(batch.id)),
+            Write::Commit(batch) => {
+                let commit = batch.id;
+                store.commit(&batch).map(|()| Written::Durable { commit, stored_bytes: store.stored_bytes() })
+            }
             Write::Guard(ticket, entry) => store.guard(entry).map(|()| Written::Guarded(ticket)),
         };
         let failed = result.is_err();

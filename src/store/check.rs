@@ -6,7 +6,7 @@ use super::journal::Journals;
 use super::keys::{self, Space};
 use super::mark::MarkState;
 use super::record::Stamped;
-use crate::block::{BlockId, Format, Height};
+use crate::block::{Block, BlockId, Format, Height};
 use crate::sync::Heads;
 
 /// The last so many blocks are verified at each opening,
@@ -56,10 +56,14 @@ fn quick(db: &Db, view: &View, format: Format, journals: &Journals) -> Result<St
     if view.cursor()? != heads.scanned_through {
         return Err(StoreError::damaged("the DA cursor"));
     }
-    let next = keys::height(heads.next_height());
-    for space in [Space::Blocks, Space::Headers, Space::Confirmations] {
-        if view.contains(space, &next)? {
-            return Err(StoreError::damaged(format!("what {} has above the head", space.name())));
+    for outside in heads.tail.prev().into_iter().chain([heads.next_height()]) {
+        for space in [Space::Blocks, Space::Headers, Space::Confirmations] {
+            if view.contains(space, &keys::height(outside))? {
+                return Err(StoreError::damaged(format!(
+                    "what {} has at {outside}, outside of the chain",
+                    space.name()
+                )));
+            }
         }
     }
     if let Some(soft) = heads.soft {
@@ -97,7 +101,11 @@ fn chain(view: &View, format: Format, heads: &Heads, lowest: Height, needed: Opt
         let id = BlockId { height, hash: expected };
         let block = linked(view, format, id)?;
         bytes += block.bytes().len();
-        match block.header().parent_hash {
+        let parent = block.header().parent_hash;
+        if height == heads.tail && parent != heads.base.map(|base| base.id.hash) {
+            return Err(StoreError::damaged("what the lowest block links to"));
+        }
+        match parent {
             Some(parent) => expected = parent,
             None => break,
         }
@@ -106,19 +114,26 @@ fn chain(view: &View, format: Format, heads: &Heads, lowest: Height, needed: Opt
 }
 
 /// The block there, if all its records agree on it.
-pub(super) fn linked(view: &View, format: Format, id: BlockId) -> Result<crate::block::Block, StoreError> {
+pub(super) fn linked(view: &View, format: Format, id: BlockId) -> Result<Block, StoreError> {
     let damaged = || StoreError::damaged(format!("block {}", id.height));
     let (block, _) = view.block(format, id.height)?.ok_or_else(damaged)?;
+    let header = view.header_record(id.height)?.ok_or_else(damaged)?;
     let agree = block.id() == id
-        && view.hash(id.height)? == Some(id.hash)
+        && header.hash == id.hash
+        && header.block_bytes == weight(&block)
         && view.header(id.height)?.as_ref() == Some(block.header())
         && view.height_of(&id.hash)? == Some(id.height);
     if agree { Ok(block) } else { Err(damaged()) }
 }
 
+/// Bytes of the block.
+pub(super) fn weight(block: &Block) -> u64 {
+    u64::try_from(block.bytes().len()).unwrap_or(u64::MAX)
+}
+
 /// Reads every record, and follows the chain from the tail to soft. `go_on` is asked after each block, and may end it.
 pub(super) fn verify(view: &View, format: Format, mut go_on: impl FnMut(Height) -> bool) -> Result<(), StoreError> {
-    let heads = view.stamped()?.heads;
+    let Stamped { heads, blocks_bytes, .. } = view.stamped()?;
     for space in Space::ALL {
         // The blocks follow, and with them the keyspaces that point to them.
         if !matches!(space, Space::Blocks | Space::Headers) {
@@ -126,19 +141,24 @@ pub(super) fn verify(view: &View, format: Format, mut go_on: impl FnMut(Height) 
         }
     }
     let Some(soft) = heads.soft else { return Ok(()) };
-    let mut parent = None;
+    let mut parent = heads.base.map(|base| base.id.hash);
+    let mut bytes = 0;
     for height in heads.tail.get()..=soft.id.height.get() {
         let Some(height) = Height::new(height) else { continue };
         let damaged = || StoreError::damaged(format!("block {height}"));
         let hash = view.hash(height)?.ok_or_else(damaged)?;
         let block = linked(view, format, BlockId { height, hash })?;
-        if parent.is_some() && block.header().parent_hash != parent {
+        if block.header().parent_hash != parent {
             return Err(damaged());
         }
+        bytes += weight(&block);
         parent = Some(hash);
         if !go_on(height) {
             return Ok(());
         }
+    }
+    if bytes != blocks_bytes {
+        return Err(StoreError::damaged("the record of what the blocks weigh"));
     }
     if parent == Some(soft.id.hash) { Ok(()) } else { Err(StoreError::damaged("the soft head")) }
 }

@@ -1,8 +1,10 @@
 //! A [`Batch`] becomes one write: its changes, in order, are folded over what is stored, so that each key is written once.
 //!
 //! Asserted, since a store that obeys nonsense is worse than a process that ends:
-//! 1. A block is appended directly above soft, and links to it.
-//! 2. Nothing at or below hard is taken back, and a truncation raises the epoch.
+//! 1. A block is appended directly above soft, and links to it; the first one of a store is taken as it comes. A block is
+//!    prepended directly below the tail, which links to it.
+//! 2. Nothing at or below hard is taken back, and a truncation raises the epoch. Nothing above hard is pruned, or above soft
+//!    while there is no hard.
 //! 3. Only stored blocks are confirmed, or are a side of evidence.
 //! 4. The heads that the batch announces are those that its changes lead to; hard never decreases, never changes its hash,
 //!    and is not above soft.
@@ -15,8 +17,8 @@ use super::StoreError;
 use super::db::{View, Writes};
 use super::keys::{self, Space};
 use super::read::decode_block;
-use super::record::{self, Stamped};
-use crate::block::{BlockId, Format, Hash, Height, SignedHeader};
+use super::record::{self, HeaderRecord, Stamped};
+use crate::block::{Block, BlockId, Format, Hash, Height, SignedHeader};
 use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, GuardEntry, Heads, Origin};
 use crate::verify::{Tip, VerifiedBlock};
 
@@ -60,29 +62,42 @@ pub(super) fn fold(
 ) -> Result<Folded, StoreError> {
     let heads = batch.heads;
     let before = state.stamped.heads;
-    assert!(before.soft.is_none() || heads.tail == before.tail, "the tail moves only by pruning");
+    // Where an empty store begins is told by its first block, or, as long as there is none, by the heads.
+    let first = batch.changes.iter().find_map(|change| match change {
+        Change::Append { block, .. } => Some(block.id().height),
+        _ => None,
+    });
+    let tail = if before.top().is_some() { before.tail } else { first.unwrap_or(heads.tail) };
     let mut fold = Fold {
         view,
         format,
         max_evidence,
         writes: Writes::new(),
-        heads: Heads { tail: heads.tail, ..before },
+        heads: Heads { tail, ..before },
+        blocks_bytes: state.stamped.blocks_bytes,
         evidence: None,
         reset_guard: None,
         known_evidence: &state.evidence,
     };
     batch.changes.iter().try_for_each(|change| fold.apply(change))?;
 
+    assert_eq!(fold.heads.tail, heads.tail, "the changes of a commit lead to its tail");
+    assert_eq!(fold.heads.base, heads.base, "the changes of a commit lead to its base");
     assert_eq!(fold.heads.soft, heads.soft, "the changes of a commit lead to its soft head");
     assert_eq!(fold.heads.epoch, heads.epoch, "only a truncation changes the epoch");
     assert!(heads.hard_height() <= heads.soft_height(), "hard is not above soft");
+    assert!(heads.hard_height().is_none_or(|hard| heads.tail <= hard), "nothing above hard is pruned");
     assert!(before.hard_height() <= heads.hard_height(), "hard never decreases");
     if before.hard_height() == heads.hard_height() {
         assert_eq!(before.hard, heads.hard, "hard never changes its hash");
     }
 
     let hard = fold.highest_hard(state, heads.hard)?;
-    let stamped = Stamped { commit: state.stamped.commit + 1, heads: Heads { target: None, ..heads } };
+    let stamped = Stamped {
+        commit: state.stamped.commit + 1,
+        heads: Heads { target: None, ..heads },
+        blocks_bytes: fold.blocks_bytes,
+    };
     fold.put(Space::Meta, keys::HEADS, &stamped.encode());
     if before.scanned_through != heads.scanned_through {
         fold.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
@@ -104,6 +119,8 @@ struct Fold<'a> {
     writes: Writes,
     /// As they are after the changes so far.
     heads: Heads,
+    /// Bytes of the blocks that are stored then.
+    blocks_bytes: u64,
     /// A copy of the known evidence, once it changes.
     evidence: Option<EvidenceIndex>,
     known_evidence: &'a EvidenceIndex,
@@ -122,6 +139,8 @@ impl Fold<'_> {
                 self.truncate(*from)?;
                 self.put(Space::Retractions, &keys::epoch(*epoch), &keys::height(*from));
             }
+            Change::Prune { below } => self.prune(*below)?,
+            Change::Prepend { block, origin } => self.prepend(block, *origin),
             Change::Confirm { height, position } => {
                 assert!(self.heads.stores(*height), "only a stored block is confirmed");
                 let hash = self.stored_hash(*height)?;
@@ -139,6 +158,7 @@ impl Fold<'_> {
             Change::Ack { consumer, up_to } => {
                 self.put(Space::Meta, &keys::ack(consumer), &record::encode_id(*up_to));
             }
+            Change::ForgetConsumer(consumer) => self.remove(Space::Meta, &keys::ack(consumer)),
             Change::ResetGuard(last) => self.reset_guard = Some(*last),
         }
         Ok(())
@@ -148,29 +168,60 @@ impl Fold<'_> {
         let block = verified.block();
         let height = block.height();
         assert_eq!(height, self.heads.next_height(), "a block is appended directly above soft");
-        if let Some(soft) = self.heads.soft {
-            assert_eq!(block.header().parent_hash, Some(soft.id.hash), "an appended block links to soft");
+        match self.heads.top() {
+            Some(top) => assert_eq!(block.header().parent_hash, Some(top.id.hash), "an appended block links to soft"),
+            None => self.heads.base = Tip::below(block),
         }
-        let key = keys::height(height);
+        self.put_block(block, origin);
+        self.heads.soft = Some(verified.tip());
+    }
+
+    fn prepend(&mut self, verified: &VerifiedBlock, origin: Origin) {
+        let block = verified.block();
+        assert_eq!(Some(block.id()), self.heads.base.map(|base| base.id), "the tail links to a prepended block");
+        self.put_block(block, origin);
+        self.heads.tail = block.height();
+        self.heads.base = Tip::below(block);
+    }
+
+    fn put_block(&mut self, block: &Block, origin: Origin) {
+        let key = keys::height(block.height());
         let hash = block.hash();
         self.put_parts(Space::Blocks, &key, &[&[record::encode_origin(origin)], block.bytes()]);
-        self.put_parts(Space::Headers, &key, &[&hash.0, block.header_bytes()]);
+        let len = block.bytes().len();
+        self.put_parts(Space::Headers, &key, &[&HeaderRecord::prefix(hash, len), block.header_bytes()]);
         self.put(Space::Hashes, keys::hash(&hash), &key);
-        self.heads.soft = Some(verified.tip());
+        self.blocks_bytes += u64::try_from(len).unwrap_or(u64::MAX);
+    }
+
+    fn remove_block(&mut self, height: Height) -> Result<(), StoreError> {
+        let HeaderRecord { hash, block_bytes, .. } = self.stored_header(height)?;
+        let key = keys::height(height);
+        self.remove(Space::Blocks, &key);
+        self.remove(Space::Headers, &key);
+        self.remove(Space::Hashes, keys::hash(&hash));
+        self.remove(Space::Confirmations, &key);
+        self.blocks_bytes = self.blocks_bytes.saturating_sub(block_bytes);
+        Ok(())
+    }
+
+    fn prune(&mut self, below: Height) -> Result<(), StoreError> {
+        assert!(self.heads.stores(below), "what is left is stored");
+        let base = below.prev().map(|base| self.tip(base)).transpose()?.flatten();
+        for height in heights(self.heads.tail, below) {
+            self.remove_block(height)?;
+        }
+        self.heads.tail = below;
+        self.heads.base = base;
+        Ok(())
     }
 
     fn truncate(&mut self, from: Height) -> Result<(), StoreError> {
         assert!(self.heads.hard_height().is_none_or(|hard| from > hard), "nothing at or below hard is taken back");
         let Some(soft) = self.heads.soft_height() else { return Ok(()) };
         let from = from.max(self.heads.tail);
-        for height in from.get()..=soft.get() {
-            let Some(height) = Height::new(height) else { continue };
-            let hash = self.stored_hash(height)?;
-            let key = keys::height(height);
-            self.remove(Space::Blocks, &key);
-            self.remove(Space::Headers, &key);
-            self.remove(Space::Hashes, keys::hash(&hash));
-            self.remove(Space::Confirmations, &key);
+        for height in heights(from, soft.next()) {
+            self.remove_block(height)?;
         }
         if from <= soft {
             let parent = from.prev().filter(|parent| *parent >= self.heads.tail);
@@ -237,9 +288,12 @@ impl Fold<'_> {
     }
 
     fn stored_hash(&self, height: Height) -> Result<Hash, StoreError> {
+        self.stored_header(height).map(|record| record.hash)
+    }
+
+    fn stored_header(&self, height: Height) -> Result<HeaderRecord, StoreError> {
         let body = self.get(Space::Headers, &keys::height(height))?;
-        let hash = body.as_ref().and_then(|body| body.get(..Hash::LEN)).and_then(Hash::from_slice);
-        hash.ok_or_else(|| StoreError::damaged(format!("header {height}")))
+        body.and_then(HeaderRecord::decode).ok_or_else(|| StoreError::damaged(format!("header {height}")))
     }
 
     fn stored_signed_header(&self, id: BlockId) -> Result<SignedHeader, StoreError> {
@@ -287,4 +341,9 @@ impl Fold<'_> {
     fn remove(&mut self, space: Space, key: &[u8]) {
         self.writes.insert((space, key.to_vec()), None);
     }
+}
+
+/// The heights from `from` on that are below `end`.
+fn heights(from: Height, end: Height) -> impl Iterator<Item = Height> {
+    (from.get()..end.get()).filter_map(Height::new)
 }

@@ -3,7 +3,7 @@
 //! | keyspace | key | body |
 //! |---|---|---|
 //! | `blockEx.blocks` | height | origin, exact bytes of the block |
-//! | `blockEx.headers` | height | hash, exact bytes of the header: what most look-ups need, without the payload |
+//! | `blockEx.headers` | height | hash, bytes of the block, exact bytes of the header: what most look-ups need, without the payload |
 //! | `blockEx.hashes` | hash | height |
 //! | `blockEx.confirmations` | height | hash, DA height, index |
 //! | `blockEx.sightings` | DA height, index; and `cursor` | what was seen there; how far DA is scanned |

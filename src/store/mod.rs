@@ -190,6 +190,12 @@ impl Store {
         Ok(())
     }
 
+    /// Bytes of the stored blocks as of the last commit, without what the database adds.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.state.stamped.blocks_bytes
+    }
+
     /// Makes the guard durable, before a signer outside of the process is asked.
     ///
     /// # Errors

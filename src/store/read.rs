@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::StoreError;
 use super::db::View;
 use super::keys::{self, Space};
-use super::record::{self, About, Stamped};
+use super::record::{self, About, HeaderRecord, Stamped};
 use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, native};
 use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting};
 use crate::verify::{Rules, ScheduleEntry, Tip};
@@ -29,21 +29,18 @@ impl View {
         decode_block(format, height, &body).map(Some).ok_or_else(|| StoreError::damaged(format!("block {height}")))
     }
 
-    /// The hash, and the header's exact bytes.
-    fn header_record(&self, height: Height) -> Result<Option<(Hash, Bytes)>, StoreError> {
+    pub(super) fn header_record(&self, height: Height) -> Result<Option<HeaderRecord>, StoreError> {
         let Some(body) = self.get(Space::Headers, &keys::height(height))? else { return Ok(None) };
-        let hash = body.get(..Hash::LEN).and_then(Hash::from_slice);
-        let hash = hash.ok_or_else(|| StoreError::damaged(format!("header {height}")))?;
-        Ok(Some((hash, body.slice(Hash::LEN..))))
+        HeaderRecord::decode(body).map(Some).ok_or_else(|| StoreError::damaged(format!("header {height}")))
     }
 
     pub(super) fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError> {
-        Ok(self.header_record(height)?.map(|(hash, _)| hash))
+        Ok(self.header_record(height)?.map(|record| record.hash))
     }
 
     pub(super) fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
-        let Some((_, bytes)) = self.header_record(height)? else { return Ok(None) };
-        match native::decode_header(&bytes) {
+        let Some(record) = self.header_record(height)? else { return Ok(None) };
+        match native::decode_header(&record.header) {
             Ok(header) if header.height == height => Ok(Some(header)),
             _ => Err(StoreError::damaged(format!("header {height}"))),
         }

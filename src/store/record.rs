@@ -100,6 +100,10 @@ impl Put {
         self.height(id.height).raw(&id.hash.0)
     }
 
+    fn tip(&mut self, tip: Tip) {
+        self.id(tip.id).u64(tip.time_unix_nanos);
+    }
+
     pub(super) fn position(&mut self, position: DaPosition) -> &mut Self {
         self.u64(position.height).u32(position.index)
     }
@@ -156,6 +160,10 @@ impl Take {
         Some(BlockId { height: self.height()?, hash: Hash(self.array()?) })
     }
 
+    fn tip(&mut self) -> Option<Tip> {
+        Some(Tip { id: self.id()?, time_unix_nanos: self.u64()? })
+    }
+
     pub(super) fn position(&mut self) -> Option<DaPosition> {
         Some(DaPosition { height: self.u64()?, index: self.u32()? })
     }
@@ -205,6 +213,8 @@ impl About {
 pub(super) struct Stamped {
     pub(super) commit: u64,
     pub(super) heads: Heads,
+    /// Bytes of the blocks that are stored.
+    pub(super) blocks_bytes: u64,
 }
 
 impl Stamped {
@@ -212,21 +222,21 @@ impl Stamped {
         let mut put = Put::default();
         put.u64(self.commit);
         put_heads(&mut put, &self.heads);
+        put.u64(self.blocks_bytes);
         put.0
     }
 
     pub(super) fn decode(body: Bytes) -> Option<Self> {
         let mut take = Take(body);
-        let stamped = Self { commit: take.u64()?, heads: take_heads(&mut take)? };
+        let stamped = Self { commit: take.u64()?, heads: take_heads(&mut take)?, blocks_bytes: take.u64()? };
         take.end(stamped)
     }
 }
 
 pub(super) fn put_heads(put: &mut Put, heads: &Heads) {
     put.height(heads.tail)
-        .opt(heads.soft, |put, soft| {
-            put.id(soft.id).u64(soft.time_unix_nanos);
-        })
+        .opt(heads.base, Put::tip)
+        .opt(heads.soft, Put::tip)
         .opt(heads.hard, |put, hard| {
             put.id(hard);
         })
@@ -241,7 +251,8 @@ pub(super) fn put_heads(put: &mut Put, heads: &Heads) {
 pub(super) fn take_heads(take: &mut Take) -> Option<Heads> {
     Some(Heads {
         tail: take.height()?,
-        soft: take.opt(|take| Some(Tip { id: take.id()?, time_unix_nanos: take.u64()? }))?,
+        base: take.opt(Take::tip)?,
+        soft: take.opt(Take::tip)?,
         hard: take.opt(Take::id)?,
         target: None,
         epoch: Epoch(take.u64()?),
@@ -267,6 +278,30 @@ pub(super) const fn decode_origin(byte: u8) -> Option<Origin> {
         2 => Some(Origin::Range),
         3 => Some(Origin::Da),
         _ => None,
+    }
+}
+
+/// What [`Space::Headers`] has of a block: what most look-ups need, and what its removal takes off the store's weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeaderRecord {
+    pub(super) hash: Hash,
+    /// Bytes of the whole block.
+    pub(super) block_bytes: u64,
+    /// The header's exact bytes.
+    pub(super) header: Bytes,
+}
+
+impl HeaderRecord {
+    /// The parts of the record of `block`; `header` is its header's exact bytes.
+    pub(super) fn prefix(hash: Hash, block_bytes: usize) -> Vec<u8> {
+        let mut put = Put::default();
+        put.raw(&hash.0).u64(u64::try_from(block_bytes).unwrap_or(u64::MAX));
+        put.0
+    }
+
+    pub(super) fn decode(body: Bytes) -> Option<Self> {
+        let mut take = Take(body);
+        Some(Self { hash: Hash(take.array()?), block_bytes: take.u64()?, header: take.0 })
     }
 }
 

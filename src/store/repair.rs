@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::check::linked;
+use super::check::{linked, weight};
 use super::db::{Db, View, Writes};
 use super::error::{At as _, DbFault};
 use super::keys::{self, Space};
@@ -54,21 +54,25 @@ pub(super) fn plan(
     };
     let known = [stamped.map(|stamped| stamped.heads), mark.map(|mark| mark.heads)];
     let known = || known.iter().flatten();
-    let tail = known().map(|heads| heads.tail).next().unwrap_or(rules.initial_height);
+    let (tail, base) = match (known().map(|heads| (heads.tail, heads.base)).next(), view) {
+        (Some(known), _) => known,
+        (None, Some(view)) => lowest(view, rules)?,
+        (None, None) => (rules.initial_height, None),
+    };
 
-    let (soft, hard, cursor) = match (view, trust, stamped) {
-        (Some(_), Trust::Heads, Some(stamped)) => {
-            (stamped.heads.soft, stamped.heads.hard, stamped.heads.scanned_through)
+    let (soft, blocks_bytes, hard, cursor) = match (view, trust, stamped) {
+        (Some(_), Trust::Heads, Some(Stamped { heads, blocks_bytes, .. })) => {
+            (heads.soft, blocks_bytes, heads.hard, heads.scanned_through)
         }
         (Some(view), _, _) => {
-            let soft = sound_chain(view, mark, rules, tail)?;
+            let (soft, blocks_bytes) = sound_chain(view, mark, rules, tail, base)?;
             let hard = highest_confirmed(view, tail, soft)?;
             let was = [stamped.and_then(|stamped| stamped.heads.hard), mark.and_then(|mark| mark.heads.hard)];
             let fell = was.iter().flatten().any(|was| hard.is_none_or(|hard| hard.height < was.height));
             let cursor = trusted_cursor(view)?;
-            (soft, hard, if fell { cursor.min(before_confirmation(view, tail, hard)?) } else { cursor })
+            (soft, blocks_bytes, hard, if fell { cursor.min(before_confirmation(view, tail, hard)?) } else { cursor })
         }
-        (None, _, _) => (None, None, 0),
+        (None, _, _) => (None, 0, None, 0),
     };
     let anchor = highest_hard(view, mark, stamped.as_ref())?
         .filter(|anchor| hard.is_none_or(|hard| hard.height < anchor.id.height));
@@ -85,6 +89,7 @@ pub(super) fn plan(
     };
     let heads = Heads {
         tail,
+        base,
         soft,
         hard,
         target: None,
@@ -94,7 +99,7 @@ pub(super) fn plan(
         lost: to.filter(|to| *to >= from).map(|to| DataLoss { from, to }),
     };
     let commit = stamped.map_or(0, |stamped| stamped.commit).max(mark.map_or(0, |mark| mark.commit)) + 1;
-    Ok(Plan { stamped: Stamped { commit, heads }, anchor })
+    Ok(Plan { stamped: Stamped { commit, heads, blocks_bytes }, anchor })
 }
 
 /// Damage is an answer here, not an error.
@@ -106,20 +111,48 @@ fn intact<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     }
 }
 
-/// The end of the chain that is whole from the tail on and has nothing that contradicts the mark.
-fn sound_chain(view: &View, mark: Option<&MarkState>, rules: &Rules, tail: Height) -> Result<Option<Tip>, StoreError> {
+/// Where the chain begins when nothing says it any more: at the lowest block that can be read.
+fn lowest(view: &View, rules: &Rules) -> Result<(Height, Option<Tip>), StoreError> {
+    for entry in view.from(Space::Headers, &[]) {
+        match entry {
+            Ok((key, _)) => {
+                let Some(height) = keys::read_height(&key) else { continue };
+                if let Some((block, _)) = intact(view.block(rules.format, height))?.flatten() {
+                    return Ok((height, Tip::below(&block)));
+                }
+            }
+            Err((Some(_), StoreError::Damaged { .. })) => {}
+            Err((None, StoreError::Damaged { .. })) => break,
+            Err((_, error)) => return Err(error),
+        }
+    }
+    Ok((rules.initial_height, None))
+}
+
+/// The end of the chain that is whole from the tail on and has nothing that contradicts the mark, and what its blocks weigh.
+fn sound_chain(
+    view: &View,
+    mark: Option<&MarkState>,
+    rules: &Rules,
+    tail: Height,
+    base: Option<Tip>,
+) -> Result<(Option<Tip>, u64), StoreError> {
     let pinned = [mark.and_then(|mark| mark.hard).map(|hard| hard.id), mark.and_then(|mark| mark.heads.soft_id())];
     let mut tip: Option<Tip> = None;
+    let mut bytes = 0;
     let mut height = tail;
     loop {
-        let Some(hash) = intact(view.hash(height))?.flatten() else { return Ok(tip) };
+        let Some(hash) = intact(view.hash(height))?.flatten() else { return Ok((tip, bytes)) };
         if pinned.iter().flatten().any(|pinned| pinned.height == height && pinned.hash != hash) {
-            return Ok(tip);
+            return Ok((tip, bytes));
         }
-        let Some(block) = intact(linked(view, rules.format, BlockId { height, hash }))? else { return Ok(tip) };
-        if tip.is_some() && block.header().parent_hash != tip.map(|tip| tip.id.hash) {
-            return Ok(tip);
+        let Some(block) = intact(linked(view, rules.format, BlockId { height, hash }))? else {
+            return Ok((tip, bytes));
+        };
+        if block.header().parent_hash != tip.or(base).map(|below| below.id.hash) {
+            return Ok((tip, bytes));
         }
+        bytes += weight(&block);
         tip = Some(Tip { id: block.id(), time_unix_nanos: block.header().time_unix_nanos });
         height = height.next();
     }

@@ -116,6 +116,11 @@ impl Snapshot {
         self.noted(self.view.stamped().map(|stamped| stamped.heads))
     }
 
+    /// Bytes of the stored blocks, without what the database adds.
+    pub fn stored_bytes(&self) -> Result<u64, StoreError> {
+        self.noted(self.view.stamped().map(|stamped| stamped.blocks_bytes))
+    }
+
     /// `None` when nothing is stored there.
     pub fn block(&self, height: Height) -> Result<Option<(Block, Origin)>, StoreError> {
         let block = self.view.block(self.shared.format, height);
@@ -199,8 +204,10 @@ impl Snapshot {
         let evidence = index.values().copied().filter(|height| Some(*height) > heads.hard_height()).collect();
         let vetoed = self.noted(self.view.veto())?;
         let halted = self.noted(self.view.halt())?;
-        let consumers = self.acks()?.into_iter().map(|(consumer, _)| consumer).collect();
-        Ok((Recovered { heads, sightings, evidence, schedule, vetoed, halted, anchor, guard, consumers }, index))
+        let (consumers, stored_bytes) = (self.acks()?, self.stored_bytes()?);
+        let recovered =
+            Recovered { heads, sightings, evidence, schedule, vetoed, halted, anchor, guard, consumers, stored_bytes };
+        Ok((recovered, index))
     }
 
     /// A hole in the chain is damage, too.

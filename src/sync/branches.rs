@@ -53,7 +53,7 @@ impl Syncer {
                 _ => Verdict::Ignore,
             };
         }
-        if self.vetoed == Some(id) || self.storage_full {
+        if self.vetoed == Some(id) || self.is_full() {
             return Verdict::Ignore;
         }
         if heads.target.is_none_or(|target| target.height < id.height) {
@@ -85,16 +85,16 @@ impl Syncer {
 
     /// Whether gossip and range answers may extend the chain now.
     fn may_append(&self) -> bool {
-        self.vetoed.is_none() && !self.storage_full && self.chain.fresh_bytes() <= self.config.limits.commit_bytes
+        self.vetoed.is_none() && !self.is_full() && self.chain.fresh_bytes() <= self.config.limits.commit_bytes
     }
 
     /// Appends what is held, as far as it links.
     pub(super) fn append_held(&mut self, turn: Turn<'_>) {
         while self.may_append() {
             let next = self.chain.heads.next_height();
-            let Some(waiting) = self.held.take_child(next, self.chain.heads.soft_id().map(|soft| soft.hash)) else {
-                break;
-            };
+            let top = self.chain.heads.top();
+            let is_next = |block: &AuthenticBlock| links(block, top, self.config.history.trusted);
+            let Some(waiting) = self.held.take_next(next, is_next) else { break };
             if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(&waiting.block, turn.now) {
                 self.believe_after(turn.now, ahead);
                 self.held.add(waiting);
@@ -159,12 +159,21 @@ impl Syncer {
         if !self.is_scheduled(block) {
             return Err(Fault::NotScheduled { height, proposer: block.block().header().proposer });
         }
-        match self.anchor {
-            Some(anchor) if anchor.id.height == height && anchor.id.hash != block.hash() => {
-                Err(Fault::OtherParent(block.parent_hash()))
-            }
+        match self.pinned(height) {
+            Some(pinned) if pinned != block.id() => Err(Fault::OtherParent(block.parent_hash())),
             _ => Ok(()),
         }
+    }
+
+    /// The only block that may be stored at this height: what was hard there once, or what the operator trusts.
+    pub(super) fn pinned(&self, height: Height) -> Option<BlockId> {
+        let pinned = [self.anchor.map(|anchor| anchor.id), self.config.history.trusted];
+        pinned.into_iter().flatten().find(|pinned| pinned.height == height)
+    }
+
+    /// Whether the block, which has the next height, is the next one on our branch.
+    pub(super) fn is_next(&self, block: &AuthenticBlock) -> bool {
+        links(block, self.chain.heads.top(), self.config.history.trusted)
     }
 
     /// Whether the block could stand where another one is stored; `None` when the store cannot say.
@@ -207,7 +216,8 @@ impl Syncer {
     /// Takes back every stored block from `from` on, and forgets what was built on them.
     pub(super) fn take_back(&mut self, turn: Turn<'_>, from: Height) -> bool {
         let Ok(parent) = self.parent_tip(turn, from) else { return false };
-        self.chain.truncate(from, parent);
+        self.chain.truncate(from, parent.filter(|_| from > self.chain.heads.tail));
+        self.consumers_taken_back(from);
         self.held.clear();
         if self.vetoed.is_some_and(|vetoed| vetoed.height >= from) {
             self.lift_veto();
@@ -215,10 +225,10 @@ impl Syncer {
         true
     }
 
-    /// The tip below `height`; `Ok(None)` at the tail, `Err` when the store cannot say.
-    fn parent_tip(&self, turn: Turn<'_>, height: Height) -> Result<Option<Tip>, ()> {
+    /// The tip below `height`; `Ok(None)` at the initial height, `Err` when the store cannot say.
+    pub(super) fn parent_tip(&self, turn: Turn<'_>, height: Height) -> Result<Option<Tip>, ()> {
         if height == self.chain.heads.tail {
-            return Ok(None);
+            return Ok(self.chain.heads.base);
         }
         let below = height.prev().ok_or(())?;
         let hash = self.chain.hash(below, turn.stored).ok_or(())?;
@@ -248,10 +258,10 @@ impl Syncer {
     }
 
     pub(super) fn acked(&mut self, turn: Turn<'_>, ticket: Ticket, consumer: String, up_to: BlockId) {
-        let room = self.consumers.contains(&consumer) || self.consumers.len() < self.config.limits.consumers;
+        let room = self.consumers.contains_key(&consumer) || self.consumers.len() < self.config.limits.consumers;
         let known = room && self.chain.contains(up_to, turn.stored);
         if known {
-            self.consumers.insert(consumer.clone());
+            self.consumers.insert(consumer.clone(), up_to.height);
             self.chain.change(Change::Ack { consumer, up_to });
         }
         self.reply(ticket, Answer::Ack(known));
@@ -276,6 +286,7 @@ impl Syncer {
                 }
                 Ok(())
             }
+            Command::ForgetConsumer(ref name) => self.forget_consumer(name),
         };
         self.reply(ticket, Answer::Operator(outcome));
     }
@@ -283,8 +294,11 @@ impl Syncer {
     /// The operator's word replaces a guard that is missing, or that names a block which is not here; never a sound one.
     fn assert_signed(&mut self, turn: Turn<'_>, last: Option<BlockId>) -> Result<(), String> {
         match self.publishing.signed_last() {
-            Some(known) if Some(known) != last && self.chain.contains(known, turn.stored) => {
-                Err(format!("the guard is sound: this key signed {known} last, and that block is stored"))
+            Some(known)
+                if Some(known) != last
+                    && (known.height < self.chain.heads.tail || self.chain.contains(known, turn.stored)) =>
+            {
+                Err(format!("the guard is sound: this key signed {known} last, and that block is, or was, stored"))
             }
             _ => {
                 self.publishing.reset_guard(last);
@@ -340,5 +354,14 @@ impl Syncer {
     pub(super) fn believe_after(&mut self, now: Now, ahead: Duration) {
         let wait = ahead.saturating_sub(self.rules.max_clock_drift).max(Duration::from_millis(1));
         self.believable_at = Some(now.elapsed + wait);
+    }
+}
+
+/// Whether the block, which has the next height, links to `top`. When nothing is known of what is below it, it is the trusted
+/// one: nothing else may begin a chain above the initial height.
+fn links(block: &AuthenticBlock, top: Option<Tip>, trusted: Option<BlockId>) -> bool {
+    match top {
+        Some(top) => block.parent_hash() == Some(top.id.hash),
+        None => block.parent_hash().is_none() || trusted == Some(block.id()),
     }
 }

@@ -84,15 +84,22 @@ impl Chain {
         self.fresh_bytes
     }
 
-    /// Stores the block on top.
+    /// The hash of the block below `height`, `None` when it cannot be told.
+    pub fn parent_hash(&self, height: Height, stored: &dyn Stored) -> Option<Hash> {
+        if height == self.heads.tail {
+            return self.heads.base.map(|base| base.id.hash);
+        }
+        self.hash(height.prev()?, stored)
+    }
+
+    /// Stores the block on top. The first one of a store may have a parent that nobody knows: then the caller vouches for it.
     pub fn append(&mut self, block: &AuthenticBlock, origin: Origin) -> Result<VerifiedBlock, Fault> {
-        let verified = block.link(self.heads.soft)?;
+        let base = self.heads.base.or_else(|| Tip::below(block.block()).filter(|_| self.heads.soft.is_none()));
+        let verified = block.link(self.heads.soft.or(base))?;
         assert_eq!(block.height(), self.heads.next_height(), "only the next height can be stored");
-        let header = block.block().header().clone();
-        let fresh = Fresh { commit: self.next_commit, header, hash: block.hash(), bytes: block.size() };
-        self.fresh_bytes += fresh.bytes;
-        self.fresh.insert(block.height(), fresh);
+        self.add_fresh(block);
         self.heads.soft = Some(verified.tip());
+        self.heads.base = base;
         if self.heads.lost.is_some_and(|lost| block.height() >= lost.to) {
             self.heads.lost = None;
         }
@@ -101,6 +108,32 @@ impl Chain {
         self.changes.push(Change::Append { block: verified.clone(), origin });
         self.check();
         Ok(verified)
+    }
+
+    /// Stores the block right below the tail: the one that the block at the tail links to.
+    pub fn prepend(&mut self, block: &AuthenticBlock, origin: Origin) -> Result<(), Fault> {
+        let base = self.heads.base.ok_or(Fault::OtherParent(None))?;
+        let verified = block.link_below(base.id)?;
+        self.add_fresh(block);
+        self.heads.tail = block.height();
+        self.heads.base = Tip::below(block.block());
+        self.received.count(origin);
+        self.changes.push(Change::Prepend { block: verified, origin });
+        self.check();
+        Ok(())
+    }
+
+    /// Forgets every block below this height, which is not above hard, or not above soft while there is no hard.
+    pub fn prune(&mut self, below: Height, base: Tip) {
+        assert!(self.heads.tail < below && self.heads.stores(below), "what is left is stored");
+        assert!(self.heads.hard_height().is_none_or(|hard| below <= hard), "only hard blocks are forgotten");
+        assert_eq!(base.id.height.next(), below, "what the new tail links to is known");
+        let kept = self.fresh.split_off(&below);
+        self.fresh_bytes -= std::mem::replace(&mut self.fresh, kept).values().map(|fresh| fresh.bytes).sum::<usize>();
+        self.heads.tail = below;
+        self.heads.base = Some(base);
+        self.changes.push(Change::Prune { below });
+        self.check();
     }
 
     /// Takes back every block from `from` on; `parent` is the block below it. Forgets the target: what proved it may be
@@ -167,7 +200,8 @@ impl Chain {
 
     /// Everything up to this commit is on disk.
     pub fn durable(&mut self, commit: CommitId) {
-        // Commits are numbered in the order of heights, except across truncations, which take the later ones out.
+        // Commits are numbered in the order of heights, except across truncations, which take the later ones out, and below the
+        // tail, where the first ones wait until the later ones are durable.
         while let Some(entry) = self.fresh.first_entry() {
             if entry.get().commit > commit {
                 break;
@@ -176,8 +210,21 @@ impl Chain {
         }
     }
 
+    fn add_fresh(&mut self, block: &AuthenticBlock) {
+        let header = block.block().header().clone();
+        let fresh = Fresh { commit: self.next_commit, header, hash: block.hash(), bytes: block.size() };
+        self.fresh_bytes += fresh.bytes;
+        self.fresh.insert(block.height(), fresh);
+    }
+
+    /// The commit that carries the changes of the decision that is being made.
+    pub fn next_commit(&self) -> CommitId {
+        self.next_commit
+    }
+
     fn check(&self) {
-        let Heads { tail, soft, hard, target, .. } = self.heads;
+        let Heads { tail, base, soft, hard, target, .. } = self.heads;
+        assert!(base.is_none_or(|base| base.id.height.next() == tail), "the base is right below the tail");
         let soft = soft.map(|soft| soft.id.height);
         assert!(soft.is_none_or(|soft| tail <= soft), "tail <= soft");
         assert!(hard.is_none_or(|hard| tail <= hard.height), "tail <= hard");

@@ -287,10 +287,12 @@ fn shown(wanted: Wanted, heads: &Heads) -> Option<BlockId> {
 }
 
 /// What may be told of a state of the store, which may be ahead of what was announced as durable. `None`: nothing yet, the
-/// announcement of a rewind is on its way.
+/// announcement of a rewind, or of what was pruned, is on its way.
 #[must_use]
 pub fn visible(announced: &Heads, stored: &Heads) -> Option<Heads> {
-    if announced.epoch != stored.epoch {
+    // What was announced may have been pruned since.
+    let pruned = announced.hard_height().or(announced.soft_height()).is_some_and(|height| height < stored.tail);
+    if announced.epoch != stored.epoch || pruned {
         return None;
     }
     Some(Heads {
@@ -315,9 +317,12 @@ impl Cursor {
             if let Some(from) = from.filter(|from| *from < self.next) {
                 let to = match from.prev().filter(|_| from > self.initial_height) {
                     None => None,
-                    Some(height) => match chain.hash(height)? {
-                        Some(hash) => Some(BlockId { height, hash }),
-                        None => return Ok(Step::Lost),
+                    Some(height) => match heads.base.map(|base| base.id).filter(|base| base.height == height) {
+                        Some(base) => Some(base),
+                        None => match chain.hash(height)? {
+                            Some(hash) => Some(BlockId { height, hash }),
+                            None => return Ok(Step::Lost),
+                        },
                     },
                 };
                 self.next = from;

@@ -78,6 +78,9 @@ impl Syncer {
             }
             return;
         }
+        if open.below_tail {
+            return self.answered_below(turn, &open, fetched);
+        }
         if let (Ended::Cut, [], Ask::Range { from, .. }) = (&fetched.ended, fetched.blocks.as_slice(), open.ask) {
             // Who has served nothing yet is not believed: it could put off height after height.
             if self.peers.get(&open.peer).is_some_and(Peer::serves) {
@@ -213,8 +216,7 @@ impl Syncer {
         if let Some(ours) = self.chain.hash(block.height(), turn.stored) {
             return ours != block.hash();
         }
-        let heads = self.chain.heads;
-        block.height() == heads.next_height() && block.parent_hash() != heads.soft_id().map(|soft| soft.hash)
+        block.height() == self.chain.heads.next_height() && !self.is_next(block)
     }
 
     /// Gives up what took too long, and asks for what is missing.
@@ -226,10 +228,11 @@ impl Syncer {
         }
         self.retry_at = None;
         self.probe_heads(now);
-        if !self.storage_full && !self.draining {
+        if !self.is_full() && !self.draining {
             self.ask_for_wanted(now);
         }
         if !self.is_catching_up() {
+            self.ask_below(now);
             self.requests.forget_put_off();
             self.excluded.forget_ranges();
             self.gap_since = None;
@@ -345,7 +348,7 @@ impl Syncer {
         self.hedge(now, next, target.height, free);
     }
 
-    fn sizes(&self) -> Sizes {
+    pub(super) fn sizes(&self) -> Sizes {
         Sizes {
             block: self.block_bytes.unwrap_or_default(),
             max_block: self.rules.max_block_bytes,
@@ -454,7 +457,7 @@ impl Syncer {
     }
 
     /// Nobody can be asked now: look again when the first one has rested.
-    fn retry_when_rested(&mut self, now: Duration) {
+    pub(super) fn retry_when_rested(&mut self, now: Duration) {
         let rested = self.peers.iter().map(|(_, peer)| peer.rest_until).filter(|until| *until > now).min();
         if let Some(at) = rested {
             self.look_again(at);
@@ -462,11 +465,13 @@ impl Syncer {
     }
 
     /// What is counted of the peer here is taken off again in [`Self::fetched`].
-    fn send(&mut self, now: Duration, peer: &PeerId, ask: Ask, max_bytes: usize) {
+    pub(super) fn send(&mut self, now: Duration, peer: &PeerId, ask: Ask, max_bytes: usize) {
         // The network gives up first, and hands over what has come by then; the core's own deadline is for a network that
         // says nothing.
         let timeout = self.config.timing.request_timeout;
-        let open = Open { peer: peer.clone(), ask, sent: now, deadline: now + timeout + timeout / 4, bytes: max_bytes };
+        let below_tail = matches!(ask, Ask::Range { from, .. } if from < self.chain.heads.tail);
+        let deadline = now + timeout + timeout / 4;
+        let open = Open { peer: peer.clone(), ask, sent: now, deadline, bytes: max_bytes, below_tail };
         let request = self.requests.add(open);
         if let Some(peer) = self.peers.get_mut(peer) {
             match ask {
@@ -480,7 +485,7 @@ impl Syncer {
 }
 
 /// Whether the blocks are a run of linked heights from `from` on.
-fn is_run(from: Height, blocks: &[AuthenticBlock]) -> bool {
+pub(super) fn is_run(from: Height, blocks: &[AuthenticBlock]) -> bool {
     let heights = blocks.iter().zip(0..).all(|(block, index)| block.height() == from.plus(index));
     let links = blocks.iter().zip(blocks.iter().skip(1)).all(|(a, b)| b.parent_hash() == Some(a.hash()));
     heights && links

@@ -24,6 +24,8 @@ pub(super) struct Open {
     pub deadline: Duration,
     /// The most that the answer may weigh.
     pub bytes: usize,
+    /// It is for what lies below the tail.
+    pub below_tail: bool,
 }
 
 /// A block that is heavier than all of the answer that it was to begin, as somebody said.
@@ -102,6 +104,11 @@ impl Requests {
     /// How many open requests cover `height`, and to whom.
     pub fn covering(&self, height: Height) -> impl Iterator<Item = &Open> {
         self.open.values().filter(move |open| open.covers(height))
+    }
+
+    /// The open request for what lies below the tail; there is at most one.
+    pub fn below_tail(&self) -> Option<&Open> {
+        self.open.values().find(|open| open.below_tail)
     }
 
     /// The open requests for the block with this hash.

@@ -93,9 +93,9 @@ impl Held {
         Hold::Held
     }
 
-    /// Takes the block at `height` out that builds on `parent`.
-    pub fn take_child(&mut self, height: Height, parent: Option<Hash>) -> Option<Waiting> {
-        let hash = self.at(height).find(|waiting| waiting.block.parent_hash() == parent)?.block.hash();
+    /// Takes the block at `height` out that is the next one.
+    pub fn take_next(&mut self, height: Height, is_next: impl Fn(&AuthenticBlock) -> bool) -> Option<Waiting> {
+        let hash = self.at(height).find(|waiting| is_next(&waiting.block))?.block.hash();
         self.remove((height, hash))
     }
 

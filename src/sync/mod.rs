@@ -13,6 +13,7 @@
 //! 5. Nothing is told about a block of our own before it is durable.
 //! 6. The same seed and the same inputs give the same effects.
 
+mod backfill;
 pub mod blame;
 mod branches;
 mod chain;
@@ -23,6 +24,7 @@ mod excluded;
 mod fetch;
 mod held;
 mod peers;
+mod prune;
 mod publish;
 mod report;
 pub mod serve;
@@ -35,19 +37,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use settings::{Config, Limits, Policy, Timing};
+pub use settings::{Config, History, Limits, Policy, Timing};
 pub use words::*;
 
 use crate::block::{BlockId, Hash, Header, Height, PublicKey};
 use crate::clock::Now;
 use crate::verify::{AuthenticBlock, Fault, Rules};
 
+use backfill::Backfill;
 use chain::Chain;
 use confirm::Sightings;
 use excluded::Excluded;
 use fetch::Requests;
 use held::Held;
 use peers::Peers;
+use prune::Pruning;
 use publish::Publishing;
 
 /// Everything that can happen to the core.
@@ -111,8 +115,11 @@ pub enum Input {
         ticket: Ticket,
         command: Command,
     },
-    /// Every commit up to this one is on disk.
-    Durable(CommitId),
+    /// Every commit up to this one is on disk, and the blocks that are stored then have so many bytes.
+    Durable {
+        commit: CommitId,
+        stored_bytes: u64,
+    },
     /// Free disk space fell below the reserve, or rose above it again.
     StorageFull(bool),
     /// Stop accepting work from the host.
@@ -174,8 +181,10 @@ pub struct Syncer {
     known_before: DaPosition,
     publishing: Publishing,
 
-    /// The names under which hosts acknowledge; bounded by `limits.consumers`.
-    consumers: BTreeSet<String>,
+    /// What hosts have acknowledged, by the names under which they do; bounded by `limits.consumers`.
+    consumers: BTreeMap<String, Height>,
+    pruning: Pruning,
+    backfill: Backfill,
     /// Heights above hard of which evidence is kept; bounded by `limits.evidence`.
     evidence: BTreeSet<Height>,
     vetoed: Option<BlockId>,
@@ -223,10 +232,14 @@ impl Syncer {
             let _ = rules.schedule.append(entry);
         }
         let limits = config.limits;
+        let mut heads = at.heads;
+        if let (Some(trusted), None, None, None) = (config.history.trusted, heads.top(), heads.lost, at.anchor) {
+            heads.tail = trusted.height;
+        }
         Self {
             rules: Arc::new(rules),
             rng: fastrand::Rng::with_seed(seed),
-            chain: Chain::new(at.heads),
+            chain: Chain::new(heads),
             held: Held::new(limits.held_blocks, limits.held_bytes),
             peers: Peers::new(config.timing, limits.remembered_peers),
             requests: Requests::new(),
@@ -234,7 +247,9 @@ impl Syncer {
             sightings: Sightings::new(at.sightings, limits.sightings, limits.sighting_bytes),
             known_before: DaPosition::after_height(at.heads.scanned_through),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
-            consumers: at.consumers.into_iter().collect(),
+            consumers: prune::consumers(at.consumers),
+            pruning: Pruning::new(at.stored_bytes),
+            backfill: Backfill::new(),
             evidence: at.evidence.into_iter().collect(),
             vetoed: at.vetoed,
             halted: at.halted,
@@ -274,12 +289,16 @@ impl Syncer {
             Input::HostRejected { ticket, block } => self.host_rejected(turn, ticket, block),
             Input::Acked { ticket, consumer, up_to } => self.acked(turn, ticket, consumer, up_to),
             Input::Operator { ticket, command } => self.operate(turn, ticket, &command),
-            Input::Durable(commit) => self.chain.durable(commit),
+            Input::Durable { commit, stored_bytes } => {
+                self.chain.durable(commit);
+                self.pruning.durable(commit, stored_bytes);
+            }
             Input::StorageFull(full) => self.storage_full = full,
             Input::Drain => self.drain_publishing(),
             Input::Wakeup => {}
         }
         self.advance(turn);
+        self.prune(turn);
         self.ask_peers(turn);
         self.flush()
     }
@@ -329,17 +348,19 @@ impl Syncer {
             heads: self.chain.heads,
             phase: self.phase(),
             forked: !self.evidence.is_empty() || self.peers.iter().any(|(_, peer)| peer.other_branch),
-            history_unavailable: self.peers.lack_history(self.chain.heads.next_height()),
+            history_unavailable: self.peers.lack_history(self.chain.heads.next_height()) || self.lacks_below(),
             halted: self.halted,
             vetoed: self.vetoed,
             not_ready: self.publishing.not_ready(self.chain.heads.soft_height()),
             wanted: self.wanted,
             received: self.chain.received,
+            stored_bytes: self.pruning.stored_bytes,
+            pruning_waits_for: self.pruning_waits_for(),
             held_blocks: self.held.len(),
             open_requests: self.requests.len(),
             pending_sightings: self.sightings.len(),
             peers: self.peers.len(),
-            storage_full: self.storage_full,
+            storage_full: self.is_full(),
         }
     }
 
@@ -351,7 +372,7 @@ impl Syncer {
 
     /// Whether the missing blocks are being asked for.
     fn is_catching_up(&self) -> bool {
-        self.behind() && self.vetoed.is_none() && !self.storage_full && !self.draining
+        self.behind() && self.vetoed.is_none() && !self.is_full() && !self.draining
     }
 
     /// Goes as far as what is here allows.

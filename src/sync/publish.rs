@@ -226,7 +226,7 @@ impl Syncer {
     fn may_take_blocks(&self) -> Result<(), PublishAnswer> {
         if self.draining {
             Err(PublishAnswer::Draining)
-        } else if self.storage_full {
+        } else if self.is_full() {
             Err(PublishAnswer::StorageFull)
         } else if let Some(halt) = self.halted {
             Err(PublishAnswer::Halted(halt.to_string()))
@@ -250,7 +250,7 @@ impl Syncer {
         if proposal.host_id.len() > native::MAX_HOST_ID_BYTES {
             return Err(PublishAnswer::Invalid(format!("hostId is longer than {} bytes", native::MAX_HOST_ID_BYTES)));
         }
-        let parent = height.prev().and_then(|below| self.chain.hash(below, turn.stored));
+        let parent = self.chain.parent_hash(height, turn.stored);
         if proposal.parent.is_some() && proposal.parent != parent {
             return Err(match self.chain.hash(height, turn.stored) {
                 Some(hash) => PublishAnswer::Conflict(BlockId { height, hash }),
@@ -283,11 +283,12 @@ impl Syncer {
                 PublishAnswer::Conflict(known)
             }));
         }
-        if id.height != heads.next_height() || parent != heads.soft_id().map(|soft| soft.hash) {
+        let links = heads.top().is_none_or(|top| parent == Some(top.id.hash));
+        if id.height != heads.next_height() || !links {
             return Err(self.not_next());
         }
-        if let Some(anchor) = self.anchor.filter(|anchor| anchor.id.height == id.height && anchor.id != id) {
-            return Err(PublishAnswer::Conflict(anchor.id));
+        if let Some(pinned) = self.pinned(id.height).filter(|pinned| *pinned != id) {
+            return Err(PublishAnswer::Conflict(pinned));
         }
         if self.vetoed.is_some() {
             return Err(PublishAnswer::NotReady("the execution's veto stands: DA or an operator decides".to_owned()));
@@ -301,7 +302,7 @@ impl Syncer {
 
     fn not_next(&self) -> PublishAnswer {
         let heads = self.chain.heads;
-        PublishAnswer::NotNext { height: heads.next_height(), parent: heads.soft_id().map(|soft| soft.hash) }
+        PublishAnswer::NotNext { height: heads.next_height(), parent: heads.top().map(|top| top.id.hash) }
     }
 
     fn check_proposed_time(&self, turn: Turn<'_>, time_unix_nanos: u64) -> Result<(), PublishAnswer> {

@@ -2,7 +2,7 @@
 
 use super::confirm::{Judgement, Placed, judge};
 use super::{Answer, Change, DaPosition, DaReport, Halt, Origin, ReportAnswer, Seen, Sighting, Syncer, Ticket, Turn};
-use crate::block::{BlockId, Hash};
+use crate::block::{BlockId, Hash, Height};
 use crate::verify::{AuthenticBlock, Fault};
 
 impl Syncer {
@@ -24,7 +24,7 @@ impl Syncer {
     }
 
     fn sight(&mut self, turn: Turn<'_>, sighting: Sighting) {
-        if self.chain.heads.hard_height().is_some_and(|hard| sighting.height <= hard) {
+        if sighting.height < self.chain.next_unconfirmed() {
             return;
         }
         if let Seen::Block(block) = &sighting.what {
@@ -78,9 +78,8 @@ impl Syncer {
             let ours = self.chain.hash(height, turn.stored);
             let heads = self.chain.heads;
             let seen: Vec<_> = self.sightings.at(height).collect();
-            let judgement = judge(&seen, self.known_before, heads.hard.map(|hard| hard.hash), ours, || {
-                self.chain.header(height, turn.stored)
-            });
+            let parent = heads.hard.or(heads.base.map(|base| base.id)).map(|below| below.hash);
+            let judgement = judge(&seen, self.known_before, parent, ours, || self.chain.header(height, turn.stored));
             match (judgement, ours) {
                 (Judgement::Open, _) => break,
                 (Judgement::Confirmed(position), Some(hash)) => self.confirm(BlockId { height, hash }, position),
@@ -105,10 +104,15 @@ impl Syncer {
 
     fn confirm(&mut self, id: BlockId, position: DaPosition) {
         self.chain.confirm(id, position);
-        for judged in self.sightings.take_through(id.height) {
+        self.forget_sightings(id.height);
+        self.evidence = self.evidence.split_off(&id.height.next());
+    }
+
+    /// What was seen up to this height decides nothing any more.
+    pub(super) fn forget_sightings(&mut self, through: Height) {
+        for judged in self.sightings.take_through(through) {
             self.chain.change(Change::DropSighting(judged.position));
         }
-        self.evidence = self.evidence.split_off(&id.height.next());
     }
 
     /// DA's winner is not what is stored. Says whether there is more to judge.

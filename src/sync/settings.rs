@@ -1,8 +1,9 @@
 //! What the core is configured with. Every limit bounds memory; every duration is on the monotonic clock.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::block::PublicKey;
+use crate::block::{BlockId, PublicKey};
 use crate::verify::Rules;
 
 #[derive(Clone, Debug)]
@@ -13,6 +14,7 @@ pub struct Config {
     pub signs: Option<PublicKey>,
     /// A node that may publish halts whatever this says.
     pub on_divergence: Policy,
+    pub history: History,
     pub limits: Limits,
     pub timing: Timing,
 }
@@ -25,6 +27,36 @@ pub enum Policy {
     FollowDa,
     /// Stop confirming, and wait for an operator.
     Halt,
+}
+
+/// How much of the chain is kept, and where it begins. The default is everything, from the initial height on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// So many blocks are kept up to the lower of hard and what all consumers have acknowledged; `None`: all.
+    pub retain_blocks: Option<NonZeroU64>,
+    /// The most bytes of blocks that are stored: old ones go before this is passed, and where they may not go, nothing more is
+    /// taken in.
+    pub max_bytes: Option<NonZeroU64>,
+    /// While DA has confirmed nothing: prune below soft instead of below hard, which is never there without a DA source.
+    pub prune_unconfirmed: bool,
+    /// An empty store begins with this block, on the operator's word; in any store it is the only one for its height.
+    pub trusted: Option<BlockId>,
+    /// Fetch what lies below the tail too, down to the initial height, while there is nothing else to do.
+    pub backfill: bool,
+}
+
+impl History {
+    /// Whether what lies below the tail is fetched: not when it would be pruned again.
+    #[must_use]
+    pub fn backfills(&self) -> bool {
+        self.backfill && !self.prunes()
+    }
+
+    /// Whether anything is ever pruned.
+    #[must_use]
+    pub fn prunes(&self) -> bool {
+        self.retain_blocks.is_some() || self.max_bytes.is_some()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

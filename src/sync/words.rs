@@ -198,6 +198,9 @@ pub struct Fetched {
 pub struct Heads {
     /// The lowest stored height; where storing will begin, while nothing is stored.
     pub tail: Height,
+    /// What the block at `tail` links to: the block right below it, which is not stored (any more). Its time is 0 when only its
+    /// hash is known. `None` at the initial height, and before the first block of a trusted start is here.
+    pub base: Option<Tip>,
     /// Everything up to here is verified, linked and stored. go-header's *store head*.
     pub soft: Option<Tip>,
     /// Everything up to here was also seen on DA, with the same hash. Never moves back.
@@ -220,6 +223,7 @@ impl Heads {
     pub const fn empty(initial_height: Height) -> Self {
         Self {
             tail: initial_height,
+            base: None,
             soft: None,
             hard: None,
             target: None,
@@ -228,6 +232,12 @@ impl Heads {
             evidence: EvidenceId(0),
             lost: None,
         }
+    }
+
+    /// What the next stored block links to.
+    #[must_use]
+    pub fn top(&self) -> Option<Tip> {
+        self.soft.or(self.base)
     }
 
     /// The height that the next stored block will have.
@@ -349,6 +359,15 @@ pub enum Change {
         height: Height,
         position: DaPosition,
     },
+    /// Forgets every stored block below this height, which is stored: the tail is there now.
+    Prune {
+        below: Height,
+    },
+    /// Stores the block right below the tail, which is there now.
+    Prepend {
+        block: VerifiedBlock,
+        origin: Origin,
+    },
     /// Keeps a sighting that cannot be judged yet.
     KeepSighting(Sighting),
     /// Forgets the sighting at this position: it was judged, or is to be reported again.
@@ -365,6 +384,8 @@ pub enum Change {
         consumer: String,
         up_to: BlockId,
     },
+    /// Nothing is kept for this consumer any more.
+    ForgetConsumer(String),
     /// An operator overrides the guard: this, or nothing, is the last block that the key signed. The only change that may
     /// lower it.
     ResetGuard(Option<BlockId>),
@@ -493,6 +514,8 @@ pub enum Command {
     AssertSigned(Option<BlockId>),
     /// Lift the host's veto.
     LiftVeto,
+    /// Forget what the consumer of this name has acknowledged: pruning waits for it no longer.
+    ForgetConsumer(String),
 }
 
 /// What we say of ourselves.
@@ -512,6 +535,10 @@ pub struct Status {
     /// DA names this block at `hard + 1` and nobody has given it to us.
     pub wanted: Option<BlockId>,
     pub received: Received,
+    /// Bytes of the stored blocks, as of the last commit that is durable.
+    pub stored_bytes: u64,
+    /// The consumer for which blocks are kept that would be pruned by now; of several the one that is farthest behind.
+    pub pruning_waits_for: Option<String>,
     pub held_blocks: usize,
     pub open_requests: usize,
     pub pending_sightings: usize,
@@ -581,8 +608,10 @@ pub struct Recovered {
     /// A block that was hard once, above what the store has now: damage took it. Whatever is fetched again must lead to it.
     pub anchor: Option<Anchor>,
     pub guard: GuardState,
-    /// The names of the consumers that have acknowledged anything.
-    pub consumers: Vec<String>,
+    /// What each consumer has acknowledged, by name.
+    pub consumers: Vec<(String, BlockId)>,
+    /// Bytes of the stored blocks.
+    pub stored_bytes: u64,
 }
 
 /// The pinned hard block of a damaged store.

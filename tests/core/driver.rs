@@ -12,10 +12,10 @@ use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::{
     Answer, Ask, Batch, Change, Command, CommitId, Config, DaPosition, DaReport, Effect, Ended, Fetch, Fetched,
-    GuardState, Heads, Input, Limits, Offence, PeerId, Policy, Proposal, PublishAnswer, Recovered, RejectAnswer,
-    ReportAnswer, RequestId, Seen, Sighting, Status, Stored, Syncer, Ticket, Timing, Verdict,
+    GuardState, Heads, History, Input, Limits, Offence, PeerId, Policy, Proposal, PublishAnswer, Recovered,
+    RejectAnswer, ReportAnswer, RequestId, Seen, Sighting, Status, Stored, Syncer, Ticket, Timing, Verdict,
 };
-use blocksyncd::verify::{AuthenticBlock, Fault, VerifiedBlock};
+use blocksyncd::verify::{AuthenticBlock, Fault, Tip, VerifiedBlock};
 
 use super::blocks::{DRIFT, START_UNIX_SECONDS, h, public_key, rules, sign};
 
@@ -43,7 +43,13 @@ impl Disk {
                 Change::Append { block, .. } => {
                     self.0.insert(block.id().height, block.clone());
                 }
+                Change::Prepend { block, .. } => {
+                    let lowest = self.0.first_key_value().expect("something is below which to store").1;
+                    assert_eq!(lowest.block().header().parent_hash, Some(block.id().hash), "the tail links to it");
+                    self.0.insert(block.id().height, block.clone());
+                }
                 Change::Truncate { from, .. } => drop(self.0.split_off(from)),
+                Change::Prune { below } => self.0 = self.0.split_off(below),
                 _ => {}
             }
         }
@@ -52,6 +58,14 @@ impl Disk {
             batch.heads.soft,
             "the changes lead to the heads"
         );
+        if let Some(lowest) = self.0.keys().next() {
+            assert_eq!(*lowest, batch.heads.tail, "the changes lead to the tail");
+        }
+    }
+
+    /// Bytes of what is stored.
+    fn bytes(&self) -> u64 {
+        self.0.values().map(|block| block.block().bytes().len() as u64).sum()
     }
 }
 
@@ -70,6 +84,7 @@ impl Setup {
             rules: rules(),
             signs: None,
             on_divergence: Policy::FollowDa,
+            history: History::default(),
             limits: Limits::default(),
             timing: Timing::default(),
         };
@@ -83,6 +98,7 @@ impl Setup {
             anchor: None,
             guard: GuardState::Missing,
             consumers: Vec::new(),
+            stored_bytes: 0,
         };
         Self { config, at, stored: Vec::new() }
     }
@@ -103,6 +119,18 @@ impl Setup {
         self
     }
 
+    /// Of the blocks on disk only those from this one on.
+    pub fn pruned_below(mut self, lowest: &AuthenticBlock) -> Self {
+        self.at.heads.tail = lowest.height();
+        self.at.heads.base = Tip::below(lowest.block());
+        self
+    }
+
+    pub fn history(mut self, history: History) -> Self {
+        self.config.history = history;
+        self
+    }
+
     pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut self.config.limits);
         self
@@ -114,10 +142,13 @@ impl Setup {
     }
 
     pub fn start(self) -> Core {
-        let disk = Disk(self.verified().into_iter().map(|block| (block.id().height, block)).collect());
+        let tail = self.at.heads.tail;
+        let stored = self.verified().into_iter().filter(|block| block.id().height >= tail);
+        let disk = Disk(stored.map(|block| (block.id().height, block)).collect());
+        let at = Recovered { stored_bytes: disk.bytes(), ..self.at };
         let unix_nanos = START_UNIX_SECONDS * 1_000_000_000;
         Core {
-            syncer: Syncer::recover(self.config, self.at, 7),
+            syncer: Syncer::recover(self.config, at, 7),
             disk,
             now: Now { elapsed: Duration::ZERO, unix_nanos },
             tickets: 0,
@@ -205,7 +236,8 @@ impl Core {
     pub fn write_one(&mut self) -> Vec<Effect> {
         let batch = self.unwritten.remove(0);
         self.disk.apply(&batch);
-        let effects = self.syncer.handle(self.now, Input::Durable(batch.id), &self.disk);
+        let stored_bytes = self.disk.bytes();
+        let effects = self.syncer.handle(self.now, Input::Durable { commit: batch.id, stored_bytes }, &self.disk);
         self.check(&effects);
         self.unwritten.extend(commits(&effects));
         effects

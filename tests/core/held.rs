@@ -179,9 +179,7 @@ fn the_same_target_again_is_no_progress() {
 #[test]
 fn what_is_below_the_tail_or_hard_is_of_no_interest() {
     let blocks = chain(5);
-    let mut setup = Setup::follower().storing(&blocks[..4], 3);
-    setup.at.heads.tail = h(2);
-    let mut core = setup.start();
+    let mut core = Setup::follower().storing(&blocks[..4], 3).pruned_below(&blocks[1]).start();
     for block in &blocks[..4] {
         assert_eq!(core.gossip(block), Verdict::Ignore);
     }

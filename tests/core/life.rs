@@ -112,7 +112,7 @@ fn a_consumer_acknowledges_what_is_here() {
 fn so_many_consumers_are_known_by_name() {
     let blocks = chain(1);
     let mut setup = Setup::follower().storing(&blocks, 1).limits(|limits| limits.consumers = 3);
-    setup.at.consumers = vec!["since long".to_owned()];
+    setup.at.consumers = vec![("since long".to_owned(), blocks[0].id())];
     let mut core = setup.start();
     for (consumer, known) in [("a", true), ("b", true), ("c", false), ("a", true), ("since long", true), ("c", false)] {
         assert_eq!(core.ack(consumer, blocks[0].id()).0, known, "{consumer}");

@@ -64,11 +64,28 @@ impl Image {
         self.retractions.range(epoch.next()..).map(|(_, from)| *from).min()
     }
 
+    /// Bytes of the stored blocks.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.values().map(|(block, _)| block.block().bytes().len() as u64).sum()
+    }
+
     fn truncate(&mut self, from: Height) {
         for (_, (block, _)) in self.blocks.split_off(&from) {
             self.heights.remove(&block.id().hash);
         }
         self.confirmations.split_off(&from);
+    }
+
+    fn prune(&mut self, below: Height) -> Result<(), String> {
+        if !self.blocks.contains_key(&below) {
+            return Err(format!("pruned below {below}, which is not stored"));
+        }
+        let kept = self.blocks.split_off(&below);
+        for (block, _) in std::mem::replace(&mut self.blocks, kept).values() {
+            self.heights.remove(&block.id().hash);
+        }
+        self.confirmations = self.confirmations.split_off(&below);
+        Ok(())
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), String> {
@@ -131,6 +148,18 @@ impl Image {
             Change::Ack { consumer, up_to } => {
                 self.acked.insert(consumer.clone(), *up_to);
             }
+            Change::ForgetConsumer(consumer) => {
+                self.acked.remove(consumer);
+            }
+            Change::Prune { below } => self.prune(*below)?,
+            Change::Prepend { block, origin } => {
+                let lowest = self.blocks.first_key_value().map(|(_, (lowest, _))| lowest.block().header().parent_hash);
+                if lowest != Some(Some(block.id().hash)) {
+                    return Err(format!("{:?} put below a block with the parent {lowest:?}", block.id()));
+                }
+                self.heights.insert(block.id().hash, block.id().height);
+                self.blocks.insert(block.id().height, (block.clone(), *origin));
+            }
         }
         Ok(())
     }
@@ -141,6 +170,10 @@ impl Image {
         let top = self.blocks.last_key_value().map(|(_, (block, _))| block.tip());
         if heads.soft != top {
             return Err(format!("soft says {:?}, the store's top is {top:?}", heads.soft));
+        }
+        let lowest = self.blocks.keys().next().copied();
+        if lowest.is_some_and(|lowest| lowest != heads.tail) {
+            return Err(format!("the tail says {}, the lowest block is at {lowest:?}", heads.tail));
         }
         if let Some(hard) = heads.hard
             && (self.id(hard.height) != Some(hard) || !self.confirmations.contains_key(&hard.height))
@@ -397,7 +430,8 @@ impl Disk {
             halted: image.halted,
             anchor: self.mark.hard.filter(behind),
             guard: self.guard,
-            consumers: image.acked.keys().cloned().collect(),
+            consumers: image.acked.iter().map(|(name, id)| (name.clone(), *id)).collect(),
+            stored_bytes: image.bytes(),
         }
     }
 }

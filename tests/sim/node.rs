@@ -8,7 +8,8 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, Plan, Span, Wanted};
 use blocksyncd::sync::{
-    Answer, Ask, Batch, CommitId, Config, Effect, GuardEntry, Heads, Input, PublishAnswer, RequestId, Syncer, Ticket,
+    Answer, Ask, Batch, CommitId, Config, Effect, GuardEntry, Heads, History, Input, PublishAnswer, RequestId, Syncer,
+    Ticket,
 };
 use bytes::Bytes;
 
@@ -196,6 +197,7 @@ impl World {
             rules: self.chain.rules().clone(),
             signs: (n == 0).then(|| self.chain.public_key()),
             on_divergence: self.plan.policy,
+            history: History::default(),
             limits,
             timing: self.plan.timing,
         };
@@ -381,7 +383,8 @@ impl World {
             let (_, effect) = self.nodes[n].waiting.pop_front().expect("looked at it");
             self.tell(n, effect);
         }
-        self.handle(n, Input::Durable(batch.id));
+        let stored_bytes = self.nodes[n].disk.image.bytes();
+        self.handle(n, Input::Durable { commit: batch.id, stored_bytes });
     }
 
     /// An effect whose commits are durable.

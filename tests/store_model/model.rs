@@ -239,7 +239,8 @@ impl Model {
             halted: self.halted,
             anchor: None,
             guard: self.guard,
-            consumers: self.acks.keys().cloned().collect(),
+            consumers: self.acks.iter().map(|(name, id)| (name.clone(), *id)).collect(),
+            stored_bytes: self.chain.iter().map(|(block, _)| block.block().bytes().len() as u64).sum(),
         };
         assert_eq!(*recovered, expected, "seed {seed}");
     }
