@@ -438,6 +438,8 @@ struct Status {
   sessions @14 :UInt32;          # connected hosts
   streams @15 :UInt32;
   listen @16 :List(Text);        # addresses, each with /p2p/<peer id>
+  historyUnavailable @17 :Bool;  # peers have blocks above ours, and none of them has the next one any more: it has to come
+                                 # from DA, from a peer that keeps more, or from a later start
 }
 
 struct Received {

@@ -283,6 +283,7 @@ pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, sta
     received.set_range(core.received.range);
     received.set_da(core.received.da);
     to.set_forked(core.forked);
+    to.set_history_unavailable(core.history_unavailable);
     if let Some(halt) = &core.halted {
         to.set_halt(halt.to_string());
     }

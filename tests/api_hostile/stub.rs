@@ -217,7 +217,7 @@ impl Node {
                 heads,
                 phase: Phase::Following,
                 forked: false,
-                history_unavailable: false,
+                history_unavailable: true,
                 halted: None,
                 vetoed: None,
                 not_ready: None,

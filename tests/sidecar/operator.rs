@@ -150,7 +150,7 @@ fn scripts_find_the_same_keys_in_every_version() {
         (
             &["status"],
             format!(
-                "{{forked halt heldBlocks info{info} listen lost notReady openRequests peers pendingSightings \
+                "{{forked halt heldBlocks historyUnavailable info{info} listen lost notReady openRequests peers pendingSightings \
                  received{{da gossip published range}} sessions storageFull streams uptimeMs vetoed wanted}}"
             ),
         ),

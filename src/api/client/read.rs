@@ -120,6 +120,7 @@ pub(super) fn status(from: wire::status::Reader<'_>) -> Result<StatusView> {
             da: received.get_da(),
         },
         forked: from.get_forked(),
+        history_unavailable: from.get_history_unavailable(),
         halt: said(text(from.get_halt()?)?),
         vetoed: optional_id(from.get_vetoed()?)?,
         not_ready: said(text(from.get_not_ready()?)?),

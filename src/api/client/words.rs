@@ -258,6 +258,8 @@ pub struct StatusView {
     pub received: Received,
     /// Somebody holds another branch that the sequencer signed; only DA can decide.
     pub forked: bool,
+    /// Peers have blocks above ours, and none of them has the next one any more.
+    pub history_unavailable: bool,
     /// Why publishing has stopped.
     pub halt: Option<String>,
     pub vetoed: Option<BlockId>,

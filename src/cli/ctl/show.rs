@@ -211,6 +211,7 @@ impl Answer {
                         "da": received.da,
                     },
                     "forked": status.forked,
+                    "historyUnavailable": status.history_unavailable,
                     "halt": status.halt,
                     "vetoed": status.vetoed.map(id_json),
                     "notReady": status.not_ready,
@@ -244,6 +245,11 @@ impl Answer {
                 // What follows is there only when something is wrong.
                 if status.forked {
                     rows.push(("FORKED", "the sequencer signed another branch, too; only DA can decide".into()));
+                }
+                if status.history_unavailable {
+                    let advice =
+                        "no peer has the next block any more; report it from DA, or add a peer that keeps more";
+                    rows.push(("HISTORY GONE", advice.into()));
                 }
                 let said = [("HALTED", &status.halt), ("not ready", &status.not_ready)];
                 rows.extend(said.iter().filter_map(|(name, why)| Some((*name, plain(why.as_ref()?)))));
