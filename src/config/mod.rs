@@ -482,3 +482,14 @@ fn read_text(path: &Path, what: &str) -> Result<String, ConfigError> {
     }
     String::from_utf8(bytes).map_err(|_| ConfigError::config(format!("the {what} {} is not UTF-8", path.display())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_has_the_same_defaults_by_itself() {
+        let policy = policy(&Settings::new()).expect("the defaults are sound");
+        assert_eq!(policy, p2p::Policy::default());
+    }
+}
