@@ -23,7 +23,7 @@ pub use genesis::Genesis;
 pub use keys::Seed;
 pub use layers::Settings;
 
-use crate::block::native;
+use crate::block::{ChainId, native};
 use crate::p2p;
 use crate::store::Durability;
 use crate::sync::Policy;
@@ -137,8 +137,6 @@ pub struct Config {
 
 #[derive(Clone, Debug)]
 pub struct P2p {
-    /// Whether peers are looked for in the DHT.
-    pub discovers: bool,
     pub listen: Vec<String>,
     pub seeds: Vec<String>,
     pub policy: p2p::Policy,
@@ -224,13 +222,14 @@ impl Config {
         let max_block_bytes = block_bytes(&settings)?;
         let budget = budget(&settings, max_block_bytes)?;
         let (proposer_key, guard) = signer(&settings, &home)?;
+        let genesis = Genesis::read(&settings.required_path("chain.genesis", &home)?)?;
         let mut config = Self {
             log: log(&settings)?,
             sync: sync(&settings)?,
             shutdown_grace: duration_within(&settings, "shutdown_grace", Duration::ZERO, Duration::from_mins(10))?,
             max_block_bytes,
-            genesis: Genesis::read(&settings.required_path("chain.genesis", &home)?)?,
-            p2p: p2p(&settings, &home, &budget.p2p)?,
+            p2p: p2p(&settings, &home, &genesis.chain_id, &budget.p2p)?,
+            genesis,
             budget,
             api: api(&settings, &home)?,
             store: store(&settings, &home)?,
@@ -332,7 +331,7 @@ fn budget(settings: &Settings, max_block_bytes: usize) -> Result<Budget, ConfigE
         .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", units::show_bytes(memory))))
 }
 
-fn p2p(settings: &Settings, home: &Path, limits: &p2p::Limits) -> Result<P2p, ConfigError> {
+fn p2p(settings: &Settings, home: &Path, chain: &ChainId, limits: &p2p::Limits) -> Result<P2p, ConfigError> {
     let listen = settings.list("p2p.listen")?;
     for address in listen {
         p2p::check_listen_address(address).map_err(|why| settings.refuse("p2p.listen", why))?;
@@ -341,25 +340,26 @@ fn p2p(settings: &Settings, home: &Path, limits: &p2p::Limits) -> Result<P2p, Co
     for address in seeds {
         p2p::check_seed_address(address).map_err(|why| settings.refuse("p2p.seeds", why))?;
     }
-    let policy = policy(settings)?;
+    let policy = policy(settings, chain)?;
     policy.check(limits, seeds).map_err(|error| settings.refuse(error.setting, error.why))?;
     if listen.is_empty() && seeds.is_empty() && policy.persistent.is_empty() {
         return Err(settings.refuse("p2p.listen", "it is empty, as p2p.seeds is: this node could never meet a peer"));
     }
     let node_key = keys::read(&settings.required_path("p2p.node_key", home)?, "node key")?;
-    let discovers = settings.choice("p2p.discovery")? == "on" && !policy.private;
-    Ok(P2p { discovers, listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
+    Ok(P2p { listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
 }
 
 /// Who may be a peer; what it says is checked by the network's own rules.
-fn policy(settings: &Settings) -> Result<p2p::Policy, ConfigError> {
+fn policy(settings: &Settings, chain: &ChainId) -> Result<p2p::Policy, ConfigError> {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let number = |key| settings.integer(key).map(size);
     let bytes = |key| Ok::<_, ConfigError>(settings.bytes(key)?.unwrap_or(0));
     let optional = |key| Ok::<_, ConfigError>(settings.optional_integer(key)?.map(size));
+    let private = settings.choice("p2p.mode")? == "private";
+    let discovers = settings.choice("p2p.discovery")? == "on" && !private;
     Ok(p2p::Policy {
         persistent: settings.list("p2p.persistent")?.to_vec(),
-        private: settings.choice("p2p.mode")? == "private",
+        private,
         allow: settings.list("p2p.allow")?.to_vec(),
         deny: settings.list("p2p.deny")?.to_vec(),
         max_inbound: optional("p2p.max_inbound")?,
@@ -370,8 +370,8 @@ fn policy(settings: &Settings) -> Result<p2p::Policy, ConfigError> {
         max_per_subnet: number("p2p.max_per_subnet")?,
         min_outbound: number("p2p.min_outbound")?,
         announce: settings.list("p2p.announce")?.to_vec(),
-        // Whoever runs it knows the chain's id.
-        rendezvous: None,
+        // As ev-node's nodes: the chain's id is the namespace.
+        rendezvous: discovers.then(|| chain.to_string()),
         serve_rate: bytes("p2p.serve_rate")?,
         serve_burst: bytes("p2p.serve_burst")?,
         serve_min_rate: bytes("p2p.serve_min_rate")?,
@@ -487,9 +487,24 @@ fn read_text(path: &Path, what: &str) -> Result<String, ConfigError> {
 mod tests {
     use super::*;
 
+    fn policy_of(assignments: &[&str]) -> p2p::Policy {
+        let mut settings = Settings::new();
+        for assignment in assignments {
+            settings.assignment(assignment).expect("a setting");
+        }
+        policy(&settings, &ChainId::new("chain").expect("a name")).expect("sound")
+    }
+
     #[test]
     fn the_network_has_the_same_defaults_by_itself() {
-        let policy = policy(&Settings::new()).expect("the defaults are sound");
-        assert_eq!(policy, p2p::Policy::default());
+        assert_eq!(policy_of(&["p2p.discovery=off"]), p2p::Policy::default());
+    }
+
+    #[test]
+    fn peers_meet_at_the_chains_id_unless_they_are_told_not_to() {
+        assert_eq!(policy_of(&[]).rendezvous.as_deref(), Some("chain"));
+        for assignment in ["p2p.discovery=off", "p2p.mode=private"] {
+            assert_eq!(policy_of(&[assignment]).rendezvous, None, "{assignment}");
+        }
     }
 }
