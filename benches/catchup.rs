@@ -30,8 +30,12 @@
 mod blocks;
 #[path = "support/ceilings.rs"]
 mod ceilings;
+#[path = "../tests/support/copy_dir.rs"]
+mod copy_dir;
 #[path = "support/go_header.rs"]
 mod go_header;
+#[path = "support/host.rs"]
+mod host;
 #[path = "support/link.rs"]
 mod link;
 #[path = "../tests/support/process.rs"]
@@ -43,17 +47,15 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use blocksyncd::api::client::{Client, Hello, Roles, Start, StreamOptions};
 use blocksyncd::store::{Durability, Options, Store};
 use blocksyncd::sync::{Batch, Change, CommitId, Heads, Origin};
 use blocksyncd::verify::VerifiedBlock;
 use bytes::Bytes;
 use ceilings::{check_blocks, copy_over_noise_and_yamux, copy_over_tcp};
+use copy_dir::copy_dir;
+use host::{local, until_soft};
 use link::{Link, Shape};
 use process::{Sidecar, TempDir, call, init_follower};
-
-/// A long poll; it is repeated.
-const POLL: Duration = Duration::from_secs(5);
 
 /// How many blocks a commit of the store's ceiling has.
 const BATCH: usize = 256;
@@ -109,7 +111,7 @@ fn main() {
 fn table(json: bool) {
     if !json {
         println!(
-            "| blocks | link | peers | ours | slowest ceiling | ratio | peak RSS |\n|---|---|---|---|---|---|---|"
+            "| blocks | link | peers | ours | go-header | ratio | slowest ceiling | ratio | peak RSS |\n|---|---|---|---|---|---|---|---|---|"
         );
     }
     for (block_bytes, blocks) in [(1 << 10, 100_000), (64 << 10, 8_000), (1 << 20, 1_000)] {
@@ -151,7 +153,7 @@ fn report(case: Case, measured: &Measured, json: bool) {
         let link = mbit.map_or("unlimited".to_owned(), |mbit| format!("{mbit} Mbit/s"));
         let go_header = match go_header {
             Ok(go_header) => format!("{go_header:.0}/s | {:.1}", ours / go_header),
-            Err(_) => "none | ".to_owned(),
+            Err(_) => "none | -".to_owned(),
         };
         println!(
             "| {blocks} x {block_bytes} | {rtt_ms} ms, {link} | {peers} | {ours:.0}/s | {go_header} | {}: {:.0}/s | {ratio:.2} | {} MiB |",
@@ -226,19 +228,6 @@ fn way(link: Link) -> impl FnOnce(SocketAddr) -> SocketAddr {
 
 fn options(dir: &Path) -> Options {
     Options { dir: dir.to_owned(), guard: None, durability: Durability::Power, cache_bytes: 64 << 20, max_evidence: 16 }
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory can be made");
-    for entry in std::fs::read_dir(from).expect("it reads") {
-        let path = entry.expect("it reads").path();
-        let target = to.join(path.file_name().expect("it has a name"));
-        if path.is_dir() {
-            copy_dir(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).expect("it can be copied");
-        }
-    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -318,28 +307,12 @@ fn catch_up(dir: &Path, chain: &Chain, case: Case, seeds: &[String]) -> (Duratio
     let late = Sidecar::start(&home, &args);
     let begun = Instant::now();
     let took = local(async {
-        let client = Client::connect(&late.socket()).await.expect("it is ready");
-        let roles = Roles { observer: true, publisher: false, reporter: false };
-        let hello = Hello { name: "catchup".into(), roles, ..Hello::default() };
-        let session = client.open(&hello, None).await.expect("nobody else is here");
-        let observer = session.observer.as_ref().expect("asked for");
-        let options = StreamOptions { with_bodies: false, ..StreamOptions::default() };
-        let stream = observer.stream(&Start::Tip, &options).await.expect("a stream");
-        loop {
-            let batch = stream.next(0, 0, POLL).await.expect("the node goes on");
-            if batch.heads.soft.is_some_and(|soft| soft.height.get() >= case.blocks) {
-                return begun.elapsed();
-            }
-        }
+        until_soft(&late, case.blocks).await;
+        begun.elapsed()
     });
     let peak = process::peak_rss(late.pid());
     late.stop();
     (took, peak)
-}
-
-fn local<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, work)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]

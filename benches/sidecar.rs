@@ -14,23 +14,21 @@
 mod blocks;
 #[path = "support/ceilings.rs"]
 mod ceilings;
+#[path = "support/host.rs"]
+mod host;
 #[path = "../tests/support/process.rs"]
 mod process;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use blocksyncd::api::client::{
-    Client, Event, Hello, NewBlock, Payload, PublishResult, Publisher, Roles, Session, Start, StreamOptions,
-};
+use blocksyncd::api::client::{Event, NewBlock, Payload, PublishResult, Publisher, Start, StreamOptions};
 use blocksyncd::block::Height;
 use bytes::Bytes;
 use ceilings::{
     Appender, Echo, check_blocks, copy_over_noise_and_yamux, copy_over_tcp, copy_over_unix, direct, random,
 };
+use host::{POLL, local, open, until_soft};
 use process::{Sidecar, TempDir, init_follower, init_sequencer, peak_rss};
-
-/// A long poll; it is repeated.
-const POLL: Duration = Duration::from_secs(5);
 
 /// Publishes that are under way at the same time while a chain is made.
 const IN_FLIGHT: u64 = 6;
@@ -116,16 +114,8 @@ fn catch_up_and_stream(size: usize, count: u64) {
     let begun = Instant::now();
     let follower = Sidecar::start(&home, &["--listen", "/ip4/127.0.0.1/tcp/0", "--seed", &seed]);
     let caught_up = local(async {
-        let host = open(&follower).await;
-        let observer = host.observer.as_ref().expect("asked for");
-        let options = StreamOptions { with_bodies: false, ..StreamOptions::default() };
-        let stream = observer.stream(&Start::Tip, &options).await.expect("a stream");
-        loop {
-            let batch = stream.next(0, 0, POLL).await.expect("the follower goes on");
-            if batch.heads.soft.is_some_and(|soft| soft.height.get() >= count) {
-                return begun.elapsed();
-            }
-        }
+        until_soft(&follower, count).await;
+        begun.elapsed()
     });
     let rss = peak_rss(follower.pid());
     let told = local(async {
@@ -193,13 +183,6 @@ fn pair(dir: &TempDir) -> (Sidecar, Sidecar) {
     (sequencer, follower)
 }
 
-async fn open(sidecar: &Sidecar) -> Session {
-    let client = Client::connect(&sidecar.socket()).await.expect("it is ready");
-    let roles = Roles { observer: true, publisher: true, reporter: false };
-    let hello = Hello { name: "bench".into(), roles, ..Hello::default() };
-    client.open(&hello, None).await.expect("nobody else has the roles")
-}
-
 fn make_chain(sequencer: &Sidecar, size: usize, count: u64) {
     local(async {
         let host = open(sequencer).await;
@@ -244,11 +227,6 @@ fn check_all(size: usize, count: u64) -> Duration {
         blocks::build_chain(sample, size).iter().map(|block| block.block().bytes().clone()).collect();
     let all: Vec<Bytes> = blocks.iter().cycle().take(usize::try_from(count).expect("it fits")).cloned().collect();
     check_blocks(&blocks::rules(), &all)
-}
-
-fn local<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, work)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -189,8 +189,8 @@ interface BlockStream {
   # `disconnected` ends the stream only: open a new one, from the host's own state.
 
   ack @1 (upTo :BlockId) -> (known :Bool);
-  # "I have processed everything up to here." Durable when it returns, for named consumers. (Pruning will wait for
-  # them; this version prunes nothing.)
+  # "I have processed everything up to here." Durable when it returns, for named consumers: pruning waits for each of
+  # them from its first ack on.
   # known = false: that block is not on our chain, and nothing was recorded.
 }
 
@@ -204,7 +204,8 @@ struct Event {
   union {
     # A reader that meets an arm it does not know skips that event.
     soft @0 :Block;              # the next block: verified, linked, durable
-    hard @1 :DaInclusion;        # the next block that DA has confirmed; follows its soft event
+    hard @1 :DaInclusion;        # the next block that DA has confirmed; follows its soft event. What was pruned before it
+                                 # could be said is passed over: hard(h) says that everything below h is hard, too
     retract @2 :Retract;         # everything above `to` is taken back; undo it before anything else
     gap @3 :Gap;                 # blocks that this sidecar no longer has, or never had
     dataLoss @4 :Range;          # damage took these from the sidecar's store; they will be fetched again. Nothing is undone.
@@ -244,7 +245,7 @@ interface BytesReader {
 
 struct DaInclusion {
   id @0 :BlockId;
-  daHeight @1 :UInt64;
+  daHeight @1 :UInt64;           # 0: below what was followed on DA from the start; it is hard because a block above it is
   index @2 :UInt32;              # among this chain's blocks within that DA height
 }
 
@@ -273,7 +274,7 @@ struct LookupResult {
   union {
     found @0 :FoundBlock;
     notFound @1 :Void;           # not on our chain, as far as we have it
-    pruned @2 :UInt64;           # below our tail, whose height this is; not answered yet: this version prunes nothing
+    pruned @2 :UInt64;           # below our tail, whose height this is. Of what was pruned nothing is known by its hash
   }
 }
 
@@ -325,7 +326,8 @@ struct PublishResult {
     tooLarge @5 :UInt64;         # Limits.maxBlockBytes
     notReady @6 :Text;           # not yet: says what is waited for
     halted @7 :Text;             # publishing has stopped until an operator acts: says why
-    storageFull @8 :Void;        # free disk space is below the reserve; goes on by itself
+    storageFull @8 :Void;        # free disk space is below the reserve, or store.max_bytes is reached and nothing may be
+                                 # pruned yet; goes on by itself
     overloaded @9 :UInt32;       # try again after so many milliseconds
     draining @10 :Void;          # the sidecar is about to end
   }
@@ -411,6 +413,13 @@ interface Admin {
   removePeer @11 (peerId :Text) -> (result :OperatorResult);    # not persistent any more; it stays connected
   banPeer @12 (subject :Text, seconds :UInt64, reason :Text) -> (result :OperatorResult);   # a peer id, IP address or subnet
   unbanPeer @13 (subject :Text) -> (result :OperatorResult);
+  consumers @14 () -> (consumers :List(ConsumerInfo));          # all that have ever acknowledged anything
+  forgetConsumer @15 (name :Text) -> (result :OperatorResult);  # it is gone for good: pruning waits for it no longer
+}
+
+struct ConsumerInfo {
+  name @0 :Text;
+  acked @1 :BlockId;             # it has processed everything up to here
 }
 
 struct OperatorResult {
@@ -438,6 +447,14 @@ struct Status {
   sessions @14 :UInt32;          # connected hosts
   streams @15 :UInt32;
   listen @16 :List(Text);        # addresses, each with /p2p/<peer id>
+  historyUnavailable @17 :Bool;  # peers have blocks above ours, and none of them has the next one any more: it has to come
+                                 # from DA, from a peer that keeps more, or from a later start
+  storedBytes @18 :UInt64;       # of blocks; the database adds to it
+  pruningWaitsFor @19 :Text;     # the consumer whose ack is missing: blocks are kept for it that would be pruned; empty: none
+  retainBlocks @20 :UInt64;      # store.retain_blocks; 0: all
+  maxBytes @21 :UInt64;          # store.max_bytes; 0: no bound
+  pruneUnconfirmed @22 :Bool;    # store.prune_unconfirmed: what DA has never confirmed is pruned, too
+  backfills @23 :Bool;           # sync.backfill: what lies below the tail is being fetched, or will be
 }
 
 struct Received {

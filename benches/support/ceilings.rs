@@ -31,6 +31,8 @@ use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise, tcp, yamux};
 
+use super::host::local;
+
 const CHUNK: usize = 64 << 10;
 
 /// The way of whoever takes none.
@@ -163,9 +165,9 @@ pub fn check_blocks(rules: &Rules, blocks: &[Bytes]) -> Duration {
 /// to the last byte. The handshakes are not counted.
 pub fn copy_over_noise_and_yamux(bytes: usize, way: impl FnOnce(SocketAddr) -> SocketAddr) -> Duration {
     let (address_in, address) = std::sync::mpsc::channel();
-    let sender = std::thread::spawn(move || block_on(send(bytes, address_in)));
+    let sender = std::thread::spawn(move || local(send(bytes, address_in)));
     let address = way(address.recv().expect("it listens"));
-    let took = block_on(receive(bytes, address));
+    let took = local(receive(bytes, address));
     sender.join().expect("it ends");
     took
 }
@@ -248,9 +250,4 @@ fn transport() -> Boxed<(PeerId, StreamMuxerBox)> {
         .multiplex(yamux::Config::default())
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
         .boxed()
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, work)
 }

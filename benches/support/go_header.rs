@@ -3,12 +3,17 @@
 //! It runs as a Go full node does: exchange, subscriber and syncer as released, the store on badger. Its header type checks what
 //! ours does: hash, parent, signature, payload hash.
 
+#[path = "../../tests/support/go_peer.rs"]
+mod go_peer;
+
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+pub use go_peer::build;
 
 /// What the syncer is told.
 pub struct Task<'a> {
@@ -22,20 +27,6 @@ pub struct Task<'a> {
     pub max_message: usize,
     /// Measured until this height is stored.
     pub height: u64,
-}
-
-/// Builds the Go peer; `Err` says why it cannot be.
-pub fn build() -> Result<PathBuf, String> {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gopeer-bench");
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/go");
-    let built = Command::new("go")
-        .args(["build", "-buildvcs=false", "-mod=readonly", "-o"])
-        .arg(&program)
-        .arg(".")
-        .current_dir(module)
-        .output()
-        .map_err(|error| format!("Go is not here: {error}"))?;
-    if built.status.success() { Ok(program) } else { Err(String::from_utf8_lossy(&built.stderr).into_owned()) }
 }
 
 /// From the moment at which the syncer, connected to all peers, begins, until the height is stored.

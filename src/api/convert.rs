@@ -1,5 +1,6 @@
 //! Cap'n Proto to the words of the core, and back. Foreign bytes are checked here and nowhere else.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use capnp::Error;
@@ -283,6 +284,13 @@ pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, sta
     received.set_range(core.received.range);
     received.set_da(core.received.da);
     to.set_forked(core.forked);
+    to.set_history_unavailable(core.history_unavailable);
+    to.set_stored_bytes(core.stored_bytes);
+    to.set_pruning_waits_for(core.pruning_waits_for.as_deref().unwrap_or_default());
+    to.set_retain_blocks(core.history.retain_blocks.map_or(0, NonZeroU64::get));
+    to.set_max_bytes(core.history.max_bytes.map_or(0, NonZeroU64::get));
+    to.set_prune_unconfirmed(core.history.prune_unconfirmed);
+    to.set_backfills(core.history.backfills());
     if let Some(halt) = &core.halted {
         to.set_halt(halt.to_string());
     }

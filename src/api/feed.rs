@@ -135,9 +135,10 @@ pub(super) fn gather(
                 }
             }
             Step::Hard(height) => {
-                let (Some(hash), Some(position)) = (view.hash(height)?, view.confirmation(height)?) else {
+                let Some(hash) = view.hash(height)? else {
                     return Err(Ended::Resume("a block that was hard is damaged"));
                 };
+                let position = view.confirmation(height)?.unwrap_or(DaPosition::IMPLIED);
                 let cost = EVENT_BYTES / 2;
                 if cost > room && !events.is_empty() {
                     break;
@@ -209,7 +210,8 @@ pub(super) fn look_up(
     match view.block(height)? {
         Some((block, origin)) if hash.is_none_or(|hash| hash == block.hash()) => {
             let hard = heads.hard_height().is_some_and(|hard| height <= hard);
-            let inclusion = if hard { view.confirmation(height)? } else { None };
+            let position = || Ok(view.confirmation(height)?.unwrap_or(DaPosition::IMPLIED));
+            let inclusion = hard.then(position).transpose()?;
             Ok(Lookup::Stored { block, origin, inclusion })
         }
         _ => Ok(Lookup::NotFound),
@@ -301,6 +303,10 @@ mod tests {
         }
 
         fn evidence(&self, _: EvidenceId, _: usize) -> Result<Vec<Evidence>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
             Ok(Vec::new())
         }
     }

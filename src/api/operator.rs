@@ -118,6 +118,35 @@ impl wire::admin::Server for Operator {
         self.order_peers(PeerOrder::Unban { subject }, results.get().init_result()).await
     }
 
+    async fn consumers(
+        self: Rc<Self>,
+        _: wire::admin::ConsumersParams,
+        mut results: wire::admin::ConsumersResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let (acks, _permit) = self.connection.read(|view| view.acks()).await?;
+        let acks = acks.map_err(convert::store_error)?;
+        let len = convert::count(acks.len());
+        let mut list = results.get().init_consumers(len);
+        for (index, (name, acked)) in (0..len).zip(&acks) {
+            let mut to = list.reborrow().get(index);
+            to.set_name(name);
+            convert::set_id(to.init_acked(), *acked);
+        }
+        Ok(())
+    }
+
+    async fn forget_consumer(
+        self: Rc<Self>,
+        params: wire::admin::ForgetConsumerParams,
+        mut results: wire::admin::ForgetConsumerResults,
+    ) -> Result<()> {
+        let _call = self.connection.enter()?;
+        let name = convert::text(params.get()?.get_name()?)?;
+        drop(params);
+        self.command(Command::ForgetConsumer(name), results.get().init_result()).await
+    }
+
     async fn evidence(
         self: Rc<Self>,
         params: wire::admin::EvidenceParams,

@@ -25,6 +25,7 @@ pub trait View: Send {
     fn confirmation(&self, height: Height) -> Result<Option<DaPosition>>;
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>>;
     fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>>;
+    fn acks(&self) -> Result<Vec<(String, BlockId)>>;
 }
 
 impl dyn View + '_ {
@@ -88,5 +89,9 @@ impl View for Snapshot {
 
     fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>> {
         self.evidence(after, max)
+    }
+
+    fn acks(&self) -> Result<Vec<(String, BlockId)>> {
+        self.acks()
     }
 }

@@ -208,6 +208,15 @@ pub struct BlockId {
     pub hash: Hash,
 }
 
+impl BlockId {
+    /// Reads what is printed: a height, a slash, and a hash in hex.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let (height, hash) = text.split_once('/')?;
+        Some(Self { height: Height::new(height.parse().ok()?)?, hash: Hash::from_hex(hash)? })
+    }
+}
+
 impl fmt::Display for BlockId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.height, self.hash)

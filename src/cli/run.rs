@@ -221,11 +221,7 @@ fn node_config(config: Config) -> node::Config {
             node_key: *config.p2p.node_key.secret(),
             listen: config.p2p.listen,
             seeds: config.p2p.seeds,
-            policy: p2p::Policy {
-                // As ev-node's nodes: the chain's id is the namespace.
-                rendezvous: config.p2p.discovers.then(|| genesis.chain_id.to_string()),
-                ..config.p2p.policy
-            },
+            policy: config.p2p.policy,
             book: Some(book),
             network_ids: format.network_ids(&genesis.chain_id),
             max_block_bytes,

@@ -24,7 +24,7 @@ pub use genesis::Genesis;
 pub use keys::Seed;
 pub use layers::Settings;
 
-use crate::block::{BlockId, Hash, Height, native};
+use crate::block::{BlockId, ChainId, native};
 use crate::p2p;
 use crate::store::Durability;
 use crate::sync::{History, Policy};
@@ -138,8 +138,6 @@ pub struct Config {
 
 #[derive(Clone, Debug)]
 pub struct P2p {
-    /// Whether peers are looked for in the DHT.
-    pub discovers: bool,
     pub listen: Vec<String>,
     pub seeds: Vec<String>,
     pub policy: p2p::Policy,
@@ -225,15 +223,15 @@ impl Config {
         let (home, settings) = sources.settings()?;
         let max_block_bytes = block_bytes(&settings)?;
         let budget = budget(&settings, max_block_bytes)?;
-        let genesis = Genesis::read(&settings.required_path("chain.genesis", &home)?)?;
         let (proposer_key, guard) = signer(&settings, &home)?;
+        let genesis = Genesis::read(&settings.required_path("chain.genesis", &home)?)?;
         let mut config = Self {
             log: log(&settings)?,
             sync: sync(&settings, &genesis, max_block_bytes)?,
             shutdown_grace: duration_within(&settings, "shutdown_grace", Duration::ZERO, Duration::from_mins(10))?,
             max_block_bytes,
+            p2p: p2p(&settings, &home, &genesis.chain_id, &budget.p2p)?,
             genesis,
-            p2p: p2p(&settings, &home, &budget.p2p)?,
             budget,
             api: api(&settings, &home)?,
             store: store(&settings, &home)?,
@@ -335,7 +333,7 @@ fn budget(settings: &Settings, max_block_bytes: usize) -> Result<Budget, ConfigE
         .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", units::show_bytes(memory))))
 }
 
-fn p2p(settings: &Settings, home: &Path, limits: &p2p::Limits) -> Result<P2p, ConfigError> {
+fn p2p(settings: &Settings, home: &Path, chain: &ChainId, limits: &p2p::Limits) -> Result<P2p, ConfigError> {
     let listen = settings.list("p2p.listen")?;
     for address in listen {
         p2p::check_listen_address(address).map_err(|why| settings.refuse("p2p.listen", why))?;
@@ -344,25 +342,26 @@ fn p2p(settings: &Settings, home: &Path, limits: &p2p::Limits) -> Result<P2p, Co
     for address in seeds {
         p2p::check_seed_address(address).map_err(|why| settings.refuse("p2p.seeds", why))?;
     }
-    let policy = policy(settings)?;
+    let policy = policy(settings, chain)?;
     policy.check(limits, seeds).map_err(|error| settings.refuse(error.setting, error.why))?;
     if listen.is_empty() && seeds.is_empty() && policy.persistent.is_empty() {
         return Err(settings.refuse("p2p.listen", "it is empty, as p2p.seeds is: this node could never meet a peer"));
     }
     let node_key = keys::read(&settings.required_path("p2p.node_key", home)?, "node key")?;
-    let discovers = settings.choice("p2p.discovery")? == "on" && !policy.private;
-    Ok(P2p { discovers, listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
+    Ok(P2p { listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
 }
 
 /// Who may be a peer; what it says is checked by the network's own rules.
-fn policy(settings: &Settings) -> Result<p2p::Policy, ConfigError> {
+fn policy(settings: &Settings, chain: &ChainId) -> Result<p2p::Policy, ConfigError> {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let number = |key| settings.integer(key).map(size);
     let bytes = |key| Ok::<_, ConfigError>(settings.bytes(key)?.unwrap_or(0));
     let optional = |key| Ok::<_, ConfigError>(settings.optional_integer(key)?.map(size));
+    let private = settings.choice("p2p.mode")? == "private";
+    let discovers = settings.choice("p2p.discovery")? == "on" && !private;
     Ok(p2p::Policy {
         persistent: settings.list("p2p.persistent")?.to_vec(),
-        private: settings.choice("p2p.mode")? == "private",
+        private,
         allow: settings.list("p2p.allow")?.to_vec(),
         deny: settings.list("p2p.deny")?.to_vec(),
         max_inbound: optional("p2p.max_inbound")?,
@@ -373,8 +372,8 @@ fn policy(settings: &Settings) -> Result<p2p::Policy, ConfigError> {
         max_per_subnet: number("p2p.max_per_subnet")?,
         min_outbound: number("p2p.min_outbound")?,
         announce: settings.list("p2p.announce")?.to_vec(),
-        // Whoever runs it knows the chain's id.
-        rendezvous: None,
+        // As ev-node's nodes: the chain's id is the namespace.
+        rendezvous: discovers.then(|| chain.to_string()),
         serve_rate: bytes("p2p.serve_rate")?,
         serve_burst: bytes("p2p.serve_burst")?,
         serve_min_rate: bytes("p2p.serve_min_rate")?,
@@ -462,12 +461,8 @@ fn trusted(settings: &Settings, genesis: &Genesis) -> Result<Option<BlockId>, Co
     if text == "genesis" {
         return Ok(None);
     }
-    let parse = |text: &str| {
-        let (height, hash) = text.split_once(':')?;
-        Some(BlockId { height: Height::new(height.parse().ok()?)?, hash: Hash::from_hex(hash)? })
-    };
-    let wrong = || settings.refuse(KEY, format_args!("{text:?} is neither `genesis` nor HEIGHT:HASH, the hash in hex"));
-    let trusted = parse(text).ok_or_else(wrong)?;
+    let wrong = || settings.refuse(KEY, format_args!("{text:?} is neither `genesis` nor HEIGHT/HASH, the hash in hex"));
+    let trusted = BlockId::from_text(text).ok_or_else(wrong)?;
     let first = genesis.initial_height;
     if trusted.height < first {
         return Err(settings.refuse(KEY, format_args!("the chain begins at height {first}, above {}", trusted.height)));
@@ -536,4 +531,30 @@ fn read_text(path: &Path, what: &str) -> Result<String, ConfigError> {
         return Err(ConfigError::config(format!("the {what} {} is larger than 1 MiB", path.display())));
     }
     String::from_utf8(bytes).map_err(|_| ConfigError::config(format!("the {what} {} is not UTF-8", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy_of(assignments: &[&str]) -> p2p::Policy {
+        let mut settings = Settings::new();
+        for assignment in assignments {
+            settings.assignment(assignment).expect("a setting");
+        }
+        policy(&settings, &ChainId::new("chain").expect("a name")).expect("sound")
+    }
+
+    #[test]
+    fn the_network_has_the_same_defaults_by_itself() {
+        assert_eq!(policy_of(&["p2p.discovery=off"]), p2p::Policy::default());
+    }
+
+    #[test]
+    fn peers_meet_at_the_chains_id_unless_they_are_told_not_to() {
+        assert_eq!(policy_of(&[]).rendezvous.as_deref(), Some("chain"));
+        for assignment in ["p2p.discovery=off", "p2p.mode=private"] {
+            assert_eq!(policy_of(&[assignment]).rendezvous, None, "{assignment}");
+        }
+    }
 }

@@ -256,7 +256,7 @@ pub const SETTINGS: &[Setting] = &[
         "sync.from",
         Kind::Text,
         "\"genesis\"",
-        "Where an empty store begins: `genesis`, or a block that you trust, as HEIGHT:HASH (`ctl get HEIGHT` on a node that\n\
+        "Where an empty store begins: `genesis`, or a block that you trust, as HEIGHT/HASH (`ctl get HEIGHT` on a node that\n\
          you trust prints both). A store that has another block there is refused.",
     ),
     setting(

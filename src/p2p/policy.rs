@@ -14,7 +14,7 @@ use super::serve::Pace;
 /// The most persistent peers, of the settings and of the operator together: they are free of the other numbers.
 pub const MAX_PERSISTENT: usize = 64;
 
-/// See the settings of the same names.
+/// See the settings of the same names, which have the same defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Multiaddrs with peer ids.
@@ -61,7 +61,7 @@ impl Default for Policy {
             min_outbound: 4,
             rendezvous: None,
             announce: Vec::new(),
-            serve_rate: 64 << 20,
+            serve_rate: 128 << 20,
             serve_burst: 256 << 20,
             serve_min_rate: 32 << 10,
         }

@@ -355,6 +355,7 @@ impl Syncer {
             wanted: self.wanted,
             received: self.chain.received,
             stored_bytes: self.pruning.stored_bytes,
+            history: self.config.history,
             pruning_waits_for: self.pruning_waits_for(),
             held_blocks: self.held.len(),
             open_requests: self.requests.len(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::History;
 use crate::block::{BlockId, Hash, Height, Lane, SignedHeader};
 use crate::verify::{AuthenticBlock, Fault, ScheduleEntry, Tip, VerifiedBlock};
 
@@ -82,13 +83,16 @@ counter! {
 /// Where on the DA layer something was seen. Ordered as DA orders it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DaPosition {
-    /// The DA layer's own height; at least 1.
+    /// The DA layer's own height; at least 1, but for [`Self::IMPLIED`].
     pub height: u64,
     /// The position among the blocks of this namespace within that DA height.
     pub index: u32,
 }
 
 impl DaPosition {
+    /// Of a block that was never looked for on DA, and is hard because a block above it is.
+    pub const IMPLIED: Self = Self { height: 0, index: 0 };
+
     /// The position right after everything at `height`.
     #[must_use]
     pub const fn after_height(height: u64) -> Self {
@@ -537,6 +541,8 @@ pub struct Status {
     pub received: Received,
     /// Bytes of the stored blocks, as of the last commit that is durable.
     pub stored_bytes: u64,
+    /// What is kept, as it was configured.
+    pub history: History,
     /// The consumer for which blocks are kept that would be pruned by now; of several the one that is farthest behind.
     pub pruning_waits_for: Option<String>,
     pub held_blocks: usize,

@@ -330,7 +330,8 @@ fn draining_answers_who_waits_and_then_hangs_up() {
         };
         let drains = async {
             // The call of next went out before this one.
-            observer.status().await.unwrap();
+            let status = observer.status().await.unwrap();
+            assert!(status.history_unavailable && !status.forked, "as the core says: {status:?}");
             sidecar.drain().await;
         };
         tokio::join!(waits, drains);

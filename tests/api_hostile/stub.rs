@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use blocksyncd::api::{self, Announced, Handle, NodeStatus, Reported, Request, SignRequest, Source, View};
-use blocksyncd::block::{Block, Format, Hash, Header, Height, Lane, PublicKey, native};
+use blocksyncd::block::{Block, BlockId, Format, Hash, Header, Height, Lane, PublicKey, native};
 use blocksyncd::store::{Durability, StoreError};
 use blocksyncd::sync::{
-    DaPosition, Epoch, Evidence, EvidenceId, Heads, Origin, PeerList, Phase, Proposal, PublishAnswer, Received,
-    RejectAnswer, Status,
+    DaPosition, Epoch, Evidence, EvidenceId, Heads, History, Origin, PeerList, Phase, Proposal, PublishAnswer,
+    Received, RejectAnswer, Status,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip};
 use bytes::Bytes;
@@ -77,6 +77,10 @@ impl View for State {
     }
 
     fn evidence(&self, _: EvidenceId, _: usize) -> Result<Vec<Evidence>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
         Ok(Vec::new())
     }
 }
@@ -217,12 +221,15 @@ impl Node {
                 heads,
                 phase: Phase::Following,
                 forked: false,
-                history_unavailable: false,
+                history_unavailable: true,
                 halted: None,
                 vetoed: None,
                 not_ready: None,
                 wanted: None,
                 received: Received::default(),
+                stored_bytes: 0,
+                history: History::default(),
+                pruning_waits_for: None,
                 held_blocks: 0,
                 open_requests: 0,
                 pending_sightings: 0,
@@ -259,7 +266,7 @@ impl Node {
             None => blocks::signing_key().sign(&message).to_bytes(),
             Some((_, host)) => {
                 let (reply, signature) = oneshot::channel();
-                let id = blocksyncd::block::BlockId { height, hash: Hash::of(&header) };
+                let id = BlockId { height, hash: Hash::of(&header) };
                 if host.send(SignRequest { message: message.into(), id, reply }).await.is_err() {
                     return PublishAnswer::NotReady("the signer is gone".into());
                 }

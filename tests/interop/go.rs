@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::DEADLINE;
 use super::chain::{CHAIN_ID, SEED, proposer};
+use super::go_peer;
 
 /// Whether Go is here; to be asked first by every test. The first one to ask builds the peer.
 pub fn is_here() -> bool {
@@ -39,18 +40,8 @@ fn build() -> Option<PathBuf> {
         return None;
     };
     println!("{}", String::from_utf8_lossy(&version.stdout).trim_end());
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gopeer");
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/go");
-    // Nothing of the caller's repository goes into the program, and go.sum is law.
-    let built = Command::new("go")
-        .args(["build", "-buildvcs=false", "-mod=readonly", "-o"])
-        .arg(&program)
-        .arg(".")
-        .current_dir(module)
-        .output()
-        .expect("go runs");
-    assert!(built.status.success(), "the Go peer cannot be built:\n{}", String::from_utf8_lossy(&built.stderr));
-    Some(program)
+    let built = go_peer::build();
+    Some(built.unwrap_or_else(|why| panic!("the Go peer cannot be built:\n{why}")))
 }
 
 /// What a Go peer is to be; the names are those of `go/main.go`.

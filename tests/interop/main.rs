@@ -12,6 +12,8 @@
 mod adversary;
 mod chain;
 mod go;
+#[path = "../support/go_peer.rs"]
+mod go_peer;
 mod gossip;
 mod host;
 mod mixed;

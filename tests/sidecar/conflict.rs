@@ -5,6 +5,7 @@ use std::fs;
 use blocksyncd::api::client::PublishResult;
 use blocksyncd::sync::EvidenceId;
 
+use super::copy_dir::copy_dir;
 use super::host::{Host, Ledger, Role};
 use super::hosts;
 use super::place::Place;
@@ -90,7 +91,7 @@ fn a_store_restored_from_an_older_copy_is_no_licence_either() {
         let chain = a.publish_chain(None, 2).await;
         drop(a);
         sequencer.stop();
-        Place::copy(&place.store("seq"), &copy);
+        copy_dir(&place.store("seq"), &copy);
 
         let sequencer = place.sequencer(&[]);
         let a = Host::resume(&sequencer, Role::Publisher, Ledger::default()).await;
@@ -99,7 +100,7 @@ fn a_store_restored_from_an_older_copy_is_no_licence_either() {
         drop(a);
         sequencer.kill();
         fs::remove_dir_all(place.store("seq")).unwrap();
-        Place::copy(&copy, &place.store("seq"));
+        copy_dir(&copy, &place.store("seq"));
 
         let sequencer = place.sequencer(&[]);
         let a = Host::publisher(&sequencer).await;

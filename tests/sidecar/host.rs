@@ -296,6 +296,40 @@ impl Host {
         .await
     }
 
+    /// Acknowledges under a name, up to what was told.
+    pub async fn ack_as(&self, consumer: &str, up_to: BlockId) -> bool {
+        let options = StreamOptions { consumer: Some(consumer.into()), ..StreamOptions::default() };
+        let stream = within("a stream", self.observer().stream(&Start::Tip, &options)).await.unwrap();
+        within("an answer to an ack", stream.ack(up_to)).await.unwrap()
+    }
+
+    /// What a stream from genesis on tells, in words, up to the soft block at `last` and the hard one at `last_hard`.
+    pub async fn history(&self, last: u64, last_hard: u64) -> String {
+        let stream =
+            within("a stream", self.observer().stream(&Start::Genesis, &StreamOptions::default())).await.unwrap();
+        let (mut words, mut soft, mut hard) = (Vec::new(), 0, 0);
+        within("history", async {
+            while soft < last || hard < last_hard {
+                for event in stream.next(0, 0, POLL).await.unwrap().events {
+                    match event {
+                        Event::Soft(block) => {
+                            soft = block.id.height.get();
+                            words.push(soft.to_string());
+                        }
+                        Event::Hard { id, position } => {
+                            hard = id.height.get();
+                            words.push(format!("hard{hard}@{}", position.height));
+                        }
+                        Event::Gap { from, to } => words.push(format!("gap{from}-{to}")),
+                        other => panic!("not history: {other:?}"),
+                    }
+                }
+            }
+        })
+        .await;
+        words.join(" ")
+    }
+
     pub fn observer(&self) -> &blocksyncd::api::client::Observer {
         self.session.observer.as_ref().unwrap()
     }

@@ -9,10 +9,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod conflict;
+#[path = "../support/copy_dir.rs"]
+mod copy_dir;
 #[path = "../mock_execution/da.rs"]
 mod da;
 mod divergence;
 mod flow;
+mod history;
 mod host;
 mod kills;
 mod mock;

@@ -150,8 +150,9 @@ fn scripts_find_the_same_keys_in_every_version() {
         (
             &["status"],
             format!(
-                "{{forked halt heldBlocks info{info} listen lost notReady openRequests peers pendingSightings \
-                 received{{da gossip published range}} sessions storageFull streams uptimeMs vetoed wanted}}"
+                "{{backfills forked halt heldBlocks historyUnavailable info{info} listen lost maxBytes notReady openRequests peers \
+                 pendingSightings pruneUnconfirmed pruningWaitsFor received{{da gossip published range}} retainBlocks sessions \
+                 storageFull storedBytes streams uptimeMs vetoed wanted}}"
             ),
         ),
         (&["peers"], "{address agent ban{badSignatures bans} blocks bytes connected connectedMs known lastOffence latencyUs outbound \

@@ -1,7 +1,7 @@
 //! One chain's homes in one directory, and the sidecars that run in them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use blocksyncd::block::{BlockId, ChainId, Hash, Header, PublicKey, native};
 use bytes::Bytes;
@@ -75,20 +75,6 @@ impl Place {
     /// The block store of a node, guard and keys not included.
     pub fn store(&self, name: &str) -> PathBuf {
         self.home(name).join("data")
-    }
-
-    /// Copies a node's store, which nobody may have open, to `to`, or back.
-    pub fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let to = to.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                Self::copy(&entry.path(), &to);
-            } else {
-                fs::copy(entry.path(), to).unwrap();
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use blocksyncd::store::{Durability, Store, StoreError};
 use blocksyncd::sync::{GuardState, Recovered};
 
 use super::child::{Known, Workload, options};
+use super::copy_dir::copy_dir;
 use super::tempdir::TempDir;
 use super::{blocks, random, scale};
 
@@ -60,7 +61,7 @@ fn damage_is_said_and_never_passed_on() {
             _ => Harm::Delete,
         };
         let dir = TempDir::in_memory();
-        copy(original.dir.path(), dir.path());
+        copy_dir(original.dir.path(), dir.path());
         let what = damage(&dir.path().join(file), harm, &mut random);
         if std::env::var_os("STORE_CRASH_TALK").is_some() {
             println!("{number}: {} {what}", file.display());
@@ -83,7 +84,7 @@ fn a_store_that_vanishes_is_missed() {
     let original = original();
     for gone in ["data/store", "data/store/keyspaces", "data/store/version"] {
         let dir = TempDir::in_memory();
-        copy(original.dir.path(), dir.path());
+        copy_dir(original.dir.path(), dir.path());
         let path = dir.path().join(gone);
         if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.expect("it can be removed");
         assert_eq!(check(&original, dir.path(), Path::new(gone)), Ok(Verdict::Said), "{gone}");
@@ -95,7 +96,7 @@ fn a_store_that_vanishes_is_missed() {
 fn a_loss_is_said_until_the_blocks_are_back() {
     let original = original();
     let dir = TempDir::in_memory();
-    copy(original.dir.path(), dir.path());
+    copy_dir(original.dir.path(), dir.path());
     fs::remove_dir_all(dir.path().join("data/store")).expect("it can be removed");
     let soft = *original.known.chain.last_key_value().expect("it has blocks").0;
     let anchor = original.hard;
@@ -221,19 +222,6 @@ fn kind(file: &Path) -> String {
     let kinds = [(".jnl", "journal"), ("/tables/", "tables"), ("keyspaces", "manifests"), ("version", "version")];
     let known = kinds.iter().find(|(part, _)| text.contains(part)).map(|(_, kind)| (*kind).to_owned());
     known.unwrap_or_else(|| text.rsplit('/').next().unwrap_or_default().to_owned())
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory can be made");
-    for entry in fs::read_dir(from).expect("it reads") {
-        let path = entry.expect("it reads").path();
-        let target = to.join(path.file_name().expect("it has a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("it can be copied");
-        }
-    }
 }
 
 fn damage(path: &Path, harm: Harm, random: &mut fastrand::Rng) -> String {

@@ -14,6 +14,8 @@
 
 #[path = "../support/blocks.rs"]
 mod blocks;
+#[path = "../support/copy_dir.rs"]
+mod copy_dir;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
 #[path = "../support/tempdir.rs"]

@@ -67,6 +67,20 @@ impl Admin {
         }
     }
 
+    /// What each named consumer has acknowledged.
+    pub async fn consumers(&self) -> Result<Vec<(String, BlockId)>, ClientError> {
+        let answer = self.desk.consumers_request().send().promise.await?;
+        let consumers = answer.get()?.get_consumers()?;
+        Ok(consumers.iter().map(read::consumer).collect::<Result<_, _>>()?)
+    }
+
+    /// Pruning waits for this consumer no longer.
+    pub async fn forget_consumer(&self, name: &str) -> Result<Result<(), String>, ClientError> {
+        let mut request = self.desk.forget_consumer_request();
+        request.get().set_name(name);
+        result(request.send().promise.await?.get()?.get_result()?)
+    }
+
     /// At most `max`, ascending, above `after`.
     pub async fn evidence(&self, after: EvidenceId, max: u32) -> Result<Vec<Evidence>, ClientError> {
         let mut request = self.desk.evidence_request();

@@ -108,6 +108,7 @@ pub(super) fn range(from: wire::range::Reader<'_>) -> Result<(crate::block::Heig
 
 pub(super) fn status(from: wire::status::Reader<'_>) -> Result<StatusView> {
     let received = from.get_received()?;
+    let bound = |bound: u64| (bound > 0).then_some(bound);
     let said = |text: String| (!text.is_empty()).then_some(text);
     Ok(StatusView {
         info: info(from.get_info()?)?,
@@ -120,6 +121,13 @@ pub(super) fn status(from: wire::status::Reader<'_>) -> Result<StatusView> {
             da: received.get_da(),
         },
         forked: from.get_forked(),
+        history_unavailable: from.get_history_unavailable(),
+        stored_bytes: from.get_stored_bytes(),
+        pruning_waits_for: said(text(from.get_pruning_waits_for()?)?),
+        retain_blocks: bound(from.get_retain_blocks()),
+        max_bytes: bound(from.get_max_bytes()),
+        prune_unconfirmed: from.get_prune_unconfirmed(),
+        backfills: from.get_backfills(),
         halt: said(text(from.get_halt()?)?),
         vetoed: optional_id(from.get_vetoed()?)?,
         not_ready: said(text(from.get_not_ready()?)?),
@@ -133,6 +141,10 @@ pub(super) fn status(from: wire::status::Reader<'_>) -> Result<StatusView> {
         streams: from.get_streams(),
         listen: from.get_listen()?.iter().map(|address| text(address?)).collect::<Result<_>>()?,
     })
+}
+
+pub(super) fn consumer(from: wire::consumer_info::Reader<'_>) -> Result<(String, BlockId)> {
+    Ok((text(from.get_name()?)?, id(from.get_acked()?)?))
 }
 
 pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> Result<PeerView> {

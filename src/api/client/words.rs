@@ -258,6 +258,20 @@ pub struct StatusView {
     pub received: Received,
     /// Somebody holds another branch that the sequencer signed; only DA can decide.
     pub forked: bool,
+    /// Peers have blocks above ours, and none of them has the next one any more.
+    pub history_unavailable: bool,
+    /// Bytes of the stored blocks; the database adds to it.
+    pub stored_bytes: u64,
+    /// The consumer for which blocks are kept that would be pruned.
+    pub pruning_waits_for: Option<String>,
+    /// How many blocks are kept; `None`: all.
+    pub retain_blocks: Option<u64>,
+    /// How many bytes of blocks are kept at most.
+    pub max_bytes: Option<u64>,
+    /// What DA has never confirmed is pruned, too.
+    pub prune_unconfirmed: bool,
+    /// What lies below the tail is being fetched, or will be.
+    pub backfills: bool,
     /// Why publishing has stopped.
     pub halt: Option<String>,
     pub vetoed: Option<BlockId>,

@@ -74,6 +74,13 @@ enum Verb {
     },
     /// Its peers: who is connected, how well they serve, who is missing, who is banned
     Peers,
+    /// The named consumers, and what each has acknowledged
+    Consumers,
+    /// Forget a consumer that is gone for good: pruning waits for it no longer
+    ForgetConsumer {
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Change who is a peer; it survives a restart
     Peer {
         #[command(subcommand)]
@@ -217,11 +224,7 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
 
 /// As blocks are printed everywhere: `12/9f86d081...`.
 fn block_id(text: &str) -> Result<BlockId, String> {
-    let parse = || {
-        let (at, hash) = text.split_once('/')?;
-        Some(BlockId { height: height(at).ok()?, hash: Hash::from_hex(hash)? })
-    };
-    parse().ok_or_else(|| "it must be a height, a slash, and a hash of 64 hex digits".into())
+    BlockId::from_text(text).ok_or_else(|| "it must be a height, a slash, and a hash of 64 hex digits".into())
 }
 
 fn last_signed(text: &str) -> Result<LastSigned, String> {
@@ -309,6 +312,8 @@ impl Desk {
             Verb::Health { ready } => self.health(*ready).await,
             Verb::Peers => self.answer.peers(&self.admin().await?.peers().await?),
             Verb::Peer { order } => self.done(self.admin().await?.order(&order.to_order()).await?),
+            Verb::Consumers => self.answer.consumers(&self.admin().await?.consumers().await?),
+            Verb::ForgetConsumer { name } => self.done(self.admin().await?.forget_consumer(name).await?),
             Verb::Get { block, payload } => self.get(block, payload.as_ref()).await,
             Verb::Publish { file, height, host_id, time, signed } => {
                 let bytes = read_input(file)?;
@@ -319,7 +324,7 @@ impl Desk {
                 let result = if *signed {
                     publisher.publish_signed(&bytes).await?
                 } else {
-                    let next = info.heads.soft.map_or(info.initial_height, |soft| soft.height.next());
+                    let next = info.heads.soft.map_or(info.heads.tail, |soft| soft.height.next());
                     let block = NewBlock {
                         height: height.unwrap_or(next),
                         parent: None,

@@ -211,6 +211,13 @@ impl Answer {
                         "da": received.da,
                     },
                     "forked": status.forked,
+                    "historyUnavailable": status.history_unavailable,
+                    "storedBytes": status.stored_bytes,
+                    "pruningWaitsFor": status.pruning_waits_for,
+                    "retainBlocks": status.retain_blocks,
+                    "maxBytes": status.max_bytes,
+                    "pruneUnconfirmed": status.prune_unconfirmed,
+                    "backfills": status.backfills,
                     "halt": status.halt,
                     "vetoed": status.vetoed.map(id_json),
                     "notReady": status.not_ready,
@@ -237,6 +244,7 @@ impl Answer {
                         received.published, received.gossip, received.range, received.da
                     ),
                 ));
+                rows.push(("stores", stored(status)));
                 rows.push(("held blocks", status.held_blocks.to_string()));
                 rows.push(("open requests", status.open_requests.to_string()));
                 rows.push(("DA sightings waiting", status.pending_sightings.to_string()));
@@ -245,12 +253,31 @@ impl Answer {
                 if status.forked {
                     rows.push(("FORKED", "the sequencer signed another branch, too; only DA can decide".into()));
                 }
+                if status.history_unavailable {
+                    let advice =
+                        "no peer has the next block any more; report it from DA, or add a peer that keeps more";
+                    rows.push(("HISTORY GONE", advice.into()));
+                }
                 let said = [("HALTED", &status.halt), ("not ready", &status.not_ready)];
                 rows.extend(said.iter().filter_map(|(name, why)| Some((*name, plain(why.as_ref()?)))));
                 let blocks = [("VETOED by the host", status.vetoed), ("wanted by DA", status.wanted)];
                 rows.extend(blocks.iter().filter_map(|(name, id)| Some((*name, id.as_ref()?.to_string()))));
+                if let Some(consumer) = &status.pruning_waits_for {
+                    let consumer = plain(consumer);
+                    let advice = "if it is gone for good: ctl forget-consumer";
+                    rows.push((
+                        "pruning waits",
+                        format!("for the consumer {consumer} to acknowledge; {advice} {consumer}"),
+                    ));
+                }
                 if status.storage_full {
-                    rows.push(("DISK FULL", "nothing is taken in; make room, it goes on by itself".into()));
+                    let why = match status.max_bytes {
+                        Some(max) if status.stored_bytes >= max => {
+                            "store.max_bytes is reached, and nothing may be pruned yet"
+                        }
+                        _ => "make room",
+                    };
+                    rows.push(("DISK FULL", format!("nothing is taken in: {why}; it goes on by itself")));
                 }
                 if let Some((from, to)) = status.lost {
                     rows.push(("LOST to damage", format!("heights {from} to {to}; they are fetched again")));
@@ -276,6 +303,15 @@ impl Answer {
         };
         let rows: Vec<_> = peers.bans.iter().map(ban).collect();
         print(&format!("\n{}", table(["BANNED", "FOR", "BY", "BECAUSE IT"], &rows)))
+    }
+
+    pub fn consumers(self, consumers: &[(String, BlockId)]) -> Result<(), Failure> {
+        if self.json {
+            let line = |(name, acked): &(String, BlockId)| json!({ "name": name, "acked": id_json(*acked) });
+            return consumers.iter().try_for_each(|consumer| print(&line(consumer).to_string()));
+        }
+        let rows: Vec<_> = consumers.iter().map(|(name, acked)| [plain(name), acked.to_string()]).collect();
+        print(&table(["CONSUMER", "ACKNOWLEDGED"], &rows))
     }
 
     pub fn block(self, block: &SoftBlock, inclusion: Option<DaPosition>) -> Result<(), Failure> {
@@ -387,7 +423,25 @@ fn position_json(at: DaPosition) -> Value {
 }
 
 fn position(at: DaPosition) -> String {
+    if at == DaPosition::IMPLIED {
+        return "as a block above it is".into();
+    }
     format!("at DA height {}, index {}", at.height, at.index)
+}
+
+/// How much of the chain is here, and how much is kept.
+fn stored(status: &StatusView) -> String {
+    let heads = &status.info.heads;
+    let blocks = heads.soft.map_or(0, |soft| (soft.height.get() + 1).saturating_sub(heads.tail.get()));
+    let kept = match (status.retain_blocks, status.max_bytes) {
+        (None, None) if status.backfills => "archival, with what lies below the tail".to_owned(),
+        (None, None) => "archival".to_owned(),
+        (Some(blocks), None) => format!("keeps {blocks} blocks"),
+        (None, Some(bytes)) => format!("keeps {}", show_bytes(bytes)),
+        (Some(blocks), Some(bytes)) => format!("keeps {blocks} blocks, {} at most", show_bytes(bytes)),
+    };
+    let unconfirmed = if status.prune_unconfirmed { ", prunes what DA has not confirmed" } else { "" };
+    format!("{blocks} blocks, {}; {kept}{unconfirmed}", show_bytes(status.stored_bytes))
 }
 
 /// RFC 3339, in UTC.

@@ -103,19 +103,26 @@ pub struct Checker<'a> {
     rules: &'a Rules,
     /// The epoch of the last retraction that this stream told.
     epoch: Option<u64>,
+    /// The sidecar's lowest block: below it, nothing is told any more.
+    tail: Height,
 }
 
 impl<'a> Checker<'a> {
     /// For a stream that was just opened where `ledger` stands.
     pub fn new(rules: &'a Rules) -> Self {
-        Self { rules, epoch: None }
+        Self { rules, epoch: None, tail: Height::MIN }
+    }
+
+    /// The events that follow are of a store whose lowest block is at this height.
+    pub fn pruned_below(&mut self, tail: Height) {
+        self.tail = tail;
     }
 
     /// Whether `event` keeps to the contract, for a host that has executed `ledger`.
     pub fn check(&mut self, ledger: &Ledger, event: &Event) -> Result<(), Violation> {
         match event {
             Event::Soft(block) => self.check_soft(ledger, block),
-            Event::Hard(id) => check_hard(ledger, *id),
+            Event::Hard(id) => check_hard(ledger, *id, self.tail),
             Event::Retract { to, epoch } => {
                 check_retract(ledger, *to)?;
                 self.check_epoch(to.map_or(0, |to| to.height.get()), *epoch)
@@ -178,7 +185,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn check_hard(ledger: &Ledger, id: BlockId) -> Result<(), Violation> {
+fn check_hard(ledger: &Ledger, id: BlockId, tail: Height) -> Result<(), Violation> {
     let BlockId { height, hash } = id;
     let broken = |rule, detail: String| Err(Violation::new(rule, height.get(), detail));
     let known = ledger.get(height);
@@ -197,7 +204,7 @@ fn check_hard(ledger: &Ledger, id: BlockId) -> Result<(), Violation> {
         };
     }
     let expected = hard.map(|hard| hard.height.next()).or_else(|| ledger.blocks().next().map(|first| first.id.height));
-    if expected != Some(height) {
+    if expected.map(|expected| expected.max(tail)) != Some(height) {
         return broken(Rule::Gap, format!("hard {height} was told where {expected:?} was due"));
     }
     match known {
@@ -372,6 +379,20 @@ mod tests {
         ];
         for (name, events, expected) in cases {
             assert_eq!(tell(&events), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn hard_blocks_are_passed_over_only_where_they_were_pruned() {
+        let (rules, chain) = (rules(), chain(3));
+        for (tail, verdict) in [(1, Some(Rule::Gap)), (2, Some(Rule::Gap)), (3, None)] {
+            let (mut checker, mut ledger) = (Checker::new(&rules), Ledger::new(Height::MIN));
+            for block in &chain {
+                ledger.execute(block.id, block.time_unix_nanos, &block.payload);
+            }
+            checker.pruned_below(Height::new(tail).unwrap());
+            let judged = checker.check(&ledger, &Event::Hard(chain[2].id));
+            assert_eq!(judged.err().map(|violation| violation.rule), verdict, "tail {tail}");
         }
     }
 

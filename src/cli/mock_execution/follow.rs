@@ -37,6 +37,7 @@ pub async fn follow(
         let batch = stream.next(0, MAX_BATCH_BYTES, WAIT).await?;
         let top = {
             let mut host = host.borrow_mut();
+            checker.pruned_below(batch.heads.tail);
             batch.events.into_iter().try_for_each(|event| host.hear(&mut checker, event))?;
             host.journal().ledger().top().map(|top| top.id)
         };

@@ -131,7 +131,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
 
     /// Before the handshake of somebody who dials us.
     pub fn may_try(&self, ip: Option<IpAddr>, now: Duration) -> Result<(), Refusal> {
-        let Numbers { pending, per_ip, per_subnet, .. } = self.rules.numbers;
+        let Numbers { pending, .. } = self.rules.numbers;
         self.judge_address(ip, now)?;
         // Who it is will be known after the handshake only; until then it may be a persistent peer.
         let may_be_free = !self.persistent.is_empty() || !self.seeds.is_empty();
@@ -142,25 +142,12 @@ impl<C: Copy + Eq + Hash> Table<C> {
         if self.persistent.is_empty() && by_address_only && !self.is_allowed(None, ip) {
             return Err(Refusal::NotAllowed);
         }
-        let trying = |near: &dyn Fn(IpAddr) -> bool| {
-            self.pending.values().filter(|other| other.inbound && other.ip.is_some_and(near)).count()
-        };
-        if trying(&|_| true) >= pending {
+        let trying = || self.pending.values().filter(|other| other.inbound);
+        if trying().count() >= pending {
             return Err(Refusal::TooMany(pending, "p2p.max_pending"));
         }
-        if let Some(ip) = ip {
-            let subnet = Subnet::around(ip);
-            let same = |other: IpAddr| other == ip;
-            let near = |other: IpAddr| subnet.contains(other);
-            let inside = |near: &dyn Fn(IpAddr) -> bool| if may_be_free { 0 } else { self.counted_from(near) };
-            if trying(&same) + inside(&same) >= per_ip {
-                return Err(Refusal::TooMany(per_ip, "p2p.max_per_ip"));
-            }
-            if trying(&near) + inside(&near) >= per_subnet {
-                return Err(Refusal::TooMany(per_subnet, "p2p.max_per_subnet"));
-            }
-        }
-        Ok(())
+        let inside = self.counted_ips().filter(|_| !may_be_free);
+        self.judge_neighbours(ip, trying().map(|other| other.ip).chain(inside))
     }
 
     /// After the handshake of somebody who dialled us. `Some`: this one must go instead.
@@ -171,7 +158,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
         if self.is_free(peer) {
             return Ok(None);
         }
-        self.judge_neighbours(ip)?;
+        self.judge_neighbours(ip, self.counted_ips())?;
         let inbound: Vec<_> = self.candidates();
         if inbound.len() < self.rules.numbers.inbound {
             return Ok(None);
@@ -219,7 +206,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
         if self.is_free(peer) {
             return Ok(());
         }
-        self.judge_neighbours(ip)?;
+        self.judge_neighbours(ip, self.counted_ips())?;
         let most = self.rules.numbers.outbound;
         if self.outbound() >= most { Err(Refusal::TooMany(most, "p2p.max_outbound")) } else { Ok(()) }
     }
@@ -321,14 +308,20 @@ impl<C: Copy + Eq + Hash> Table<C> {
         if there >= most { Err(Refusal::TooMany(most, "p2p.max_per_peer")) } else { Ok(()) }
     }
 
-    fn judge_neighbours(&self, ip: Option<IpAddr>) -> Result<(), Refusal> {
+    /// Whether one more fits among `others`, whose addresses are canonical, as the table's are.
+    fn judge_neighbours(
+        &self,
+        ip: Option<IpAddr>,
+        others: impl Iterator<Item = Option<IpAddr>>,
+    ) -> Result<(), Refusal> {
         let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Ok(()) };
         let Numbers { per_ip, per_subnet, .. } = self.rules.numbers;
         let subnet = Subnet::around(ip);
-        if self.counted_from(&|other| other == ip) >= per_ip {
+        let near: Vec<_> = others.flatten().filter(|other| subnet.contains(*other)).collect();
+        if near.iter().filter(|other| **other == ip).count() >= per_ip {
             return Err(Refusal::TooMany(per_ip, "p2p.max_per_ip"));
         }
-        if self.counted_from(&|other| subnet.contains(other)) >= per_subnet {
+        if near.len() >= per_subnet {
             return Err(Refusal::TooMany(per_subnet, "p2p.max_per_subnet"));
         }
         Ok(())
@@ -338,8 +331,8 @@ impl<C: Copy + Eq + Hash> Table<C> {
         self.established.iter().filter(|(_, connection)| !self.is_free(&connection.peer))
     }
 
-    fn counted_from(&self, near: &dyn Fn(IpAddr) -> bool) -> usize {
-        self.counted().filter(|(_, connection)| connection.ip.is_some_and(near)).count()
+    fn counted_ips(&self) -> impl Iterator<Item = Option<IpAddr>> {
+        self.counted().map(|(_, connection)| connection.ip)
     }
 
     fn candidates(&self) -> Vec<Candidate<C>> {
@@ -493,6 +486,7 @@ mod tests {
         assert!(tries(&table, "10.0.0.1"));
         table.pending(1, true, None, ip("10.0.0.1"));
         assert!(!tries(&table, "10.0.0.1") && tries(&table, "10.0.0.2"));
+        assert!(!tries(&table, "::ffff:10.0.0.1"), "the same, written otherwise");
         table.pending(2, true, None, ip("10.5.0.1"));
         assert!(!tries(&table, "10.6.0.1"), "all places to wait are taken");
         table.gone(2);
