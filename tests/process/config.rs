@@ -97,6 +97,19 @@ fn the_genesis_file() {
 }
 
 #[test]
+fn nothing_below_the_chains_first_height_is_trusted() {
+    let home = Home::new();
+    let genesis = fs::read_to_string(home.file("genesis.toml")).unwrap();
+    home.write(
+        "genesis.toml",
+        &genesis.replace("initial_height = 1", "initial_height = 5").replace("from_height = 1", "from_height = 5"),
+    );
+    let from = |height: u64| format!("sync.from={height}/{}", "ab".repeat(32));
+    home.run(&["--set", &from(4)], &[]).refused(78, &["`sync.from`", "begins at height 5, above 4"]);
+    assert_eq!(home.check(&["--set", &from(5)], &[]).code, Some(0));
+}
+
+#[test]
 fn settings_that_are_wrong_are_named_with_their_place() {
     let home = Home::new();
     for (text, words) in [
@@ -117,6 +130,12 @@ fn settings_that_are_wrong_are_named_with_their_place() {
         ("[sync]\non_divergence = \"hope\"", &["\"follow\", \"halt\""]),
         ("[store]\ndurability = \"none\"", &["\"power\", \"process\""]),
         ("[store]\ncache_bytes = \"8 bits\"", &["\"8MiB\""]),
+        ("[store]\nretain_blocks = 0", &["`store.retain_blocks`", "at least one block"]),
+        ("[store]\nmax_bytes = \"8MiB\"", &["`store.max_bytes`", "two blocks of limits.max_block_bytes"]),
+        ("[store]\nprune_unconfirmed = \"on\"", &["`store.prune_unconfirmed`", "says how much is kept"]),
+        ("[store]\nretain_blocks = 9\n[sync]\nbackfill = \"on\"", &["`sync.backfill`", "would be pruned again"]),
+        ("[sync]\nfrom = \"12\"", &["`sync.from`", "\"12\" is neither `genesis` nor HEIGHT/HASH"]),
+        ("[sync]\nfrom = \"0/00\"", &["neither"]),
         ("[api]\nmax_connections = 0", &["between 1 and 1024"]),
         ("[api]\nmax_connections = -1", &["whole number"]),
         ("[api]\nallow_uids = [\"root\"]", &["`root` is not a number"]),

@@ -255,7 +255,7 @@ impl Answer {
                 }
                 if status.history_unavailable {
                     let advice =
-                        "no peer has the next block any more; report it from DA, or add a peer that keeps more";
+                        "no peer has the next block any more: report it from DA, add a peer that keeps more, or begin later (sync.from)";
                     rows.push(("HISTORY GONE", advice.into()));
                 }
                 let said = [("HALTED", &status.halt), ("not ready", &status.not_ready)];
