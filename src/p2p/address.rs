@@ -134,7 +134,14 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
         Some(Protocol::Dns(name)) => named(name, Family::Any),
         Some(Protocol::Dns4(name)) => named(name, Family::V4),
         Some(Protocol::Dns6(name)) => named(name, Family::V6),
-        Some(Protocol::Dnsaddr(_)) => return Err(format!("needs records that are not looked up: {wanted}")),
+        // The system's resolver, which we ask, knows addresses only.
+        Some(Protocol::Dnsaddr(name)) => {
+            let record = format!("_dnsaddr.{name}").escape_debug().to_string();
+            return Err(format!(
+                "names addresses in TXT records, which are not looked up: write them out, as `dig +short TXT {record}` \
+                 shows them; {wanted}"
+            ));
+        }
         _ => return Err(format!("cannot be used: {wanted}")),
     };
     if host.as_ref().is_some_and(|host| host.name.is_empty() || host.name.len() > 253) {
@@ -197,6 +204,15 @@ mod tests {
     }
 
     #[test]
+    fn who_writes_a_dnsaddr_is_told_where_its_addresses_are() {
+        for text in ["/dnsaddr/peers.example".to_owned(), format!("/dnsaddr/peers.example/p2p/{PEER}")] {
+            let why = check_seed_address(&text).expect_err("it cannot be used");
+            assert!(why.starts_with(&format!("`{text}` names addresses in TXT records")), "{why}");
+            assert!(why.contains("write them out") && why.contains("TXT _dnsaddr.peers.example"), "{why}");
+        }
+    }
+
+    #[test]
     fn addresses_that_cannot_are_refused_with_a_hint() {
         for text in [
             "",
@@ -209,6 +225,7 @@ mod tests {
             "/ip4/127.0.0.1/tcp/1/p2p/abc",
             "/ip4/127.0.0.1/tcp/99999",
             "/dns4/example.com",
+            "/dnsaddr/example.com",
             "/dnsaddr/example.com/tcp/1",
             "/unix/tmp/x",
         ] {

@@ -1,25 +1,28 @@
 //! Gossip: gossipsub, with floodsub for the peers that have nothing else, set up so that Go peers see the same messages
 //! under the same ids; and the tickets under which messages wait for their verdict.
 //!
-//! Invariant: nothing is passed on before its verdict, and a verdict is for the peer that handed the message to us, never for
-//! the author that it names.
+//! Invariants:
+//! 1. Nothing is passed on before its verdict, and a verdict is for the peer that handed the message to us, never for the
+//!    author that it names.
+//! 2. What awaits no verdict, because it is of a topic of others or too large, is not kept.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{
-    Behaviour, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, Message, MessageAcceptance,
-    MessageAuthenticity, MessageId, TopicHash, ValidationMode, WhitelistSubscriptionFilter,
+    Behaviour, ConfigBuilder, DataTransform, IdentTopic, MaxCountSubscriptionFilter, Message, MessageAcceptance,
+    MessageAuthenticity, MessageId, RawMessage, TopicHash, ValidationMode, WhitelistSubscriptionFilter,
 };
 use libp2p::identity::Keypair;
 use tokio::time::Instant;
 
-use super::limits::{Limits, gossip_message};
+use super::limits::{Limits, gossip_control, gossip_message, gossip_rpc};
 use crate::block::Lane;
 use crate::sync::{Ticket, Verdict};
 
-pub type Gossip = Behaviour<IdentityTransform, MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>>;
+pub type Gossip = Behaviour<Ours, MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>>;
 
 /// gossipsub's clock.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -33,6 +36,10 @@ const JUDGED_WITHIN: Duration = Duration::from_secs(6);
 /// Subscriptions in one message of a peer: Go nodes subscribe to topics of other services too, and all of a message's
 /// subscriptions are dropped when there are more.
 const SUBSCRIPTIONS_PER_MESSAGE: usize = 32;
+
+/// Messages in one RPC; and since go-libp2p-pubsub answers in one RPC whatever it is asked for at once, also how many a peer is
+/// asked for, and told of, in a heartbeat. Who misses more fetches them.
+const MESSAGES_PER_RPC: usize = 256;
 
 /// The topics of the lanes, in lane order.
 pub struct Topics(Vec<IdentTopic>);
@@ -52,12 +59,37 @@ impl Topics {
     }
 }
 
+/// Lets in messages that the driver will judge, and no others: gossipsub itself would keep them in its cache for [`HISTORY`]
+/// heartbeats, however many there are.
+#[derive(Debug)]
+pub struct Ours {
+    topics: Vec<TopicHash>,
+    max_bytes: usize,
+}
+
+impl DataTransform for Ours {
+    fn inbound_transform(&self, message: RawMessage) -> io::Result<Message> {
+        if !self.topics.contains(&message.topic) {
+            return Err(io::Error::other("it is of a topic of others"));
+        }
+        if message.data.len() > self.max_bytes {
+            return Err(io::Error::other("it is too large for a block"));
+        }
+        let RawMessage { source, data, sequence_number, topic, .. } = message;
+        Ok(Message { source, data, sequence_number, topic })
+    }
+
+    fn outbound_transform(&self, _: &TopicHash, data: Vec<u8>) -> io::Result<Vec<u8>> {
+        Ok(data)
+    }
+}
+
 /// Builds gossipsub, subscribed to all topics.
 pub fn behaviour(keypair: &Keypair, topics: &Topics, limits: &Limits) -> Result<Gossip, String> {
     let config = ConfigBuilder::default()
         .validation_mode(ValidationMode::Strict)
         .validate_messages()
-        .max_transmit_size(gossip_message(limits.max_block_bytes))
+        .max_transmit_size(gossip_rpc(limits.max_block_bytes))
         .message_id_fn(message_id)
         .support_floodsub()
         .heartbeat_interval(HEARTBEAT)
@@ -70,8 +102,10 @@ pub fn behaviour(keypair: &Keypair, topics: &Topics, limits: &Limits) -> Result<
         .mesh_n_low(6)
         .mesh_n_high(12)
         .mesh_outbound_min(3)
-        .max_publish_messages(64)
-        .max_control_message_size(16 * 1024)
+        // An RPC beyond any of these ends the stream that brought it, and in one connection only four streams are heard.
+        .max_publish_messages(MESSAGES_PER_RPC)
+        .max_control_messages_sent(MESSAGES_PER_RPC)
+        .max_control_message_size(gossip_control(limits.max_block_bytes))
         .max_ihave_messages_heartbeat(10)
         .gossip_retransimission(2)
         .connection_handler_queue_len(limits.gossip_send_queue)
@@ -81,14 +115,15 @@ pub fn behaviour(keypair: &Keypair, topics: &Topics, limits: &Limits) -> Result<
         .prune_peers(0)
         .build()
         .map_err(|error| error.to_string())?;
-    let ours = topics.0.iter().map(IdentTopic::hash).collect();
+    let hashes = topics.0.iter().map(IdentTopic::hash);
+    let ours = Ours { topics: hashes.clone().collect(), max_bytes: gossip_message(limits.max_block_bytes) };
     let filter = MaxCountSubscriptionFilter {
-        filter: WhitelistSubscriptionFilter(ours),
+        filter: WhitelistSubscriptionFilter(hashes.collect()),
         max_subscribed_topics: topics.0.len(),
         max_subscriptions_per_request: SUBSCRIPTIONS_PER_MESSAGE,
     };
     let authenticity = MessageAuthenticity::Signed(keypair.clone());
-    let mut gossip = Gossip::new_with_subscription_filter(authenticity, config, filter)?;
+    let mut gossip = Gossip::new_with_subscription_filter_and_transform(authenticity, config, filter, ours)?;
     for topic in &topics.0 {
         gossip.subscribe(topic).map_err(|error| error.to_string())?;
     }
@@ -174,6 +209,25 @@ mod tests {
         assert_eq!(topics.lane(&topic.hash()), Some(Lane(1)));
         assert_eq!(topics.lane(&IdentTopic::new("other").hash()), None);
         assert!(topics.of(Lane(2)).is_none());
+    }
+
+    #[test]
+    fn what_will_not_be_judged_is_not_let_in() {
+        let [topic, other] = ["ours", "theirs"].map(|name| IdentTopic::new(name).hash());
+        let ours = Ours { topics: vec![topic.clone()], max_bytes: 3 };
+        let lets_in = |topic: &TopicHash, bytes| {
+            let message = RawMessage {
+                source: None,
+                data: vec![1; bytes],
+                sequence_number: Some(1),
+                topic: topic.clone(),
+                signature: None,
+                key: None,
+                validated: false,
+            };
+            ours.inbound_transform(message).is_ok()
+        };
+        assert!(lets_in(&topic, 3) && !lets_in(&topic, 4) && !lets_in(&other, 3));
     }
 
     #[test]

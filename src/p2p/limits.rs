@@ -36,9 +36,23 @@ pub(super) const GOSSIP_OVERHEAD: usize = 64 * 1024;
 /// How much of an answer is read from the store at once, when blocks are small.
 pub(super) const SERVE_CHUNK: usize = 256 * 1024;
 
-/// Copies of a largest block that one connection can hold beside its send queue: the message that is being written and its
-/// encoding; the message that is being read, and two decoded that wait for the driver.
-const MESSAGES_PER_CONNECTION: usize = 5;
+/// The largest RPC of go-libp2p-pubsub, unless it is told otherwise: when it is asked for many messages, it puts as many
+/// into one as there is room for. We refuse none of them, however small our blocks are: who refuses ends the stream.
+const GO_RPC: usize = 1 << 20;
+
+/// Beside its send queue, one connection can hold the message that is being written, and its encoding;
+const MESSAGES_PER_CONNECTION: usize = 2;
+
+/// and the RPC that is being read, and two decoded that wait for the driver.
+const RPCS_PER_CONNECTION: usize = 3;
+
+/// What decoding can make of one byte of control messages, roughly: of an id of one byte, which takes three on the wire, a
+/// vector and an allocation.
+const CONTROL_GROWTH: usize = 16;
+
+/// The most bytes of control messages in an RPC: the ids of one IHAVE or IWANT of go-libp2p-pubsub are up to 5000, with 48
+/// bytes each.
+const GO_CONTROL: usize = 256 * 1024;
 
 /// The length of every queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +133,7 @@ impl Limits {
         };
         let message = gossip_message(max_block_bytes);
 
-        let smallest = connection_bytes(MIN, message);
+        let smallest = connection_bytes(MIN, max_block_bytes);
         let connections = at_least_two("connections", CONNECTIONS_SHARE, smallest)?.min(MAX_CONNECTIONS);
         // What is left over makes the send queues longer.
         let spare = share(CONNECTIONS_SHARE) / connections - smallest;
@@ -155,7 +169,7 @@ impl Limits {
         let queue = |name, items, item_bytes| Queue { name, items, item_bytes };
         vec![
             queue("connections: unread streams", self.connections, MAX_STREAMS * STREAM_WINDOW),
-            queue("connections: messages in transit", self.connections, MESSAGES_PER_CONNECTION * message),
+            queue("connections: gossip in transit", self.connections, transit_bytes(self.max_block_bytes)),
             queue("connections: gossip to be sent", self.connections, self.gossip_send_queue * message),
             queue("gossip: verdict awaited", self.gossip_unjudged, 2 * message),
             queue("answers: received", 1, self.fetch_bytes),
@@ -170,8 +184,26 @@ pub(super) const fn gossip_message(max_block_bytes: usize) -> usize {
     max_block_bytes.saturating_add(GOSSIP_OVERHEAD)
 }
 
-const fn connection_bytes(send_queue: usize, message: usize) -> usize {
-    message.saturating_mul(send_queue + MESSAGES_PER_CONNECTION).saturating_add(MAX_STREAMS * STREAM_WINDOW)
+/// The largest RPC of gossip.
+pub(super) fn gossip_rpc(max_block_bytes: usize) -> usize {
+    gossip_message(max_block_bytes.max(GO_RPC))
+}
+
+/// The most bytes of control messages in an RPC: decoded, they are not larger than the largest RPC.
+pub(super) fn gossip_control(max_block_bytes: usize) -> usize {
+    GO_CONTROL.min(gossip_rpc(max_block_bytes) / CONTROL_GROWTH)
+}
+
+fn transit_bytes(max_block_bytes: usize) -> usize {
+    let written = gossip_message(max_block_bytes).saturating_mul(MESSAGES_PER_CONNECTION);
+    written.saturating_add(gossip_rpc(max_block_bytes).saturating_mul(RPCS_PER_CONNECTION))
+}
+
+fn connection_bytes(send_queue: usize, max_block_bytes: usize) -> usize {
+    gossip_message(max_block_bytes)
+        .saturating_mul(send_queue)
+        .saturating_add(transit_bytes(max_block_bytes))
+        .saturating_add(MAX_STREAMS * STREAM_WINDOW)
 }
 
 /// What reading one chunk of an answer may take: the chunk, up to its size and one block more, and the block that is being read.

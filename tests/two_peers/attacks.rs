@@ -3,96 +3,12 @@
 use blocksyncd::p2p::StreamEnded;
 use blocksyncd::sync::Ask;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
-use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::network::{Chain, MAX_BLOCK, NETWORK, Network, PATIENCE, TCP, pair};
+use super::network::{Chain, MAX_BLOCK, Network, PATIENCE, TCP, pair};
+use super::rpc::{Control, Graft, IHave, IWant, Prune, Publish, Rpc, control, subscribe, topic};
 use super::stranger::{Stranger, header_ex, read_to_end};
-
-/// gossipsub's messages, as far as an attacker needs them.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Rpc {
-    #[prost(message, repeated, tag = "1")]
-    subscriptions: Vec<Subscription>,
-    #[prost(message, repeated, tag = "2")]
-    publish: Vec<Publish>,
-    #[prost(message, optional, tag = "3")]
-    control: Option<Control>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Subscription {
-    #[prost(bool, tag = "1")]
-    subscribe: bool,
-    #[prost(string, tag = "2")]
-    topic: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Publish {
-    #[prost(bytes, tag = "1")]
-    from: Vec<u8>,
-    #[prost(bytes, tag = "2")]
-    data: Vec<u8>,
-    #[prost(bytes, tag = "3")]
-    seqno: Vec<u8>,
-    #[prost(string, tag = "4")]
-    topic: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Control {
-    #[prost(message, repeated, tag = "1")]
-    ihave: Vec<IHave>,
-    #[prost(message, repeated, tag = "2")]
-    iwant: Vec<IWant>,
-    #[prost(message, repeated, tag = "3")]
-    graft: Vec<Graft>,
-    #[prost(message, repeated, tag = "4")]
-    prune: Vec<Prune>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct IHave {
-    #[prost(string, tag = "1")]
-    topic: String,
-    #[prost(bytes, repeated, tag = "2")]
-    ids: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct IWant {
-    #[prost(bytes, repeated, tag = "1")]
-    ids: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Graft {
-    #[prost(string, tag = "1")]
-    topic: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Prune {
-    #[prost(string, tag = "1")]
-    topic: String,
-    #[prost(uint64, tag = "3")]
-    backoff: u64,
-}
-
-fn topic() -> String {
-    format!("/{NETWORK}/header-sub/v0.0.1")
-}
-
-fn control(control: Control) -> Vec<u8> {
-    Rpc { control: Some(control), ..Rpc::default() }.encode_length_delimited_to_vec()
-}
-
-fn subscribe(topics: Vec<String>) -> Vec<u8> {
-    let subscriptions = topics.into_iter().map(|topic| Subscription { subscribe: true, topic }).collect();
-    Rpc { subscriptions, ..Rpc::default() }.encode_length_delimited_to_vec()
-}
 
 fn many(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("t{number}")).collect()
@@ -110,8 +26,8 @@ async fn gossip_attacks() {
     let grafts = |topics: Vec<String>| topics.into_iter().map(|topic| Graft { topic }).collect();
     let ids = |count: u32| (0..count).map(|id| id.to_be_bytes().to_vec()).collect::<Vec<_>>();
     let publish = |data: usize, from: Vec<u8>| {
-        let message = Publish { from, data: vec![7; data], seqno: vec![0; 8], topic: topic() };
-        Rpc { publish: vec![message; 3], ..Rpc::default() }.encode_length_delimited_to_vec()
+        let message = Publish { from, data: vec![7; data], seqno: vec![0; 8], topic: topic(), signature: Vec::new() };
+        Rpc { publish: vec![message; 3], ..Rpc::default() }.frame()
     };
     let attacks: Vec<(&str, Vec<u8>)> = vec![
         ("PRUNE for ever", control(Control { prune: vec![prune(u64::MAX)], ..Control::default() })),

@@ -4,9 +4,13 @@
 use blocksyncd::p2p::Event;
 use blocksyncd::sync::{PeerId, Ticket, Verdict};
 use bytes::Bytes;
+use futures::AsyncWriteExt as _;
+use libp2p::identity::Keypair;
 use tokio::time::{Duration, interval};
 
-use super::network::{MAX_BLOCK, Network, Options, QUIC, TCP, block, start};
+use super::network::{MAX_BLOCK, Network, Options, PATIENCE, QUIC, TCP, block, start};
+use super::rpc::{Control, IHave, Publish, Rpc, control, subscribe, topic};
+use super::stranger::{Stranger, header_ex};
 
 /// Publishes one block after the other until `reached` has seen one that everybody on the way accepted. Returns its number.
 ///
@@ -128,4 +132,44 @@ async fn a_full_queue_costs_gossip_and_says_so() {
     // And it goes on.
     let mut way = [b];
     until_it_flows(&a, &mut way).await;
+}
+
+/// What go-libp2p-pubsub puts into one RPC: the ids of everything that it heard in three seconds, and then, up to 1 MiB, all
+/// that it was asked for of that. Whatever is too much for us ends the stream.
+#[tokio::test]
+async fn an_rpc_may_be_as_large_as_those_of_go() {
+    const MESHSUB: &str = "/meshsub/1.1.0";
+    let mut node = start(Options { events: 1000, ..Options::new(1) }).await;
+    let mut go = Stranger::connect(&node, &[MESHSUB, &header_ex()]).await;
+    node.up(&go.id()).await;
+    let mut writing = go.open(MESHSUB).await;
+    let mut reading = go.accept().await;
+
+    let author = Keypair::generate_ed25519();
+    let heard: Vec<_> = (0..1300).map(|number| Publish::signed(&author, number, block(number, 3800).into())).collect();
+    let ids = heard.iter().map(Publish::id).collect();
+    writing.write_all(&subscribe(vec![topic()])).await.expect("written");
+    let ihave = control(Control { ihave: vec![IHave { topic: topic(), ids }], ..Control::default() });
+    writing.write_all(&ihave).await.expect("written");
+    writing.flush().await.expect("written");
+
+    let asked = async {
+        loop {
+            let rpc = Rpc::read(&mut reading).await;
+            if let Some(iwant) = rpc.control.and_then(|control| control.iwant.into_iter().next()) {
+                return iwant.ids;
+            }
+        }
+    };
+    let asked = tokio::time::timeout(PATIENCE, asked).await.expect("it asks");
+    let publish: Vec<_> = heard.into_iter().filter(|message| asked.contains(&message.id())).collect();
+    let answered = publish.len();
+    let answer = Rpc { publish, ..Rpc::default() }.frame();
+    assert!(answered > 100 && answer.len() > 1_000_000 && answer.len() < 1 << 20, "{answered}, {}", answer.len());
+    writing.write_all(&answer).await.expect("written");
+    writing.flush().await.expect("written");
+    for _ in 0..answered {
+        let (_, ticket, _) = node.gossip().await;
+        node.judge(ticket, Verdict::Ignore).await;
+    }
 }

@@ -10,6 +10,7 @@ mod gate;
 mod gossip;
 mod network;
 mod operate;
+mod rpc;
 mod stranger;
 #[path = "../support/tempdir.rs"]
 mod tempdir;
