@@ -21,17 +21,22 @@ mod process;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use blocksyncd::api::client::{Event, NewBlock, Payload, PublishResult, Publisher, Start, StreamOptions};
+use blocksyncd::api::client::{
+    Client, Event, Hello, NewBlock, Payload, PublishResult, Publisher, Roles, Session, Start, StreamOptions,
+};
 use blocksyncd::block::Height;
 use bytes::Bytes;
 use ceilings::{
     Appender, Echo, check_blocks, copy_over_noise_and_yamux, copy_over_tcp, copy_over_unix, direct, random,
 };
-use host::{POLL, local, open, until_soft};
+use host::{local, until_soft};
 use process::{Sidecar, TempDir, init_follower, init_sequencer, peak_rss};
 
 /// Publishes that are under way at the same time while a chain is made.
 const IN_FLIGHT: u64 = 6;
+
+/// A long poll; it is repeated.
+const POLL: Duration = Duration::from_secs(5);
 
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
@@ -48,6 +53,14 @@ fn main() {
     if wanted("large") {
         catch_up_and_stream(1 << 20, 1_000 / share);
     }
+}
+
+/// A host that observes and may publish.
+async fn open(sidecar: &Sidecar) -> Session {
+    let client = Client::connect(&sidecar.socket()).await.expect("it is ready");
+    let roles = Roles { observer: true, publisher: true, reporter: false };
+    let hello = Hello { name: "bench".into(), roles, ..Hello::default() };
+    client.open(&hello, None).await.expect("nobody else has the roles")
 }
 
 /// Publish to durable reply, and to the soft event at another host.

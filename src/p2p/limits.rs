@@ -206,7 +206,8 @@ fn connection_bytes(send_queue: usize, max_block_bytes: usize) -> usize {
         .saturating_add(MAX_STREAMS * STREAM_WINDOW)
 }
 
-/// What reading one chunk of an answer may take: the chunk, up to its size and one block more, and the block that is being read.
+/// The most that reading one chunk of an answer takes: the chunk, which is one block if that is larger, with what the frames
+/// add, and the block that is being read.
 pub(super) const fn serve_chunk_bytes(max_block_bytes: usize) -> usize {
     max_block_bytes.saturating_mul(2).saturating_add(SERVE_CHUNK)
 }

@@ -4,7 +4,7 @@
 //! 1. An answer comes from one view of the store: what is written meanwhile does not tear it.
 //! 2. At most two chunks of an answer are in memory, however long it is and however slowly it is read.
 //! 3. What all answers together have in memory fits into one room, and what those of one connection have into a quarter of it.
-//!    Room is taken before the store is read, for the largest blocks; what was not needed is given back at once.
+//!    Room is taken before blocks are read, for as much as they will take: the store knows their sizes without them.
 //! 4. A peer that sends or reads too slowly loses its stream, never its connection, and never delays other streams for long:
 //!    a request takes no room until it is complete, and an answer holds it for [`ANSWER_FOR`] at most.
 //! 5. A peer that asks for more than its share waits before it is given room, and is answered in parts; it is never held
@@ -65,8 +65,6 @@ pub struct Server {
     meter: Meter,
     min_bytes_per_second: u64,
     room: Room,
-    /// What reading one chunk may take.
-    chunk_bytes: usize,
     /// The most room that one connection may take.
     connection_bytes: usize,
 }
@@ -97,15 +95,13 @@ pub enum Refused {
 impl Server {
     /// `bytes` for all answers together, which suffices for two chunks of the largest blocks at least.
     pub fn new(source: Arc<dyn Source>, bytes: usize, max_block_bytes: usize, pace: Pace) -> Self {
-        let chunk_bytes = serve_chunk_bytes(max_block_bytes);
         Self {
             source,
             meter: Meter::new(pace.rate),
             min_bytes_per_second: pace.min_bytes_per_second.max(1),
             room: Room::new(bytes),
-            chunk_bytes,
             // No connection can take all of it, so that some is always left for the others.
-            connection_bytes: (bytes / 4).max(chunk_bytes),
+            connection_bytes: (bytes / 4).max(serve_chunk_bytes(max_block_bytes)),
         }
     }
 
@@ -147,9 +143,10 @@ impl Server {
     {
         // Not while it holds room that others could use.
         timeout(ROOM_WITHIN, self.paid(peer)).await.map_err(|_| Refused::OverRate)?;
-        let mut lease = self.wait_for_room(own).await?;
         let source = self.source.clone();
-        let mut chunk = spawn_blocking(move || Reading::begin(&*source, lane, &request)?.read()).await??;
+        let reading = spawn_blocking(move || Reading::begin(&*source, lane, &request)).await??;
+        let mut lease = self.wait_for_room(own, reading.next_bytes()).await?;
+        let mut chunk = spawn_blocking(move || reading.read()).await??;
         let mut paced = Paced::new(stream, self.min_bytes_per_second);
         loop {
             lease.shrink_to(chunk.frames.len());
@@ -160,7 +157,7 @@ impl Server {
             };
             // While one chunk is written the next is read, if there is room for both. Waiting for room with a chunk in hand
             // could be for ever.
-            let next = match Lease::try_take(own, &self.room, self.chunk_bytes) {
+            let next = match Lease::try_take(own, &self.room, rest.next_bytes()) {
                 Some(lease) => Next::Reading(lease, spawn_blocking(move || rest.read())),
                 None => Next::Waiting(rest),
             };
@@ -172,15 +169,15 @@ impl Server {
             (lease, chunk) = match next {
                 Next::Reading(lease, reading) => (lease, reading.await??),
                 Next::Waiting(rest) => {
-                    let lease = self.wait_for_room(own).await?;
+                    let lease = self.wait_for_room(own, rest.next_bytes()).await?;
                     (lease, spawn_blocking(move || rest.read()).await??)
                 }
             };
         }
     }
 
-    async fn wait_for_room<'a>(&'a self, own: &'a Room) -> Result<Lease<'a>, Refused> {
-        let lease = Lease::take(own, &self.room, self.chunk_bytes);
+    async fn wait_for_room<'a>(&'a self, own: &'a Room, bytes: usize) -> Result<Lease<'a>, Refused> {
+        let lease = Lease::take(own, &self.room, bytes);
         timeout(ROOM_WITHIN, lease).await.ok().flatten().ok_or(Refused::Busy)
     }
 
@@ -201,8 +198,9 @@ impl Server {
 struct Reading {
     view: Box<dyn View>,
     lane: Lane,
-    /// Empty when nothing was found.
-    heights: Option<(Height, Height)>,
+    from: Height,
+    /// Of each block that is still to be read, from `from` on.
+    sizes: Vec<usize>,
     first: bool,
 }
 
@@ -234,26 +232,46 @@ impl Reading {
             Plan::Range { from, to } => Some((from, to)),
             Plan::ByHash(hash) => view.height_of(lane, hash)?.map(|height| (height, height)),
         };
-        Ok(Self { view, lane, heights, first: true })
+        let (from, sizes) = match heights {
+            Some((from, to)) => (from, view.sizes(lane, from, to)?),
+            None => (Height::MIN, Vec::new()),
+        };
+        Ok(Self { view, lane, from, sizes, first: true })
     }
 
-    /// The next chunk: at least one block, more while they are small.
+    /// How many blocks the next chunk has: at least one, more while they are small; 0 at the end.
+    fn next_len(&self) -> usize {
+        let fit = self.sizes.iter().scan(0_usize, |sum, size| {
+            *sum = sum.saturating_add(*size);
+            (*sum <= SERVE_CHUNK).then_some(())
+        });
+        fit.count().max(1).min(self.sizes.len())
+    }
+
+    /// What reading the next chunk takes: all of its frames, and the block that is being read.
+    fn next_bytes(&self) -> usize {
+        let sizes = &self.sizes[..self.next_len()];
+        let frames: usize = sizes.iter().map(|size| size.saturating_add(wire::RESPONSE_OVERHEAD)).sum();
+        frames.saturating_add(sizes.iter().copied().max().unwrap_or(0))
+    }
+
     fn read(mut self) -> Result<Chunk, Refused> {
-        let mut frames = Vec::new();
-        while let Some((height, to)) = self.heights.filter(|_| frames.len() < SERVE_CHUNK) {
-            let Some(part) = self.view.part(self.lane, height)? else {
-                // Damage took it. What came before it is a good answer.
-                self.heights = None;
-                break;
-            };
-            wire::put_ok_frame(&part, &mut frames);
-            self.heights = (height < to).then(|| (height.next(), to));
+        let mut frames = Vec::with_capacity(self.next_bytes());
+        let (asked, mut given) = (self.next_len(), 0);
+        if let Some(more) = u64::try_from(asked).ok().and_then(|asked| asked.checked_sub(1)) {
+            self.view.parts(self.lane, self.from, self.from.plus(more), &mut |part| {
+                wire::put_ok_frame(&part, &mut frames);
+                given += 1;
+            })?;
+            self.from = self.from.plus(more).next();
         }
         if self.first && frames.is_empty() {
             frames.extend_from_slice(&wire::NOT_FOUND_FRAME);
         }
         self.first = false;
-        let rest = self.heights.is_some().then_some(self);
+        self.sizes.drain(..asked);
+        // What came before a block that damage took is a good answer.
+        let rest = (given == asked && !self.sizes.is_empty()).then_some(self);
         Ok(Chunk { frames, rest })
     }
 }

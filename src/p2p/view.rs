@@ -17,8 +17,11 @@ pub trait View: Send + 'static {
     /// The stored heights; `None` while nothing is stored.
     fn span(&self) -> Result<Option<Span>, StoreError>;
 
-    /// The bytes that `lane` carries of the block at `height`; `None` when they are not there.
-    fn part(&self, lane: Lane, height: Height) -> Result<Option<Bytes>, StoreError>;
+    /// How many bytes `lane` carries of each block from `from` to `to`, ascending, up to the first that is not there.
+    fn sizes(&self, lane: Lane, from: Height, to: Height) -> Result<Vec<usize>, StoreError>;
+
+    /// Gives those bytes to `take`, one block after the other, up to the first that is not there.
+    fn parts(&self, lane: Lane, from: Height, to: Height, take: &mut dyn FnMut(Bytes)) -> Result<(), StoreError>;
 
     fn height_of(&self, lane: Lane, hash: Hash) -> Result<Option<Height>, StoreError>;
 }
@@ -35,11 +38,21 @@ impl View for Snapshot {
         Ok(heads.soft_height().map(|soft| Span { tail: heads.tail, soft }))
     }
 
-    fn part(&self, lane: Lane, height: Height) -> Result<Option<Bytes>, StoreError> {
+    fn sizes(&self, lane: Lane, from: Height, to: Height) -> Result<Vec<usize>, StoreError> {
         if lane != Lane::BLOCK {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        Ok(self.block(height)?.map(|(block, _)| block.bytes().clone()))
+        self.block_sizes(from, to)
+    }
+
+    fn parts(&self, lane: Lane, from: Height, to: Height, take: &mut dyn FnMut(Bytes)) -> Result<(), StoreError> {
+        if lane != Lane::BLOCK {
+            return Ok(());
+        }
+        self.blocks(from, to).try_for_each(|block| {
+            take(block?.bytes().clone());
+            Ok(())
+        })
     }
 
     fn height_of(&self, lane: Lane, hash: Hash) -> Result<Option<Height>, StoreError> {

@@ -137,7 +137,7 @@ impl View {
     }
 
     /// The records from a key on, ascending. Others may follow a damaged one.
-    pub(super) fn from(&self, space: Space, from: &[u8]) -> impl DoubleEndedIterator<Item = Entry> {
+    pub(super) fn from<'a>(&'a self, space: Space, from: &[u8]) -> impl DoubleEndedIterator<Item = Entry> + use<'a> {
         self.snapshot.range(self.db.space(space), from..).map(move |guard| {
             let (key, record) = guard.into_inner().map_err(|error| (None, self.fault(space, &error)))?;
             match record::unseal(space, &key, record) {

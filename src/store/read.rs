@@ -46,6 +46,42 @@ impl View {
         }
     }
 
+    /// The header records from `from` to `to`, up to the first that is missing.
+    pub(super) fn header_records(
+        &self,
+        from: Height,
+        to: Height,
+    ) -> impl Iterator<Item = Result<HeaderRecord, StoreError>> {
+        self.run(Space::Headers, from, to).map(|entry| {
+            let (height, body) = entry?;
+            HeaderRecord::decode(body).ok_or_else(|| StoreError::damaged(format!("header {height}")))
+        })
+    }
+
+    /// The blocks from `from` to `to`, up to the first that is missing.
+    pub(super) fn blocks(
+        &self,
+        format: Format,
+        from: Height,
+        to: Height,
+    ) -> impl Iterator<Item = Result<Block, StoreError>> {
+        self.run(Space::Blocks, from, to).map(move |entry| {
+            let (height, body) = entry?;
+            let block = decode_block(format, height, &body);
+            block.map(|(block, _)| block).ok_or_else(|| StoreError::damaged(format!("block {height}")))
+        })
+    }
+
+    /// The records of one height after the other, in one sweep, which costs much less than to look for each.
+    fn run(&self, space: Space, from: Height, to: Height) -> impl Iterator<Item = Result<(Height, Bytes), StoreError>> {
+        let wanted = (from.get()..=to.get()).filter_map(Height::new);
+        let entries = self.from(space, &keys::height(from)).zip(wanted).map(|(entry, height)| match entry {
+            Ok((key, body)) => Ok((key == keys::height(height)).then_some((height, body))),
+            Err((_, error)) => Err(error),
+        });
+        entries.map_while(Result::transpose)
+    }
+
     /// What the next block must link to, were it the one above `height`.
     pub(super) fn tip(&self, height: Height) -> Result<Option<Tip>, StoreError> {
         let (Some(hash), Some(header)) = (self.hash(height)?, self.header(height)?) else { return Ok(None) };

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::db::View;
 use super::fold::EvidenceIndex;
+use super::record::HeaderRecord;
 use super::slots::sync_dir;
 use super::{Shared, StoreError, check, free_bytes};
 use crate::block::{Block, BlockId, Hash, Header, Height};
@@ -125,6 +126,17 @@ impl Snapshot {
     pub fn block(&self, height: Height) -> Result<Option<(Block, Origin)>, StoreError> {
         let block = self.view.block(self.shared.format, height);
         self.noted(block.and_then(|block| self.not_missing(height, block)))
+    }
+
+    /// Bytes of the blocks from `from` to `to`, ascending, up to the first that is not stored. Does not read the payloads.
+    pub fn block_sizes(&self, from: Height, to: Height) -> Result<Vec<usize>, StoreError> {
+        let size = |record: HeaderRecord| usize::try_from(record.block_bytes).unwrap_or(usize::MAX);
+        self.noted(self.view.header_records(from, to).map(|record| record.map(size)).collect())
+    }
+
+    /// The blocks from `from` to `to`, ascending, up to the first that is not stored, or is damaged.
+    pub fn blocks(&self, from: Height, to: Height) -> impl Iterator<Item = Result<Block, StoreError>> {
+        self.view.blocks(self.shared.format, from, to).map(|block| self.noted(block))
     }
 
     /// `None` when nothing is stored there. Does not read the payload.

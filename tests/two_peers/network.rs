@@ -82,13 +82,21 @@ impl View for Moment {
         Ok(first.zip(last).map(|(tail, soft)| Span { tail, soft }))
     }
 
-    fn part(&self, lane: Lane, height: Height) -> Result<Option<Bytes>, StoreError> {
+    fn sizes(&self, lane: Lane, from: Height, to: Height) -> Result<Vec<usize>, StoreError> {
         assert_eq!(lane, Lane::BLOCK);
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        if self.broken {
-            return Err(StoreError::Io { context: "planted".into(), why: "for the test".into() });
+        Ok(self.blocks.range(from.get()..=to.get()).map(|(_, block)| block.len()).collect())
+    }
+
+    fn parts(&self, lane: Lane, from: Height, to: Height, take: &mut dyn FnMut(Bytes)) -> Result<(), StoreError> {
+        assert_eq!(lane, Lane::BLOCK);
+        for block in self.blocks.range(from.get()..=to.get()).map(|(_, block)| block) {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            if self.broken {
+                return Err(StoreError::Io { context: "planted".into(), why: "for the test".into() });
+            }
+            take(block.clone());
         }
-        Ok(self.blocks.get(&height.get()).cloned())
+        Ok(())
     }
 
     fn height_of(&self, _: Lane, wanted: Hash) -> Result<Option<Height>, StoreError> {
