@@ -57,6 +57,10 @@ use host::{local, until_soft};
 use link::{Link, Shape};
 use process::{Sidecar, TempDir, call, init_follower};
 
+/// The sidecar's, so that the ceilings stand on the same ground.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How many blocks a commit of the store's ceiling has.
 const BATCH: usize = 256;
 

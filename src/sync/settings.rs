@@ -87,6 +87,16 @@ pub struct Limits {
     pub remembered_peers: usize,
 }
 
+impl Limits {
+    /// What one range answer should weigh when all together may bring so many bytes. A long one gives a stream's window the time
+    /// to grow, which is what a link of high bandwidth and delay needs; and a dozen at once, each of which may weigh twice as
+    /// much, keep the link busy while one of them is late.
+    #[must_use]
+    pub fn range_bytes_within(held_bytes: usize) -> usize {
+        (held_bytes / 24).clamp(64 << 10, 4 << 20)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -94,7 +104,7 @@ impl Default for Limits {
             held_bytes: 64 << 20,
             commit_bytes: 32 << 20,
             requests_per_peer: 22,
-            range_bytes: 1 << 20,
+            range_bytes: Self::range_bytes_within(64 << 20),
             publish_queue: 64,
             sightings: 65_536,
             sighting_bytes: 32 << 20,
