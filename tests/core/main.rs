@@ -16,6 +16,7 @@ mod history;
 mod life;
 mod operator;
 mod peers;
+mod prune;
 mod publish;
 mod selection;
 mod sightings;
