@@ -89,6 +89,16 @@ fn nothing_below_is_asked_for_while_something_is_missing_above() {
     assert_eq!(ranges(&core.gossip_effects(1, Ok(blocks[9].clone()))), [(peer(1), 4, 1)]);
 }
 
+/// A veto keeps it from being fetched, and it is missing all the same.
+#[test]
+fn nothing_below_is_asked_for_while_a_veto_keeps_what_is_above_away() {
+    let blocks = chain(14);
+    let mut core = setup(&blocks[..9], 5).start();
+    assert_eq!(core.reject(blocks[8].id()), RejectAnswer::Stopped);
+    assert_eq!(ranges(&core.connect_at(1, &blocks[13])), []);
+    assert!(!core.status().history_unavailable);
+}
+
 #[test]
 fn a_store_without_blocks_has_nothing_to_go_down_from() {
     let blocks = chain(9);

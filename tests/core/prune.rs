@@ -189,6 +189,7 @@ fn a_consumer_is_named_only_when_something_would_go_without_it() {
         (8, retaining(7), false),
         (1, just_one_less, true),
         (1, weighing_at_most(all), false),
+        (8, weighing_at_most(1), false),
         (1, History::default(), false),
     ] {
         let setup = acked(Setup::follower().storing(&blocks, 8).history(history), &[("a", &blocks[acks_at - 1])]);
@@ -357,6 +358,39 @@ fn what_waited_for_room_goes_on_by_itself() {
     let request = range_request(&effects).request;
     assert_eq!(appended(&core.answer(request, &blocks[7..8], Ended::Complete)), [blocks[7].id(), blocks[8].id()]);
     assert!(!core.status().storage_full);
+}
+
+#[test]
+fn it_is_full_when_less_may_go_than_must() {
+    let all = chain(9);
+    let blocks = &all[1..];
+    let (weight, size) = (weight(blocks), blocks[0].size());
+    for (hard, max, full) in [
+        (0, weight, false),
+        (0, weight - 1, true),
+        (2, weight - 1, true),
+        (3, weight - 1, false),
+        (3, weight - size, false),
+        (3, weight - size - 1, true),
+        (4, weight - size - 1, false),
+    ] {
+        let setup = Setup::follower().storing(&all, hard).pruned_below(&blocks[0]);
+        let core = setup.history(weighing_at_most(max)).start();
+        assert_eq!(core.status().storage_full, full, "{hard} {max}");
+    }
+}
+
+/// What is about to leave the disk weighs nothing any more, though it is there still.
+#[test]
+fn no_more_goes_while_the_disk_has_not_removed_what_must() {
+    let all = chain(9);
+    let blocks = &all[1..];
+    let setup = Setup::follower().storing(&all, 9).pruned_below(&blocks[0]);
+    let mut core = setup.history(weighing_at_most(weight(&blocks[3..]))).start();
+    core.hold_writes();
+    assert_eq!(pruned(&core.pass(Duration::ZERO)), [5]);
+    assert_eq!(pruned(&core.pass(Duration::ZERO)), []);
+    assert_eq!(pruned(&core.write()), []);
 }
 
 /// What may go is not enough: it is as full as if nothing might.
