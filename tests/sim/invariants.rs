@@ -343,12 +343,12 @@ impl World {
         Ok(())
     }
 
-    /// Whether no other node has the block that this one needs next, above or below.
+    /// Whether no honest neighbour has the block that this one needs next, above or below.
     fn is_history_gone(&self, n: usize) -> bool {
         let heads = self.nodes[n].disk.image.heads;
         let lowest = heads.base.map(|base| base.id.height).filter(|_| self.nodes[n].disk.history.backfills());
-        let others =
-            || self.nodes.iter().enumerate().filter(|(other, _)| *other != n).map(|(_, node)| &node.disk.image);
+        let neighbours = self.net.neighbours(n);
+        let others = || neighbours.iter().filter_map(|other| self.nodes.get(*other)).map(|node| &node.disk.image);
         [Some(heads.next_height()), lowest]
             .into_iter()
             .flatten()
