@@ -182,6 +182,8 @@ fn against(view: &View, stamped: &Stamped, mark: &MarkState) -> Result<Health, S
     let complete = match mark.heads.soft_id() {
         None => true,
         Some(soft) if beyond(soft) => false,
+        // It was pruned since, in the store of which this is a copy.
+        Some(soft) if soft.height < stamped.heads.tail => true,
         Some(soft) if holds(soft)? => true,
         Some(soft) => return Ok(Health::Broken(format!("the block at {} is not the acknowledged one", soft.height))),
     };

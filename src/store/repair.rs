@@ -52,12 +52,17 @@ pub(super) fn plan(
         Some(view) => intact(view.stamped())?,
         None => None,
     };
-    let known = [stamped.map(|stamped| stamped.heads), mark.map(|mark| mark.heads)];
-    let known = || known.iter().flatten();
-    let (tail, base) = match (known().map(|heads| (heads.tail, heads.base)).next(), view) {
-        (Some(known), _) => known,
-        (None, Some(view)) => lowest(view, rules)?,
-        (None, None) => (rules.initial_height, None),
+    let known = [stamped.map(|stamped| (stamped.commit, stamped.heads)), mark.map(|mark| (mark.commit, mark.heads))];
+    let mut known: Vec<(u64, Heads)> = known.into_iter().flatten().collect();
+    known.sort_by_key(|(commit, _)| std::cmp::Reverse(*commit));
+    let known = || known.iter().map(|(_, heads)| heads);
+    let (tail, base) = match (view, trust, stamped) {
+        (Some(_), Trust::Heads, Some(Stamped { heads, .. })) => (heads.tail, heads.base),
+        (Some(view), _, _) => match beginning(view, known())? {
+            Some(heads) => (heads.tail, heads.base),
+            None => lowest(view, rules)?,
+        },
+        (None, _, _) => known().next().map_or((rules.initial_height, None), |heads| (heads.tail, heads.base)),
     };
 
     let (soft, blocks_bytes, hard, cursor) = match (view, trust, stamped) {
@@ -109,6 +114,18 @@ fn intact<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         Err(StoreError::Damaged { .. }) => Ok(None),
         Err(other) => Err(other),
     }
+}
+
+/// Of the heads that are known, newest first, those that say where the chain begins: their lowest block is there. Where none
+/// is, it is lost, and the newest say so.
+fn beginning<'a>(view: &View, mut known: impl Iterator<Item = &'a Heads>) -> Result<Option<&'a Heads>, StoreError> {
+    let Some(newest) = known.next() else { return Ok(None) };
+    for heads in std::iter::once(newest).chain(known) {
+        if intact(view.hash(heads.tail))?.flatten().is_some() {
+            return Ok(Some(heads));
+        }
+    }
+    Ok(Some(newest))
 }
 
 /// Where the chain begins when nothing says it any more: at the lowest block that can be read.
@@ -382,3 +399,6 @@ fn exchange(new: &Path, old: &Path) -> Result<(), StoreError> {
         Err(errno) => Err(StoreError::io(old, &errno.into())),
     }
 }
+
+#[cfg(test)]
+mod tests;

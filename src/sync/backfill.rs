@@ -31,11 +31,16 @@ impl Backfill {
 impl Syncer {
     /// The height to be fetched next, when there is nothing better to do.
     fn next_below(&self) -> Option<Height> {
+        let idle = !self.behind() && !self.is_full() && !self.draining;
+        let next = self.chain.heads.base?.id.height;
+        let wanted = self.config.history.backfills() && next >= self.rules.initial_height;
+        (wanted && idle && self.may_go_below()).then_some(next)
+    }
+
+    /// Whether the tail may go down: see above, and there must be one.
+    fn may_go_below(&self) -> bool {
         let heads = self.chain.heads;
-        let idle = !self.behind() && !self.is_full() && !self.draining && heads.soft.is_some();
-        let judged = heads.hard.is_some() || heads.scanned_through == 0;
-        let next = heads.base?.id.height;
-        (self.config.history.backfills() && idle && judged && next >= self.rules.initial_height).then_some(next)
+        heads.soft.is_some() && (heads.hard.is_some() || heads.scanned_through == 0)
     }
 
     /// Whether blocks below the tail are wanted, and no peer that could have them does.
@@ -79,6 +84,11 @@ impl Syncer {
         if count > amount || !super::exchange::is_run(from, blocks) {
             return self.bad_below(turn.now, open);
         }
+        if count > 0
+            && let Some(peer) = self.peers.get_mut(&open.peer)
+        {
+            peer.gave(from);
+        }
         if count < amount {
             // It ends below the tail: the next one is to reach it.
             self.backfill.amount = count.max(1);
@@ -91,6 +101,10 @@ impl Syncer {
                 Ended::Cut if amount > 1 => {}
                 _ => self.peers.failed(&open.peer, open.sent, now),
             }
+            return;
+        }
+        if !self.may_go_below() {
+            // That has changed since it was asked for.
             return;
         }
         for block in blocks.iter().rev() {

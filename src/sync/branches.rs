@@ -216,8 +216,9 @@ impl Syncer {
     /// Takes back every stored block from `from` on, and forgets what was built on them.
     pub(super) fn take_back(&mut self, turn: Turn<'_>, from: Height) -> bool {
         let Ok(parent) = self.parent_tip(turn, from) else { return false };
+        let Some(hash) = self.chain.hash(from, turn.stored) else { return false };
         self.chain.truncate(from, parent.filter(|_| from > self.chain.heads.tail));
-        self.consumers_taken_back(from);
+        self.consumers_taken_back(BlockId { height: from, hash });
         self.held.clear();
         if self.vetoed.is_some_and(|vetoed| vetoed.height >= from) {
             self.lift_veto();

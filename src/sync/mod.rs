@@ -233,8 +233,13 @@ impl Syncer {
         }
         let limits = config.limits;
         let mut heads = at.heads;
-        if let (Some(trusted), None, None, None) = (config.history.trusted, heads.top(), heads.lost, at.anchor) {
-            heads.tail = trusted.height;
+        if let (None, None, None) = (heads.top(), heads.lost, at.anchor) {
+            let begin = config.history.trusted.map_or(rules.initial_height, |trusted| trusted.height);
+            if begin < heads.tail {
+                // It was to begin higher up, and what DA had below that was not kept.
+                heads.scanned_through = 0;
+            }
+            heads.tail = begin;
         }
         Self {
             rules: Arc::new(rules),
@@ -245,7 +250,7 @@ impl Syncer {
             requests: Requests::new(),
             excluded: Excluded::new(limits.exclusions),
             sightings: Sightings::new(at.sightings, limits.sightings, limits.sighting_bytes),
-            known_before: DaPosition::after_height(at.heads.scanned_through),
+            known_before: DaPosition::after_height(heads.scanned_through),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
             consumers: prune::consumers(at.consumers),
             pruning: Pruning::new(at.stored_bytes),

@@ -9,7 +9,7 @@
 //! 2. No decision forgets more than [`STEP`] blocks, and no more than [`IN_FLIGHT`] are forgotten that are still on disk: a
 //!    publish never waits for the removal of a long history.
 
-use super::{Change, CommitId, History, Syncer, Turn};
+use super::{Change, CommitId, Syncer, Turn};
 use crate::block::{BlockId, Height};
 
 /// The most blocks that one decision forgets: more than one range answer brings, so that pruning keeps pace with any catch-up.
@@ -65,13 +65,18 @@ impl Syncer {
 
     /// Where the tail is to be, when that is above where it is.
     fn prune_goal(&self) -> Option<Height> {
-        let History { retain_blocks, max_bytes, .. } = self.config.history;
+        let retain_blocks = self.config.history.retain_blocks;
         let tail = self.chain.heads.tail;
         let floor = self.prune_floor()?;
         let by_count = retain_blocks.and_then(|retain| Height::new((floor.get() + 1).saturating_sub(retain.get())));
-        let excess = max_bytes.map_or(0, |max| self.stored_bytes().saturating_sub(max.get()));
-        let by_bytes = tail.plus(excess.div_ceil(self.mean_block_bytes()));
-        Some(by_count.max(Some(by_bytes))?.min(floor)).filter(|goal| *goal > tail)
+        Some(by_count.max(self.goal_by_bytes())?.min(floor)).filter(|goal| *goal > tail)
+    }
+
+    /// Where the tail would have to be for the store to weigh what it may, when it weighs more.
+    fn goal_by_bytes(&self) -> Option<Height> {
+        let excess = self.stored_bytes().saturating_sub(self.config.history.max_bytes?.get());
+        let blocks = excess.div_ceil(self.mean_block_bytes());
+        (blocks > 0).then(|| self.chain.heads.tail.plus(blocks))
     }
 
     /// The highest block that must stay whatever else is forgotten.
@@ -94,18 +99,18 @@ impl Syncer {
 
     /// Who is waited for, when more would be forgotten without it.
     pub(super) fn pruning_waits_for(&self) -> Option<String> {
-        let History { retain_blocks, max_bytes, .. } = self.config.history;
         let (name, acked) = self.slowest_consumer()?;
         let decided = self.decided_height().filter(|decided| acked < *decided)?;
+        let retain_blocks = self.config.history.retain_blocks;
         let by_count = retain_blocks.is_some_and(|retain| decided.above(self.chain.heads.tail) >= retain.get());
-        let by_bytes = max_bytes.is_some_and(|max| self.stored_bytes() > max.get());
-        (by_count || by_bytes).then(|| name.to_owned())
+        let wanted = by_count || self.goal_by_bytes().is_some();
+        (wanted && self.prune_goal().is_none()).then(|| name.to_owned())
     }
 
-    /// Nothing more can be taken in: the disk is full, or as much is stored as may be and nothing of it may go.
+    /// Nothing more can be taken in: the disk is full, or more is stored than may be and too little of it may go.
     pub(super) fn is_full(&self) -> bool {
-        let too_much = || self.config.history.max_bytes.is_some_and(|max| self.stored_bytes() > max.get());
-        self.storage_full || too_much() && self.prune_goal().is_none()
+        let too_little = |goal: Height| self.prune_floor().is_none_or(|floor| goal > floor);
+        self.storage_full || self.goal_by_bytes().is_some_and(too_little)
     }
 
     /// Bytes of the stored blocks, with what is decided and not durable yet.
@@ -121,14 +126,15 @@ impl Syncer {
         (self.stored_bytes() / blocks.max(1)).max(1)
     }
 
-    /// Blocks from `from` on were taken back: nobody has processed them in any sense that counts.
-    pub(super) fn consumers_taken_back(&mut self, from: Height) {
-        let Some(top) = self.chain.heads.top().map(|top| top.id) else { return };
+    /// `first` and what was above it were taken back: nobody has processed them in any sense that counts. Where nothing is
+    /// below it, it is the lowest block that anybody can have processed, and still holds pruning back.
+    pub(super) fn consumers_taken_back(&mut self, first: BlockId) {
+        let up_to = self.chain.heads.top().map_or(first, |top| top.id);
         let behind: Vec<_> =
-            self.consumers.iter().filter(|(_, acked)| **acked >= from).map(|(name, _)| name.clone()).collect();
+            self.consumers.iter().filter(|(_, acked)| **acked >= first.height).map(|(name, _)| name.clone()).collect();
         for consumer in behind {
-            self.consumers.insert(consumer.clone(), top.height);
-            self.chain.change(Change::Ack { consumer, up_to: top });
+            self.consumers.insert(consumer.clone(), up_to.height);
+            self.chain.change(Change::Ack { consumer, up_to });
         }
     }
 

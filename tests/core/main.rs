@@ -5,6 +5,7 @@
 //! so that a rule which is changed by accident has a test that names it. No I/O; everything goes through the core's public
 //! face.
 
+mod backfill;
 mod blocks;
 mod branches;
 mod catch_up;
@@ -16,6 +17,8 @@ mod history;
 mod life;
 mod operator;
 mod peers;
+mod prune;
 mod publish;
 mod selection;
 mod sightings;
+mod trusted;

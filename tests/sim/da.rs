@@ -197,7 +197,7 @@ impl World {
 
     /// A reporter reads on from where it stood, and reports.
     pub fn reporter_turn(&mut self, n: usize) {
-        if self.nodes[n].life().is_none() {
+        if self.nodes[n].life().is_none() || self.plan.without_da {
             return;
         }
         let now = self.now;

@@ -5,17 +5,17 @@
 //!    decided by a coin.
 //! 2. The guard of a batch is on disk no later than the batch.
 //! 3. The guard rises only, and never names a second block of one height, unless an operator resets it.
-//! 4. Whatever is applied is checked: authentic by its bytes, linked to what is stored below it, and leaving heads that say
-//!    what is stored. A batch that breaks this, or the guard's rule, is the core's bug.
+//! 4. Whatever is applied is checked: authentic by its bytes, linked to what is stored below or above it, pruned only where
+//!    nobody needs it, and leaving heads that say what is stored. A batch that breaks this, or the guard's rule, is the core's bug.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::sync::{
     Anchor, Batch, Change, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState,
-    Halt, Heads, Origin, Recovered, Sighting, Stored, Ticket,
+    Halt, Heads, History, Origin, Recovered, Sighting, Stored, Ticket,
 };
-use blocksyncd::verify::{ScheduleEntry, VerifiedBlock};
+use blocksyncd::verify::{ScheduleEntry, Tip, VerifiedBlock};
 use fastrand::Rng;
 
 /// What is on disk as of one commit. Cloning shares the blocks' bytes.
@@ -32,6 +32,9 @@ pub struct Image {
     pub halted: Option<Halt>,
     pub acked: BTreeMap<String, BlockId>,
     pub heads: Heads,
+    initial_height: Height,
+    /// What the lowest block links to, or the next one will.
+    below: Option<BlockId>,
 }
 
 impl Image {
@@ -48,6 +51,8 @@ impl Image {
             halted: None,
             acked: BTreeMap::new(),
             heads: Heads::empty(initial_height),
+            initial_height,
+            below: None,
         }
     }
 
@@ -76,11 +81,28 @@ impl Image {
         self.confirmations.split_off(&from);
     }
 
-    fn prune(&mut self, below: Height) -> Result<(), String> {
+    /// Up to where the history may go: the lower of what is decided, and of what every consumer has acknowledged.
+    pub fn prune_floor(&self, history: &History) -> Option<Height> {
+        let hard = self.confirmations.keys().next_back().copied();
+        let soft = self.blocks.keys().next_back().copied().filter(|_| history.prune_unconfirmed);
+        let decided = hard.or(soft)?;
+        Some(self.acked.values().map(|acked| acked.height).min().map_or(decided, |acked| acked.min(decided)))
+    }
+
+    fn prune(&mut self, below: Height, history: &History) -> Result<(), String> {
         if !self.blocks.contains_key(&below) {
             return Err(format!("pruned below {below}, which is not stored"));
         }
+        let floor = self.prune_floor(history);
+        if floor.is_none_or(|floor| floor < below) {
+            return Err(format!("pruned below {below}, and nothing may go above {floor:?}; acked: {:?}", self.acked));
+        }
+        let kept = floor.map_or(0, |floor| floor.above(below) + 1);
+        if history.max_bytes.is_none() && history.retain_blocks.is_none_or(|retain| kept < retain.get()) {
+            return Err(format!("pruned below {below}, which leaves {kept} blocks up to {floor:?}: {history:?}"));
+        }
         let kept = self.blocks.split_off(&below);
+        self.below = self.blocks.last_key_value().map(|(_, (last, _))| last.id());
         for (block, _) in std::mem::replace(&mut self.blocks, kept).values() {
             self.heights.remove(&block.id().hash);
         }
@@ -88,19 +110,36 @@ impl Image {
         Ok(())
     }
 
-    fn apply(&mut self, batch: &Batch) -> Result<(), String> {
+    fn apply(&mut self, batch: &Batch, history: &History) -> Result<(), String> {
+        if self.heads.top().is_none() {
+            let begins = batch.changes.iter().find_map(|change| match change {
+                Change::Append { block, .. } => Some(block.id().height),
+                _ => None,
+            });
+            self.heads.tail = begins.unwrap_or(batch.heads.tail);
+            self.begins_as_trusted(history)?;
+        }
         for change in &batch.changes {
-            self.change(change)?;
+            self.change(change, history)?;
         }
         let before = self.heads;
         self.heads = Heads { target: None, ..batch.heads };
         self.agree(&before)
     }
 
-    fn change(&mut self, change: &Change) -> Result<(), String> {
+    /// An empty store begins at the initial height, or at the block that the operator trusts.
+    fn begins_as_trusted(&self, history: &History) -> Result<(), String> {
+        let trusted = history.trusted.map(|trusted| trusted.height);
+        if self.heads.tail == self.initial_height || Some(self.heads.tail) == trusted {
+            return Ok(());
+        }
+        Err(format!("an empty store begins at {}, trusted is {trusted:?}", self.heads.tail))
+    }
+
+    fn change(&mut self, change: &Change, history: &History) -> Result<(), String> {
         match change {
             Change::Append { block, origin } => {
-                let top = self.blocks.last_key_value().map(|(_, (top, _))| top.id());
+                let top = self.blocks.last_key_value().map(|(_, (top, _))| top.id()).or(self.below);
                 let height = block.id().height;
                 let parent = block.block().header().parent_hash;
                 match top {
@@ -108,7 +147,13 @@ impl Image {
                         return Err(format!("{:?} (parent {parent:?}) appended on {top:?}", block.id()));
                     }
                     None if height != self.heads.tail => return Err(format!("{:?} appended first", block.id())),
+                    None if height > self.initial_height && history.trusted != Some(block.id()) => {
+                        return Err(format!("{:?} appended first, and nobody trusts it", block.id()));
+                    }
                     _ => {}
+                }
+                if self.blocks.is_empty() {
+                    self.below = Tip::below(block.block()).map(|below| below.id);
                 }
                 self.heights.insert(block.id().hash, height);
                 self.blocks.insert(height, (block.clone(), *origin));
@@ -151,12 +196,13 @@ impl Image {
             Change::ForgetConsumer(consumer) => {
                 self.acked.remove(consumer);
             }
-            Change::Prune { below } => self.prune(*below)?,
+            Change::Prune { below } => self.prune(*below, history)?,
             Change::Prepend { block, origin } => {
                 let lowest = self.blocks.first_key_value().map(|(_, (lowest, _))| lowest.block().header().parent_hash);
                 if lowest != Some(Some(block.id().hash)) {
                     return Err(format!("{:?} put below a block with the parent {lowest:?}", block.id()));
                 }
+                self.below = Tip::below(block.block()).map(|below| below.id);
                 self.heights.insert(block.id().hash, block.id().height);
                 self.blocks.insert(block.id().height, (block.clone(), *origin));
             }
@@ -174,6 +220,9 @@ impl Image {
         let lowest = self.blocks.keys().next().copied();
         if lowest.is_some_and(|lowest| lowest != heads.tail) {
             return Err(format!("the tail says {}, the lowest block is at {lowest:?}", heads.tail));
+        }
+        if heads.base.map(|base| base.id) != self.below {
+            return Err(format!("the base says {:?}, below the lowest block is {:?}", heads.base, self.below));
         }
         if let Some(hard) = heads.hard
             && (self.id(hard.height) != Some(hard) || !self.confirmations.contains_key(&hard.height))
@@ -242,6 +291,8 @@ pub struct Disk {
     pub image: Image,
     mark: Mark,
     pub guard: GuardState,
+    /// What the node was told to keep.
+    pub history: History,
     initial_height: Height,
     /// In the order of the decisions; the first one is in flight.
     writes: VecDeque<Write>,
@@ -267,6 +318,7 @@ impl Disk {
             mark: Mark::of(&image),
             image,
             guard: GuardState::Unused,
+            history: History::default(),
             initial_height,
             writes: VecDeque::new(),
             snapshots: Vec::new(),
@@ -337,7 +389,7 @@ impl Disk {
 
     fn apply(&mut self, batch: &Batch) -> Result<(), String> {
         self.apply_guard(batch)?;
-        self.image.apply(batch)?;
+        self.image.apply(batch, &self.history)?;
         self.mark = Mark::of(&self.image);
         Ok(())
     }

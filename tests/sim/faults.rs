@@ -3,6 +3,7 @@
 //! Swarm testing: each kind of fault is first either on or off, and only then drawn in strength. A uniform mix would hide
 //! whatever shows only when the faults around it are quiet.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use blocksyncd::sync::{Limits, Policy, Timing};
@@ -45,12 +46,37 @@ pub struct Twin {
     pub wins: bool,
 }
 
+/// How much of the chain a node keeps, and where it begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keeps {
+    pub retain_blocks: Option<NonZeroU64>,
+    pub max_bytes: Option<NonZeroU64>,
+    /// It trusts a block that DA has decided, or the sequencer stores, once there are so many.
+    pub trusts_one_of: Option<u64>,
+    pub backfill: bool,
+}
+
+impl Keeps {
+    fn draw(rng: &mut Rng) -> Self {
+        let (retains, is_bounded, trusts) = (rng.f64() < 0.4, rng.f64() < 0.25, rng.f64() < 0.35);
+        let (retain_blocks, max_bytes) = (NonZeroU64::new(rng.u64(1..=40)), NonZeroU64::new(rng.u64(1_500..=20_000)));
+        Self {
+            retain_blocks: retain_blocks.filter(|_| retains),
+            max_bytes: max_bytes.filter(|_| is_bounded),
+            trusts_one_of: Some(rng.u64(1..=25)).filter(|_| trusts),
+            backfill: rng.f64() < 0.7,
+        }
+    }
+}
+
 /// Everything that is drawn before a world starts. Probabilities are per occasion, rates per second.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
     /// Nodes that run the core; the first one is the sequencer's.
     pub honest: usize,
+    /// By node.
+    pub keeps: Vec<Keeps>,
     pub liars: Vec<Lie>,
     /// All of the liars are around this node.
     pub crowd_around: Option<usize>,
@@ -122,6 +148,8 @@ pub struct Plan {
     pub da_junk: f64,
     /// Reporters say of junk that it is junk, instead of leaving it out.
     pub report_junk: f64,
+    /// There is no DA layer: nothing is ever hard, and nodes prune below soft.
+    pub without_da: bool,
 }
 
 /// On with the given chance, and then of a strength below `max`.
@@ -150,6 +178,8 @@ impl Plan {
         rng.shuffle(&mut liars);
         Self {
             honest: 2,
+            keeps: vec![Keeps::default(); 2],
+            without_da: false,
             liars,
             liars_persist: true,
             crowd_around: Some(1),
@@ -166,6 +196,8 @@ impl Plan {
         let one_way = Duration::from_millis(50);
         Self {
             honest,
+            keeps: vec![Keeps::default(); honest],
+            without_da: false,
             liars,
             liars_persist: true,
             crowd_around: None,
@@ -207,6 +239,7 @@ impl Plan {
                 *lie = [Lie::HeadOnly, Lie::TooHeavy, Lie::Flaps][late.usize(0..3)];
             }
         }
+        let mut keeping = Rng::with_seed(seed ^ 0x4157_0123);
         let twin =
             (rng.f64() < 0.3).then(|| Twin { fork: rng.u64(1..=25), length: rng.u64(1..=40), wins: rng.f64() < 0.6 });
         let delay_min = millis(rng, 0..=20);
@@ -229,9 +262,14 @@ impl Plan {
         };
         // What is named on DA by an id alone can be brought back by nobody but the host that made it.
         let host_keeps_all = !host_forgets || matches!(report_by, ReportBy::PayloadHash | ReportBy::HostId);
+        // Without DA nobody says which of two branches is the one.
+        let without_da = twin.is_none() && quiet_disk && keeping.f64() < 0.3;
+        let keeps = Self::keeps(honest, quiet_disk && !without_da, &mut keeping);
         Self {
             seed,
             honest,
+            keeps,
+            without_da,
             liars,
             crowd_around: None,
             liars_persist: rng.bool(),
@@ -293,6 +331,22 @@ impl Plan {
             da_junk: swarm(rng, 0.5, 0.6),
             report_junk: swarm(rng, 0.4, 1.0),
         }
+    }
+
+    /// In every other world, everybody keeps everything. The sequencer's node does in most others too; where it may lose its
+    /// disk, somebody must have what it lost.
+    fn keeps(honest: usize, may_sequencer_prune: bool, rng: &mut Rng) -> Vec<Keeps> {
+        let is_history_kept = rng.bool();
+        let may_sequencer_prune = may_sequencer_prune && rng.f64() < 0.4;
+        let mut keeps: Vec<Keeps> = (0..honest).map(|_| Keeps::draw(rng)).collect();
+        if is_history_kept {
+            return vec![Keeps::default(); honest];
+        }
+        keeps[0].trusts_one_of = None;
+        if !may_sequencer_prune {
+            keeps[0] = Keeps::default();
+        }
+        keeps
     }
 
     /// Small ones in some worlds, so that every bound is met.

@@ -2,10 +2,11 @@
 //! resumes from its own state. The first one also makes the blocks.
 //!
 //! The contract, checked at every event:
-//! 1. `soft` is of the next height and stands on the host's newest block.
-//! 2. `hard` is of the next hard height, names the host's own block there, and is what DA decided.
-//! 3. `retract` names a block that the host has, at or above its hard block.
-//! 4. There is no gap, since nothing is pruned here, and `dataLoss` is said only where there was damage.
+//! 1. `soft` is of the next height and stands on the host's newest block, unless a `gap` came between.
+//! 2. `hard` is of the next block above the host's hard one that it has and that is not pruned, names the host's own block there,
+//!    and is what DA decided.
+//! 3. `retract` names a block that the host has, or the upper end of a gap, at or above its hard block.
+//! 4. A `gap` begins at the next height, and ends right below the tail; `dataLoss` is said only where there was damage.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -41,8 +42,10 @@ impl cursor::Chain for Image {
 /// What a host has on its own disk.
 #[derive(Clone, Debug)]
 pub struct HostState {
-    /// From the chain's initial height on.
+    /// Ascending; between two that do not follow each other the host was told of a gap.
     pub chain: Vec<BlockId>,
+    /// It was told of a gap above its newest block, up to here.
+    pub gap_to: Option<Height>,
     pub hard: Option<BlockId>,
     /// What it made: to be published again when the answer was lost, or the sidecar's disk was.
     pub made: BTreeMap<Height, Proposal>,
@@ -52,11 +55,25 @@ pub struct HostState {
 
 impl HostState {
     fn new() -> Self {
-        Self { chain: Vec::new(), hard: None, made: BTreeMap::new(), posted: None }
+        Self { chain: Vec::new(), gap_to: None, hard: None, made: BTreeMap::new(), posted: None }
     }
 
     pub fn tip(&self) -> Option<BlockId> {
         self.chain.last().copied()
+    }
+
+    /// Where the first block above `height` is.
+    fn above(&self, height: Height) -> usize {
+        self.chain.partition_point(|id| id.height <= height)
+    }
+
+    fn at(&self, height: Height) -> Option<BlockId> {
+        self.chain.get(self.above(height).checked_sub(1)?).copied().filter(|id| id.height == height)
+    }
+
+    /// The height of the next soft event.
+    fn next(&self, initial: Height) -> Height {
+        self.gap_to.or(self.tip().map(|tip| tip.height)).map_or(initial, Height::next)
     }
 
     /// Newest first, and ever sparser.
@@ -179,6 +196,8 @@ impl World {
         match resumed {
             Resumed::Started(cursor) => {
                 self.trace.note(self.now, format_args!("h{n} resumes at {cursor:?}"));
+                // It goes on above the newest block that it has.
+                self.hosts[n].state.gap_to = None;
                 self.hosts[n].stream = Some((life, cursor));
             }
             Resumed::Waiting => {}
@@ -217,7 +236,7 @@ impl World {
                 Step::Soft(height) => self.told_soft(n, height, &mut cursor),
                 Step::Hard(height) => self.told_hard(n, height),
                 Step::Retract { to, .. } => self.told_retract(n, to),
-                Step::Gap { from, to } => Err(format!("a gap {from}..={to} where nothing is pruned")),
+                Step::Gap { from, to } => self.told_gap(n, from, to),
                 Step::DataLoss(lost) if !self.nodes[n].damaged => Err(format!("{lost:?} without damage")),
                 Step::DataLoss(_) | Step::Equivocation { .. } => Ok(true),
                 Step::Lost => Ok(false),
@@ -246,14 +265,24 @@ impl World {
         self.check_told_soft(n, id)?;
         let initial = self.chain.initial_height();
         let state = &mut self.hosts[n].state;
-        let next = state.tip().map_or(initial, |tip| tip.height.next());
+        let next = state.next(initial);
         if id.height != next {
             return Err(format!("soft({id:?}) where {next} comes next"));
         }
-        if parent != state.tip().map(|tip| tip.hash) {
+        if state.gap_to.take().is_none() && parent != state.tip().map(|tip| tip.hash) {
             return Err(format!("soft({id:?}) on parent {parent:?}, the host's newest is {:?}", state.tip()));
         }
         state.chain.push(id);
+        Ok(true)
+    }
+
+    fn told_gap(&mut self, n: usize, from: Height, to: Height) -> Result<bool, String> {
+        let tail = self.nodes[n].disk.image.heads.tail;
+        let next = self.hosts[n].state.next(self.chain.initial_height());
+        if from != next || to.next() != tail || from > to {
+            return Err(format!("a gap {from}..={to} where {next} comes next, and the tail is {tail}"));
+        }
+        self.hosts[n].state.gap_to = Some(to);
         Ok(true)
     }
 
@@ -261,14 +290,15 @@ impl World {
         let Some(id) = self.nodes[n].disk.image.id(height) else { return Err(format!("hard({height}) is not stored")) };
         self.check_hard(n, id)?;
         let initial = self.chain.initial_height();
+        let tail = self.nodes[n].disk.image.heads.tail;
         let state = &mut self.hosts[n].state;
-        let next = state.hard.map_or(initial, |hard| hard.height.next());
-        let index = usize::try_from(id.height.above(initial)).unwrap_or(usize::MAX);
-        if state.chain.get(index) != Some(&id) {
-            return Err(format!("hard({id:?}) where the host has {:?}", state.chain.get(index)));
+        if state.at(height) != Some(id) {
+            return Err(format!("hard({id:?}) where the host has {:?}", state.at(height)));
         }
-        if id.height != next {
-            return Err(format!("hard({id:?}) where {next} comes next"));
+        let next = state.hard.map_or(initial, |hard| hard.height.next());
+        let due = state.chain.iter().find(|id| id.height >= next.max(tail)).map(|id| id.height);
+        if height < next || due.is_some_and(|due| due < height) {
+            return Err(format!("hard({id:?}) where {due:?} comes next, not below {next}"));
         }
         state.hard = Some(id);
         Ok(true)
@@ -277,9 +307,14 @@ impl World {
     fn told_retract(&mut self, n: usize, to: Option<BlockId>) -> Result<bool, String> {
         let initial = self.chain.initial_height();
         let state = &mut self.hosts[n].state;
-        let keep = to.map_or(0, |to| usize::try_from(to.height.above(initial)).unwrap_or(usize::MAX).saturating_add(1));
+        let keep = to.map_or(0, |to| state.above(to.height));
         let newest = keep.checked_sub(1).and_then(|index| state.chain.get(index)).copied();
-        if newest != to || (to.is_some() && newest.is_none()) {
+        // Right below the lowest block that it was told after a gap.
+        let gap_to = to.map(|to| to.height).filter(|to| {
+            newest.map(|newest| newest.height) < Some(*to)
+                && (state.gap_to == Some(*to) || state.at(to.next()).is_some())
+        });
+        if newest != to && gap_to.is_none() {
             return Err(format!(
                 "told to go back to {to:?}, the host has {newest:?} there, its tip is {:?}",
                 state.tip()
@@ -289,6 +324,7 @@ impl World {
             return Err(format!("told to go back to {to:?}, below its hard block {:?}", state.hard));
         }
         state.chain.truncate(keep);
+        state.gap_to = gap_to;
         let tip = state.tip().map(|tip| tip.height);
         state.made.retain(|height, _| Some(*height) <= tip);
         state.posted = state.posted.min(tip);

@@ -9,10 +9,14 @@
 //! 6. An honest guard never lets two blocks of one height leave the process, except after an operator's word.
 //! 7. No honest peer is ever blamed, and no sound message is ever rejected.
 //! 8. No queue is above its bound.
+//! 9. Nothing is pruned above hard, or that a consumer has not acknowledged, or that the operator wants kept: checked where
+//!    it is written, in [`super::disk`].
 //!
-//! Liveness: once everything has healed all honest nodes, their hosts and DA agree within a bound.
+//! Liveness: once everything has healed all honest nodes, their hosts and DA agree within a bound, and everybody keeps as much
+//! as its operator wants; who needs what nobody has any more says so.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
@@ -130,6 +134,7 @@ impl World {
                 .oracle
                 .acknowledged
                 .iter()
+                .filter(|(height, _)| **height >= image.heads.tail)
                 .find(|(height, hash)| image.id(**height).is_none_or(|stored| stored.hash != **hash));
             if let Some((height, hash)) = lost {
                 let why =
@@ -161,7 +166,8 @@ impl World {
 
     pub fn check_announced(&mut self, n: usize, heads: &Heads) {
         let image = &self.nodes[n].disk.image;
-        let stored = |id: BlockId| image.id(id.height) == Some(id) || image.heads.epoch > heads.epoch;
+        let gone = |id: BlockId| image.heads.epoch > heads.epoch || id.height < image.heads.tail;
+        let stored = |id: BlockId| image.id(id.height) == Some(id) || gone(id);
         if !heads.soft_id().into_iter().chain(heads.hard).all(stored) {
             self.fail(format!("n{n} announces {heads:?}, on disk is {:?}", image.heads));
         }
@@ -170,7 +176,7 @@ impl World {
     pub fn check_acknowledged(&mut self, n: usize, id: BlockId) {
         let image = &self.nodes[n].disk.image;
         if image.heads.epoch == self.nodes[n].last.map_or(image.heads.epoch, |heads| heads.epoch) {
-            if image.id(id.height) != Some(id) {
+            if image.id(id.height) != Some(id) && id.height >= image.heads.tail {
                 return self.fail(format!("n{n} acknowledges {id:?}, which is not on disk"));
             }
             self.oracle.acknowledged.insert(id.height, id.hash);
@@ -190,7 +196,8 @@ impl World {
     pub fn check_broadcast(&mut self, n: usize, id: BlockId) {
         let image = &self.nodes[n].disk.image;
         let retracted = self.nodes[n].last.is_some_and(|heads| heads.epoch > image.heads.epoch);
-        if image.id(id.height) != Some(id) && image.heads.epoch.0 == 0 && !retracted {
+        let pruned = id.height < image.heads.tail;
+        if image.id(id.height) != Some(id) && image.heads.epoch.0 == 0 && !retracted && !pruned {
             self.fail(format!("n{n} broadcasts {id:?}, which is not on disk"));
         }
     }
@@ -276,6 +283,7 @@ impl World {
         if !self.da.is_quiet() {
             return Err("DA has not included everything".to_owned());
         }
+        // Where there is no DA layer, what the publisher would have posted there is what everybody must have.
         let Some(expected) = self.da.last_winner() else { return Err("nothing is on DA".to_owned()) };
         for (n, node) in self.nodes.iter().enumerate() {
             self.node_converged(n, node, expected).map_err(|why| format!("n{n} {why}, expected {expected:?}"))?;
@@ -291,24 +299,60 @@ impl World {
             // It waits for its operator, as it should where DA decided otherwise.
             return Ok(());
         }
-        if heads.soft_id() != Some(expected) || heads.hard != Some(expected) {
+        let hard = Some(expected).filter(|_| !self.plan.without_da);
+        if status.history_unavailable && self.is_history_gone(n) {
+            // It says so: nobody has what it needs any more.
+            return Ok(());
+        }
+        if heads.soft_id() != Some(expected) || heads.hard != hard {
             return Err(format!("has {heads:?}, {status:?}, host at {:?}", host.state.tip()));
         }
         // Whoever holds the key can prove heights that nobody needs.
         if heads.target != Some(expected) && self.plan.twin.is_none() {
             return Err(format!("has target {:?}", heads.target));
         }
-        if node.disk.image.heads.soft_id() != Some(expected) || node.disk.image.heads.hard != Some(expected) {
+        if node.disk.image.heads.soft_id() != Some(expected) || node.disk.image.heads.hard != hard {
             return Err("has not written everything".to_owned());
         }
+        self.history_converged(node)?;
         // What was lost before it reached anybody is missed until the chain is that high again.
         if heads.lost.is_some_and(|lost| lost.to <= expected.height) {
             return Err(format!("still misses {:?}", heads.lost));
         }
-        if host.state.tip() != Some(expected) || host.state.hard != Some(expected) {
+        if host.state.tip() != Some(expected) || host.state.hard != hard {
             return Err(format!("'s host has {:?}, hard {:?}", host.state.tip(), host.state.hard));
         }
         Ok(())
+    }
+
+    /// Whether as much of the chain is kept as the operator wants.
+    fn history_converged(&self, node: &Node) -> Result<(), String> {
+        let (image, history) = (&node.disk.image, &node.disk.history);
+        let tail = image.heads.tail;
+        let floor = image.prune_floor(history);
+        let enough = |retain: NonZeroU64| floor.is_none_or(|floor| floor.above(tail) < retain.get());
+        if history.retain_blocks.is_some_and(|retain| !enough(retain)) {
+            return Err(format!("has not pruned: tail {tail}, {floor:?}, {history:?}"));
+        }
+        if history.max_bytes.is_some_and(|max| image.bytes() > max.get()) && floor != Some(tail) {
+            return Err(format!("stores {} bytes from {tail} on, {floor:?}, {history:?}", image.bytes()));
+        }
+        if history.backfills() && tail > self.chain.initial_height() {
+            return Err(format!("has not fetched what is below {tail}"));
+        }
+        Ok(())
+    }
+
+    /// Whether no honest neighbour has the block that this one needs next, above or below.
+    fn is_history_gone(&self, n: usize) -> bool {
+        let heads = self.nodes[n].disk.image.heads;
+        let lowest = heads.base.map(|base| base.id.height).filter(|_| self.nodes[n].disk.history.backfills());
+        let neighbours = self.net.neighbours(n);
+        let others = || neighbours.iter().filter_map(|other| self.nodes.get(*other)).map(|node| &node.disk.image);
+        [Some(heads.next_height()), lowest]
+            .into_iter()
+            .flatten()
+            .any(|needed| others().all(|image| image.id(needed).is_none()))
     }
 }
 

@@ -44,10 +44,16 @@ impl World {
         self.main_branch()
     }
 
-    /// What the sequencer's node has.
+    /// What the sequencer's node has, and what it had below its tail.
     pub fn main_branch(&self) -> Vec<AuthenticBlock> {
-        let blocks = &self.nodes[0].disk.image.blocks;
-        blocks.values().filter_map(|(block, _)| self.chain.signed(block.id().hash)).cloned().collect()
+        let image = &self.nodes[0].disk.image;
+        let below = std::iter::successors(image.heads.base.and_then(|base| self.chain.signed(base.id.hash)), |block| {
+            self.chain.signed(block.parent_hash()?)
+        });
+        let mut branch: Vec<AuthenticBlock> = below.cloned().collect();
+        branch.reverse();
+        branch.extend(image.blocks.values().filter_map(|(block, _)| self.chain.signed(block.id().hash)).cloned());
+        branch
     }
 
     pub fn lie_to_serve(&self, index: usize) -> Lie {

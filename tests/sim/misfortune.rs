@@ -165,6 +165,9 @@ impl World {
             if status.vetoed.is_some() {
                 self.operate(n, Command::LiftVeto);
             }
+            if let Some(consumer) = status.pruning_waits_for {
+                self.operate(n, Command::ForgetConsumer(consumer));
+            }
             // What was signed, and lost before it reached anybody, is gone: the operator says so.
             let patience = self.plan.faults_last + Duration::from_secs(30);
             let stuck = status.not_ready.is_some() || self.hosts[n].refused_since.is_some();

@@ -8,7 +8,10 @@
 //! - *the range clamp missing*: requests above the limit are never made, so it is the answer that is not clamped
 //!   ([`Bug::UnclampedRange`]).
 
-use blocksyncd::sync::{Batch, Change, DaReport, Input, Ticket};
+use std::num::NonZeroU64;
+
+use blocksyncd::block::BlockId;
+use blocksyncd::sync::{Batch, Change, DaReport, History, Input, Ticket};
 
 use super::world::World;
 
@@ -56,10 +59,20 @@ pub enum Bug {
     AckForgotten,
     /// A process that is to end goes on as before.
     DrainIgnored,
+    /// One block fewer is kept than the operator wants.
+    PrunedTooMuch,
+    /// What is only soft is pruned, as if there were no DA layer.
+    PrunedUnconfirmed,
+    /// What consumers have acknowledged is forgotten at every start, and with it what is kept for them.
+    ConsumersForgotten,
+    /// Any block that the sequencer signed may begin an empty store.
+    TrustedUnchecked,
+    /// What is below the tail is never fetched.
+    BackfillForgotten,
 }
 
 impl Bug {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::AckBeforeDurable,
         Self::ForwardBeforeVerify,
         Self::KnownIsReject,
@@ -81,6 +94,11 @@ impl Bug {
         Self::SightingsLost,
         Self::AckForgotten,
         Self::DrainIgnored,
+        Self::PrunedTooMuch,
+        Self::PrunedUnconfirmed,
+        Self::ConsumersForgotten,
+        Self::TrustedUnchecked,
+        Self::BackfillForgotten,
     ];
 }
 
@@ -113,6 +131,28 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What the core is told to keep, instead of what its operator said.
+    pub fn mutate_history(&self, history: History) -> History {
+        match self.bug {
+            Some(Bug::PrunedTooMuch) => {
+                let one_less = |retain: NonZeroU64| NonZeroU64::new(retain.get() - 1).or(Some(retain));
+                History { retain_blocks: history.retain_blocks.and_then(one_less), ..history }
+            }
+            Some(Bug::PrunedUnconfirmed) => History { prune_unconfirmed: true, ..history },
+            Some(Bug::TrustedUnchecked) => {
+                let another = |id: BlockId| {
+                    self.twins
+                        .iter()
+                        .filter_map(|hash| self.chain.signed(*hash))
+                        .find(|twin| twin.height() == id.height)
+                };
+                History { trusted: history.trusted.map(|id| another(id).map_or(id, |twin| twin.id())), ..history }
+            }
+            Some(Bug::BackfillForgotten) => History { backfill: false, ..history },
+            _ => history,
         }
     }
 

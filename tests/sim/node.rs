@@ -180,13 +180,22 @@ fn begins_work(effect: &Effect) -> bool {
 impl World {
     pub fn start_node(&mut self, n: usize) {
         let bug = self.bug;
-        let node = &mut self.nodes[n];
-        if node.syncer.is_some() {
+        if self.nodes[n].syncer.is_some() {
             return;
         }
+        let Some(history) = self.history_of(n) else {
+            // Its operator waits until there is something to trust.
+            return self.later(Duration::from_secs(1), Event::StartNode { node: n });
+        };
+        let told = self.mutate_history(history);
+        let node = &mut self.nodes[n];
+        node.disk.history = history;
         let mut recovered = node.disk.recover();
         if bug == Some(Bug::GuardForgotten) {
             recovered.guard = blocksyncd::sync::GuardState::Unused;
+        }
+        if bug == Some(Bug::ConsumersForgotten) {
+            recovered.consumers.clear();
         }
         let mut limits = self.plan.limits;
         if bug == Some(Bug::HeldUnbounded) {
@@ -197,7 +206,7 @@ impl World {
             rules: self.chain.rules().clone(),
             signs: (n == 0).then(|| self.chain.public_key()),
             on_divergence: self.plan.policy,
-            history: History::default(),
+            history: told,
             limits,
             timing: self.plan.timing,
         };
@@ -216,6 +225,29 @@ impl World {
         self.check_node(n);
         self.rearm(n);
         self.later(Duration::from_millis(5), Event::HostTurn { host: n });
+    }
+
+    /// What its operator has configured; `None` while there is no block to be trusted.
+    fn history_of(&mut self, n: usize) -> Option<History> {
+        let keeps = self.plan.keeps[n];
+        let mut trusted = self.nodes[n].disk.history.trusted;
+        if let (Some(count), None) = (keeps.trusts_one_of, trusted) {
+            let initial = self.chain.initial_height();
+            let pick = initial.plus(self.rng.u64(0..count));
+            trusted = if self.plan.without_da {
+                self.nodes[0].disk.image.id(pick)
+            } else {
+                self.da.winner(pick).map(|(tip, _)| tip.id)
+            };
+            trusted?;
+        }
+        Some(History {
+            retain_blocks: keeps.retain_blocks,
+            max_bytes: keeps.max_bytes,
+            prune_unconfirmed: self.plan.without_da,
+            trusted,
+            backfill: keeps.backfill,
+        })
     }
 
     /// The process dies here and now.

@@ -17,13 +17,11 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(6);
 impl World {
     /// The publisher posts what it has not posted yet.
     pub fn post_blocks(&mut self) {
-        let initial = self.chain.initial_height();
         loop {
             let state = &mut self.hosts[0].state;
-            let next = state.posted.map_or(initial, Height::next);
-            let index = usize::try_from(next.above(initial)).unwrap_or(usize::MAX);
+            let index = state.chain.partition_point(|id| Some(id.height) <= state.posted);
             let Some(id) = state.chain.get(index).copied() else { return };
-            state.posted = Some(next);
+            state.posted = Some(id.height);
             if let Some(block) = self.chain.signed(id.hash).cloned() {
                 // What it stands on is its own branch, whoever signed it.
                 self.post_to_da(&block, false);
@@ -85,7 +83,7 @@ impl World {
             (None, Some(tip)) => tip.height.next(),
             (None, None) => initial,
         };
-        if self.last_to_publish.is_some_and(|last| height > last) {
+        if self.last_to_publish.is_some_and(|last| height > last) || host.state.gap_to.is_some() {
             return false;
         }
         let on_tip = host.pending.is_empty();

@@ -13,7 +13,7 @@ use blocksyncd::store::{Durability, Options, Reader, Store, StoreError};
 use blocksyncd::sync::{
     Batch, Change, CommitId, DaPosition, GuardEntry, GuardState, Heads, Origin, Recovered, Seen, Sighting,
 };
-use blocksyncd::verify::VerifiedBlock;
+use blocksyncd::verify::{Tip, VerifiedBlock};
 
 use super::blocks;
 
@@ -111,10 +111,16 @@ pub struct Workload {
     payload: usize,
     /// The last few blocks: enough to go back a little.
     recent: BTreeMap<Height, VerifiedBlock>,
+    /// Of what is stored.
+    tips: BTreeMap<Height, Tip>,
+    /// What is below the height at which the store began: the same in every run.
+    below: Vec<VerifiedBlock>,
     commit: CommitId,
 }
 
 const REACH: u64 = 6;
+/// A store begins above so many blocks.
+const BELOW: u64 = 40;
 
 impl Workload {
     pub fn new(reader: &Reader, recovered: &Recovered, seed: u64, payload: usize) -> Self {
@@ -122,14 +128,16 @@ impl Workload {
         let heads = recovered.heads;
         let mut recent: BTreeMap<Height, VerifiedBlock> = BTreeMap::new();
         if let Some(soft) = heads.soft_height() {
-            for height in soft.get().saturating_sub(REACH).max(1)..=soft.get() {
+            for height in soft.get().saturating_sub(REACH).max(heads.tail.get())..=soft.get() {
                 let height = Height::new(height).expect("not 0");
                 let (block, _) = snapshot.block(height).expect("it reads").expect("it is stored");
-                let parent = height.prev().and_then(|parent| {
+                let base = heads.base.filter(|_| height == heads.tail);
+                let parent = base.or_else(|| {
+                    let parent = height.prev()?;
                     let hash = snapshot.hash(parent).expect("it reads")?;
                     let header = snapshot.header(parent).expect("it reads")?;
                     let id = BlockId { height: parent, hash };
-                    Some(blocksyncd::verify::Tip { id, time_unix_nanos: header.time_unix_nanos })
+                    Some(Tip { id, time_unix_nanos: header.time_unix_nanos })
                 });
                 let authentic = blocks::rules().check(Lane::BLOCK, block.bytes()).expect("only valid ones are stored");
                 recent.insert(height, authentic.link(parent).expect("it links"));
@@ -139,7 +147,15 @@ impl Workload {
             GuardState::Signed(entry) => Some(entry.last),
             _ => None,
         };
-        Self { heads, guard, random: fastrand::Rng::with_seed(seed), payload, recent, commit: CommitId(0) }
+        let stored = heads.soft_height().map_or(0, |soft| soft.above(heads.tail) + 1);
+        let tips = (0..stored).map(|index| heads.tail.plus(index)).map(|height| {
+            let hash = snapshot.hash(height).expect("it reads").expect("it is stored");
+            let header = snapshot.header(height).expect("it reads").expect("it is stored");
+            (height, Tip { id: BlockId { height, hash }, time_unix_nanos: header.time_unix_nanos })
+        });
+        let (tips, below) = (tips.collect(), blocks::build_chain(BELOW, 2_000));
+        let random = fastrand::Rng::with_seed(seed);
+        Self { heads, guard, random, payload, recent, tips, below, commit: CommitId(0) }
     }
 
     pub fn next_batch(&mut self) -> Batch {
@@ -152,6 +168,12 @@ impl Workload {
         }
         if self.random.u8(..) < 60 {
             self.confirm(&mut changes);
+        }
+        if self.random.u8(..) < 30 {
+            self.prune(&mut changes);
+        }
+        if self.random.u8(..) < 100 {
+            self.prepend(&mut changes);
         }
         if self.random.u8(..) < 60 {
             self.heads.scanned_through += 1;
@@ -173,11 +195,16 @@ impl Workload {
     }
 
     fn append(&mut self, changes: &mut Vec<Change>) {
-        let parent = self.recent.last_key_value().map(|(_, block)| block.clone());
+        let parent = self.recent.last_key_value().map(|(_, block)| block).or(self.below.last()).cloned();
         let branch = self.heads.epoch.0;
         let size = self.random.usize(self.payload / 2..=self.payload);
         let block = blocks::extend(parent.as_ref(), 1, size, branch).remove(0);
+        if self.heads.top().is_none() {
+            self.heads.tail = block.id().height;
+            self.heads.base = Tip::below(block.block());
+        }
         self.heads.soft = Some(block.tip());
+        self.tips.insert(block.id().height, block.tip());
         self.recent.insert(block.id().height, block.clone());
         while self.recent.len() as u64 > REACH {
             self.recent.pop_first();
@@ -193,13 +220,38 @@ impl Workload {
         }
         let from = Height::new(self.random.u64(lowest.get()..=soft.get())).expect("not 0");
         self.recent.split_off(&from);
+        self.tips.split_off(&from);
         self.heads.soft = self.recent.last_key_value().map(|(_, block)| block.tip());
         self.heads.epoch = self.heads.epoch.next();
         changes.push(Change::Truncate { from, epoch: self.heads.epoch });
     }
 
+    /// A few blocks, up to hard.
+    fn prune(&mut self, changes: &mut Vec<Change>) {
+        let Some(hard) = self.heads.hard_height() else { return };
+        let below = self.heads.tail.plus(self.random.u64(1..=12));
+        if below > hard {
+            return;
+        }
+        let kept = self.tips.split_off(&below);
+        self.heads.base = std::mem::replace(&mut self.tips, kept).pop_last().map(|(_, base)| base);
+        self.heads.tail = below;
+        changes.push(Change::Prune { below });
+    }
+
+    fn prepend(&mut self, changes: &mut Vec<Change>) {
+        for _ in 0..self.random.u8(1..4) {
+            let Some(base) = self.heads.base else { return };
+            let Some(block) = self.below.iter().find(|block| block.id() == base.id) else { return };
+            self.heads.tail = block.id().height;
+            self.heads.base = Tip::below(block.block());
+            self.tips.insert(block.id().height, block.tip());
+            changes.push(Change::Prepend { block: block.clone(), origin: Origin::Range });
+        }
+    }
+
     fn confirm(&mut self, changes: &mut Vec<Change>) {
-        let next = self.heads.hard_height().map_or(Height::MIN, Height::next);
+        let next = self.heads.hard_height().map_or(self.heads.tail, Height::next);
         let lowest = self.recent.first_key_value().map_or(next, |(lowest, _)| *lowest);
         // What has left our memory becomes hard all at once.
         let height = next.max(lowest);
@@ -239,7 +291,10 @@ impl Known {
         let mut line = format!("{} {} {} {guard}", self.hard, self.epoch, self.scanned);
         for change in &batch.changes {
             match change {
-                Change::Append { block, .. } => line = format!("{line} +{}", block.id()),
+                Change::Append { block, .. } | Change::Prepend { block, .. } => {
+                    line = format!("{line} +{}", block.id())
+                }
+                Change::Prune { below } => line = format!("{line} ~{below}"),
                 Change::Truncate { from, .. } => line = format!("{line} -{from}"),
                 _ => {}
             }
@@ -257,12 +312,19 @@ impl Known {
         for word in words {
             if let Some(from) = word.strip_prefix('-') {
                 next.chain.split_off(&from.parse().ok()?);
+            } else if let Some(below) = word.strip_prefix('~') {
+                next.chain = next.chain.split_off(&below.parse().ok()?);
             } else {
                 let (height, hash) = word.strip_prefix('+')?.split_once('/')?;
                 next.chain.insert(height.parse().ok()?, hash.to_owned());
             }
         }
         Some(next)
+    }
+
+    /// The lowest height and the highest.
+    pub fn span(&self) -> Option<(u64, u64)> {
+        Some((*self.chain.first_key_value()?.0, *self.chain.last_key_value()?.0))
     }
 
     /// What the store says of itself.
@@ -337,9 +399,8 @@ impl Told {
     }
 
     fn difference(&self, found: &Known) -> String {
-        let head =
-            |known: &Known| (known.chain.last_key_value().map(|(h, _)| *h), known.hard, known.epoch, known.scanned);
+        let head = |known: &Known| (known.span(), known.hard, known.epoch, known.scanned);
         let (found, acknowledged) = (head(found), head(&self.acknowledged));
-        format!("(soft, hard, epoch, DA) is {found:?}, acknowledged was {acknowledged:?}")
+        format!("(tail..soft, hard, epoch, DA) is {found:?}, acknowledged was {acknowledged:?}")
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use blocksyncd::block::{BlockId, Height};
 use blocksyncd::store::{Durability, Store, StoreError};
-use blocksyncd::sync::{GuardState, Recovered};
+use blocksyncd::sync::{Change, GuardState, Recovered};
 
 use super::child::{Known, Workload, options};
 use super::copy_dir::copy_dir;
@@ -21,6 +21,8 @@ const PAYLOAD: usize = 20_000;
 struct Original {
     dir: TempDir,
     known: Known,
+    /// With what was pruned: an older state may have it still.
+    ever: BTreeMap<u64, String>,
     hard: Option<BlockId>,
 }
 
@@ -98,13 +100,13 @@ fn a_loss_is_said_until_the_blocks_are_back() {
     let dir = TempDir::in_memory();
     copy_dir(original.dir.path(), dir.path());
     fs::remove_dir_all(dir.path().join("data/store")).expect("it can be removed");
-    let soft = *original.known.chain.last_key_value().expect("it has blocks").0;
+    let (tail, soft) = original.known.span().expect("it has blocks");
     let anchor = original.hard;
     for round in 0..3 {
         let (mut store, reader, recovered) =
             Store::open(&options(dir.path(), Durability::Power), &blocks::rules()).expect("it opens");
         let lost = recovered.heads.lost.expect("it is said");
-        assert_eq!((lost.from.get(), lost.to.get()), (1, soft), "round {round}");
+        assert_eq!((lost.from.get(), lost.to.get()), (tail, soft), "round {round}");
         assert_eq!(recovered.anchor.map(|anchor| anchor.id), anchor, "round {round}");
         // A commit in between changes nothing about it.
         let mut workload = Workload::new(&reader, &recovered, 1, 100);
@@ -118,6 +120,7 @@ fn a_loss_is_said_until_the_blocks_are_back() {
 fn original() -> Original {
     let dir = TempDir::in_memory();
     let mut known = Known::default();
+    let mut ever = BTreeMap::new();
     let mut hard = None;
     // The second run's journal is not filled up with zeros.
     for (seed, commits) in [(1, 110), (2, 20)] {
@@ -125,18 +128,30 @@ fn original() -> Original {
             Store::open(&options(dir.path(), Durability::Process), &blocks::rules()).expect("it opens");
         let mut workload = Workload::new(&reader, &recovered, seed, PAYLOAD);
         for _ in 0..commits {
-            store.commit(&workload.next_batch()).expect("it is written");
+            let batch = workload.next_batch();
+            for change in &batch.changes {
+                match change {
+                    Change::Append { block, .. } | Change::Prepend { block, .. } => {
+                        ever.insert(block.id().height.get(), block.id().hash.to_string());
+                    }
+                    Change::Truncate { from, .. } => drop(ever.split_off(&from.get())),
+                    _ => {}
+                }
+            }
+            store.commit(&batch).expect("it is written");
         }
         hard = workload.heads.hard;
         known = Known::of(&workload.heads, workload.guard);
         let snapshot = reader.snapshot();
-        for height in 1..=workload.heads.soft_height().map_or(0, Height::get) {
+        let heads = workload.heads;
+        for height in heads.tail.get()..=heads.soft_height().map_or(0, Height::get) {
             let height = Height::new(height).expect("not 0");
             let hash = snapshot.hash(height).expect("it reads").expect("it is stored");
             known.chain.insert(height.get(), hash.to_string());
         }
     }
-    Original { dir, known, hard }
+    assert!(known.span().is_some_and(|(tail, _)| tail > 1) && known.chain.len() < ever.len(), "it was pruned");
+    Original { dir, known, ever, hard }
 }
 
 /// Opens the damaged copy as restarted processes would, and reads all of it.
@@ -169,8 +184,9 @@ fn check(original: &Original, dir: &Path, file: &Path) -> Result<Verdict, String
 
 fn judge(original: &Original, recovered: &Recovered, found: &Known, file: &Path) -> Result<Verdict, String> {
     let expected = &original.known;
-    let soft = |known: &Known| known.chain.last_key_value().map_or(0, |(height, _)| *height);
-    if found.chain.iter().any(|(height, hash)| expected.chain.get(height) != Some(hash)) {
+    let tail = recovered.heads.tail.get();
+    let soft = |known: &Known| known.chain.last_key_value().map_or(tail - 1, |(height, _)| *height);
+    if found.chain.iter().any(|(height, hash)| original.ever.get(height) != Some(hash)) {
         return Err("it has other blocks".into());
     }
     let missing = soft(found) < soft(expected);

@@ -147,6 +147,7 @@ fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {
     let confirm = Change::Confirm { height: Height::MIN, position: DaPosition { height: 1, index: 0 } };
     let hard = Heads { hard: Some(one.id()), ..heads };
     let after = |changes: Vec<Change>, heads: Heads| Batch { id: CommitId(2), changes, heads, guard: None };
+    let prune = Change::Prune { below: two.id().height };
     let truncate = |epoch: u64| Change::Truncate { from: Height::MIN, epoch: Epoch(epoch) };
     let broken = [
         ("a gap", append(&chain[2..3], heads)),
@@ -167,6 +168,20 @@ fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {
                 heads,
             ),
         ),
+        ("a prune up to what is not stored", after(vec![prune.clone()], Heads { tail: two.id().height, ..heads })),
+        (
+            "a prune above hard",
+            Batch {
+                changes: vec![confirm.clone(), append(&chain[1..2], heads).changes.remove(0), prune.clone()],
+                heads: Heads { tail: two.id().height, base: Some(one.tip()), soft: Some(two.tip()), ..hard },
+                ..after(vec![], heads)
+            },
+        ),
+        (
+            "a block below the lowest that there is",
+            after(vec![Change::Prepend { block: stranger[0].clone(), origin: Origin::Range }], heads),
+        ),
+        ("a tail that nothing led to", after(vec![], Heads { tail: two.id().height, ..heads })),
     ];
     for (what, batch) in broken {
         let dir = TempDir::in_memory();

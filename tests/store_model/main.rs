@@ -10,6 +10,7 @@ mod tempdir;
 mod edges;
 mod model;
 
+use blocksyncd::block::Height;
 use blocksyncd::store::{Durability, Options, Reader, Store};
 use blocksyncd::sync::Recovered;
 use model::Model;
@@ -44,7 +45,9 @@ fn run(seed: u64, steps: usize) {
     let dir = TempDir::in_memory();
     let options = options(&dir);
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut model = Model::new();
+    // Every other store begins above the initial height.
+    let begins_at = Height::MIN.plus(if seed % 2 == 1 { random.u64(1..30) } else { 0 });
+    let mut model = Model::new(begins_at);
     let (mut store, mut reader, recovered) = open(&options);
     model.assert_recovered(&recovered, seed);
     for step in 0..steps {
@@ -52,7 +55,9 @@ fn run(seed: u64, steps: usize) {
         while random.u8(..) < 80 {
             batch.absorb(model.random_batch(&mut random));
         }
+        model.guard(batch.guard);
         store.commit(&batch).expect("it is written");
+        assert_eq!(store.stored_bytes(), model.stored_bytes(), "seed {seed}, step {step}");
         model.assert_read(&reader.snapshot(), &format!("seed {seed}, step {step}"));
         if random.u8(..) < 25 {
             drop((store, reader));

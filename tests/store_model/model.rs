@@ -8,13 +8,16 @@ use blocksyncd::sync::{
     Batch, Change, CommitId, DaPosition, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState, Halt,
     Heads, Origin, Recovered, Seen, Sighting,
 };
-use blocksyncd::verify::{ScheduleEntry, VerifiedBlock};
+use blocksyncd::verify::{ScheduleEntry, Tip, VerifiedBlock};
 use bytes::Bytes;
 
 use super::{MAX_EVIDENCE, blocks};
 
 pub struct Model {
+    /// What is stored, from the tail on.
     chain: Vec<(VerifiedBlock, Origin)>,
+    /// What is below the tail: pruned, or never stored.
+    below: Vec<VerifiedBlock>,
     heads: Heads,
     confirmations: BTreeMap<Height, DaPosition>,
     sightings: BTreeMap<DaPosition, Sighting>,
@@ -25,7 +28,7 @@ pub struct Model {
     halted: Option<Halt>,
     acks: BTreeMap<String, BlockId>,
     guard: GuardState,
-    /// Hashes that were stored once and must not be found any more.
+    /// Hashes that are not stored any more and must not be found any more.
     gone: Vec<Hash>,
     /// Counts blocks, so that no two branches are alike.
     branch: u64,
@@ -34,9 +37,11 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new() -> Self {
+    /// Of a store that begins at this height.
+    pub fn new(begins_at: Height) -> Self {
         Self {
             chain: Vec::new(),
+            below: blocks::build_chain(begins_at.get() - 1, 50),
             heads: Heads::empty(Height::MIN),
             confirmations: BTreeMap::new(),
             sightings: BTreeMap::new(),
@@ -56,6 +61,9 @@ impl Model {
 
     /// A few random changes, applied to the model as they are made.
     pub fn random_batch(&mut self, random: &mut fastrand::Rng) -> Batch {
+        if self.commit == CommitId(0) {
+            self.heads.tail = Height::MIN.plus(self.below.len() as u64);
+        }
         let mut changes = Vec::new();
         for _ in 0..random.usize(1..6) {
             if let Some(change) = self.random_change(random) {
@@ -63,18 +71,21 @@ impl Model {
             }
         }
         let guard = (random.u8(..) < 60).then(|| self.heads.soft_id().map(|last| GuardEntry { last })).flatten();
-        // The store keeps the guard from falling by itself.
+        self.commit = self.commit.next();
+        Batch { id: self.commit, changes, heads: self.heads, guard }
+    }
+
+    /// What a whole write says; the store keeps the guard from falling by itself.
+    pub fn guard(&mut self, guard: Option<GuardEntry>) {
         if let Some(guard) = guard
             && !matches!(self.guard, GuardState::Signed(known) if known.last.height > guard.last.height)
         {
             self.guard = GuardState::Signed(guard);
         }
-        self.commit = self.commit.next();
-        Batch { id: self.commit, changes, heads: self.heads, guard }
     }
 
     fn random_change(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
-        match random.u8(0..16) {
+        match random.u8(0..20) {
             0..=5 => Some(self.append(random)),
             6 => self.truncate(random),
             7..=8 => self.confirm(random),
@@ -106,6 +117,13 @@ impl Model {
                 });
                 Some(Change::Halt(self.halted))
             }
+            15 => self.prune(random),
+            16..=17 => self.prepend(random),
+            18 => {
+                let consumer = self.acks.keys().next()?.clone();
+                self.acks.remove(&consumer);
+                Some(Change::ForgetConsumer(consumer))
+            }
             _ => {
                 let consumer = format!("consumer-{}", random.u8(0..3));
                 let up_to = self.heads.soft_id()?;
@@ -117,26 +135,68 @@ impl Model {
 
     fn append(&mut self, random: &mut fastrand::Rng) -> Change {
         self.branch += 1;
-        let parent = self.chain.last().map(|(block, _)| block);
+        let parent = self.top();
         let size = if random.u8(..) < 8 { 200_000 } else { random.usize(0..300) };
         let block = blocks::extend(parent, 1, size, self.branch).remove(0);
         let origins = [Origin::Published, Origin::Gossip, Origin::Range, Origin::Da];
         let origin = origins[random.usize(..origins.len())];
+        if self.heads.top().is_none() {
+            self.heads.base = Tip::below(block.block());
+        }
         self.chain.push((block.clone(), origin));
         self.heads.soft = Some(block.tip());
         Change::Append { block, origin }
     }
 
+    /// What the next block stands on.
+    fn top(&self) -> Option<&VerifiedBlock> {
+        self.chain.last().map(|(block, _)| block).or(self.below.last())
+    }
+
+    fn index(&self, height: Height) -> Option<usize> {
+        (height >= self.heads.tail).then(|| usize::try_from(height.above(self.heads.tail)).expect("small"))
+    }
+
+    /// Up to hard, or up to soft while there is no hard.
+    fn prune(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
+        let tail = self.heads.tail;
+        let highest = self.heads.hard_height().or(self.heads.soft_height())?;
+        let below = tail.plus(random.u64(1..=highest.above(tail).min(5).max(1)));
+        if below > highest {
+            return None;
+        }
+        let kept = self.chain.split_off(self.index(below)?);
+        for (block, _) in std::mem::replace(&mut self.chain, kept) {
+            self.gone.push(block.id().hash);
+            self.below.push(block);
+        }
+        self.confirmations = self.confirmations.split_off(&below);
+        self.heads.tail = below;
+        self.heads.base = self.below.last().map(VerifiedBlock::tip);
+        Some(Change::Prune { below })
+    }
+
+    fn prepend(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
+        self.heads.soft?;
+        let block = self.below.pop()?;
+        let origin = if random.bool() { Origin::Range } else { Origin::Da };
+        self.gone.retain(|hash| *hash != block.id().hash);
+        self.chain.insert(0, (block.clone(), origin));
+        self.heads.tail = block.id().height;
+        self.heads.base = Tip::below(block.block());
+        Some(Change::Prepend { block, origin })
+    }
+
     fn truncate(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
         let soft = self.heads.soft_height()?.get();
-        let lowest = self.heads.hard_height().map_or(1, |hard| hard.get() + 1);
+        let lowest = self.heads.hard_height().map_or(self.heads.tail.get(), |hard| hard.get() + 1);
         if lowest > soft {
             return None;
         }
         let from = Height::new(random.u64(lowest.max(soft.saturating_sub(6))..=soft))?;
         self.heads.epoch = self.heads.epoch.next();
         self.retractions.insert(self.heads.epoch, from);
-        let taken = self.chain.split_off(usize::try_from(from.get() - 1).expect("small"));
+        let taken = self.chain.split_off(self.index(from)?);
         self.gone.extend(taken.iter().map(|(block, _)| block.id().hash));
         self.heads.soft = self.chain.last().map(|(block, _)| block.tip());
         Some(Change::Truncate { from, epoch: self.heads.epoch })
@@ -144,9 +204,8 @@ impl Model {
 
     /// The next block becomes hard.
     fn confirm(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
-        let height = self.heads.hard_height().map_or(Height::MIN, Height::next);
-        let index = usize::try_from(height.get() - 1).expect("small");
-        let (block, _) = self.chain.get(index)?;
+        let height = self.heads.hard_height().map_or(self.heads.tail, Height::next);
+        let (block, _) = self.chain.get(self.index(height)?)?;
         let position = DaPosition { height: random.u64(1..100), index: random.u32(0..5) };
         self.heads.hard = Some(block.id());
         self.confirmations.insert(height, position);
@@ -157,7 +216,7 @@ impl Model {
         self.next_position += random.u64(0..3);
         self.heads.scanned_through = self.next_position;
         let position = DaPosition { height: self.next_position, index: random.u32(0..3) };
-        let parent = self.chain.last().map(|(block, _)| block);
+        let parent = self.top();
         let what = match random.u8(0..4) {
             0 => Seen::Block(blocks::next(parent, 40, 1_000_000 + self.branch)),
             1 => Seen::Hash(Hash([random.u8(..); 32])),
@@ -174,7 +233,7 @@ impl Model {
         let (block, _) = self.chain.last()?;
         let height = block.id().height;
         let stored = block.block().signed_header();
-        let parent = self.chain.iter().rev().nth(1).map(|(parent, _)| parent);
+        let parent = self.chain.iter().rev().nth(1).map(|(parent, _)| parent).or(self.below.last());
         let second = blocks::next(parent, 8, 2_000_000 + self.branch).block().signed_header();
         self.heads.evidence = self.heads.evidence.next();
         let id = self.heads.evidence;
@@ -192,9 +251,10 @@ impl Model {
 
     pub fn assert_read(&self, snapshot: &Snapshot, at: &str) {
         assert_eq!(snapshot.heads(), Ok(self.heads), "{at}");
-        for height in 1..=self.chain.len() as u64 + 2 {
+        assert_eq!(snapshot.stored_bytes(), Ok(self.stored_bytes()), "{at}");
+        for height in 1..=self.heads.next_height().get() + 1 {
             let height = Height::new(height).expect("not 0");
-            let stored = self.chain.get(usize::try_from(height.get() - 1).expect("small"));
+            let stored = self.index(height).and_then(|index| self.chain.get(index));
             let expected = stored.map(|(block, origin)| (block.block().clone(), *origin));
             assert_eq!(snapshot.block(height), Ok(expected), "{at}: block {height}");
             assert_eq!(snapshot.hash(height), Ok(stored.map(|(block, _)| block.id().hash)), "{at}: hash {height}");
@@ -206,7 +266,7 @@ impl Model {
             }
         }
         for hash in &self.gone {
-            assert_eq!(snapshot.height_of(*hash), Ok(None), "{at}: a block that was taken back");
+            assert_eq!(snapshot.height_of(*hash), Ok(None), "{at}: a block that was taken back, or pruned");
         }
         for epoch in 0..=self.heads.epoch.0 {
             let later = self.retractions.range(Epoch(epoch + 1)..).map(|(_, from)| *from).min();
@@ -240,8 +300,12 @@ impl Model {
             anchor: None,
             guard: self.guard,
             consumers: self.acks.iter().map(|(name, id)| (name.clone(), *id)).collect(),
-            stored_bytes: self.chain.iter().map(|(block, _)| block.block().bytes().len() as u64).sum(),
+            stored_bytes: self.stored_bytes(),
         };
         assert_eq!(*recovered, expected, "seed {seed}");
+    }
+
+    pub fn stored_bytes(&self) -> u64 {
+        self.chain.iter().map(|(block, _)| block.block().bytes().len() as u64).sum()
     }
 }

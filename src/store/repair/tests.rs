@@ -1,0 +1,221 @@
+//! Damage to a store whose tail is above the initial height, record by record.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ed25519_dalek::{Signer as _, SigningKey};
+
+use super::*;
+use crate::block::{ChainId, Format, Hash, Header, Lane, PublicKey, native};
+use crate::store::mark::Mark;
+use crate::store::{Durability, Options, Reader, Store};
+use crate::sync::{Batch, Change, CommitId, DaPosition, Origin, Recovered, Stored as _};
+use crate::verify::{Schedule, ScheduleEntry, VerifiedBlock};
+
+const TAIL: u64 = 10;
+const HARD: u64 = 20;
+const SOFT: u64 = 30;
+
+fn height(height: u64) -> Height {
+    Height::new(height).expect("not 0")
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[1; 32])
+}
+
+fn rules() -> Rules {
+    let entry = ScheduleEntry { from: Height::MIN, proposer: PublicKey(key().verifying_key().to_bytes()) };
+    Rules {
+        format: Format::Native,
+        chain_id: ChainId::new("repair").expect("a valid id"),
+        initial_height: Height::MIN,
+        max_block_bytes: 1024,
+        max_clock_drift: Duration::ZERO,
+        schedule: Schedule::new(Height::MIN, &[entry]).expect("a sound key"),
+    }
+}
+
+fn chain() -> Vec<VerifiedBlock> {
+    let mut chain: Vec<VerifiedBlock> = Vec::new();
+    for number in 1..=SOFT {
+        let parent = chain.last().map(VerifiedBlock::tip);
+        let payload = Bytes::from(format!("payload {number}"));
+        let header = native::encode_header(&Header {
+            chain_id: rules().chain_id,
+            height: height(number),
+            time_unix_nanos: number,
+            parent_hash: parent.map(|parent| parent.id.hash),
+            payload_hash: Hash::of(&payload),
+            proposer: PublicKey(key().verifying_key().to_bytes()),
+            host_id: Bytes::new(),
+        });
+        let signature = key().sign(&native::signing_message(&header)).to_bytes();
+        let block = rules().check(Lane::BLOCK, &native::encode(&header, &signature, &payload)).expect("sound");
+        chain.push(block.link(parent).expect("it links"));
+    }
+    chain
+}
+
+/// A store of the blocks from [`TAIL`] to [`SOFT`], hard up to [`HARD`]; once it had all of them but the last one.
+struct Scene {
+    options: Options,
+    chain: Vec<VerifiedBlock>,
+    /// The record of the heads as of before it was pruned.
+    older_heads: Vec<u8>,
+    store: Option<(Store, Reader)>,
+    /// As it was left.
+    left: Recovered,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("bsd-repair-{name}-{}", std::process::id()));
+        let options =
+            Options { dir, guard: None, durability: Durability::Process, cache_bytes: 1 << 20, max_evidence: 1 };
+        let chain = chain();
+        let (mut store, reader, recovered) = Store::open(&options, &rules()).expect("it opens");
+        let append = |block: &VerifiedBlock| Change::Append { block: block.clone(), origin: Origin::Range };
+        let confirm =
+            |number| Change::Confirm { height: height(number), position: DaPosition { height: number, index: 0 } };
+        let (last, first) = chain.split_last().expect("some");
+        let mut changes: Vec<Change> = first.iter().map(append).collect();
+        changes.extend((1..=HARD).map(confirm));
+        let hard = Some(chain[HARD as usize - 1].id());
+        let heads = Heads { soft: first.last().map(VerifiedBlock::tip), hard, ..recovered.heads };
+        store.commit(&Batch { id: CommitId(1), changes, heads, guard: None }).expect("it is written");
+        let older_heads = record::seal(Space::Meta, keys::HEADS, &[&store.state.stamped.encode()]);
+        let base = Some(chain[TAIL as usize - 2].tip());
+        let heads = Heads { soft: Some(last.tip()), tail: height(TAIL), base, ..heads };
+        let changes = vec![append(last), Change::Prune { below: height(TAIL) }];
+        store.commit(&Batch { id: CommitId(2), changes, heads, guard: None }).expect("it is written");
+        drop((store, reader));
+        let (store, reader, left) = Store::open(&options, &rules()).expect("it opens");
+        Self { options, chain, older_heads, store: Some((store, reader)), left }
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.options.dir.join("mark")
+    }
+
+    /// Instead of what is there.
+    fn put(&self, space: Space, key: &[u8], record: &[u8]) {
+        let (store, _) = self.store.as_ref().expect("it is open");
+        let write = ((space, key.to_vec()), Some(record.to_vec()));
+        store.shared.db.write(Writes::from([write]), false).expect("it is written");
+    }
+
+    /// What the next process finds, which is sound, and says the same once more.
+    fn reopened(&mut self) -> Recovered {
+        self.store = None;
+        let (store, reader, first) = Store::open(&self.options, &rules()).expect("it opens");
+        drop((store, reader));
+        let (store, reader, recovered) = Store::open(&self.options, &rules()).expect("it opens again");
+        assert_eq!(recovered, first);
+        let snapshot = reader.snapshot();
+        assert_eq!(snapshot.verify(|_| true), Ok(()));
+        for (number, block) in (1..).zip(&self.chain) {
+            let kept = recovered.heads.stores(height(number)).then_some(block.id().hash);
+            assert_eq!(reader.for_core().hash(height(number)), kept, "{number}");
+            assert_eq!(snapshot.height_of(block.id().hash), Ok(kept.map(|_| height(number))), "{number}");
+        }
+        let kept = self.chain.iter().filter(|block| recovered.heads.stores(block.id().height));
+        assert_eq!(recovered.stored_bytes, kept.map(|block| weight(block.block())).sum::<u64>());
+        drop(snapshot);
+        self.store = Some((store, reader));
+        recovered
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.store = None;
+        let _ = fs::remove_dir_all(&self.options.dir);
+    }
+}
+
+const GARBAGE: &[u8] = b"no record";
+
+#[test]
+fn the_record_of_the_heads_is_made_again() {
+    let mut scene = Scene::new("heads");
+    scene.put(Space::Meta, keys::HEADS, GARBAGE);
+    assert_eq!(scene.reopened(), scene.left);
+}
+
+#[test]
+fn without_its_mark_it_is_what_it_was() {
+    let mut scene = Scene::new("mark");
+    fs::remove_file(scene.mark()).expect("there is one");
+    assert_eq!(scene.reopened(), scene.left);
+}
+
+/// Then the lowest block tells what is below it, but not when that was made.
+#[test]
+fn without_heads_and_mark_it_begins_with_its_lowest_block() {
+    let mut scene = Scene::new("heads-and-mark");
+    scene.put(Space::Meta, keys::HEADS, GARBAGE);
+    fs::remove_file(scene.mark()).expect("there is one");
+    let found = scene.reopened().heads;
+    assert_eq!(
+        (found.tail, found.soft, found.hard, found.lost),
+        (height(TAIL), scene.left.heads.soft, scene.left.heads.hard, None)
+    );
+    assert_eq!(found.base.map(|base| base.id), scene.left.heads.base.map(|base| base.id));
+}
+
+#[test]
+fn from_the_first_damaged_block_on_all_is_lost_and_nothing_below_the_tail() {
+    for number in [TAIL, TAIL + 1, 15, HARD, HARD + 1, SOFT] {
+        for space in [Space::Blocks, Space::Headers] {
+            let mut scene = Scene::new("block");
+            scene.put(space, &keys::height(height(number)), GARBAGE);
+            let found = scene.reopened();
+            let heads = found.heads;
+            assert_eq!((heads.tail, heads.base), (height(TAIL), scene.left.heads.base), "{number}");
+            assert_eq!(heads.soft_height().map_or(TAIL - 1, Height::get), number - 1);
+            assert_eq!(heads.lost, Some(DataLoss { from: height(number), to: height(SOFT) }));
+            let anchor = scene.left.heads.hard.filter(|_| number <= HARD);
+            assert_eq!(found.anchor.map(|anchor| anchor.id), anchor, "{number}");
+        }
+    }
+}
+
+/// The keyspaces are not equally old after damage: the mark knows better where the chain begins.
+#[test]
+fn heads_from_before_it_was_pruned_lose_nothing() {
+    let mut scene = Scene::new("older-heads");
+    let older = scene.older_heads.clone();
+    scene.put(Space::Meta, keys::HEADS, &older);
+    let found = scene.reopened().heads;
+    assert_eq!((found.tail, found.base), (height(TAIL), scene.left.heads.base));
+    assert_eq!((found.soft, found.hard, found.lost), (scene.left.heads.soft, scene.left.heads.hard, None));
+}
+
+#[test]
+fn what_comes_back_from_below_the_tail_is_taken_away() {
+    let mut scene = Scene::new("below");
+    let block = scene.chain[TAIL as usize - 2].clone();
+    let key = keys::height(block.id().height);
+    let parts: [&[u8]; 2] = [&[record::encode_origin(Origin::Range)], block.block().bytes()];
+    scene.put(Space::Blocks, &key, &record::seal(Space::Blocks, &key, &parts));
+    let prefix = record::HeaderRecord::prefix(block.id().hash, block.block().bytes().len());
+    scene.put(Space::Headers, &key, &record::seal(Space::Headers, &key, &[&prefix, block.block().header_bytes()]));
+    let found = scene.reopened();
+    assert_eq!(found.heads, scene.left.heads);
+}
+
+/// As of another node, which has pruned what this one stored last.
+#[test]
+fn a_copy_of_another_store_that_has_pruned_more_is_sound() {
+    let mut scene = Scene::new("copy");
+    let (mark, state) = Mark::open(&scene.mark()).expect("it reads").expect("there is one");
+    drop(mark);
+    let soft = Some(scene.chain[TAIL as usize - 3].tip());
+    let heads = Heads { soft, hard: None, tail: Height::MIN, base: None, ..state.heads };
+    let of_another = MarkState { store_id: [7; 16], hard: None, heads, ..state };
+    fs::remove_file(scene.mark()).expect("there is one");
+    drop(Mark::create(&scene.mark(), &of_another).expect("it is written"));
+    assert_eq!(scene.reopened(), scene.left);
+}
