@@ -53,7 +53,8 @@ impl Syncer {
                 _ => Verdict::Ignore,
             };
         }
-        if self.vetoed == Some(id) || self.is_full() {
+        // Where another one is pinned it can never be stored, which proves nothing against whoever signed it.
+        if self.vetoed == Some(id) || self.is_full() || self.may_stand(block).is_err() {
             return Verdict::Ignore;
         }
         if heads.target.is_none_or(|target| target.height < id.height) {
@@ -165,9 +166,10 @@ impl Syncer {
         }
     }
 
-    /// The only block that may be stored at this height: what was hard there once, or what the operator trusts.
+    /// The only block that may be stored at this height: what was hard there once, what the operator trusts, or what one of
+    /// these stands on.
     pub(super) fn pinned(&self, height: Height) -> Option<BlockId> {
-        let pinned = [self.anchor.map(|anchor| anchor.id), self.config.history.trusted];
+        let pinned = [self.anchor.map(|anchor| anchor.id), self.config.history.trusted, self.walk.at(height)];
         pinned.into_iter().flatten().find(|pinned| pinned.height == height)
     }
 
@@ -220,6 +222,7 @@ impl Syncer {
         self.chain.truncate(from, parent.filter(|_| from > self.chain.heads.tail));
         self.consumers_taken_back(BlockId { height: from, hash });
         self.held.clear();
+        self.peers.branch_changed();
         if self.vetoed.is_some_and(|vetoed| vetoed.height >= from) {
             self.lift_veto();
         }
@@ -279,11 +282,7 @@ impl Syncer {
             Command::LiftVeto => {
                 if self.vetoed.is_some() {
                     self.lift_veto();
-                    // What was built on the block was forgotten when it was taken back.
-                    let peers: Vec<_> = self.peers.iter().map(|(peer, _)| peer.clone()).collect();
-                    for peer in &peers {
-                        self.probe_soon(turn.now, peer);
-                    }
+                    self.probe_all_soon(turn.now);
                 }
                 Ok(())
             }

@@ -49,6 +49,14 @@ impl Syncer {
         }
     }
 
+    /// What is known of what is missing was forgotten when blocks were taken back: it is to be proved anew.
+    pub(super) fn probe_all_soon(&mut self, now: Now) {
+        let peers: Vec<_> = self.peers.iter().map(|(peer, _)| peer.clone()).collect();
+        for peer in &peers {
+            self.probe_soon(now, peer);
+        }
+    }
+
     pub(super) fn peer_down(&mut self, peer: &PeerId) {
         for request in self.requests.of_peer(peer) {
             if let Some(open) = self.requests.remove(request) {
@@ -122,7 +130,7 @@ impl Syncer {
         match open.ask {
             Ask::Head => {}
             Ask::Hash(hash) => {
-                if self.wanted.is_some_and(|wanted| wanted.hash == hash) {
+                if self.wanted_by_hash() == Some(hash) {
                     self.excluded.add_hash(hash, open.peer.clone());
                 }
             }
@@ -156,7 +164,8 @@ impl Syncer {
         match blocks.first() {
             Some(block) if block.hash() == hash => {
                 self.incoming(turn, block, Origin::Range, None);
-                self.wanted.is_none_or(|wanted| wanted.hash != hash)
+                self.walk(turn, block);
+                self.wanted_by_hash() != Some(hash)
             }
             Some(_) => {
                 self.penalize(turn.now, peer, Offence::BadRange);
@@ -227,6 +236,7 @@ impl Syncer {
             self.fetched(turn, request, &Fetched { blocks: Vec::new(), ended: Ended::Timeout });
         }
         self.retry_at = None;
+        self.end_walk();
         self.probe_heads(now);
         if !self.is_full() && !self.draining {
             self.ask_for_wanted(now);
@@ -268,9 +278,15 @@ impl Syncer {
         }
     }
 
-    /// DA names a block that nobody has given us: somebody may have it.
+    /// The block that is asked for by its hash: one that DA names and nobody has given us, or the next one down to where our
+    /// branch is another than that of a pinned block.
+    fn wanted_by_hash(&self) -> Option<Hash> {
+        self.wanted.or_else(|| self.walks_from()).map(|wanted| wanted.hash)
+    }
+
+    /// Somebody may have it.
     fn ask_for_wanted(&mut self, now: Duration) {
-        let Some(hash) = self.wanted.map(|wanted| wanted.hash) else { return self.excluded.forget_hash() };
+        let Some(hash) = self.wanted_by_hash() else { return self.excluded.forget_hash() };
         let asked: Vec<_> = self.requests.by_hash(hash).map(|open| (open.sent, open.peer.clone())).collect();
         if !asked.is_empty() && !self.is_hedge_due(now, &asked, self.config.timing.hedge_after) {
             return;

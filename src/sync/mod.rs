@@ -29,6 +29,7 @@ mod publish;
 mod report;
 pub mod serve;
 mod settings;
+mod walk;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,7 @@ use held::Held;
 use peers::Peers;
 use prune::Pruning;
 use publish::Publishing;
+use walk::Walk;
 
 /// Everything that can happen to the core.
 #[derive(Clone, Debug)]
@@ -191,6 +193,7 @@ pub struct Syncer {
     halted: Option<Halt>,
     /// Whatever is stored at its height must be this block.
     anchor: Option<Anchor>,
+    walk: Walk,
     /// DA names it at hard + 1, and nobody has given it to us.
     wanted: Option<BlockId>,
     storage_full: bool,
@@ -259,6 +262,7 @@ impl Syncer {
             vetoed: at.vetoed,
             halted: at.halted,
             anchor: at.anchor,
+            walk: Walk::default(),
             wanted: None,
             storage_full: false,
             draining: false,

@@ -163,6 +163,20 @@ impl Peers {
         ahead.peek().is_some() && ahead.all(|peer| peer.lacks(next))
     }
 
+    /// Whether some have blocks above `next`, and all of these are on another branch than ours.
+    pub fn are_all_elsewhere(&self, next: Height) -> bool {
+        let mut ahead =
+            self.connected.values().filter(|peer| peer.head.is_some_and(|head| head.height >= next)).peekable();
+        ahead.peek().is_some() && ahead.all(|peer| peer.other_branch)
+    }
+
+    /// Ours is another one now: who is on it is to be found out anew.
+    pub fn branch_changed(&mut self) {
+        for peer in self.connected.values_mut() {
+            peer.other_branch = false;
+        }
+    }
+
     /// It did not answer what was sent then, or not usefully: it rests, longer each time.
     pub fn failed(&mut self, peer: &PeerId, sent: Duration, now: Duration) {
         let Timing { backoff_min, backoff_max, .. } = self.timing;

@@ -22,3 +22,4 @@ mod publish;
 mod selection;
 mod sightings;
 mod trusted;
+mod walk;

@@ -1,0 +1,121 @@
+//! The branch of a pinned block is found by walking down from it, when everybody ahead is on another branch than ours.
+
+use std::time::Duration;
+
+use blocksyncd::block::Hash;
+use blocksyncd::sync::{Anchor, Ask, Change, Effect, Ended, Epoch, GuardState, Halt, History, Timing, Verdict};
+use blocksyncd::verify::AuthenticBlock;
+
+use super::blocks::{branch, chain, h};
+use super::driver::{Core, Setup, appended, asked_by_hash, at, changes, fetches, peer, range_request, ranges};
+
+/// The right branch, of seven blocks, and ours, which leaves it after the second.
+fn branches() -> (Vec<AuthenticBlock>, Vec<AuthenticBlock>) {
+    let right = chain(7);
+    let ours: Vec<_> = right[..2].iter().cloned().chain(branch(&right[..2], "b", 2)).collect();
+    (right, ours)
+}
+
+fn pinned_at_six(right: &[AuthenticBlock], ours: &[AuthenticBlock]) -> Setup {
+    let mut setup = Setup::follower().storing(ours, 1);
+    setup.at.anchor = Some(Anchor { id: right[5].id(), position: at(9, 0) });
+    setup
+}
+
+/// Gives the core what it asks for by hash, as long as it asks.
+fn walk(core: &mut Core, mut effects: Vec<Effect>, right: &[AuthenticBlock]) -> (Vec<Hash>, Vec<Effect>) {
+    let mut asked = Vec::new();
+    while let Some(request) = fetches(&effects).into_iter().find(|fetch| matches!(fetch.ask, Ask::Hash(_))) {
+        let Ask::Hash(hash) = request.ask else { unreachable!("just seen") };
+        asked.push(hash);
+        let block = right.iter().find(|block| block.hash() == hash).expect("it is on the right branch");
+        effects = core.answer(request.request, std::slice::from_ref(block), Ended::Complete);
+    }
+    (asked, effects)
+}
+
+/// A peer at the head of the right branch, whose first range does not fit onto ours.
+fn meet_the_right_branch(core: &mut Core, right: &[AuthenticBlock]) -> Vec<Effect> {
+    let request = range_request(&core.connect_at(1, &right[6]));
+    core.answer(request.request, &right[4..6], Ended::Complete);
+    // It has rested then from a useless answer.
+    core.pass(Duration::from_secs(1))
+}
+
+#[test]
+fn a_wrong_branch_is_left_where_the_parents_of_the_pinned_block_leave_it() {
+    let (right, ours) = branches();
+    let mut core = pinned_at_six(&right, &ours).start();
+    let effects = meet_the_right_branch(&mut core, &right);
+    let (asked, effects) = walk(&mut core, effects, &right);
+    let down: Vec<_> = right[2..6].iter().rev().map(AuthenticBlock::hash).collect();
+    assert_eq!(asked, down, "from the pinned block down to the first one that is not ours");
+    assert!(changes(&effects).contains(&Change::Truncate { from: h(3), epoch: Epoch(1) }), "{effects:#?}");
+
+    // What lost does not come back, and who was elsewhere is not any more.
+    assert_eq!(core.gossip(&ours[2]), Verdict::Ignore);
+    assert_eq!(core.soft(), Some(right[1].id()));
+    let probe = fetches(&core.pass(Timing::default().gossip_grace));
+    assert_eq!(probe.iter().map(|fetch| fetch.ask).collect::<Vec<_>>(), [Ask::Head]);
+    let effects = core.answer(probe[0].request, &right[6..], Ended::Complete);
+    assert_eq!(ranges(&effects), [(peer(1), 3, 4)]);
+    let request = range_request(&effects).request;
+    let ids: Vec<_> = right[2..].iter().map(AuthenticBlock::id).collect();
+    assert_eq!(appended(&core.answer(request, &right[2..6], Ended::Complete)), ids);
+}
+
+#[test]
+fn nobody_walks_while_somebody_is_on_our_branch() {
+    let (right, ours) = branches();
+    let mut core = pinned_at_six(&right, &ours).start();
+    let request = range_request(&core.connect_at(1, &right[6]));
+    core.answer(request.request, &right[4..6], Ended::Complete);
+    core.connect_at(2, &branch(&ours, "b", 3)[2]);
+    assert_eq!(asked_by_hash(&core.pass(Duration::from_secs(1))), []);
+}
+
+#[test]
+fn nobody_walks_without_a_pinned_block() {
+    let (right, ours) = branches();
+    let mut core = Setup::follower().storing(&ours, 1).start();
+    let effects = meet_the_right_branch(&mut core, &right);
+    assert_eq!(asked_by_hash(&effects), []);
+    assert!(core.status().forked);
+}
+
+#[test]
+fn a_signer_does_not_take_back_but_halts() {
+    let (right, ours) = branches();
+    let setup = pinned_at_six(&right, &ours).guard(GuardState::Unused);
+    let mut core = setup.start();
+    let effects = meet_the_right_branch(&mut core, &right);
+    walk(&mut core, effects, &right);
+    assert_eq!(core.soft(), Some(ours[3].id()));
+    let halt = Halt::Diverged { ours: ours[2].id(), da: right[2].id(), position: at(9, 0) };
+    assert_eq!(core.status().halted, Some(halt));
+}
+
+#[test]
+fn a_trusted_block_leads_to_its_branch_too() {
+    let (right, ours) = branches();
+    let history = History { trusted: Some(right[5].id()), ..History::default() };
+    let mut core = Setup::follower().storing(&ours, 1).history(history).start();
+    let effects = meet_the_right_branch(&mut core, &right);
+    let (asked, effects) = walk(&mut core, effects, &right);
+    assert_eq!(asked.len(), 4);
+    assert!(changes(&effects).contains(&Change::Truncate { from: h(3), epoch: Epoch(1) }), "{effects:#?}");
+
+    // Not where blocks of our own may be out there: DA alone takes these back.
+    let mut core = Setup::follower().storing(&ours, 1).history(history).guard(GuardState::Unused).start();
+    let effects = meet_the_right_branch(&mut core, &right);
+    assert_eq!(asked_by_hash(&effects), []);
+}
+
+#[test]
+fn no_more_steps_than_there_is_room_for() {
+    let (right, ours) = branches();
+    let mut core = pinned_at_six(&right, &ours).limits(|limits| limits.held_blocks = 2).start();
+    let effects = meet_the_right_branch(&mut core, &right);
+    let (asked, _) = walk(&mut core, effects, &right);
+    assert_eq!(asked.len(), 2);
+}
