@@ -14,7 +14,7 @@ use crate::block::{BlockId, Hash};
 use crate::cli::phase_name;
 use crate::config::units::show_bytes;
 use crate::store::Durability;
-use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceSide, Origin};
+use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceSide, Origin, Phase};
 use crate::verify::ScheduleEntry;
 
 /// In which form to answer.
@@ -254,9 +254,11 @@ impl Answer {
                     rows.push(("FORKED", "the sequencer signed another branch, too; only DA can decide".into()));
                 }
                 if status.history_unavailable {
-                    let advice =
-                        "no peer has the next block any more: report it from DA, add a peer that keeps more, or begin later (sync.from)";
-                    rows.push(("HISTORY GONE", advice.into()));
+                    let gone = match status.info.phase {
+                        Phase::Following => "no peer has what lies below the tail: add one that keeps more",
+                        _ => "no peer has the next block any more: report it from DA, add a peer that keeps more, or begin later (sync.from)",
+                    };
+                    rows.push(("HISTORY GONE", gone.into()));
                 }
                 let said = [("HALTED", &status.halt), ("not ready", &status.not_ready)];
                 rows.extend(said.iter().filter_map(|(name, why)| Some((*name, plain(why.as_ref()?)))));
