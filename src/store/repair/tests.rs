@@ -206,6 +206,9 @@ fn what_comes_back_from_below_the_tail_is_taken_away() {
     scene.put(Space::Blocks, &key, &record::seal(Space::Blocks, &key, &parts));
     let prefix = record::HeaderRecord::prefix(block.id().hash, block.block().bytes().len());
     scene.put(Space::Headers, &key, &record::seal(Space::Headers, &key, &[&prefix, block.block().header_bytes()]));
+    let position = DaPosition { height: TAIL - 1, index: 0 };
+    let confirmation = record::encode_confirmation(block.id().hash, position);
+    scene.put(Space::Confirmations, &key, &record::seal(Space::Confirmations, &key, &[&confirmation]));
     let found = scene.reopened();
     assert_eq!(found.heads, scene.left.heads);
 }
