@@ -310,7 +310,9 @@ impl Copy<'_> {
     fn everything(&mut self, source: &View, heads: &Heads) -> Result<(), StoreError> {
         let keep = |space: Space, key: &[u8]| match space {
             Space::Blocks | Space::Headers => keys::read_height(key).is_some_and(|height| heads.stores(height)),
-            Space::Confirmations => keys::read_height(key).is_some_and(|height| heads.hard_height() >= Some(height)),
+            Space::Confirmations => {
+                keys::read_height(key).is_some_and(|height| heads.tail <= height && heads.hard_height() >= Some(height))
+            }
             // Made from the headers, as far as those are kept.
             Space::Hashes => false,
             Space::Sightings => key != keys::CURSOR,

@@ -511,7 +511,7 @@ fn da_may_have_another_block_at_the_tail() {
     let other = branch(&blocks[..3], "b", 1).remove(0);
     let setup = Setup::follower().storing(&blocks, 0).history(unconfirmed(retaining(2)));
     let mut core = settled(setup);
-    let _ = core.da_has(&[other.clone()]);
+    let _ = core.da_has(std::slice::from_ref(&other));
     assert_eq!((tail(&core), core.hard(), core.soft()), (4, Some(other.id()), Some(other.id())));
     assert_eq!(core.heads().base.map(|base| base.id.height), Some(h(3)));
 }

@@ -280,7 +280,7 @@ pub enum Damage {
 /// What the writer does next, and says when it is done.
 #[derive(Debug)]
 pub enum Write {
-    Commit(Batch),
+    Commit(Box<Batch>),
     /// The guard alone, before a signer outside is asked.
     Guard(Ticket, GuardEntry),
 }
@@ -339,7 +339,7 @@ impl Disk {
         });
         match waiting {
             Some(waiting) => waiting.absorb(batch),
-            None => self.writes.push_back(Write::Commit(batch)),
+            None => self.writes.push_back(Write::Commit(Box::new(batch))),
         }
         self.writes.len() == 1
     }

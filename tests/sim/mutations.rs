@@ -12,6 +12,7 @@ use std::num::NonZeroU64;
 
 use blocksyncd::block::BlockId;
 use blocksyncd::sync::{Batch, Change, DaReport, History, Input, Ticket};
+use blocksyncd::verify::AuthenticBlock;
 
 use super::world::World;
 
@@ -149,7 +150,7 @@ impl World {
                         .filter_map(|hash| self.chain.signed(*hash))
                         .find(|twin| twin.height() == id.height)
                 };
-                History { trusted: history.trusted.map(|id| another(id).map_or(id, |twin| twin.id())), ..history }
+                History { trusted: history.trusted.map(|id| another(id).map_or(id, AuthenticBlock::id)), ..history }
             }
             Some(Bug::BackfillForgotten) => History { backfill: false, ..history },
             _ => history,

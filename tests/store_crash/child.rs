@@ -292,7 +292,7 @@ impl Known {
         for change in &batch.changes {
             match change {
                 Change::Append { block, .. } | Change::Prepend { block, .. } => {
-                    line = format!("{line} +{}", block.id())
+                    line = format!("{line} +{}", block.id());
                 }
                 Change::Prune { below } => line = format!("{line} ~{below}"),
                 Change::Truncate { from, .. } => line = format!("{line} -{from}"),

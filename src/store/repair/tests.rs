@@ -58,6 +58,10 @@ fn chain() -> Vec<VerifiedBlock> {
     chain
 }
 
+fn at(chain: &[VerifiedBlock], number: u64) -> &VerifiedBlock {
+    chain.iter().find(|block| block.id().height == height(number)).expect("it is one of them")
+}
+
 /// A store of the blocks from [`TAIL`] to [`SOFT`], hard up to [`HARD`]; once it had all of them but the last one.
 struct Scene {
     options: Options,
@@ -82,11 +86,11 @@ impl Scene {
         let (last, first) = chain.split_last().expect("some");
         let mut changes: Vec<Change> = first.iter().map(append).collect();
         changes.extend((1..=HARD).map(confirm));
-        let hard = Some(chain[HARD as usize - 1].id());
+        let hard = Some(at(&chain, HARD).id());
         let heads = Heads { soft: first.last().map(VerifiedBlock::tip), hard, ..recovered.heads };
         store.commit(&Batch { id: CommitId(1), changes, heads, guard: None }).expect("it is written");
         let older_heads = record::seal(Space::Meta, keys::HEADS, &[&store.state.stamped.encode()]);
-        let base = Some(chain[TAIL as usize - 2].tip());
+        let base = Some(at(&chain, TAIL - 1).tip());
         let heads = Heads { soft: Some(last.tip()), tail: height(TAIL), base, ..heads };
         let changes = vec![append(last), Change::Prune { below: height(TAIL) }];
         store.commit(&Batch { id: CommitId(2), changes, heads, guard: None }).expect("it is written");
@@ -196,12 +200,15 @@ fn heads_from_before_it_was_pruned_lose_nothing() {
 #[test]
 fn what_comes_back_from_below_the_tail_is_taken_away() {
     let mut scene = Scene::new("below");
-    let block = scene.chain[TAIL as usize - 2].clone();
+    let block = at(&scene.chain, TAIL - 1).clone();
     let key = keys::height(block.id().height);
     let parts: [&[u8]; 2] = [&[record::encode_origin(Origin::Range)], block.block().bytes()];
     scene.put(Space::Blocks, &key, &record::seal(Space::Blocks, &key, &parts));
     let prefix = record::HeaderRecord::prefix(block.id().hash, block.block().bytes().len());
     scene.put(Space::Headers, &key, &record::seal(Space::Headers, &key, &[&prefix, block.block().header_bytes()]));
+    let position = DaPosition { height: TAIL - 1, index: 0 };
+    let confirmation = record::encode_confirmation(block.id().hash, position);
+    scene.put(Space::Confirmations, &key, &record::seal(Space::Confirmations, &key, &[&confirmation]));
     let found = scene.reopened();
     assert_eq!(found.heads, scene.left.heads);
 }
@@ -212,7 +219,7 @@ fn a_copy_of_another_store_that_has_pruned_more_is_sound() {
     let mut scene = Scene::new("copy");
     let (mark, state) = Mark::open(&scene.mark()).expect("it reads").expect("there is one");
     drop(mark);
-    let soft = Some(scene.chain[TAIL as usize - 3].tip());
+    let soft = Some(at(&scene.chain, TAIL - 2).tip());
     let heads = Heads { soft, hard: None, tail: Height::MIN, base: None, ..state.heads };
     let of_another = MarkState { store_id: [7; 16], hard: None, heads, ..state };
     fs::remove_file(scene.mark()).expect("there is one");
