@@ -22,6 +22,8 @@
 //! already connected when its clock starts, for the first [`GO_BLOCKS`] blocks at most, since it takes its time. Where Go is
 //! not installed its figure is null, and the reason is said.
 //!
+//! The disk has nothing left to write of what was prepared when a clock starts.
+//!
 //! The ceilings are measured in the same run, on the same cores, with nothing else running: a copy of as many bytes over TCP
 //! through the link, the same under noise and yamux, the checks of all blocks, appends to a store, and the last three at the
 //! same time, since they have to share the cores.
@@ -56,10 +58,6 @@ use copy_dir::copy_dir;
 use host::{local, until_soft};
 use link::{Link, Shape};
 use process::{Sidecar, TempDir, call, init_follower};
-
-/// The sidecar's, so that the ceilings stand on the same ground.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How many blocks a commit of the store's ceiling has.
 const BATCH: usize = 256;
@@ -217,6 +215,7 @@ fn append_all(dir: &Path, blocks: &[VerifiedBlock]) -> Duration {
 /// Checks, appends and a copy of everything through the link, all at the same time on the same cores, as a node that catches up
 /// must do them; until the last of them is done.
 fn all_at_once(dir: &Path, chain: &Chain, shape: Shape) -> Duration {
+    settle_disk();
     let begun = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| check_blocks(&blocks::rules(), &chain.encoded));
@@ -224,6 +223,11 @@ fn all_at_once(dir: &Path, chain: &Chain, shape: Shape) -> Duration {
         scope.spawn(|| copy_over_noise_and_yamux(chain.bytes, way(Link::new(shape))));
     });
     begun.elapsed()
+}
+
+/// What was copied for the case is written out first: a commit that waits for it is not what is measured.
+fn settle_disk() {
+    rustix::fs::sync();
 }
 
 fn way(link: Link) -> impl FnOnce(SocketAddr) -> SocketAddr {
@@ -278,6 +282,7 @@ fn go_header_catches_up(dir: &Path, shape: Shape, case: Case, serving: &[Sidecar
         max_message: (2 * case.block_bytes).max(1 << 20),
         height,
     };
+    settle_disk();
     let took = go_header::catch_up(program, &task);
     let least = height * case.block_bytes as u64;
     assert!(link.carried_back() >= least, "go-header took another way: {} of {least} bytes", link.carried_back());
@@ -308,6 +313,7 @@ fn catch_up(dir: &Path, chain: &Chain, case: Case, seeds: &[String]) -> (Duratio
     init_follower(&home, &chain.genesis);
     let mut args = vec!["--listen", "/ip4/127.0.0.1/tcp/0"];
     args.extend(seeds.iter().flat_map(|seed| ["--seed", seed.as_str()]));
+    settle_disk();
     let late = Sidecar::start(&home, &args);
     let begun = Instant::now();
     let took = local(async {

@@ -130,6 +130,10 @@ fn keep_memory_private() {
     }
 }
 
+/// Threads that read the store for peers and hosts, write the book of peers, and look up names. Reads are short, and many are asked
+/// for at once: a thread for each would cost more than it reads.
+const BLOCKING_THREADS: usize = 16;
+
 /// From the opening of the store to the last goodbye.
 fn serve(
     config: Config,
@@ -140,6 +144,7 @@ fn serve(
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("node")
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| Failure::new(Code::Internal, format!("the system gives no threads: {error}")))?;
     supervisor::notify(&[NotifyState::Status("opening the store")]);

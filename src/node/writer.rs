@@ -12,7 +12,7 @@ use crate::sync::{Batch, CommitId, GuardEntry, Ticket};
 /// What the thread is asked to do.
 #[derive(Debug)]
 enum Write {
-    Commit(Batch),
+    Commit(Box<Batch>),
     /// Makes the guard durable before a signer outside is asked.
     Guard(Ticket, GuardEntry),
 }
@@ -93,7 +93,7 @@ impl Writer {
             && let Some(batch) = self.pending.take()
         {
             self.in_flight = true;
-            self.send(Write::Commit(batch));
+            self.send(Write::Commit(Box::new(batch)));
             if let Some((ticket, entry)) = self.pending_guard.take() {
                 self.send(Write::Guard(ticket, entry));
             }
