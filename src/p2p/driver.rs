@@ -365,6 +365,11 @@ impl Driver {
                 self.peers.connected(peer_id, connection_id, address, outbound, now);
                 self.seeds.connected(peer_id, connection_id, now);
                 self.dialer.reached(&peer_id);
+                // What it can, the operator said, or it showed before: that saves a round trip.
+                if outbound && (self.seeds.includes(peer_id) || self.book.get(&peer_id).is_some()) {
+                    let change = self.peers.presumed(peer_id);
+                    self.tell(peer_id, change);
+                }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 self.on_closed(peer_id, connection_id);

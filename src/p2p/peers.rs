@@ -1,5 +1,5 @@
 //! Who is connected: several connections to one peer are one peer, and it is *up* once it has said that it speaks our range
-//! exchange, so that nobody is asked who cannot answer.
+//! exchange, so that nobody is asked who cannot answer; or at once, when we dialled it because it does.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -74,6 +74,13 @@ impl Peers {
         let change = entry.up.then_some(Change::Down);
         self.peers.remove(&peer);
         (true, change)
+    }
+
+    /// It is one that speaks our protocol, as far as we know from elsewhere: it need not be waited for until it says so itself.
+    pub fn presumed(&mut self, peer: PeerId) -> Option<Change> {
+        let entry = self.peers.get_mut(&peer)?;
+        entry.stranger_since = None;
+        (!std::mem::replace(&mut entry.up, true)).then_some(Change::Up)
     }
 
     /// A peer has told, perhaps anew, what it is and whether it speaks our protocol.

@@ -142,6 +142,11 @@ impl Seeds {
         }
     }
 
+    /// Whether this peer, which is connected, is a seed.
+    pub fn includes(&self, peer: PeerId) -> bool {
+        self.all.iter().any(|seed| matches!(seed.state, State::Connected { peer: known, .. } if known == peer))
+    }
+
     /// The last connection to this peer is gone.
     pub fn disconnected(&mut self, peer: PeerId, now: Instant) {
         for index in 0..self.all.len() {

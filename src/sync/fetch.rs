@@ -149,12 +149,12 @@ impl Sizes {
         u64::try_from(self.range / self.block.max(1)).unwrap_or(MAX_RANGE).clamp(1, MAX_RANGE)
     }
 
-    /// The most that an answer of so many blocks may weigh: twice what is expected. An answer that would weigh more is cut;
+    /// The most that an answer of so many blocks may weigh: a quarter more than expected. An answer that would weigh more is cut;
     /// what is cut is asked for again, and when everything waits for it, as [`Self::next_answer_bytes`].
     pub fn answer_bytes(self, amount: u64) -> usize {
         let amount = usize::try_from(amount).unwrap_or(usize::MAX);
         let expected = self.block.saturating_mul(amount);
-        expected.saturating_mul(2).saturating_add(Self::SLACK).min(self.max_block.saturating_mul(amount))
+        expected.saturating_add(expected / 4).saturating_add(Self::SLACK).min(self.max_block.saturating_mul(amount))
     }
 
     /// For the answer that begins with the next block: that one fits, whatever it weighs.
@@ -204,14 +204,14 @@ mod tests {
     fn sizes_follow_the_block_size() {
         let (kib, mib) = (1 << 10, 1 << 20);
         for (block, max_block, per_request, answer, next_answer) in [
-            (1024, mib, 64, 192 * kib, mib),
-            (64 * kib, mib, 3, 448 * kib, mib),
+            (1024, mib, 64, 144 * kib, mib),
+            (64 * kib, mib, 3, 304 * kib, mib),
             // No more than so many blocks can weigh.
             (8 * mib, 8 * mib, 1, 8 * mib, 8 * mib),
-            (mib, 8 * mib, 1, 2 * mib + 64 * kib, 8 * mib),
+            (mib, 8 * mib, 1, mib + 320 * kib, 8 * mib),
             (0, mib, 64, 64 * kib, mib),
             // A large block came after small ones: one at a time until the average has learned.
-            (200 * kib, mib, 1, 464 * kib, mib),
+            (200 * kib, mib, 1, 314 * kib, mib),
         ] {
             let sizes = Sizes { block, max_block, range: 192 * kib };
             let amount = sizes.per_request();

@@ -89,8 +89,8 @@ pub struct Limits {
 
 impl Limits {
     /// What one range answer should weigh when all together may bring so many bytes. A long one gives a stream's window the time
-    /// to grow, which is what a link of high bandwidth and delay needs; and a dozen at once, each of which may weigh twice as
-    /// much, keep the link busy while one of them is late.
+    /// to grow, which is what a link of high bandwidth and delay needs; and a score at once, each of which may weigh a quarter
+    /// more, keep the link busy while one of them is late.
     #[must_use]
     pub fn range_bytes_within(held_bytes: usize) -> usize {
         (held_bytes / 24).clamp(64 << 10, 4 << 20)

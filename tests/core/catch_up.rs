@@ -549,10 +549,11 @@ fn what_is_asked_for_fits_into_the_budget() {
             limits.held_bytes = bytes;
         }
     };
-    // The head says what a block weighs. An answer may weigh twice what that lets expect, and some more.
+    // The head says what a block weighs. An answer may weigh a quarter more than that lets expect, and some more.
     let size = blocks[599].size();
     let amount = u64::try_from(8_192 / size).expect("small");
-    let answer = 8_192 / size * size * 2 + 65_536;
+    let expected = 8_192 / size * size;
+    let answer = expected + expected / 4 + 65_536;
     // The head itself waits, too.
     for (bytes, requests) in [(3 * answer + size, 3), (3 * answer + size - 1, 2), (1_024, 1)] {
         let mut core = Setup::follower().storing(&blocks[..1], 0).limits(limits(bytes)).start();
@@ -575,12 +576,13 @@ fn core_for_large_blocks(blocks: &[AuthenticBlock], requests_per_peer: usize) ->
 }
 
 #[test]
-fn an_answer_may_weigh_twice_what_is_expected_and_the_next_block_whatever_it_weighs() {
+fn an_answer_may_weigh_a_quarter_more_than_expected_and_the_next_block_whatever_it_weighs() {
     let blocks = chain(9);
     let mut core = core_for_large_blocks(&blocks, 3);
     let asked = fetches(&core.connect_at(1, &blocks[8]));
     let room: Vec<_> = asked.iter().map(|fetch| fetch.max_bytes).collect();
-    let expected = 2 * blocks[8].size() + 65_536;
+    let size = blocks[8].size();
+    let expected = size + size / 4 + 65_536;
     assert_eq!(room, [1 << 20, expected, expected]);
 }
 

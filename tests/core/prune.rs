@@ -278,7 +278,7 @@ fn one_decision_forgets_a_step_and_the_next_one_goes_on() {
     // It is durable: the next step, and nothing else has to happen.
     assert_eq!(pruned(&core.write_one()), [2 * STEP as u64 + 1]);
     assert_eq!(pruned(&core.write_one()), [2 * STEP as u64 + 10]);
-    assert_eq!(pruned(&core.write_one()), []);
+    assert!(pruned(&core.write_one()).is_empty());
 }
 
 #[test]
@@ -389,8 +389,8 @@ fn no_more_goes_while_the_disk_has_not_removed_what_must() {
     let mut core = setup.history(weighing_at_most(weight(&blocks[3..]))).start();
     core.hold_writes();
     assert_eq!(pruned(&core.pass(Duration::ZERO)), [5]);
-    assert_eq!(pruned(&core.pass(Duration::ZERO)), []);
-    assert_eq!(pruned(&core.write()), []);
+    assert!(pruned(&core.pass(Duration::ZERO)).is_empty());
+    assert!(pruned(&core.write()).is_empty());
 }
 
 /// What may go is not enough: it is as full as if nothing might.

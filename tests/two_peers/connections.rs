@@ -27,7 +27,8 @@ async fn a_seed_that_comes_later_is_found_and_found_again_when_it_comes_back() {
             node.up(&id).await;
             let peers = node.peers().await;
             assert_eq!((peers.len(), peers[0].outbound), (1, true));
-            assert!(peers[0].agent.starts_with("blocksyncd/"), "{peers:?}");
+            // It is up before it has said who it is.
+            node.until("its name", |peers| peers[0].agent.starts_with("blocksyncd/")).await;
             seed.stop().await;
             node.down(&id).await;
         }

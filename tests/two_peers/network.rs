@@ -75,6 +75,13 @@ struct Moment {
     broken: bool,
 }
 
+impl Moment {
+    /// Up to the first one that is missing.
+    fn run(&self, from: Height, to: Height) -> impl Iterator<Item = &Bytes> {
+        (from.get()..=to.get()).map_while(|height| self.blocks.get(&height))
+    }
+}
+
 impl View for Moment {
     fn span(&self) -> Result<Option<Span>, StoreError> {
         let first = self.blocks.keys().next().copied().and_then(Height::new);
@@ -84,12 +91,12 @@ impl View for Moment {
 
     fn sizes(&self, lane: Lane, from: Height, to: Height) -> Result<Vec<usize>, StoreError> {
         assert_eq!(lane, Lane::BLOCK);
-        Ok(self.blocks.range(from.get()..=to.get()).map(|(_, block)| block.len()).collect())
+        Ok(self.run(from, to).map(Bytes::len).collect())
     }
 
     fn parts(&self, lane: Lane, from: Height, to: Height, take: &mut dyn FnMut(Bytes)) -> Result<(), StoreError> {
         assert_eq!(lane, Lane::BLOCK);
-        for block in self.blocks.range(from.get()..=to.get()).map(|(_, block)| block) {
+        for block in self.run(from, to) {
             self.reads.fetch_add(1, Ordering::Relaxed);
             if self.broken {
                 return Err(StoreError::Io { context: "planted".into(), why: "for the test".into() });
@@ -323,6 +330,16 @@ impl Network {
     pub async fn peers(&self) -> Vec<PeerInfo> {
         let all = self.list().await.peers;
         all.into_iter().filter(|peer| peer.connected.is_some()).collect()
+    }
+
+    /// Asks until the connected peers are as wanted. There is no event for what only the list says.
+    pub async fn until(&self, what: &str, done: impl Fn(&[PeerInfo]) -> bool) {
+        let asking = async {
+            while !done(&self.peers().await) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {what}"));
     }
 
     pub async fn list(&self) -> PeerList {

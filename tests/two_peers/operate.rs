@@ -52,6 +52,7 @@ async fn orders_are_in_force_at_once_and_after_a_restart() {
     node.up(&server.id()).await;
     assert!(node.order(ban(&server_name)).await.is_err(), "a persistent peer");
     drop(stranger);
+    server.up(&node.id()).await;
     node.stop().await;
     server.down(&Options::new(1).id()).await;
 
