@@ -208,6 +208,7 @@ fn node_config(config: Config) -> node::Config {
     let defaults = sync::Limits::default();
     let limits = sync::Limits {
         held_bytes: budget.core.held,
+        requests: budget.p2p.requests(),
         range_bytes: sync::Limits::range_bytes_within(budget.core.held),
         commit_bytes: budget.core.commits,
         sighting_bytes: budget.core.sightings,

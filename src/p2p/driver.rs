@@ -23,7 +23,7 @@ use super::dialer::Dialer;
 use super::discovery::Discovery;
 use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
-use super::limits::Limits;
+use super::limits::{Limits, STREAM_WINDOW};
 use super::listeners::Listeners;
 use super::outbox::{Closed, Outbox};
 use super::peers::{Change, Peers};
@@ -233,11 +233,13 @@ impl Driver {
         }
         let room = self.limits.fetch_bytes - self.reserved.values().map(|(_, bytes)| bytes).sum::<usize>();
         let max_bytes = fetch.max_bytes.min(self.limits.fetch_bytes_per_request());
-        if max_bytes > room {
+        // What the stream's window lets in beyond the answer is there, too.
+        let reserved = max_bytes.max(STREAM_WINDOW);
+        if reserved > room {
             return Err(StreamEnded::NotSent);
         }
         self.swarm.behaviour_mut().exchange.ask(peer, fetch, max_bytes)?;
-        self.reserved.insert(fetch.request, (peer, max_bytes));
+        self.reserved.insert(fetch.request, (peer, reserved));
         Ok(())
     }
 

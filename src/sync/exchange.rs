@@ -335,6 +335,7 @@ impl Syncer {
         // Somebody who has not the next block any more may have those after it, which are of use if anybody has that one.
         let rested = self.peers.iter().filter(|(_, peer)| peer.may_serve_above(next, now));
         let slots: usize = rested.map(|(_, peer)| peer.room(limits.requests_per_peer)).sum();
+        let slots = slots.min(limits.requests.saturating_sub(self.requests.len()));
         let can_go_on = !self.peers.lack_history(next)
             || self.peers.iter().any(|(_, peer)| peer.can_serve(next, now, limits.requests_per_peer));
         if slots == 0 || !can_go_on {

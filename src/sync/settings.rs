@@ -69,6 +69,8 @@ pub struct Limits {
     pub commit_bytes: usize,
     /// Requests open at one peer, beside the one for its head. Go peers accept about 64 streams per peer and protocol.
     pub requests_per_peer: usize,
+    /// Requests for blocks open at all peers together, but for the few that everything waits for.
+    pub requests: usize,
     /// What one range answer should weigh: more blocks per request while blocks are small.
     pub range_bytes: usize,
     /// Proposals that wait for the one before them.
@@ -103,7 +105,8 @@ impl Default for Limits {
             held_blocks: 16_384,
             held_bytes: 64 << 20,
             commit_bytes: 32 << 20,
-            requests_per_peer: 22,
+            requests_per_peer: 44,
+            requests: 512,
             range_bytes: Self::range_bytes_within(64 << 20),
             publish_queue: 64,
             sightings: 65_536,

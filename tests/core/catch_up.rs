@@ -565,6 +565,24 @@ fn what_is_asked_for_fits_into_the_budget() {
     }
 }
 
+#[test]
+fn no_more_is_asked_of_all_together_than_there_is_room_for() {
+    let blocks = chain(600);
+    let few = |limits: &mut blocksyncd::sync::Limits| {
+        limits.range_bytes = 8_192;
+        limits.requests = 5;
+    };
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(few).start();
+    let asked = fetches(&core.connect_at(1, &blocks[599]));
+    assert_eq!(asked.len(), 5);
+    // The request for another one's head counts, too, and so does every answer that is awaited.
+    assert_eq!(ranges(&core.connect_at(2, &blocks[599])), []);
+    let Ask::Range { from, amount } = asked[0].ask else { panic!("a range") };
+    let given: Vec<_> =
+        blocks.iter().filter(|b| b.height() >= from).take(amount.try_into().unwrap()).cloned().collect();
+    assert_eq!(ranges(&core.answer(asked[0].request, &given, Ended::Complete)).len(), 1);
+}
+
 /// A core that stores the first block, asks for one block at a time, and may be given blocks of a MiB.
 fn core_for_large_blocks(blocks: &[AuthenticBlock], requests_per_peer: usize) -> Core {
     let mut setup = Setup::follower().storing(&blocks[..1], 0).limits(|limits| {

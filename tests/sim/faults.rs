@@ -359,6 +359,7 @@ impl Plan {
             held_blocks: rng.usize(8..=64),
             held_bytes: rng.usize(4_096..=65_536),
             commit_bytes: rng.usize(2_048..=65_536),
+            requests: 16,
             requests_per_peer: rng.usize(1..=4),
             range_bytes: rng.usize(600..=8_192),
             publish_queue: rng.usize(1..=4),

@@ -335,7 +335,7 @@ async fn one_request_more_than_a_connection_takes_is_not_sent() {
     let (mut client, mut stranger) = served_by_a_stranger().await;
     let peer = stranger.id();
     let mut open = Vec::new();
-    for _ in 0..24 {
+    for _ in 0..48 {
         open.push((client.ask(&peer, Ask::Head, 1000, PATIENCE).await, stranger.accept().await));
     }
     let one_more = client.ask(&peer, Ask::Head, 1000, PATIENCE).await;
