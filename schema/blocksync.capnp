@@ -185,7 +185,8 @@ interface BlockStream {
 
   next @0 (maxEvents :UInt32, maxBytes :UInt64, waitMs :UInt32) -> (batch :Batch);
   # Waits up to waitMs for at least one event. 0 for maxEvents or maxBytes means the limit. One call at a time.
-  # In order, at least once, no gaps; hard(h) never before soft(h), and it means that everything below h is hard, too.
+  # In order, at least once, no gaps; hard(h) never before soft(h), unless h lies in a `gap` that was told; and it means that
+  # everything below h is hard, too.
   # `disconnected` ends the stream only: open a new one, from the host's own state.
 
   ack @1 (upTo :BlockId) -> (known :Bool);
@@ -250,13 +251,14 @@ struct DaInclusion {
 }
 
 struct Retract {
-  to @0 :BlockId;                # the newest block that stays; height 0: nothing stays
+  to @0 :BlockId;                # the newest block that stays, which may be the last one of a gap; height 0: nothing stays
   epoch @1 :UInt64;
 }
 
 struct Gap {
   from @0 :UInt64;               # first missing height
-  to @1 :UInt64;                 # last missing height; soft(to + 1) follows
+  to @1 :UInt64;                 # last missing height; soft(to + 1) follows. Should the sidecar get them later, a host
+                                 # that resumes may be told `hard` for them, and never `soft`: it asked for what is above
 }
 
 struct Range {
@@ -448,7 +450,8 @@ struct Status {
   streams @15 :UInt32;
   listen @16 :List(Text);        # addresses, each with /p2p/<peer id>
   historyUnavailable @17 :Bool;  # peers have blocks above ours, and none of them has the next one any more: it has to come
-                                 # from DA, from a peer that keeps more, or from a later start
+                                 # from DA, from a peer that keeps more, or from a later start. Or, at the head and with
+                                 # `backfills`: none has what lies below the tail
   storedBytes @18 :UInt64;       # of blocks; the database adds to it
   pruningWaitsFor @19 :Text;     # the consumer whose ack is missing: blocks are kept for it that would be pruned; empty: none
   retainBlocks @20 :UInt64;      # store.retain_blocks; 0: all

@@ -40,7 +40,8 @@ pub(super) const GOSSIP_OVERHEAD: usize = 64 * 1024;
 pub(super) const SERVE_CHUNK: usize = 256 * 1024;
 
 /// The largest RPC of go-libp2p-pubsub, unless it is told otherwise: when it is asked for many messages, it puts as many
-/// into one as there is room for. We refuse none of them, however small our blocks are: who refuses ends the stream.
+/// into one as there is room for. We refuse none of them for its size, however small our blocks are: who refuses ends the
+/// stream.
 const GO_RPC: usize = 1 << 20;
 
 /// Beside its send queue, one connection can hold the message that is being written, and its encoding;
@@ -54,7 +55,7 @@ const RPCS_PER_CONNECTION: usize = 3;
 const CONTROL_GROWTH: usize = 16;
 
 /// The most bytes of control messages in an RPC: the ids of one IHAVE or IWANT of go-libp2p-pubsub are up to 5000, with 48
-/// bytes each.
+/// bytes each. Less where blocks are small; to reach that, a chain makes hundreds of blocks a second.
 const GO_CONTROL: usize = 256 * 1024;
 
 /// The length of every queue.

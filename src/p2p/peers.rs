@@ -79,7 +79,6 @@ impl Peers {
     /// It is one that speaks our protocol, as far as we know from elsewhere: it need not be waited for until it says so itself.
     pub fn presumed(&mut self, peer: PeerId) -> Option<Change> {
         let entry = self.peers.get_mut(&peer)?;
-        entry.stranger_since = None;
         (!std::mem::replace(&mut entry.up, true)).then_some(Change::Up)
     }
 

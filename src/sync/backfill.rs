@@ -32,8 +32,10 @@ impl Syncer {
     /// The height to be fetched next, when there is nothing better to do.
     fn next_below(&self) -> Option<Height> {
         let idle = !self.behind() && !self.is_full() && !self.draining;
-        let next = self.chain.heads.base?.id.height;
-        let wanted = self.config.history.backfills() && next >= self.rules.initial_height;
+        let base = self.chain.heads.base?.id;
+        let next = base.height;
+        let stands = self.pinned(next).is_none_or(|pinned| pinned == base);
+        let wanted = self.config.history.backfills() && next >= self.rules.initial_height && stands;
         (wanted && idle && self.may_go_below()).then_some(next)
     }
 
@@ -108,6 +110,10 @@ impl Syncer {
             return;
         }
         for block in blocks.iter().rev() {
+            if self.pinned(block.height()).is_some_and(|pinned| pinned != block.id()) {
+                // Our chain is not the one that the operator trusts: it ends here.
+                return;
+            }
             if self.chain.prepend(block, Origin::Range).is_err() {
                 // The sequencer signed it, and it is not what our chain stands on.
                 if let Some(peer) = self.peers.get_mut(&open.peer) {

@@ -200,14 +200,9 @@ impl Chain {
 
     /// Everything up to this commit is on disk.
     pub fn durable(&mut self, commit: CommitId) {
-        // Commits are numbered in the order of heights, except across truncations, which take the later ones out, and below the
-        // tail, where the first ones wait until the later ones are durable.
-        while let Some(entry) = self.fresh.first_entry() {
-            if entry.get().commit > commit {
-                break;
-            }
-            self.fresh_bytes -= entry.remove().bytes;
-        }
+        // Not in the order of heights: what was put below the tail is later than what lies above it.
+        self.fresh.retain(|_, fresh| fresh.commit > commit);
+        self.fresh_bytes = self.fresh.values().map(|fresh| fresh.bytes).sum();
     }
 
     fn add_fresh(&mut self, block: &AuthenticBlock) {

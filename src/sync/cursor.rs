@@ -10,7 +10,8 @@
 //! What a host is promised, and what the simulator holds this file to:
 //! 1. In order, at least once, no gaps: a soft event is of the height after the one before it, unless a `retract` or a `gap`
 //!    came between.
-//! 2. `hard(h)` never before `soft(h)`, ascending, and it means that everything below `h` is hard, too.
+//! 2. `hard(h)` never before `soft(h)`, but for heights of a `gap`; ascending, though it passes over what was pruned; and it
+//!    means that everything below `h` is hard, too.
 //! 3. A rewind is said before anything else, to the lowest height that any rewind which the host has missed took back.
 //! 4. A host is never sent below a block that it calls hard.
 //! 5. What cannot be judged yet is waited for; what cannot be said truthfully ends the stream, and the host resumes from its
@@ -268,7 +269,10 @@ fn place<C: Chain + ?Sized>(block: BlockId, heads: &Heads, chain: &C) -> Result<
         return Ok(if block.height < heads.tail { Place::Below } else { Place::Above });
     }
     if block.height < heads.tail {
-        return Ok(Place::Below);
+        return Ok(match heads.base {
+            Some(base) if base.id.height == block.height && base.id != block => Place::Other(base.id),
+            _ => Place::Below,
+        });
     }
     Ok(match chain.hash(block.height)? {
         Some(hash) if hash == block.hash => Place::Ours,

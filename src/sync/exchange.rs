@@ -225,7 +225,8 @@ impl Syncer {
         if let Some(ours) = self.chain.hash(block.height(), turn.stored) {
             return ours != block.hash();
         }
-        block.height() == self.chain.heads.next_height() && !self.is_next(block)
+        let pinned = self.pinned(block.height()).is_none_or(|pinned| pinned == block.id());
+        block.height() == self.chain.heads.next_height() && !(pinned && self.is_next(block))
     }
 
     /// Gives up what took too long, and asks for what is missing.
@@ -238,7 +239,7 @@ impl Syncer {
         self.retry_at = None;
         self.end_walk();
         self.probe_heads(now);
-        if !self.is_full() && !self.draining {
+        if !self.storage_full && !self.draining {
             self.ask_for_wanted(now);
         }
         if !self.is_catching_up() {

@@ -49,7 +49,7 @@ impl Syncer {
     /// Forgets what need not be kept any more, or may not be.
     pub(super) fn prune(&mut self, turn: Turn<'_>) {
         let tail = self.chain.heads.tail;
-        let Some(goal) = self.prune_goal().filter(|_| !self.draining) else { return };
+        let Some(goal) = self.prune_goal().filter(|_| !self.draining && self.halted.is_none()) else { return };
         let room = IN_FLIGHT.saturating_sub(self.pruning.blocks_in_flight()).min(STEP);
         let below = goal.min(tail.plus(room));
         if below <= tail {

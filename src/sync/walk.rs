@@ -18,6 +18,8 @@ use crate::verify::AuthenticBlock;
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     known: BTreeMap<Height, Hash>,
+    /// They lead to a block of ours: there is nothing left to learn.
+    met: bool,
 }
 
 impl Walk {
@@ -45,8 +47,10 @@ impl Syncer {
         let (pinned, _) = self.ahead_of_us().filter(|_| self.halted.is_none())?;
         let lowest = self.walk.lowest().unwrap_or(pinned);
         let stuck = self.behind() && self.peers.are_all_elsewhere(self.chain.heads.next_height());
-        let room = self.walk.known.len() < self.config.limits.held_blocks;
-        (stuck && room && lowest.height > self.chain.heads.tail).then_some(lowest)
+        let room = !self.walk.met && self.walk.known.len() < self.config.limits.held_blocks;
+        let heads = self.chain.heads;
+        let open = lowest.height > heads.hard_height().unwrap_or(heads.tail);
+        (stuck && room && open).then_some(lowest)
     }
 
     /// Takes a step down, when this is the block that was asked for.
@@ -58,6 +62,7 @@ impl Syncer {
         self.walk.known.insert(below, hash);
         self.progress_at = turn.now.elapsed;
         if self.chain.hash(below, turn.stored) == Some(hash) {
+            self.walk.met = true;
             self.follow_walk(turn, below.next());
         }
     }
@@ -65,16 +70,20 @@ impl Syncer {
     /// Once the pinned block is here, nothing need be known of what it stands on.
     pub(super) fn end_walk(&mut self) {
         if self.ahead_of_us().is_none() {
-            self.walk.known.clear();
+            self.walk = Walk::default();
         }
     }
 
-    /// From this height on the pinned block's branch is another than ours.
+    /// Below this height the pinned block's branch is ours.
     fn follow_walk(&mut self, turn: Turn<'_>, from: Height) {
         let ours = self.chain.hash(from, turn.stored).map(|hash| BlockId { height: from, hash });
         let (Some(ours), Some(theirs), Some((_, position))) = (ours, self.walk.at(from), self.ahead_of_us()) else {
             return;
         };
+        if ours == theirs {
+            // It is everybody else who is elsewhere.
+            return;
+        }
         if self.publishing.may_publish() {
             self.halt(Halt::Diverged { ours, da: theirs, position });
         } else if self.take_back(turn, from) {

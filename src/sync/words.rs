@@ -530,7 +530,7 @@ pub struct Status {
     /// Somebody holds a branch, signed by the sequencer, that is not ours.
     pub forked: bool,
     /// Peers have blocks above ours, and none of these peers has the next one any more: it has to come from DA, from a peer
-    /// that keeps more, or from a later start.
+    /// that keeps more, or from a later start. Or, while nothing is missing above: what is wanted below the tail.
     pub history_unavailable: bool,
     pub halted: Option<Halt>,
     pub vetoed: Option<BlockId>,

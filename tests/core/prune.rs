@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use blocksyncd::block::BlockId;
 use blocksyncd::sync::{
-    Change, Command, Effect, Ended, GuardState, History, Input, PublishAnswer, RejectAnswer, Timing, Verdict,
+    Change, Command, Effect, Ended, GuardState, Halt, History, Input, PublishAnswer, RejectAnswer, Timing, Verdict,
 };
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 
 use super::blocks::{Spec, branch, chain, h, proposal};
 use super::driver::{
-    Core, Setup, appended, at, changes, commits, peer, published, range_request, ranges, seen_block, seen_hash, verdict,
+    Core, Setup, appended, asked_by_hash, at, changes, commits, peer, published, range_request, ranges, seen_block,
+    seen_hash, verdict,
 };
 
 /// As in the source.
@@ -335,6 +336,33 @@ fn while_it_weighs_too_much_and_nothing_may_go_nothing_is_taken_in() {
     assert_eq!((core.hard(), pruned(&effects)), (Some(blocks[1].id()), vec![2]));
     assert!(!core.status().storage_full);
     assert_eq!(published(&core.publish(proposal(&blocks[6]))), PublishAnswer::Accepted(blocks[6].id()));
+}
+
+/// What DA has instead of our blocks is what makes room.
+#[test]
+fn the_block_that_da_names_is_asked_for_however_much_is_stored() {
+    let blocks = chain(6);
+    let room = weighing_at_most(weight(&blocks) - 1);
+    let mut core = settled(Setup::follower().storing(&blocks, 1).history(room));
+    assert!(core.status().storage_full);
+    core.connect_at(1, &blocks[5]);
+    let winner = branch(&blocks[..1], "b", 1).remove(0);
+    let (_, effects) = core.report(0, 1, vec![seen_hash(1, 0, &winner)]);
+    assert_eq!(asked_by_hash(&effects), [(peer(1), winner.hash())]);
+}
+
+/// What the operator has to decide about stays.
+#[test]
+fn nothing_is_forgotten_while_halted() {
+    let blocks = chain(6);
+    let history = History { prune_unconfirmed: true, ..retaining(1) };
+    let mut setup = Setup::follower().storing(&blocks, 0).history(history);
+    let position = at(1, 0);
+    setup.at.halted = Some(Halt::Contradicted { ours: blocks[0].id(), position });
+    let mut core = setup.start();
+    assert!(pruned(&core.pass(Duration::ZERO)).is_empty());
+    core.operator_may(Command::AbandonBranch(blocks[0].id()));
+    assert_eq!(core.soft(), None);
 }
 
 #[test]

@@ -119,3 +119,34 @@ fn no_more_steps_than_there_is_room_for() {
     let (asked, _) = walk(&mut core, effects, &right);
     assert_eq!(asked.len(), 2);
 }
+
+/// It is everybody else who is elsewhere: what is ours stays, and nothing is asked for again.
+#[test]
+fn a_walk_that_ends_on_top_of_our_own_branch_takes_nothing_back() {
+    let (right, _) = branches();
+    for guard in [GuardState::Missing, GuardState::Unused] {
+        let mut core = pinned_at_six(&right, &right[..2]).guard(guard).start();
+        let other = branch(&right[..2], "b", 5);
+        let request = range_request(&core.connect_at(1, &other[4]));
+        core.answer(request.request, &branch(&right[..1], "c", 5)[1..5], Ended::Complete);
+        let effects = core.pass(Duration::from_secs(1));
+        let (asked, _) = walk(&mut core, effects, &right);
+        assert_eq!(asked.len(), 4, "down to the block on top of ours");
+        assert_eq!((core.heads().epoch, core.status().halted), (Epoch(0), None));
+        assert!(core.soft() >= Some(right[1].id()));
+        assert_eq!(asked_by_hash(&core.pass(Duration::from_secs(2))), []);
+    }
+}
+
+/// Whoever pins a block on a branch that leaves ours below hard is wrong: DA has decided.
+#[test]
+fn nobody_walks_below_a_hard_block() {
+    let (right, ours) = branches();
+    let mut core = Setup::follower().storing(&ours, 4);
+    core.at.anchor = Some(Anchor { id: right[5].id(), position: at(9, 0) });
+    let mut core = core.start();
+    let effects = meet_the_right_branch(&mut core, &right);
+    let (asked, _) = walk(&mut core, effects, &right);
+    assert_eq!(asked.len(), 2, "the pinned one, and the one on top of hard");
+    assert_eq!((core.soft(), core.heads().epoch), (Some(ours[3].id()), Epoch(0)));
+}

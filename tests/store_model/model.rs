@@ -161,7 +161,7 @@ impl Model {
     fn prune(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
         let tail = self.heads.tail;
         let highest = self.heads.hard_height().or(self.heads.soft_height())?;
-        let below = tail.plus(random.u64(1..=highest.above(tail).min(5).max(1)));
+        let below = tail.plus(random.u64(1..=highest.above(tail).clamp(1, 5)));
         if below > highest {
             return None;
         }
