@@ -185,7 +185,7 @@ fn no_more_than_so_many_bytes_are_stored() {
         let mut chain: Vec<BlockId> = Vec::new();
         // Nothing is hard, so nothing may be pruned.
         loop {
-            let block = Host::new_block(chain.last().copied(), vec![chain.len() as u8; 10 << 10]);
+            let block = Host::new_block(chain.last().copied(), vec![7; 10 << 10]);
             match host.try_publish(&block).await {
                 PublishResult::Accepted(published) => chain.push(published.id),
                 PublishResult::StorageFull => break,
@@ -201,7 +201,7 @@ fn no_more_than_so_many_bytes_are_stored() {
         host.report_hashes(1, &chain).await;
         host.until_status("room", |status| !status.storage_full && status.stored_bytes <= 128 << 10).await;
         for da_height in 2..22 {
-            let block = Host::new_block(chain.last().copied(), vec![chain.len() as u8; 10 << 10]);
+            let block = Host::new_block(chain.last().copied(), vec![7; 10 << 10]);
             let PublishResult::Accepted(published) = host.try_publish(&block).await else { panic!("there is room") };
             chain.push(published.id);
             host.report_hashes(da_height, &[published.id]).await;
