@@ -223,7 +223,8 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Bytes,
         "\"\"",
         "The most bytes of blocks that are stored: older ones are pruned before, and where they may not be, nothing more\n\
-         is taken in until they may. The database adds up to a tenth, and 256MiB. Unset: as many as the disk holds.",
+         is taken in until they may. The database adds to it: journals, indexes, and what was pruned until it is\n\
+         compacted. Unset: as many as the disk holds.",
     ),
     setting(
         "store.prune_unconfirmed",
