@@ -138,7 +138,7 @@ pub(super) fn gather(
                 let Some(hash) = view.hash(height)? else {
                     return Err(Ended::Resume("a block that was hard is damaged"));
                 };
-                let position = view.confirmation(height)?.unwrap_or(DaPosition::IMPLIED);
+                let position = da_position(view, height)?;
                 let cost = EVENT_BYTES / 2;
                 if cost > room && !events.is_empty() {
                     break;
@@ -177,6 +177,11 @@ pub(super) fn gather(
     Ok(Gathered { events, place: Place::At(cursor), heads })
 }
 
+/// Where the hard block at this height was seen on DA, if it was.
+fn da_position(view: &dyn View, height: Height) -> Result<DaPosition, StoreError> {
+    Ok(view.confirmation(height)?.unwrap_or(DaPosition::IMPLIED))
+}
+
 /// What becomes of a lookup.
 #[derive(Debug)]
 pub(super) enum Lookup {
@@ -210,8 +215,7 @@ pub(super) fn look_up(
     match view.block(height)? {
         Some((block, origin)) if hash.is_none_or(|hash| hash == block.hash()) => {
             let hard = heads.hard_height().is_some_and(|hard| height <= hard);
-            let position = || Ok(view.confirmation(height)?.unwrap_or(DaPosition::IMPLIED));
-            let inclusion = hard.then(position).transpose()?;
+            let inclusion = hard.then(|| da_position(view, height)).transpose()?;
             Ok(Lookup::Stored { block, origin, inclusion })
         }
         _ => Ok(Lookup::NotFound),

@@ -292,7 +292,7 @@ pub(super) struct HeaderRecord {
 }
 
 impl HeaderRecord {
-    /// The parts of the record of `block`; `header` is its header's exact bytes.
+    /// What comes before the header's exact bytes.
     pub(super) fn prefix(hash: Hash, block_bytes: usize) -> Vec<u8> {
         let mut put = Put::default();
         put.raw(&hash.0).u64(u64::try_from(block_bytes).unwrap_or(u64::MAX));

@@ -282,6 +282,14 @@ fn place<C: Chain + ?Sized>(block: BlockId, heads: &Heads, chain: &C) -> Result<
     })
 }
 
+/// The block of our chain at this height: a stored one, or the one that the tail links to.
+fn known_at<C: Chain + ?Sized>(height: Height, heads: &Heads, chain: &C) -> Result<Option<BlockId>, C::Error> {
+    match heads.base {
+        Some(base) if base.id.height == height => Ok(Some(base.id)),
+        _ => Ok(chain.hash(height)?.map(|hash| BlockId { height, hash })),
+    }
+}
+
 /// The newest block that a host with these wishes is told.
 fn shown(wanted: Wanted, heads: &Heads) -> Option<BlockId> {
     match wanted {
@@ -321,12 +329,9 @@ impl Cursor {
             if let Some(from) = from.filter(|from| *from < self.next) {
                 let to = match from.prev().filter(|_| from > self.initial_height) {
                     None => None,
-                    Some(height) => match heads.base.map(|base| base.id).filter(|base| base.height == height) {
-                        Some(base) => Some(base),
-                        None => match chain.hash(height)? {
-                            Some(hash) => Some(BlockId { height, hash }),
-                            None => return Ok(Step::Lost),
-                        },
+                    Some(height) => match known_at(height, heads, chain)? {
+                        Some(id) => Some(id),
+                        None => return Ok(Step::Lost),
                     },
                 };
                 self.next = from;

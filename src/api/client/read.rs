@@ -106,10 +106,14 @@ pub(super) fn range(from: wire::range::Reader<'_>) -> Result<(crate::block::Heig
     Ok((height(from.get_from())?, height(from.get_to())?))
 }
 
+/// Empty: nothing was said.
+fn said(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
 pub(super) fn status(from: wire::status::Reader<'_>) -> Result<StatusView> {
     let received = from.get_received()?;
     let bound = |bound: u64| (bound > 0).then_some(bound);
-    let said = |text: String| (!text.is_empty()).then_some(text);
     Ok(StatusView {
         info: info(from.get_info()?)?,
         uptime: Duration::from_millis(from.get_uptime_ms()),
@@ -149,7 +153,6 @@ pub(super) fn consumer(from: wire::consumer_info::Reader<'_>) -> Result<(String,
 
 pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> Result<PeerView> {
     let micros = |micros: u64| (micros > 0).then(|| Duration::from_micros(micros));
-    let said = |text: String| (!text.is_empty()).then_some(text);
     Ok(PeerView {
         peer: text(from.get_peer_id()?)?,
         address: said(text(from.get_address()?)?),
