@@ -11,6 +11,8 @@
 //! - `cargo test --no-default-features --test sim` builds and runs it without any crate that does I/O.
 //! - `SIM_SEED=7 cargo test --no-default-features --test sim replay -- --nocapture` replays one seed and prints everything.
 //! - `SIM_SEEDS=0..10000 cargo test --no-default-features --test sim seeds` runs a range.
+//! - `SIM_HASHES=0..300 cargo test --no-default-features --test sim hashes -- --nocapture` prints a hash of everything that happened
+//!   per seed. Run it before and after a change of structure: equal lines prove that no decision differs.
 //!
 //! What it is not: it knows nothing of libp2p, of Cap'n Proto, or of the real store; those have rigs of their own.
 
@@ -63,9 +65,14 @@ fn replay_command(seed: u64) -> String {
 
 /// `SIM_SEEDS=a..b`, or the usual ones.
 fn seeds_to_run() -> std::ops::Range<u64> {
-    let Ok(text) = std::env::var("SIM_SEEDS") else { return SEEDS };
+    range_of("SIM_SEEDS").unwrap_or(SEEDS)
+}
+
+/// The range in the environment variable of this name, if there is one.
+fn range_of(variable: &str) -> Option<std::ops::Range<u64>> {
+    let text = std::env::var(variable).ok()?;
     let parsed = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
-    parsed.unwrap_or_else(|| panic!("SIM_SEEDS is `a..b`, not `{text}`"))
+    Some(parsed.unwrap_or_else(|| panic!("{variable} is `a..b`, not `{text}`")))
 }
 
 #[test]
@@ -109,6 +116,19 @@ fn the_same_seed_gives_the_same_trace() {
     for seed in TWICE {
         let hash = || run(seed, None, Trace::hashed()).map(|outcome| (outcome.hash, outcome.steps));
         assert_eq!(hash(), hash(), "{}", replay_command(seed));
+    }
+}
+
+/// For `SIM_HASHES`; without it there is nothing to print.
+#[test]
+fn hashes() {
+    for seed in range_of("SIM_HASHES").into_iter().flatten() {
+        match run(seed, None, Trace::hashed()) {
+            Ok(outcome) => {
+                println!("seed {seed}: {:016x} after {} steps", outcome.hash.unwrap_or_default(), outcome.steps)
+            }
+            Err(why) => println!("seed {seed}: {why}"),
+        }
     }
 }
 
