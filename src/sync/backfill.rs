@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use super::fetch::Open;
-use super::{Ask, Ended, Fetched, Offence, Origin, Syncer, Turn};
+use super::{Ask, Ctx, Ended, Fetched, Offence, Origin, Syncer};
 use crate::block::Height;
 use crate::clock::Now;
 
@@ -78,13 +78,13 @@ impl Syncer {
     }
 
     /// The answer to what [`Self::ask_below`] asked for.
-    pub(super) fn answered_below(&mut self, turn: Turn<'_>, open: &Open, fetched: &Fetched) {
+    pub(super) fn answered_below(&mut self, ctx: Ctx<'_>, open: &Open, fetched: &Fetched) {
         let Ask::Range { from, amount } = open.ask else { return };
-        let now = turn.now.elapsed;
+        let now = ctx.now.elapsed;
         let blocks = &fetched.blocks;
         let count = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
         if count > amount || !super::exchange::is_run(from, blocks) {
-            return self.bad_below(turn.now, open);
+            return self.bad_below(ctx.now, open);
         }
         if count > 0
             && let Some(peer) = self.peers.get_mut(&open.peer)

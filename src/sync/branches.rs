@@ -12,10 +12,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::held::{Hold, Waiting};
+use super::pending::{Admission, PendingBlock};
 use super::{
-    Answer, Change, Command, DaPosition, Evidence, EvidenceSide, Halt, Origin, PeerId, Policy, RejectAnswer, Syncer,
-    Ticket, Turn, Verdict,
+    Answer, Change, Command, Ctx, DaPosition, Evidence, EvidenceSide, Halt, Origin, PeerId, Policy, RejectAnswer,
+    Syncer, Ticket, Verdict,
 };
 use crate::block::{BlockId, Height};
 use crate::clock::Now;
@@ -25,14 +25,14 @@ impl Syncer {
     /// A block that passed all checks which need no parent, from wherever. Says what gossip should do with it.
     pub(super) fn incoming(
         &mut self,
-        turn: Turn<'_>,
+        ctx: Ctx<'_>,
         block: &AuthenticBlock,
         origin: Origin,
         peer: Option<&PeerId>,
     ) -> Verdict {
         let id = block.id();
         let heads = self.chain.heads;
-        if id.height < heads.tail || !self.is_scheduled(block) || self.rules.check_time(block, turn.now).is_err() {
+        if id.height < heads.tail || !self.is_scheduled(block) || self.rules.check_time(block, ctx.now).is_err() {
             return Verdict::Ignore;
         }
         if self.block_bytes.is_none() {
@@ -46,7 +46,7 @@ impl Syncer {
         }
         self.offer_wanted(block);
         if heads.stores(id.height) {
-            return match self.chain.hash(id.height, turn.stored) {
+            return match self.chain.hash(id.height, ctx.stored) {
                 Some(ours) if ours != id.hash => {
                     self.conflict(block, EvidenceSide::Stored(BlockId { height: id.height, hash: ours }))
                 }
@@ -58,11 +58,11 @@ impl Syncer {
             return Verdict::Ignore;
         }
         if heads.target.is_none_or(|target| target.height < id.height) {
-            self.progress_at = turn.now.elapsed;
+            self.progress_at = ctx.now.elapsed;
         }
         self.chain.raise_target(id);
         if id.height == heads.next_height() && self.may_append() {
-            return match self.append(turn, block, origin) {
+            return match self.append(ctx, block, origin) {
                 Ok(()) => Verdict::Accept,
                 Err(_) => match heads.soft_id() {
                     Some(soft) => self.conflict(block, EvidenceSide::Stored(soft)),
@@ -70,17 +70,19 @@ impl Syncer {
                 },
             };
         }
-        self.hold(Waiting { block: block.clone(), origin, peer: peer.cloned() })
+        self.hold(PendingBlock { block: block.clone(), origin, peer: peer.cloned() })
     }
 
-    fn hold(&mut self, waiting: Waiting) -> Verdict {
+    fn hold(&mut self, waiting: PendingBlock) -> Verdict {
         let block = waiting.block.clone();
-        let rival = self.held.at(block.height()).find(|held| held.block.hash() != block.hash());
-        let rival = rival.map(|held| held.block.block().signed_header());
-        match (self.held.add(waiting), rival) {
-            (Hold::Held | Hold::NoRoom, Some(rival)) => self.conflict(&block, EvidenceSide::Carried(rival)),
-            (Hold::Held, None) => Verdict::Accept,
-            (Hold::Known | Hold::NoRoom, _) => Verdict::Ignore,
+        let rival = self.pending.at(block.height()).find(|pending| pending.block.hash() != block.hash());
+        let rival = rival.map(|pending| pending.block.block().signed_header());
+        match (self.pending.add(waiting), rival) {
+            (Admission::Pending | Admission::NoRoom, Some(rival)) => {
+                self.conflict(&block, EvidenceSide::Carried(rival))
+            }
+            (Admission::Pending, None) => Verdict::Accept,
+            (Admission::Known | Admission::NoRoom, _) => Verdict::Ignore,
         }
     }
 
@@ -89,20 +91,20 @@ impl Syncer {
         self.vetoed.is_none() && !self.is_full() && self.chain.fresh_bytes() <= self.config.limits.commit_bytes
     }
 
-    /// Appends what is held, as far as it links.
-    pub(super) fn append_held(&mut self, turn: Turn<'_>) {
+    /// Appends pending blocks, as far as it links.
+    pub(super) fn append_pending(&mut self, ctx: Ctx<'_>) {
         while self.may_append() {
             let next = self.chain.heads.next_height();
             let top = self.chain.heads.top();
             let is_next = |block: &AuthenticBlock| links(block, top, self.config.history.trusted);
-            let Some(waiting) = self.held.take_next(next, is_next) else { break };
-            if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(&waiting.block, turn.now) {
-                self.believe_after(turn.now, ahead);
-                self.held.add(waiting);
+            let Some(waiting) = self.pending.take_next(next, is_next) else { break };
+            if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(&waiting.block, ctx.now) {
+                self.believe_after(ctx.now, ahead);
+                self.pending.add(waiting);
                 break;
             }
-            if self.append(turn, &waiting.block, waiting.origin).is_err() {
-                self.lost_branch(turn, waiting);
+            if self.append(ctx, &waiting.block, waiting.origin).is_err() {
+                self.lost_branch(ctx, waiting);
             }
         }
         // Whatever waits at the next height now does not link to us, and what waits below it lost.
@@ -112,16 +114,16 @@ impl Syncer {
             self.chain.heads.soft_height()
         };
         if let Some(through) = through {
-            for waiting in self.held.take_through(through) {
-                self.lost_branch(turn, waiting);
+            for waiting in self.pending.take_through(through) {
+                self.lost_branch(ctx, waiting);
             }
         }
     }
 
-    /// A held block turned out not to be on our branch: who gave it follows another one.
-    fn lost_branch(&mut self, turn: Turn<'_>, waiting: Waiting) {
+    /// A pending block turned out not to be on our branch: who gave it follows another one.
+    fn lost_branch(&mut self, ctx: Ctx<'_>, waiting: PendingBlock) {
         let height = waiting.block.height();
-        let ours = match self.chain.hash(height, turn.stored) {
+        let ours = match self.chain.hash(height, ctx.stored) {
             Some(hash) if hash == waiting.block.hash() => return,
             Some(hash) => Some(BlockId { height, hash }),
             None => self.chain.heads.soft_id(),
@@ -132,7 +134,7 @@ impl Syncer {
         if let Some(peer) = waiting.peer
             && waiting.origin == Origin::Range
         {
-            self.held.forget_peer(&peer);
+            self.pending.forget_peer(&peer);
             if let Some(peer) = self.peers.get_mut(&peer) {
                 peer.other_branch = true;
             }
@@ -140,12 +142,12 @@ impl Syncer {
     }
 
     /// Puts the block on top of the chain.
-    pub(super) fn append(&mut self, turn: Turn<'_>, block: &AuthenticBlock, origin: Origin) -> Result<(), Fault> {
+    pub(super) fn append(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock, origin: Origin) -> Result<(), Fault> {
         self.may_stand(block)?;
         self.chain.append(block, origin)?;
         self.learn_size(block.size());
-        self.judge_put_off(turn.now.elapsed, block);
-        self.progress_at = turn.now.elapsed;
+        self.judge_put_off(ctx.now.elapsed, block);
+        self.progress_at = ctx.now.elapsed;
         Ok(())
     }
 
@@ -169,7 +171,7 @@ impl Syncer {
     /// The only block that may be stored at this height: what was hard there once, what the operator trusts, or what one of
     /// these stands on.
     pub(super) fn pinned(&self, height: Height) -> Option<BlockId> {
-        let pinned = [self.anchor.map(|anchor| anchor.id), self.config.history.trusted, self.walk.at(height)];
+        let pinned = [self.anchor.map(|anchor| anchor.id), self.config.history.trusted, self.reverse_sync.at(height)];
         pinned.into_iter().flatten().find(|pinned| pinned.height == height)
     }
 
@@ -179,8 +181,8 @@ impl Syncer {
     }
 
     /// Whether the block could stand where another one is stored; `None` when the store cannot say.
-    pub(super) fn could_replace(&self, turn: Turn<'_>, block: &AuthenticBlock) -> Option<bool> {
-        let parent = self.parent_tip(turn, block.height()).ok()?;
+    pub(super) fn could_replace(&self, ctx: Ctx<'_>, block: &AuthenticBlock) -> Option<bool> {
+        let parent = self.parent_tip(ctx, block.height()).ok()?;
         Some(self.may_stand(block).is_ok() && block.link(parent).is_ok())
     }
 
@@ -201,12 +203,12 @@ impl Syncer {
     }
 
     /// DA has `winner` where we stored another block.
-    pub(super) fn diverge(&mut self, turn: Turn<'_>, ours: BlockId, winner: &AuthenticBlock, position: DaPosition) {
+    pub(super) fn diverge(&mut self, ctx: Ctx<'_>, ours: BlockId, winner: &AuthenticBlock, position: DaPosition) {
         self.conflict(winner, EvidenceSide::Stored(ours));
         if self.publishing.may_publish() || self.config.on_divergence == Policy::Halt {
             self.halt(Halt::Diverged { ours, da: winner.id(), position });
         } else {
-            self.take_back(turn, ours.height);
+            self.retract(ctx, ours.height);
         }
     }
 
@@ -216,12 +218,12 @@ impl Syncer {
     }
 
     /// Takes back every stored block from `from` on, and forgets what was built on them.
-    pub(super) fn take_back(&mut self, turn: Turn<'_>, from: Height) -> bool {
-        let Ok(parent) = self.parent_tip(turn, from) else { return false };
-        let Some(hash) = self.chain.hash(from, turn.stored) else { return false };
+    pub(super) fn retract(&mut self, ctx: Ctx<'_>, from: Height) -> bool {
+        let Ok(parent) = self.parent_tip(ctx, from) else { return false };
+        let Some(hash) = self.chain.hash(from, ctx.stored) else { return false };
         self.chain.truncate(from, parent.filter(|_| from > self.chain.heads.tail));
         self.consumers_taken_back(BlockId { height: from, hash });
-        self.held.clear();
+        self.pending.clear();
         self.peers.branch_changed();
         if self.vetoed.is_some_and(|vetoed| vetoed.height >= from) {
             self.lift_veto();
@@ -230,13 +232,13 @@ impl Syncer {
     }
 
     /// The tip below `height`; `Ok(None)` at the initial height, `Err` when the store cannot say.
-    pub(super) fn parent_tip(&self, turn: Turn<'_>, height: Height) -> Result<Option<Tip>, ()> {
+    pub(super) fn parent_tip(&self, ctx: Ctx<'_>, height: Height) -> Result<Option<Tip>, ()> {
         if height == self.chain.heads.tail {
             return Ok(self.chain.heads.base);
         }
         let below = height.prev().ok_or(())?;
-        let hash = self.chain.hash(below, turn.stored).ok_or(())?;
-        let header = self.chain.header(below, turn.stored).ok_or(())?;
+        let hash = self.chain.hash(below, ctx.stored).ok_or(())?;
+        let header = self.chain.header(below, ctx.stored).ok_or(())?;
         Ok(Some(Tip { id: BlockId { height: below, hash }, time_unix_nanos: header.time_unix_nanos }))
     }
 
@@ -246,12 +248,12 @@ impl Syncer {
     }
 
     /// The host's execution refuses a block.
-    pub(super) fn host_rejected(&mut self, turn: Turn<'_>, ticket: Ticket, block: BlockId) {
+    pub(super) fn host_rejected(&mut self, ctx: Ctx<'_>, ticket: Ticket, block: BlockId) {
         let answer = if self.chain.heads.hard_height().is_some_and(|hard| block.height <= hard) {
             RejectAnswer::Hard
         } else if self.vetoed == Some(block) {
             RejectAnswer::Stopped
-        } else if self.chain.contains(block, turn.stored) && self.take_back(turn, block.height) {
+        } else if self.chain.contains(block, ctx.stored) && self.retract(ctx, block.height) {
             self.vetoed = Some(block);
             self.chain.change(Change::Veto(Some(block)));
             RejectAnswer::Stopped
@@ -261,9 +263,9 @@ impl Syncer {
         self.reply(ticket, Answer::Reject(answer));
     }
 
-    pub(super) fn acked(&mut self, turn: Turn<'_>, ticket: Ticket, consumer: String, up_to: BlockId) {
+    pub(super) fn acked(&mut self, ctx: Ctx<'_>, ticket: Ticket, consumer: String, up_to: BlockId) {
         let room = self.consumers.contains_key(&consumer) || self.consumers.len() < self.config.limits.consumers;
-        let known = room && self.chain.contains(up_to, turn.stored);
+        let known = room && self.chain.contains(up_to, ctx.stored);
         if known {
             self.consumers.insert(consumer.clone(), up_to.height);
             self.chain.change(Change::Ack { consumer, up_to });
@@ -271,18 +273,18 @@ impl Syncer {
         self.reply(ticket, Answer::Ack(known));
     }
 
-    pub(super) fn operate(&mut self, turn: Turn<'_>, ticket: Ticket, command: &Command) {
+    pub(super) fn operate(&mut self, ctx: Ctx<'_>, ticket: Ticket, command: &Command) {
         let outcome = match *command {
             Command::AbandonBranch(_) | Command::AssertSigned(_) if self.publishing.is_signing() => {
                 Err("a signature is awaited right now: ask again when it has come, or was given up".to_owned())
             }
             Command::ExtendSchedule(entry) => self.extend_schedule(entry),
-            Command::AbandonBranch(from) => self.abandon_branch(turn, from),
-            Command::AssertSigned(last) => self.assert_signed(turn, last),
+            Command::AbandonBranch(from) => self.abandon_branch(ctx, from),
+            Command::AssertSigned(last) => self.assert_signed(ctx, last),
             Command::LiftVeto => {
                 if self.vetoed.is_some() {
                     self.lift_veto();
-                    self.probe_all_soon(turn.now);
+                    self.probe_all_soon(ctx.now);
                 }
                 Ok(())
             }
@@ -292,11 +294,11 @@ impl Syncer {
     }
 
     /// The operator's word replaces a guard that is missing, or that names a block which is not here; never a sound one.
-    fn assert_signed(&mut self, turn: Turn<'_>, last: Option<BlockId>) -> Result<(), String> {
+    fn assert_signed(&mut self, ctx: Ctx<'_>, last: Option<BlockId>) -> Result<(), String> {
         match self.publishing.signed_last() {
             Some(known)
                 if Some(known) != last
-                    && (known.height < self.chain.heads.tail || self.chain.contains(known, turn.stored)) =>
+                    && (known.height < self.chain.heads.tail || self.chain.contains(known, ctx.stored)) =>
             {
                 Err(format!("the guard is sound: this key signed {known} last, and that block is, or was, stored"))
             }
@@ -318,7 +320,7 @@ impl Syncer {
         self.rules = Arc::new(rules);
         self.chain.change(Change::Schedule(entry));
         // What waits was checked against the old schedule: it may come again.
-        self.held.clear();
+        self.pending.clear();
         if self.chain.heads.target.is_some_and(|target| target.height >= entry.from) {
             self.chain.drop_target();
         }
@@ -330,14 +332,14 @@ impl Syncer {
     }
 
     /// The operator takes back our own branch after a halt.
-    fn abandon_branch(&mut self, turn: Turn<'_>, from: BlockId) -> Result<(), String> {
+    fn abandon_branch(&mut self, ctx: Ctx<'_>, from: BlockId) -> Result<(), String> {
         let Some(Halt::Diverged { ours, .. } | Halt::Contradicted { ours, .. }) = self.halted else {
             return Err("nothing to abandon: DA agrees with what is stored".to_owned());
         };
         if ours != from {
             return Err(format!("the branch that DA contradicts begins at {ours}"));
         }
-        if self.chain.contains(from, turn.stored) && !self.take_back(turn, from.height) {
+        if self.chain.contains(from, ctx.stored) && !self.retract(ctx, from.height) {
             return Err("the block below could not be read from the store".to_owned());
         }
         self.halted = None;

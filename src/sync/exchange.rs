@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fetch::{Open, PutOff, Sizes, ranges};
 use super::peers::Peer;
 use super::{
-    Ask, Effect, Ended, Fetch, Fetched, Heads, Offence, Origin, PeerId, RequestId, Syncer, Ticket, Turn, blame,
+    Ask, Ctx, Effect, Ended, Fetch, Fetched, Heads, Offence, Origin, PeerId, RequestId, Syncer, Ticket, blame,
 };
 use crate::block::{Hash, Height, Lane};
 use crate::clock::Now;
@@ -21,20 +21,20 @@ const PROBED_BEHIND: usize = 3;
 impl Syncer {
     pub(super) fn gossip(
         &mut self,
-        turn: Turn<'_>,
+        ctx: Ctx<'_>,
         peer: &PeerId,
         ticket: Ticket,
         outcome: Result<AuthenticBlock, Fault>,
     ) {
         let verdict = match outcome {
             Ok(block) => {
-                self.peers.delivered(peer, turn.now.elapsed);
-                self.incoming(turn, &block, Origin::Gossip, Some(peer))
+                self.peers.delivered(peer, ctx.now.elapsed);
+                self.incoming(ctx, &block, Origin::Gossip, Some(peer))
             }
             Err(fault) => {
                 let (verdict, offence) = blame::of_gossip(&fault);
                 if let Some(offence) = offence {
-                    self.penalize(turn.now, peer, offence);
+                    self.penalize(ctx.now, peer, offence);
                 }
                 verdict
             }
@@ -66,10 +66,10 @@ impl Syncer {
         self.peers.down(peer);
     }
 
-    pub(super) fn fetched(&mut self, turn: Turn<'_>, request: RequestId, fetched: &Fetched) {
+    pub(super) fn fetched(&mut self, ctx: Ctx<'_>, request: RequestId, fetched: &Fetched) {
         // A late answer to a request that was given up is no longer ours to judge.
         let Some(open) = self.requests.remove(request) else { return };
-        let now = turn.now.elapsed;
+        let now = ctx.now.elapsed;
         if let Some(peer) = self.peers.get_mut(&open.peer) {
             match open.ask {
                 Ask::Head => peer.probe = None,
@@ -82,12 +82,12 @@ impl Syncer {
             self.peers.failed(&open.peer, open.sent, now);
             self.exclude(&open, 0);
             if let Some(offence) = offence {
-                self.penalize(turn.now, &open.peer, offence);
+                self.penalize(ctx.now, &open.peer, offence);
             }
             return;
         }
         if open.below_tail {
-            return self.answered_below(turn, &open, fetched);
+            return self.answered_below(ctx, &open, fetched);
         }
         if let (Ended::Cut, [], Ask::Range { from, .. }) = (&fetched.ended, fetched.blocks.as_slice(), open.ask) {
             // Who has served nothing yet is not believed: it could put off height after height.
@@ -101,10 +101,10 @@ impl Syncer {
         }
         let took = now.saturating_sub(open.sent);
         let (useful, given) = match open.ask {
-            Ask::Head => (self.head_answer(turn, &open.peer, &fetched.blocks), 0),
-            Ask::Hash(hash) => (self.hash_answer(turn, &open.peer, hash, &fetched.blocks), 0),
+            Ask::Head => (self.head_answer(ctx, &open.peer, &fetched.blocks), 0),
+            Ask::Hash(hash) => (self.hash_answer(ctx, &open.peer, hash, &fetched.blocks), 0),
             Ask::Range { from, amount } => {
-                let useful = self.range_answer(turn, &open.peer, from, amount, fetched);
+                let useful = self.range_answer(ctx, &open.peer, from, amount, fetched);
                 (useful, if useful { fetched.blocks.len() } else { 0 })
             }
         };
@@ -131,21 +131,21 @@ impl Syncer {
             Ask::Head => {}
             Ask::Hash(hash) => {
                 if self.wanted_by_hash() == Some(hash) {
-                    self.excluded.add_hash(hash, open.peer.clone());
+                    self.exclusions.add_hash(hash, open.peer.clone());
                 }
             }
             Ask::Range { from, amount } => {
                 // Gossip may have brought some of it meanwhile.
                 let missing = from.plus(given).max(self.chain.heads.next_height());
                 if missing < from.plus(amount) {
-                    self.excluded.add(missing, open.peer.clone());
+                    self.exclusions.add(missing, open.peer.clone());
                 }
             }
         }
     }
 
     /// Says whether the answer was of use.
-    fn head_answer(&mut self, turn: Turn<'_>, peer: &PeerId, blocks: &[AuthenticBlock]) -> bool {
+    fn head_answer(&mut self, ctx: Ctx<'_>, peer: &PeerId, blocks: &[AuthenticBlock]) -> bool {
         let Some(head) = blocks.first() else { return false };
         if let Some(peer) = self.peers.get_mut(peer) {
             // What it lacked a while ago it may have now, and what ended an answer early may have been an accident.
@@ -156,30 +156,30 @@ impl Syncer {
                 peer.other_branch = false;
             }
         }
-        self.incoming(turn, head, Origin::Range, Some(peer));
+        self.incoming(ctx, head, Origin::Range, Some(peer));
         true
     }
 
-    fn hash_answer(&mut self, turn: Turn<'_>, peer: &PeerId, hash: Hash, blocks: &[AuthenticBlock]) -> bool {
+    fn hash_answer(&mut self, ctx: Ctx<'_>, peer: &PeerId, hash: Hash, blocks: &[AuthenticBlock]) -> bool {
         match blocks.first() {
             Some(block) if block.hash() == hash => {
-                self.incoming(turn, block, Origin::Range, None);
-                self.walk(turn, block);
+                self.incoming(ctx, block, Origin::Range, None);
+                self.reverse_sync_step(ctx, block);
                 self.wanted_by_hash() != Some(hash)
             }
             Some(_) => {
-                self.penalize(turn.now, peer, Offence::BadRange);
+                self.penalize(ctx.now, peer, Offence::BadRange);
                 false
             }
             None => false,
         }
     }
 
-    fn range_answer(&mut self, turn: Turn<'_>, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> bool {
+    fn range_answer(&mut self, ctx: Ctx<'_>, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> bool {
         let blocks = &fetched.blocks;
         let count = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
         if count > amount || !is_run(from, blocks) {
-            self.penalize(turn.now, peer, Offence::BadRange);
+            self.penalize(ctx.now, peer, Offence::BadRange);
             return false;
         }
         if let Some(peer) = self.peers.get_mut(peer) {
@@ -192,10 +192,10 @@ impl Syncer {
             }
         }
         for block in blocks {
-            self.incoming(turn, block, Origin::Range, Some(peer));
-            if self.is_other_branch(turn, block) {
+            self.incoming(ctx, block, Origin::Range, Some(peer));
+            if self.is_other_branch(ctx, block) {
                 // What it gave beyond belongs to the same branch.
-                self.held.forget_peer(peer);
+                self.pending.forget_peer(peer);
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.other_branch = true;
                 }
@@ -203,7 +203,7 @@ impl Syncer {
             }
         }
         // What could not be used, whoever is to blame, is not asked of the same peer again at once.
-        count > 0 && (self.chain.heads.stores(from) || self.held.has(from))
+        count > 0 && (self.chain.heads.stores(from) || self.pending.has(from))
     }
 
     /// Blocks weigh this much: for how many to ask.
@@ -221,8 +221,8 @@ impl Syncer {
     }
 
     /// Whether this block, whose height is at most the next one, is not on our branch.
-    fn is_other_branch(&self, turn: Turn<'_>, block: &AuthenticBlock) -> bool {
-        if let Some(ours) = self.chain.hash(block.height(), turn.stored) {
+    fn is_other_branch(&self, ctx: Ctx<'_>, block: &AuthenticBlock) -> bool {
+        if let Some(ours) = self.chain.hash(block.height(), ctx.stored) {
             return ours != block.hash();
         }
         let pinned = self.pinned(block.height()).is_none_or(|pinned| pinned == block.id());
@@ -230,14 +230,14 @@ impl Syncer {
     }
 
     /// Gives up what took too long, and asks for what is missing.
-    pub(super) fn ask_peers(&mut self, turn: Turn<'_>) {
-        let now = turn.now.elapsed;
+    pub(super) fn ask_peers(&mut self, ctx: Ctx<'_>) {
+        let now = ctx.now.elapsed;
         for request in self.requests.expired(now) {
             self.immediate.push(Effect::Cancel(request));
-            self.fetched(turn, request, &Fetched { blocks: Vec::new(), ended: Ended::Timeout });
+            self.fetched(ctx, request, &Fetched { blocks: Vec::new(), ended: Ended::Timeout });
         }
         self.retry_at = None;
-        self.end_walk();
+        self.end_reverse_sync();
         self.probe_heads(now);
         if !self.storage_full && !self.draining {
             self.ask_for_wanted(now);
@@ -245,7 +245,7 @@ impl Syncer {
         if !self.is_catching_up() {
             self.ask_below(now);
             self.requests.forget_put_off();
-            self.excluded.forget_ranges();
+            self.exclusions.forget_ranges();
             self.gap_since = None;
             self.progress_at = now;
             return;
@@ -282,12 +282,12 @@ impl Syncer {
     /// The block that is asked for by its hash: one that DA names and nobody has given us, or the next one down to where our
     /// branch is another than that of a pinned block.
     fn wanted_by_hash(&self) -> Option<Hash> {
-        self.wanted.or_else(|| self.walks_from()).map(|wanted| wanted.hash)
+        self.wanted.or_else(|| self.next_parent_of()).map(|wanted| wanted.hash)
     }
 
     /// Somebody may have it.
     fn ask_for_wanted(&mut self, now: Duration) {
-        let Some(hash) = self.wanted_by_hash() else { return self.excluded.forget_hash() };
+        let Some(hash) = self.wanted_by_hash() else { return self.exclusions.forget_hash() };
         let asked: Vec<_> = self.requests.by_hash(hash).map(|open| (open.sent, open.peer.clone())).collect();
         if !asked.is_empty() && !self.is_hedge_due(now, &asked, self.config.timing.hedge_after) {
             return;
@@ -297,12 +297,12 @@ impl Syncer {
             .peers
             .iter()
             .filter(|(id, peer)| peer.may_be_asked(now, max_open) && !asked.iter().any(|(_, asked)| asked == *id));
-        let best = able.min_by_key(|(id, peer)| (self.excluded.has_hash(hash, id), !peer.serves(), peer.cost()));
+        let best = able.min_by_key(|(id, peer)| (self.exclusions.has_hash(hash, id), !peer.serves(), peer.cost()));
         let Some(peer) = best.map(|(id, _)| id.clone()) else {
             return self.retry_when_rested(now);
         };
-        if self.excluded.has_hash(hash, &peer) {
-            self.excluded.forget_hash();
+        if self.exclusions.has_hash(hash, &peer) {
+            self.exclusions.forget_hash();
         }
         self.send(now, &peer, Ask::Hash(hash), self.rules.max_block_bytes);
         self.look_again(now + self.config.timing.hedge_after);
@@ -332,7 +332,7 @@ impl Syncer {
             return;
         }
         let next = self.chain.heads.next_height();
-        self.excluded.forget_below(next);
+        self.exclusions.forget_below(next);
         // Somebody who has not the next block any more may have those after it, which are of use if anybody has that one.
         let rested = self.peers.iter().filter(|(_, peer)| peer.may_serve_above(next, now));
         let slots: usize = rested.map(|(_, peer)| peer.room(limits.requests_per_peer)).sum();
@@ -343,15 +343,15 @@ impl Syncer {
             self.ask_those_behind(now, next);
             return self.retry_when_rested(now);
         }
-        let mut free = limits.held_bytes.saturating_sub(self.held.bytes() + self.requests.bytes());
+        let mut free = limits.held_bytes.saturating_sub(self.pending.bytes() + self.requests.bytes());
         let sizes = self.sizes();
         let farthest = next.plus(u64::try_from(limits.held_blocks).unwrap_or(u64::MAX).saturating_sub(1));
-        let mut covered = self.held.runs();
+        let mut covered = self.pending.runs();
         covered.extend(self.requests.runs(next));
         covered.sort_unstable();
         let last = target.height.min(farthest);
         // Some may have to wait for a certain peer.
-        let (mut left, most) = (slots, slots.saturating_add(self.excluded.len()));
+        let (mut left, most) = (slots, slots.saturating_add(self.exclusions.len()));
         for (from, amount) in ranges(next, last, sizes.per_request(), covered.into_iter(), most) {
             let answer_bytes = if from == next { sizes.next_answer_bytes(amount) } else { sizes.answer_bytes(amount) };
             // What everything waits for is asked for in any case: blocks held far above it would else keep it away.
@@ -447,8 +447,9 @@ impl Syncer {
     ) -> bool {
         let max_open = self.config.limits.requests_per_peer;
         // Who is asked beside others is to help in any case: somebody who serves, if there is one.
-        let order =
-            |id: &PeerId, peer: &Peer| (self.excluded.has(from, id), !asked.is_empty() && !peer.serves(), peer.cost());
+        let order = |id: &PeerId, peer: &Peer| {
+            (self.exclusions.has(from, id), !asked.is_empty() && !peer.serves(), peer.cost())
+        };
         let mut able: Vec<_> = self
             .peers
             .iter()
@@ -462,12 +463,12 @@ impl Syncer {
             return false;
         };
         if has_failed {
-            let mut others = self.peers.iter().filter(|(id, _)| !self.excluded.has(from, id));
+            let mut others = self.peers.iter().filter(|(id, _)| !self.exclusions.has(from, id));
             if from != self.chain.heads.next_height() && others.any(|(_, peer)| peer.will_serve(from, now)) {
                 // Not everything waits for it: it is asked of one of the others as soon as that one has room.
                 return false;
             }
-            self.excluded.forget(from);
+            self.exclusions.forget(from);
         }
         let amount = amount.min(head.height.above(from) + 1);
         self.send(now, &peer, Ask::Range { from, amount }, answer_bytes);

@@ -19,17 +19,17 @@ mod branches;
 mod chain;
 mod confirm;
 pub mod cursor;
+mod da;
 mod exchange;
-mod excluded;
+mod exclusions;
 mod fetch;
-mod held;
 mod peers;
+mod pending;
 mod prune;
 mod publish;
-mod report;
+mod reverse_sync;
 pub mod serve;
 mod settings;
-mod walk;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,13 +48,13 @@ use crate::verify::{AuthenticBlock, Fault, Rules};
 use backfill::Backfill;
 use chain::Chain;
 use confirm::Sightings;
-use excluded::Excluded;
+use exclusions::Exclusions;
 use fetch::Requests;
-use held::Held;
 use peers::Peers;
+use pending::Pending;
 use prune::Pruning;
 use publish::Publishing;
-use walk::Walk;
+use reverse_sync::ReverseSync;
 
 /// Everything that can happen to the core.
 #[derive(Clone, Debug)]
@@ -173,10 +173,10 @@ pub struct Syncer {
     /// What is stored, decided or durable.
     chain: Chain,
     /// What waits for the blocks before it.
-    held: Held,
+    pending: Pending,
     peers: Peers,
     requests: Requests,
-    excluded: Excluded,
+    exclusions: Exclusions,
     /// What DA has, above hard.
     sightings: Sightings,
     /// Everything before this position on DA has been reported, and kept until it was judged.
@@ -193,7 +193,7 @@ pub struct Syncer {
     halted: Option<Halt>,
     /// Whatever is stored at its height must be this block.
     anchor: Option<Anchor>,
-    walk: Walk,
+    reverse_sync: ReverseSync,
     /// DA names it at hard + 1, and nobody has given it to us.
     wanted: Option<BlockId>,
     storage_full: bool,
@@ -207,7 +207,7 @@ pub struct Syncer {
     progress_at: Duration,
     /// When a peer that rests now can be asked again.
     retry_at: Option<Duration>,
-    /// When peers that were behind may be asked for their heads again, out of turn.
+    /// When peers that were behind may be asked for their heads again, out of ctx.
     behind_at: Option<Duration>,
     /// When a block whose time is ahead of our clock may be believed.
     believable_at: Option<Duration>,
@@ -220,7 +220,7 @@ pub struct Syncer {
 
 /// What every decision may look at.
 #[derive(Clone, Copy)]
-struct Turn<'a> {
+struct Ctx<'a> {
     now: Now,
     stored: &'a dyn Stored,
 }
@@ -248,10 +248,10 @@ impl Syncer {
             rules: Arc::new(rules),
             rng: fastrand::Rng::with_seed(seed),
             chain: Chain::new(heads),
-            held: Held::new(limits.held_blocks, limits.held_bytes),
+            pending: Pending::new(limits.held_blocks, limits.held_bytes),
             peers: Peers::new(config.timing, limits.remembered_peers),
             requests: Requests::new(),
-            excluded: Excluded::new(limits.exclusions),
+            exclusions: Exclusions::new(limits.exclusions),
             sightings: Sightings::new(at.sightings, limits.sightings, limits.sighting_bytes),
             known_before: DaPosition::after_height(heads.scanned_through),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
@@ -262,7 +262,7 @@ impl Syncer {
             vetoed: at.vetoed,
             halted: at.halted,
             anchor: at.anchor,
-            walk: Walk::default(),
+            reverse_sync: ReverseSync::default(),
             wanted: None,
             storage_full: false,
             draining: false,
@@ -283,21 +283,21 @@ impl Syncer {
     /// Takes one input and says what is to be done, in order. Never fails, never blocks, never reads a clock.
     #[must_use]
     pub fn handle(&mut self, now: Now, input: Input, stored: &dyn Stored) -> Vec<Effect> {
-        let turn = Turn { now, stored };
+        let ctx = Ctx { now, stored };
         match input {
-            Input::Publish { ticket, proposal } => self.publish(turn, ticket, proposal),
-            Input::PublishSigned { ticket, outcome } => self.publish_signed(turn, ticket, outcome),
-            Input::Signed { ticket, outcome } => self.signed(turn, ticket, outcome),
+            Input::Publish { ticket, proposal } => self.publish(ctx, ticket, proposal),
+            Input::PublishSigned { ticket, outcome } => self.publish_signed(ctx, ticket, outcome),
+            Input::Signed { ticket, outcome } => self.signed(ctx, ticket, outcome),
             Input::Signer(key) => self.publishing.signs = key,
-            Input::Gossip { peer, ticket, outcome } => self.gossip(turn, &peer, ticket, outcome),
+            Input::Gossip { peer, ticket, outcome } => self.gossip(ctx, &peer, ticket, outcome),
             Input::GossipMissed { peer } => self.probe_soon(now, &peer),
             Input::PeerUp { peer } => self.peers.up(peer, now.elapsed),
             Input::PeerDown { peer } => self.peer_down(&peer),
-            Input::Fetched { request, fetched } => self.fetched(turn, request, &fetched),
-            Input::Da { ticket, report } => self.report(turn, ticket, report),
-            Input::HostRejected { ticket, block } => self.host_rejected(turn, ticket, block),
-            Input::Acked { ticket, consumer, up_to } => self.acked(turn, ticket, consumer, up_to),
-            Input::Operator { ticket, command } => self.operate(turn, ticket, &command),
+            Input::Fetched { request, fetched } => self.fetched(ctx, request, &fetched),
+            Input::Da { ticket, report } => self.report(ctx, ticket, report),
+            Input::HostRejected { ticket, block } => self.host_rejected(ctx, ticket, block),
+            Input::Acked { ticket, consumer, up_to } => self.acked(ctx, ticket, consumer, up_to),
+            Input::Operator { ticket, command } => self.operate(ctx, ticket, &command),
             Input::Durable { commit, stored_bytes } => {
                 self.chain.durable(commit);
                 self.pruning.durable(commit, stored_bytes);
@@ -306,9 +306,9 @@ impl Syncer {
             Input::Drain => self.drain_publishing(),
             Input::Wakeup => {}
         }
-        self.advance(turn);
-        self.prune(turn);
-        self.ask_peers(turn);
+        self.advance(ctx);
+        self.prune(ctx);
+        self.ask_peers(ctx);
         self.flush()
     }
 
@@ -366,7 +366,7 @@ impl Syncer {
             stored_bytes: self.pruning.stored_bytes,
             history: self.config.history,
             pruning_waits_for: self.pruning_waits_for(),
-            held_blocks: self.held.len(),
+            held_blocks: self.pending.len(),
             open_requests: self.requests.len(),
             pending_sightings: self.sightings.len(),
             peers: self.peers.len(),
@@ -386,22 +386,22 @@ impl Syncer {
     }
 
     /// Goes as far as what is here allows.
-    fn advance(&mut self, turn: Turn<'_>) {
+    fn advance(&mut self, ctx: Ctx<'_>) {
         self.believable_at = None;
         if self.storage_full {
             // They get their answer.
-            self.publish_waiting(turn);
+            self.publish_waiting(ctx);
             return;
         }
         loop {
             let before = self.chain.heads;
-            self.append_held(turn);
-            self.judge_da(turn);
-            self.publish_waiting(turn);
+            self.append_pending(ctx);
+            self.judge_da(ctx);
+            self.publish_waiting(ctx);
             if self.chain.heads == before {
                 break;
             }
-            self.progress_at = turn.now.elapsed;
+            self.progress_at = ctx.now.elapsed;
         }
     }
 

@@ -9,7 +9,7 @@
 //! 2. No decision forgets more than [`STEP`] blocks, and no more than [`IN_FLIGHT`] are forgotten that are still on disk: a
 //!    publish never waits for the removal of a long history.
 
-use super::{Change, CommitId, Syncer, Turn};
+use super::{Change, CommitId, Ctx, Syncer};
 use crate::block::{BlockId, Height};
 
 /// The most blocks that one decision forgets: more than one range answer brings, so that pruning keeps pace with any catch-up.
@@ -47,7 +47,7 @@ impl Pruning {
 
 impl Syncer {
     /// Forgets what need not be kept any more, or may not be.
-    pub(super) fn prune(&mut self, turn: Turn<'_>) {
+    pub(super) fn prune(&mut self, ctx: Ctx<'_>) {
         let tail = self.chain.heads.tail;
         let Some(goal) = self.prune_goal().filter(|_| !self.draining && self.halted.is_none()) else { return };
         let room = IN_FLIGHT.saturating_sub(self.pruning.blocks_in_flight()).min(STEP);
@@ -55,7 +55,7 @@ impl Syncer {
         if below <= tail {
             return;
         }
-        let Ok(Some(base)) = self.parent_tip(turn, below) else { return };
+        let Ok(Some(base)) = self.parent_tip(ctx, below) else { return };
         let blocks = below.above(tail);
         let bytes = blocks.saturating_mul(self.mean_block_bytes());
         self.chain.prune(below, base);

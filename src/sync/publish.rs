@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Answer, Effect, GuardEntry, GuardState, Halt, Origin, Proposal, PublishAnswer, Syncer, Ticket, Turn};
+use super::{Answer, Ctx, Effect, GuardEntry, GuardState, Halt, Origin, Proposal, PublishAnswer, Syncer, Ticket};
 use crate::block::{BlockId, Hash, Header, Height, Malformed, PublicKey, native};
 use crate::verify::{AuthenticBlock, Fault};
 
@@ -93,7 +93,7 @@ enum Place {
 }
 
 impl Syncer {
-    pub(super) fn publish(&mut self, turn: Turn<'_>, ticket: Ticket, proposal: Proposal) {
+    pub(super) fn publish(&mut self, ctx: Ctx<'_>, ticket: Ticket, proposal: Proposal) {
         if self.publishing.signing.is_some() {
             if self.publishing.waiting.len() >= self.publishing.max_waiting {
                 self.answer(ticket, PublishAnswer::Overloaded);
@@ -102,16 +102,16 @@ impl Syncer {
             }
             return;
         }
-        if let Err(answer) = self.try_publish(turn, ticket, &proposal) {
+        if let Err(answer) = self.try_publish(ctx, ticket, &proposal) {
             self.answer(ticket, answer);
         }
     }
 
     /// Goes on with the proposals that waited for a signature.
-    pub(super) fn publish_waiting(&mut self, turn: Turn<'_>) {
+    pub(super) fn publish_waiting(&mut self, ctx: Ctx<'_>) {
         while self.publishing.signing.is_none() {
             let Some((ticket, proposal)) = self.publishing.waiting.pop_front() else { break };
-            self.publish(turn, ticket, proposal);
+            self.publish(ctx, ticket, proposal);
         }
     }
 
@@ -132,19 +132,19 @@ impl Syncer {
         self.after_durable.extend(again.map(Effect::Broadcast));
     }
 
-    fn try_publish(&mut self, turn: Turn<'_>, ticket: Ticket, proposal: &Proposal) -> Result<(), PublishAnswer> {
+    fn try_publish(&mut self, ctx: Ctx<'_>, ticket: Ticket, proposal: &Proposal) -> Result<(), PublishAnswer> {
         self.may_take_blocks()?;
-        let (header, parent) = self.header_of(turn, proposal)?;
+        let (header, parent) = self.header_of(ctx, proposal)?;
         let header_bytes = native::encode_header(&header);
         let id = BlockId { height: header.height, hash: Hash::of(&header_bytes) };
         if native::encoded_len(header_bytes.len(), proposal.payload.len()) > self.rules.max_block_bytes {
             return Err(PublishAnswer::TooLarge { max_block_bytes: self.rules.max_block_bytes });
         }
-        match self.place(turn, id, parent)? {
+        match self.place(ctx, id, parent)? {
             Place::Answered(answer) => return Err(answer),
             Place::Next => {}
         }
-        self.check_proposed_time(turn, header.time_unix_nanos)?;
+        self.check_proposed_time(ctx, header.time_unix_nanos)?;
         match self.publishing.signs {
             None => {
                 return Err(PublishAnswer::NotReady("no signer: set signer.key, pass a signer to `open`, or publish blocks that the host has signed (publishSigned)".to_owned()));
@@ -156,7 +156,7 @@ impl Syncer {
             }
             Some(_) => {}
         }
-        let guard = self.pass_guard(turn, id)?;
+        let guard = self.pass_guard(ctx, id)?;
         self.publishing.guard = GuardState::Signed(guard);
         self.publishing.signing = Some(Signing { ticket, id });
         let payload = proposal.payload.clone();
@@ -165,7 +165,7 @@ impl Syncer {
     }
 
     /// The signature has come, or will not.
-    pub(super) fn signed(&mut self, turn: Turn<'_>, ticket: Ticket, outcome: Result<AuthenticBlock, String>) {
+    pub(super) fn signed(&mut self, ctx: Ctx<'_>, ticket: Ticket, outcome: Result<AuthenticBlock, String>) {
         let Some(signing) = self.publishing.signing.take_if(|signing| signing.ticket == ticket) else { return };
         let outcome = match outcome {
             Ok(block) if block.id() != signing.id => Err("the signer signed another block".to_owned()),
@@ -177,43 +177,43 @@ impl Syncer {
         let answer = match outcome {
             Err(why) => PublishAnswer::NotReady(why),
             // The world may have changed while the signer thought.
-            Ok(block) => match self.place(turn, block.id(), block.parent_hash()) {
+            Ok(block) => match self.place(ctx, block.id(), block.parent_hash()) {
                 Err(answer) | Ok(Place::Answered(answer)) => answer,
-                Ok(Place::Next) => self.store_own(turn, &block, GuardEntry { last: block.id() }),
+                Ok(Place::Next) => self.store_own(ctx, &block, GuardEntry { last: block.id() }),
             },
         };
         self.answer(ticket, answer);
     }
 
     /// A block that the host signed itself.
-    pub(super) fn publish_signed(&mut self, turn: Turn<'_>, ticket: Ticket, outcome: Result<AuthenticBlock, Fault>) {
+    pub(super) fn publish_signed(&mut self, ctx: Ctx<'_>, ticket: Ticket, outcome: Result<AuthenticBlock, Fault>) {
         let answer = match outcome {
-            Ok(block) => self.try_publish_signed(turn, &block).unwrap_or_else(|answer| answer),
+            Ok(block) => self.try_publish_signed(ctx, &block).unwrap_or_else(|answer| answer),
             Err(Fault::Malformed(Malformed::TooLarge { max, .. })) => PublishAnswer::TooLarge { max_block_bytes: max },
             Err(fault) => PublishAnswer::Invalid(fault.to_string()),
         };
         self.answer(ticket, answer);
     }
 
-    fn try_publish_signed(&mut self, turn: Turn<'_>, block: &AuthenticBlock) -> Result<PublishAnswer, PublishAnswer> {
+    fn try_publish_signed(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock) -> Result<PublishAnswer, PublishAnswer> {
         self.may_take_blocks()?;
         if self.publishing.signing.is_some() {
             return Err(PublishAnswer::Overloaded);
         }
-        match self.place(turn, block.id(), block.parent_hash())? {
+        match self.place(ctx, block.id(), block.parent_hash())? {
             Place::Answered(answer) => return Err(answer),
             Place::Next => {}
         }
-        self.check_proposed_time(turn, block.time_unix_nanos())?;
+        self.check_proposed_time(ctx, block.time_unix_nanos())?;
         // What cannot be stored must not be in the way of what can.
         self.may_stand(block).map_err(|fault| PublishAnswer::Invalid(fault.to_string()))?;
-        let guard = self.pass_guard(turn, block.id())?;
+        let guard = self.pass_guard(ctx, block.id())?;
         self.publishing.guard = GuardState::Signed(guard);
-        Ok(self.store_own(turn, block, guard))
+        Ok(self.store_own(ctx, block, guard))
     }
 
-    fn store_own(&mut self, turn: Turn<'_>, block: &AuthenticBlock, guard: GuardEntry) -> PublishAnswer {
-        match self.append(turn, block, Origin::Published) {
+    fn store_own(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock, guard: GuardEntry) -> PublishAnswer {
+        match self.append(ctx, block, Origin::Published) {
             Ok(()) => {
                 self.guard_change = Some(guard);
                 self.after_durable.push(Effect::Broadcast(block.id()));
@@ -238,7 +238,7 @@ impl Syncer {
     }
 
     /// The header that this proposal has on our chain, and its parent's hash.
-    fn header_of(&self, turn: Turn<'_>, proposal: &Proposal) -> Result<(Header, Option<Hash>), PublishAnswer> {
+    fn header_of(&self, ctx: Ctx<'_>, proposal: &Proposal) -> Result<(Header, Option<Hash>), PublishAnswer> {
         let next = self.chain.heads.next_height();
         let height = proposal.height;
         if height < self.chain.heads.tail {
@@ -250,9 +250,9 @@ impl Syncer {
         if proposal.host_id.len() > native::MAX_HOST_ID_BYTES {
             return Err(PublishAnswer::Invalid(format!("hostId is longer than {} bytes", native::MAX_HOST_ID_BYTES)));
         }
-        let parent = self.chain.parent_hash(height, turn.stored);
+        let parent = self.chain.parent_hash(height, ctx.stored);
         if proposal.parent.is_some() && proposal.parent != parent {
-            return Err(match self.chain.hash(height, turn.stored) {
+            return Err(match self.chain.hash(height, ctx.stored) {
                 Some(hash) => PublishAnswer::Conflict(BlockId { height, hash }),
                 None => self.not_next(),
             });
@@ -273,9 +273,9 @@ impl Syncer {
     }
 
     /// Where a block of ours belongs.
-    fn place(&self, turn: Turn<'_>, id: BlockId, parent: Option<Hash>) -> Result<Place, PublishAnswer> {
+    fn place(&self, ctx: Ctx<'_>, id: BlockId, parent: Option<Hash>) -> Result<Place, PublishAnswer> {
         let heads = self.chain.heads;
-        if let Some(hash) = self.chain.hash(id.height, turn.stored) {
+        if let Some(hash) = self.chain.hash(id.height, ctx.stored) {
             let known = BlockId { height: id.height, hash };
             return Ok(Place::Answered(if hash == id.hash {
                 PublishAnswer::Duplicate(known)
@@ -305,12 +305,12 @@ impl Syncer {
         PublishAnswer::NotNext { height: heads.next_height(), parent: heads.top().map(|top| top.id.hash) }
     }
 
-    fn check_proposed_time(&self, turn: Turn<'_>, time_unix_nanos: u64) -> Result<(), PublishAnswer> {
+    fn check_proposed_time(&self, ctx: Ctx<'_>, time_unix_nanos: u64) -> Result<(), PublishAnswer> {
         let drift = u64::try_from(self.rules.max_clock_drift.as_nanos()).unwrap_or(u64::MAX);
         if self.chain.heads.soft.is_some_and(|soft| time_unix_nanos < soft.time_unix_nanos) {
             return Err(PublishAnswer::Invalid("its time is before its parent's".to_owned()));
         }
-        if time_unix_nanos > turn.now.unix_nanos.saturating_add(drift) {
+        if time_unix_nanos > ctx.now.unix_nanos.saturating_add(drift) {
             return Err(PublishAnswer::Invalid(
                 "its time is ahead of the sidecar's clock: compare both clocks".to_owned(),
             ));
@@ -319,7 +319,7 @@ impl Syncer {
     }
 
     /// Whether the key may sign this block: never another one at a height where it signed.
-    fn pass_guard(&self, turn: Turn<'_>, id: BlockId) -> Result<GuardEntry, PublishAnswer> {
+    fn pass_guard(&self, ctx: Ctx<'_>, id: BlockId) -> Result<GuardEntry, PublishAnswer> {
         let entry = GuardEntry { last: id };
         let last = match self.publishing.guard {
             GuardState::Missing => {
@@ -334,7 +334,7 @@ impl Syncer {
         if last.height == id.height {
             return if last == id { Ok(entry) } else { Err(PublishAnswer::Conflict(last)) };
         }
-        match self.chain.hash(last.height, turn.stored) {
+        match self.chain.hash(last.height, ctx.stored) {
             Some(hash) if hash != last.hash => {
                 Err(PublishAnswer::Halted(format!("this key signed {last}, which is not on the chain that is stored")))
             }

@@ -13,16 +13,16 @@ use crate::verify::AuthenticBlock;
 
 /// A block that waits, and who gave it.
 #[derive(Clone, Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingBlock {
     pub block: AuthenticBlock,
     pub origin: Origin,
     pub peer: Option<PeerId>,
 }
 
-/// What became of a block that was to be held.
+/// What became of a block that was to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hold {
-    Held,
+pub(super) enum Admission {
+    Pending,
     /// The same block waits already.
     Known,
     /// Two others wait at its height, or it is farther than everything else and there is no room.
@@ -30,14 +30,14 @@ pub(super) enum Hold {
 }
 
 #[derive(Debug)]
-pub(super) struct Held {
-    blocks: BTreeMap<(Height, Hash), Waiting>,
+pub(super) struct Pending {
+    blocks: BTreeMap<(Height, Hash), PendingBlock>,
     bytes: usize,
     max_blocks: usize,
     max_bytes: usize,
 }
 
-impl Held {
+impl Pending {
     pub const PER_HEIGHT: usize = 2;
 
     pub fn new(max_blocks: usize, max_bytes: usize) -> Self {
@@ -69,17 +69,17 @@ impl Held {
         runs
     }
 
-    pub fn at(&self, height: Height) -> impl Iterator<Item = &Waiting> {
+    pub fn at(&self, height: Height) -> impl Iterator<Item = &PendingBlock> {
         self.blocks.range(Self::keys(height)).map(|(_, waiting)| waiting)
     }
 
-    pub fn add(&mut self, waiting: Waiting) -> Hold {
+    pub fn add(&mut self, waiting: PendingBlock) -> Admission {
         let key = (waiting.block.height(), waiting.block.hash());
         if self.blocks.contains_key(&key) {
-            return Hold::Known;
+            return Admission::Known;
         }
         if self.at(key.0).count() >= Self::PER_HEIGHT {
-            return Hold::NoRoom;
+            return Admission::NoRoom;
         }
         self.bytes += waiting.block.size();
         self.blocks.insert(key, waiting);
@@ -87,20 +87,20 @@ impl Held {
             let Some((farthest, evicted)) = self.blocks.pop_last() else { break };
             self.bytes -= evicted.block.size();
             if farthest == key {
-                return Hold::NoRoom;
+                return Admission::NoRoom;
             }
         }
-        Hold::Held
+        Admission::Pending
     }
 
     /// Takes the block at `height` out that is the next one.
-    pub fn take_next(&mut self, height: Height, is_next: impl Fn(&AuthenticBlock) -> bool) -> Option<Waiting> {
+    pub fn take_next(&mut self, height: Height, is_next: impl Fn(&AuthenticBlock) -> bool) -> Option<PendingBlock> {
         let hash = self.at(height).find(|waiting| is_next(&waiting.block))?.block.hash();
         self.remove((height, hash))
     }
 
     /// Takes everything out up to and including `height`.
-    pub fn take_through(&mut self, height: Height) -> Vec<Waiting> {
+    pub fn take_through(&mut self, height: Height) -> Vec<PendingBlock> {
         let keys: Vec<_> = self.blocks.range(..=(height, Hash([0xff; Hash::LEN]))).map(|(key, _)| *key).collect();
         keys.into_iter().filter_map(|key| self.remove(key)).collect()
     }
@@ -116,7 +116,7 @@ impl Held {
         self.bytes = 0;
     }
 
-    fn remove(&mut self, key: (Height, Hash)) -> Option<Waiting> {
+    fn remove(&mut self, key: (Height, Hash)) -> Option<PendingBlock> {
         let waiting = self.blocks.remove(&key)?;
         self.bytes -= waiting.block.size();
         Some(waiting)

@@ -13,14 +13,14 @@ use super::PeerId;
 use crate::block::{Hash, Height};
 
 #[derive(Debug)]
-pub(super) struct Excluded {
+pub(super) struct Exclusions {
     ranges: BTreeSet<(Height, PeerId)>,
     max_ranges: usize,
     hash: Option<Hash>,
     of_hash: BTreeSet<PeerId>,
 }
 
-impl Excluded {
+impl Exclusions {
     pub fn new(max_ranges: usize) -> Self {
         Self { ranges: BTreeSet::new(), max_ranges, hash: None, of_hash: BTreeSet::new() }
     }
@@ -87,22 +87,22 @@ mod tests {
     fn what_is_kept_is_bounded_and_the_farthest_goes_first() {
         let height = |height| Height::new(height).expect("not 0");
         let peer = |name| PeerId::new(&[name]);
-        let mut excluded = Excluded::new(2);
+        let mut exclusions = Exclusions::new(2);
         for (from, name) in [(5, 1), (9, 1), (5, 2), (7, 3)] {
-            excluded.add(height(from), peer(name));
+            exclusions.add(height(from), peer(name));
         }
-        let kept = [(5, 1), (5, 2), (7, 3), (9, 1)].map(|(from, name)| excluded.has(height(from), &peer(name)));
+        let kept = [(5, 1), (5, 2), (7, 3), (9, 1)].map(|(from, name)| exclusions.has(height(from), &peer(name)));
         assert_eq!(kept, [true, true, false, false]);
-        excluded.forget_below(height(5));
-        assert!(excluded.has(height(5), &peer(1)));
-        excluded.forget_below(height(6));
-        assert!(!excluded.has(height(5), &peer(1)));
+        exclusions.forget_below(height(5));
+        assert!(exclusions.has(height(5), &peer(1)));
+        exclusions.forget_below(height(6));
+        assert!(!exclusions.has(height(5), &peer(1)));
         let (first, second) = (Hash::of(b"1"), Hash::of(b"2"));
         for name in 1..=3 {
-            excluded.add_hash(first, peer(name));
+            exclusions.add_hash(first, peer(name));
         }
-        assert_eq!([1, 2, 3].map(|name| excluded.has_hash(first, &peer(name))), [true, true, false]);
-        excluded.add_hash(second, peer(3));
-        assert!(!excluded.has_hash(first, &peer(1)), "of one hash at a time");
+        assert_eq!([1, 2, 3].map(|name| exclusions.has_hash(first, &peer(name))), [true, true, false]);
+        exclusions.add_hash(second, peer(3));
+        assert!(!exclusions.has_hash(first, &peer(1)), "of one hash at a time");
     }
 }

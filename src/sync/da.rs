@@ -1,34 +1,34 @@
 //! DA's part in the decisions: taking reports in, and judging the height above hard as long as there is something to judge.
 
 use super::confirm::{Judgement, Placed, judge};
-use super::{Answer, Change, DaPosition, DaReport, Halt, Origin, ReportAnswer, Seen, Sighting, Syncer, Ticket, Turn};
+use super::{Answer, Change, Ctx, DaPosition, DaReport, Halt, Origin, ReportAnswer, Seen, Sighting, Syncer, Ticket};
 use crate::block::{BlockId, Hash, Height};
 use crate::verify::{AuthenticBlock, Fault};
 
 impl Syncer {
-    pub(super) fn report(&mut self, turn: Turn<'_>, ticket: Ticket, report: DaReport) {
+    pub(super) fn report(&mut self, ctx: Ctx<'_>, ticket: Ticket, report: DaReport) {
         let junk = report.sightings.iter().filter(|sighting| sighting.what == Seen::Junk).count();
         let junk = u32::try_from(junk).unwrap_or(u32::MAX);
         // A report that leaves something out is not taken: what it left out may decide.
         if !self.storage_full && report.after <= self.chain.heads.scanned_through {
             for sighting in report.sightings {
-                self.sight(turn, sighting);
+                self.sight(ctx, sighting);
             }
             self.known_before = self.known_before.max(DaPosition::after_height(report.scanned_through));
             self.shed_sightings();
-            self.advance(turn);
+            self.advance(ctx);
         }
         let wanted = self.wanted.into_iter().collect();
         let scanned_through = self.chain.heads.scanned_through;
         self.reply(ticket, Answer::Report(ReportAnswer { scanned_through, wanted, junk }));
     }
 
-    fn sight(&mut self, turn: Turn<'_>, sighting: Sighting) {
+    fn sight(&mut self, ctx: Ctx<'_>, sighting: Sighting) {
         if sighting.height < self.chain.next_unconfirmed() {
             return;
         }
         if let Seen::Block(block) = &sighting.what {
-            self.incoming(turn, block, Origin::Da, None);
+            self.incoming(ctx, block, Origin::Da, None);
         }
         if sighting.what == Seen::Junk {
             // A copy of what was taken for a block here may have been left out as one: let it be reported again.
@@ -71,21 +71,21 @@ impl Syncer {
     }
 
     /// Hardens block after block, until DA has nothing more to say, or says something else than we do.
-    pub(super) fn judge_da(&mut self, turn: Turn<'_>) {
+    pub(super) fn judge_da(&mut self, ctx: Ctx<'_>) {
         self.wanted = None;
         while self.halted.is_none() {
             let height = self.chain.next_unconfirmed();
-            let ours = self.chain.hash(height, turn.stored);
+            let ours = self.chain.hash(height, ctx.stored);
             let heads = self.chain.heads;
             let seen: Vec<_> = self.sightings.at(height).collect();
             let parent = heads.hard.or(heads.base.map(|base| base.id)).map(|below| below.hash);
-            let judgement = judge(&seen, self.known_before, parent, ours, || self.chain.header(height, turn.stored));
+            let judgement = judge(&seen, self.known_before, parent, ours, || self.chain.header(height, ctx.stored));
             match (judgement, ours) {
                 (Judgement::Open, _) => break,
                 (Judgement::Confirmed(position), Some(hash)) => self.confirm(BlockId { height, hash }, position),
                 (Judgement::Confirmed(_), None) => unreachable!("only a stored block is confirmed"),
                 (Judgement::Winner(block, position), ours) => {
-                    if !self.follow_winner(turn, &block, position, ours) {
+                    if !self.follow_winner(ctx, &block, position, ours) {
                         break;
                     }
                 }
@@ -118,22 +118,22 @@ impl Syncer {
     /// DA's winner is not what is stored. Says whether there is more to judge.
     fn follow_winner(
         &mut self,
-        turn: Turn<'_>,
+        ctx: Ctx<'_>,
         block: &AuthenticBlock,
         position: DaPosition,
         ours: Option<Hash>,
     ) -> bool {
-        if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(block, turn.now) {
-            self.believe_after(turn.now, ahead);
+        if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(block, ctx.now) {
+            self.believe_after(ctx.now, ahead);
             return false;
         }
         if let Some(hash) = ours {
-            match self.could_replace(turn, block) {
+            match self.could_replace(ctx, block) {
                 Some(true) => {}
                 Some(false) => return self.is_no_winner(position),
                 None => return false,
             }
-            self.diverge(turn, BlockId { height: block.height(), hash }, block, position);
+            self.diverge(ctx, BlockId { height: block.height(), hash }, block, position);
             // Once ours is taken back, the heads have changed, and everything is judged again.
             return false;
         }
@@ -141,7 +141,7 @@ impl Syncer {
             // DA has decided.
             self.lift_veto();
         }
-        if self.append(turn, block, Origin::Da).is_err() {
+        if self.append(ctx, block, Origin::Da).is_err() {
             return self.is_no_winner(position);
         }
         true
@@ -161,8 +161,11 @@ impl Syncer {
             // DA has decided; whoever has the block may give it to us again.
             self.lift_veto();
         }
-        let Some(block) =
-            self.held.at(id.height).find(|held| held.block.hash() == id.hash).map(|held| held.block.clone())
+        let Some(block) = self
+            .pending
+            .at(id.height)
+            .find(|pending| pending.block.hash() == id.hash)
+            .map(|pending| pending.block.clone())
         else {
             return false;
         };

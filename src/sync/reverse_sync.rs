@@ -1,4 +1,4 @@
-//! Finding the branch of a block that must be on our chain, by walking down from it, parent by parent.
+//! Reverse sync: finding the branch of a block that must be on our chain, by following its parents down, one by one.
 //!
 //! Such a block is *pinned*: it was hard here before damage took it, or the operator trusts it. When everybody who has more than
 //! we have follows another branch than ours, and a pinned block lies above our head, then it is we who are wrong, or they: the
@@ -10,19 +10,19 @@
 
 use std::collections::BTreeMap;
 
-use super::{DaPosition, Halt, Syncer, Turn};
+use super::{Ctx, DaPosition, Halt, Syncer};
 use crate::block::{BlockId, Hash, Height};
 use crate::verify::AuthenticBlock;
 
 /// The ids below the pinned block, as far as they are known.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(super) struct ReverseSync {
     known: BTreeMap<Height, Hash>,
     /// They lead to a block of ours: there is nothing left to learn.
     met: bool,
 }
 
-impl Walk {
+impl ReverseSync {
     pub fn at(&self, height: Height) -> Option<BlockId> {
         self.known.get(&height).map(|hash| BlockId { height, hash: *hash })
     }
@@ -43,41 +43,42 @@ impl Syncer {
     }
 
     /// The block whose parent is to be learned next.
-    pub(super) fn walks_from(&self) -> Option<BlockId> {
+    pub(super) fn next_parent_of(&self) -> Option<BlockId> {
         let (pinned, _) = self.ahead_of_us().filter(|_| self.halted.is_none())?;
-        let lowest = self.walk.lowest().unwrap_or(pinned);
+        let lowest = self.reverse_sync.lowest().unwrap_or(pinned);
         let stuck = self.behind() && self.peers.are_all_elsewhere(self.chain.heads.next_height());
-        let room = !self.walk.met && self.walk.known.len() < self.config.limits.held_blocks;
+        let room = !self.reverse_sync.met && self.reverse_sync.known.len() < self.config.limits.held_blocks;
         let heads = self.chain.heads;
         let open = lowest.height > heads.hard_height().unwrap_or(heads.tail);
         (stuck && room && open).then_some(lowest)
     }
 
     /// Takes a step down, when this is the block that was asked for.
-    pub(super) fn walk(&mut self, turn: Turn<'_>, block: &AuthenticBlock) {
-        if self.walks_from() != Some(block.id()) {
+    pub(super) fn reverse_sync_step(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock) {
+        if self.next_parent_of() != Some(block.id()) {
             return;
         }
         let (Some(below), Some(hash)) = (block.height().prev(), block.parent_hash()) else { return };
-        self.walk.known.insert(below, hash);
-        self.progress_at = turn.now.elapsed;
-        if self.chain.hash(below, turn.stored) == Some(hash) {
-            self.walk.met = true;
-            self.follow_walk(turn, below.next());
+        self.reverse_sync.known.insert(below, hash);
+        self.progress_at = ctx.now.elapsed;
+        if self.chain.hash(below, ctx.stored) == Some(hash) {
+            self.reverse_sync.met = true;
+            self.follow_reverse_sync(ctx, below.next());
         }
     }
 
     /// Once the pinned block is here, nothing need be known of what it stands on.
-    pub(super) fn end_walk(&mut self) {
+    pub(super) fn end_reverse_sync(&mut self) {
         if self.ahead_of_us().is_none() {
-            self.walk = Walk::default();
+            self.reverse_sync = ReverseSync::default();
         }
     }
 
     /// Below this height the pinned block's branch is ours.
-    fn follow_walk(&mut self, turn: Turn<'_>, from: Height) {
-        let ours = self.chain.hash(from, turn.stored).map(|hash| BlockId { height: from, hash });
-        let (Some(ours), Some(theirs), Some((_, position))) = (ours, self.walk.at(from), self.ahead_of_us()) else {
+    fn follow_reverse_sync(&mut self, ctx: Ctx<'_>, from: Height) {
+        let ours = self.chain.hash(from, ctx.stored).map(|hash| BlockId { height: from, hash });
+        let (Some(ours), Some(theirs), Some((_, position))) = (ours, self.reverse_sync.at(from), self.ahead_of_us())
+        else {
             return;
         };
         if ours == theirs {
@@ -86,8 +87,8 @@ impl Syncer {
         }
         if self.publishing.may_publish() {
             self.halt(Halt::Diverged { ours, da: theirs, position });
-        } else if self.take_back(turn, from) {
-            self.probe_all_soon(turn.now);
+        } else if self.retract(ctx, from) {
+            self.probe_all_soon(ctx.now);
         }
     }
 }
