@@ -214,14 +214,19 @@ impl Rules {
         Ok(AuthenticBlock(block))
     }
 
+    /// The latest time of a block, in nanoseconds since the Unix epoch, that our clock can believe.
+    #[must_use]
+    pub fn latest_time(&self, now: Now) -> u64 {
+        now.unix_nanos.saturating_add(u64::try_from(self.max_clock_drift.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// Whether the block's time is one that our clock can believe.
     ///
     /// # Errors
     /// [`Fault::FromTheFuture`]: it may become acceptable by waiting.
     pub fn check_time(&self, block: &AuthenticBlock, now: Now) -> Result<(), Fault> {
-        let latest = now.unix_nanos.saturating_add(u64::try_from(self.max_clock_drift.as_nanos()).unwrap_or(u64::MAX));
         let time = block.0.header().time_unix_nanos;
-        if time > latest {
+        if time > self.latest_time(now) {
             return Err(Fault::FromTheFuture { ahead: Duration::from_nanos(time.saturating_sub(now.unix_nanos)) });
         }
         Ok(())

@@ -61,7 +61,7 @@ use tokio::time::Instant;
 use crate::block::Lane;
 use crate::clock::Clock;
 use crate::store::Reader;
-use crate::sync::{Fetch, Offence, PeerId, PeerList, PeerOrder, RequestId, Standing, Ticket, Verdict};
+use crate::sync::{Fetch, Offence, PeerId, PeerList, PeerOrder, PeerStanding, RequestId, Ticket, Verdict};
 
 use address::{Address, word};
 use book::Book;
@@ -130,7 +130,7 @@ pub enum Command {
     /// Gossips a block of our own. That nobody is there to hear it is no error.
     Broadcast { lane: Lane, bytes: Bytes },
     /// Who is here, who should be, and who is kept away; `standings` is what the node thinks of them.
-    Peers { standings: BTreeMap<PeerId, Standing>, reply: oneshot::Sender<PeerList> },
+    Peers { standings: BTreeMap<PeerId, PeerStanding>, reply: oneshot::Sender<PeerList> },
     /// An operator's; answered when it will outlive the process, or why it is not done.
     Order { order: PeerOrder, reply: oneshot::Sender<Result<(), String>> },
 }

@@ -16,9 +16,9 @@ use super::book::{self, Entry};
 use super::driver::Driver;
 use super::gate::{Ban, LONGEST, Subject};
 use super::policy;
-use crate::sync::{BanInfo, PeerInfo, PeerList, PeerOrder, Standing};
+use crate::sync::{BanInfo, PeerInfo, PeerList, PeerOrder, PeerStanding};
 
-type Standings = BTreeMap<crate::sync::PeerId, Standing>;
+type Standings = BTreeMap<crate::sync::PeerId, PeerStanding>;
 
 impl Driver {
     /// Everybody who is connected or persistent, in the order of their names, and all bans.

@@ -8,9 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Change, CommitId, DaPosition, Heads, Origin, Received, Stored};
+use super::decision::Decision;
+use super::{Change, CommitId, DaPosition, EvidenceId, Heads, Origin, Received, Stored};
 use crate::block::{BlockId, Hash, Header, Height};
-use crate::verify::{AuthenticBlock, Fault, Tip, VerifiedBlock};
+use crate::verify::{AuthenticBlock, Fault, Tip};
 
 /// A block whose commit is not durable yet.
 #[derive(Debug)]
@@ -23,17 +24,15 @@ struct Fresh {
 
 #[derive(Debug)]
 pub(super) struct Chain {
-    pub heads: Heads,
-    pub received: Received,
+    heads: Heads,
+    received: Received,
     fresh: BTreeMap<Height, Fresh>,
     fresh_bytes: usize,
-    /// The changes of the decision that is being made.
-    changes: Vec<Change>,
-    /// The heads as of the last commit.
-    committed: Heads,
-    /// The id that this decision's commit will have.
-    next_commit: CommitId,
 }
+
+/// The store could not say what it has at a height; the node ends on the error behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable;
 
 impl Chain {
     /// Goes on from what was on disk.
@@ -43,12 +42,23 @@ impl Chain {
             received: Received::default(),
             fresh: BTreeMap::new(),
             fresh_bytes: 0,
-            changes: Vec::new(),
-            committed: heads,
-            next_commit: CommitId(1),
         };
         chain.check();
         chain
+    }
+
+    pub fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    /// Blocks that became soft since the start.
+    pub fn received(&self) -> Received {
+        self.received
+    }
+
+    /// Whether a block is proved to exist that we do not have.
+    pub fn is_behind(&self) -> bool {
+        self.heads.target.map(|target| target.height) > self.heads.soft_height()
     }
 
     /// The hash at `height`, `None` above soft and below tail.
@@ -92,12 +102,23 @@ impl Chain {
         self.hash(height.prev()?, stored)
     }
 
+    /// The tip below `height`; `None` at the initial height.
+    pub fn parent_tip(&self, height: Height, stored: &dyn Stored) -> Result<Option<Tip>, Unreadable> {
+        if height == self.heads.tail {
+            return Ok(self.heads.base);
+        }
+        let below = height.prev().ok_or(Unreadable)?;
+        let hash = self.hash(below, stored).ok_or(Unreadable)?;
+        let header = self.header(below, stored).ok_or(Unreadable)?;
+        Ok(Some(Tip { id: BlockId { height: below, hash }, time_unix_nanos: header.time_unix_nanos }))
+    }
+
     /// Stores the block on top. The first one of a store may have a parent that nobody knows: then the caller vouches for it.
-    pub fn append(&mut self, block: &AuthenticBlock, origin: Origin) -> Result<VerifiedBlock, Fault> {
+    pub fn append(&mut self, block: &AuthenticBlock, origin: Origin, decision: &mut Decision) -> Result<(), Fault> {
         let base = self.heads.base.or_else(|| Tip::below(block.block()).filter(|_| self.heads.soft.is_none()));
         let verified = block.link(self.heads.soft.or(base))?;
         assert_eq!(block.height(), self.heads.next_height(), "only the next height can be stored");
-        self.add_fresh(block);
+        self.add_fresh(block, decision.next_commit());
         self.heads.soft = Some(verified.tip());
         self.heads.base = base;
         if self.heads.lost.is_some_and(|lost| block.height() >= lost.to) {
@@ -105,26 +126,26 @@ impl Chain {
         }
         self.raise_target(block.id());
         self.received.count(origin);
-        self.changes.push(Change::Append { block: verified.clone(), origin });
+        decision.change(Change::Append { block: verified, origin });
         self.check();
-        Ok(verified)
+        Ok(())
     }
 
     /// Stores the block right below the tail: the one that the block at the tail links to.
-    pub fn prepend(&mut self, block: &AuthenticBlock, origin: Origin) -> Result<(), Fault> {
+    pub fn prepend(&mut self, block: &AuthenticBlock, origin: Origin, decision: &mut Decision) -> Result<(), Fault> {
         let base = self.heads.base.ok_or(Fault::OtherParent(None))?;
         let verified = block.link_below(base.id)?;
-        self.add_fresh(block);
+        self.add_fresh(block, decision.next_commit());
         self.heads.tail = block.height();
         self.heads.base = Tip::below(block.block());
         self.received.count(origin);
-        self.changes.push(Change::Prepend { block: verified, origin });
+        decision.change(Change::Prepend { block: verified, origin });
         self.check();
         Ok(())
     }
 
     /// Forgets every block below this height, which is not above hard, or not above soft while there is no hard.
-    pub fn prune(&mut self, below: Height, base: Tip) {
+    pub fn prune(&mut self, below: Height, base: Tip, decision: &mut Decision) {
         assert!(self.heads.tail < below && self.heads.stores(below), "what is left is stored");
         assert!(self.heads.hard_height().is_none_or(|hard| below <= hard), "only hard blocks are forgotten");
         assert_eq!(base.id.height.next(), below, "what the new tail links to is known");
@@ -132,13 +153,13 @@ impl Chain {
         self.fresh_bytes -= std::mem::replace(&mut self.fresh, kept).values().map(|fresh| fresh.bytes).sum::<usize>();
         self.heads.tail = below;
         self.heads.base = Some(base);
-        self.changes.push(Change::Prune { below });
+        decision.change(Change::Prune { below });
         self.check();
     }
 
     /// Takes back every block from `from` on; `parent` is the block below it. Forgets the target: what proved it may be
     /// what was taken back.
-    pub fn truncate(&mut self, from: Height, parent: Option<Tip>) {
+    pub fn truncate(&mut self, from: Height, parent: Option<Tip>, decision: &mut Decision) {
         assert!(self.heads.stores(from), "only stored blocks can be taken back");
         assert!(self.heads.hard_height().is_none_or(|hard| hard < from), "hard blocks are never taken back");
         assert_eq!(
@@ -152,15 +173,15 @@ impl Chain {
         self.heads.soft = parent;
         self.heads.epoch = self.heads.epoch.next();
         self.heads.target = self.heads.soft_id();
-        self.changes.push(Change::Truncate { from, epoch: self.heads.epoch });
+        decision.change(Change::Truncate { from, epoch: self.heads.epoch });
         self.check();
     }
 
     /// Hardens the block above hard.
-    pub fn confirm(&mut self, id: BlockId, position: DaPosition) {
+    pub fn confirm(&mut self, id: BlockId, position: DaPosition, decision: &mut Decision) {
         assert_eq!(id.height, self.next_unconfirmed(), "hard rises one block at a time");
         self.heads.hard = Some(id);
-        self.changes.push(Change::Confirm { height: id.height, position });
+        decision.change(Change::Confirm { height: id.height, position });
         self.check();
     }
 
@@ -181,21 +202,15 @@ impl Chain {
         self.heads.target = self.heads.soft_id();
     }
 
-    pub fn change(&mut self, change: Change) {
-        self.changes.push(change);
+    /// Everything on DA up to this DA height has been reported; lower than before when some of it is to be reported again.
+    pub fn set_scanned_through(&mut self, da_height: u64) {
+        self.heads.scanned_through = da_height;
     }
 
-    /// Everything changed since the last call, with the id of the commit that must carry it; `None` when nothing was.
-    pub fn take_changes(&mut self) -> Option<(CommitId, Vec<Change>)> {
-        // The target is proved anew after every start, so it is not worth a write.
-        let stored = |heads: Heads| Heads { target: None, ..heads };
-        if self.changes.is_empty() && stored(self.heads) == stored(self.committed) {
-            return None;
-        }
-        self.committed = self.heads;
-        let id = self.next_commit;
-        self.next_commit = id.next();
-        Some((id, std::mem::take(&mut self.changes)))
+    /// The id of one more piece of evidence.
+    pub fn next_evidence(&mut self) -> EvidenceId {
+        self.heads.evidence = self.heads.evidence.next();
+        self.heads.evidence
     }
 
     /// Everything up to this commit is on disk.
@@ -205,16 +220,11 @@ impl Chain {
         self.fresh_bytes = self.fresh.values().map(|fresh| fresh.bytes).sum();
     }
 
-    fn add_fresh(&mut self, block: &AuthenticBlock) {
+    fn add_fresh(&mut self, block: &AuthenticBlock, commit: CommitId) {
         let header = block.block().header().clone();
-        let fresh = Fresh { commit: self.next_commit, header, hash: block.hash(), bytes: block.size() };
+        let fresh = Fresh { commit, header, hash: block.hash(), bytes: block.size() };
         self.fresh_bytes += fresh.bytes;
         self.fresh.insert(block.height(), fresh);
-    }
-
-    /// The commit that carries the changes of the decision that is being made.
-    pub fn next_commit(&self) -> CommitId {
-        self.next_commit
     }
 
     fn check(&self) {

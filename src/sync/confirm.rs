@@ -1,291 +1,127 @@
-//! What DA says: sightings, kept until they can be judged, and the judgement itself.
-//!
-//! **DA decides by position, not by arrival.** The winner at height h is the valid block at the lowest DA position *whose
-//! parent is the winner at h - 1*. Only hard + 1 is ever judged, and only from what is scanned, so that every node that
-//! scanned the same DA prefix has the same hard head.
+//! Confirming: DA's reports are taken in, and block after block above hard is confirmed, replaced, or waited for, as DA says.
 //!
 //! Invariants:
-//! 1. Every sighting above hard that was reported is in the store, or the cursor is below its DA height: a crash or a full
-//!    buffer loses none.
-//! 2. A sighting is judged only when everything before it on DA has been reported and kept.
-//! 3. An id that proves nothing (`HostId`, `PayloadHash`) can confirm the stored block or stop, but never replace it.
+//! 1. A report that leaves something out is not taken: what it left out may decide.
+//! 2. Only hard + 1 is judged; while publishing is halted, nothing is.
+//! 3. A veto does not stand against DA.
 
-use std::collections::{BTreeMap, BTreeSet};
+use super::da::Judgement;
+use super::{Answer, Ctx, DaPosition, DaReport, Halt, Origin, ReportAnswer, Seen, Sighting, Syncer, Ticket};
+use crate::block::{BlockId, Hash};
+use crate::verify::{AuthenticBlock, Fault};
 
-use super::{DaPosition, Seen, Sighting};
-use crate::block::{BlockId, Hash, Header, Height};
-use crate::verify::{AuthenticBlock, ScheduleEntry};
-
-/// The sightings above hard.
-#[derive(Debug)]
-pub(super) struct Sightings {
-    by_position: BTreeMap<DaPosition, Sighting>,
-    by_height: BTreeSet<(Height, DaPosition)>,
-    bytes: usize,
-    max_count: usize,
-    max_bytes: usize,
+/// Whether there is more to judge after a judgement was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judging {
+    GoesOn,
+    /// Nothing can be judged before something else happens.
+    Ends,
 }
 
-/// What a sighting, put into place, changes in the store.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Placed {
-    /// Forgotten: wrong, or known better by what is kept.
-    pub drop: Option<DaPosition>,
-    pub keep: Option<Sighting>,
-}
-
-impl Sightings {
-    pub fn new(sightings: Vec<Sighting>, max_count: usize, max_bytes: usize) -> Self {
-        let mut all = Self { by_position: BTreeMap::new(), by_height: BTreeSet::new(), bytes: 0, max_count, max_bytes };
-        for sighting in sightings {
-            all.place(sighting);
+impl Syncer {
+    pub(super) fn da_reported(&mut self, ctx: Ctx<'_>, ticket: Ticket, report: DaReport) {
+        let junk = report.sightings.iter().filter(|sighting| sighting.what == Seen::Junk).count();
+        let junk = u32::try_from(junk).unwrap_or(u32::MAX);
+        if !self.retention.disk_is_full() && report.after <= self.chain.heads().scanned_through {
+            for sighting in report.sightings {
+                self.sight(ctx, sighting);
+            }
+            self.da.end_report(report.scanned_through, &mut self.chain, &mut self.decision);
+            // The answer is to tell what became of the report.
+            self.advance(ctx);
         }
-        all
+        let wanted = self.da.wanted().into_iter().collect();
+        let scanned_through = self.chain.heads().scanned_through;
+        self.decision.reply(ticket, Answer::Report(ReportAnswer { scanned_through, wanted, junk }));
     }
 
-    pub fn len(&self) -> usize {
-        self.by_position.len()
+    fn sight(&mut self, ctx: Ctx<'_>, sighting: Sighting) {
+        if sighting.height < self.chain.next_unconfirmed() {
+            return;
+        }
+        if let Seen::Block(block) = &sighting.what {
+            self.incoming(ctx, block, Origin::Da, None);
+        }
+        self.da.sight(sighting, &mut self.decision);
     }
 
-    /// Puts a sighting into place. Of one position the first report counts, except that the block itself is better than its
-    /// hash, and that junk is nothing. Of one block the lowest position counts: a copy of it, which anybody can post, never
-    /// decides, and so takes no room.
-    pub fn place(&mut self, mut sighting: Sighting) -> Placed {
-        let position = sighting.position;
-        if sighting.what == Seen::Junk {
-            return Placed { drop: self.remove(position).map(|known| known.position), keep: None };
-        }
-        if let Some(known) = self.by_position.get(&position) {
-            return match (&known.what, &sighting.what) {
-                (Seen::Hash(hash), Seen::Block(block)) if *hash == block.hash() => self.keep(sighting, None),
-                _ => Placed::default(),
-            };
-        }
-        let hash = sighting.what.hash();
-        let copy = self.at(sighting.height).find(|known| hash.is_some() && known.what.hash() == hash).cloned();
-        match copy {
-            None => self.keep(sighting, None),
-            Some(copy) if copy.position < position => match (&copy.what, &sighting.what) {
-                (Seen::Hash(_), Seen::Block(_)) => self.keep(Sighting { position: copy.position, ..sighting }, None),
-                _ => Placed::default(),
-            },
-            Some(copy) => {
-                if let Seen::Block(_) = copy.what {
-                    sighting.what = copy.what;
-                }
-                self.keep(sighting, Some(copy.position))
+    /// Confirms block after block, until DA has nothing more to say, or says something else than we do.
+    pub(super) fn judge_da(&mut self, ctx: Ctx<'_>) {
+        self.da.forget_wanted();
+        while self.standing.halted().is_none() && self.judge_next(ctx) == Judging::GoesOn {}
+    }
+
+    fn judge_next(&mut self, ctx: Ctx<'_>) -> Judging {
+        let height = self.chain.next_unconfirmed();
+        let ours = self.chain.hash(height, ctx.stored);
+        match (self.da.judge_next(ours, &self.chain, ctx.stored), ours) {
+            (Judgement::Open, _) => Judging::Ends,
+            (Judgement::Confirmed(position), Some(hash)) => {
+                self.confirm(BlockId { height, hash }, position);
+                Judging::GoesOn
+            }
+            (Judgement::Winner(block, position), ours) => self.follow_winner(ctx, &block, position, ours),
+            (Judgement::Wanted(id), _) => self.find_wanted(id),
+            (Judgement::Contradicted(position), Some(hash)) => {
+                self.standing.halt(Halt::Contradicted { ours: BlockId { height, hash }, position }, &mut self.decision);
+                Judging::Ends
+            }
+            (Judgement::Confirmed(_) | Judgement::Contradicted(_), None) => {
+                unreachable!("only a stored block is confirmed or contradicted")
             }
         }
     }
 
-    fn keep(&mut self, sighting: Sighting, instead_of: Option<DaPosition>) -> Placed {
-        self.remove(sighting.position);
-        let drop = instead_of.and_then(|position| self.remove(position)).map(|known| known.position);
-        self.bytes += size(&sighting.what);
-        self.by_height.insert((sighting.height, sighting.position));
-        self.by_position.insert(sighting.position, sighting.clone());
-        Placed { drop, keep: Some(sighting) }
+    fn confirm(&mut self, id: BlockId, position: DaPosition) {
+        self.chain.confirm(id, position, &mut self.decision);
+        self.da.forget_through(id.height, &mut self.decision);
+        self.standing.forget_evidence(id.height);
     }
 
-    /// Takes out what there is no room for, farthest on DA first.
-    pub fn shed(&mut self) -> Option<Sighting> {
-        if self.by_position.len() <= self.max_count && self.bytes <= self.max_bytes {
-            return None;
+    /// DA's winner is not what is stored.
+    fn follow_winner(
+        &mut self,
+        ctx: Ctx<'_>,
+        block: &AuthenticBlock,
+        position: DaPosition,
+        ours: Option<Hash>,
+    ) -> Judging {
+        if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(block, ctx.now) {
+            self.believe_after(ctx.now, ahead);
+            return Judging::Ends;
         }
-        let position = *self.by_position.last_key_value()?.0;
-        self.remove(position)
-    }
-
-    /// The blocks at and above an entry of the schedule that another key signed.
-    pub fn not_by(&self, entry: ScheduleEntry) -> Vec<DaPosition> {
-        let foreign = |sighting: &&Sighting| match &sighting.what {
-            Seen::Block(block) => sighting.height >= entry.from && block.block().header().proposer != entry.proposer,
-            Seen::Hash(_) | Seen::HostId(_) | Seen::PayloadHash(_) | Seen::Junk => false,
-        };
-        self.by_position.values().filter(foreign).map(|sighting| sighting.position).collect()
-    }
-
-    pub fn remove(&mut self, position: DaPosition) -> Option<Sighting> {
-        let sighting = self.by_position.remove(&position)?;
-        self.by_height.remove(&(sighting.height, position));
-        self.bytes -= size(&sighting.what);
-        Some(sighting)
-    }
-
-    /// Everything at or below `height`: judged by now.
-    pub fn take_through(&mut self, height: Height) -> Vec<Sighting> {
-        let last = DaPosition { height: u64::MAX, index: u32::MAX };
-        let positions: Vec<_> = self.by_height.range(..=(height, last)).map(|(_, position)| *position).collect();
-        positions.into_iter().filter_map(|position| self.remove(position)).collect()
-    }
-
-    /// The sightings at `height`, as DA orders them.
-    pub fn at(&self, height: Height) -> impl Iterator<Item = &Sighting> {
-        let first = DaPosition { height: 0, index: 0 };
-        let last = DaPosition { height: u64::MAX, index: u32::MAX };
-        self.by_height
-            .range((height, first)..=(height, last))
-            .filter_map(|(_, position)| self.by_position.get(position))
-    }
-
-    /// Positions at which the block with this hash was seen by its hash alone.
-    pub fn by_hash(&self, id: BlockId) -> Vec<DaPosition> {
-        self.at(id.height).filter(|seen| seen.what == Seen::Hash(id.hash)).map(|seen| seen.position).collect()
-    }
-}
-
-fn size(what: &Seen) -> usize {
-    match what {
-        Seen::Block(block) => block.size(),
-        Seen::Hash(_) | Seen::HostId(_) | Seen::PayloadHash(_) | Seen::Junk => 0,
-    }
-}
-
-impl Seen {
-    /// The hash of the block that was seen, when it is known.
-    fn hash(&self) -> Option<Hash> {
-        match self {
-            Self::Block(block) => Some(block.hash()),
-            Self::Hash(hash) => Some(*hash),
-            Self::HostId(_) | Self::PayloadHash(_) | Self::Junk => None,
+        if let Some(hash) = ours {
+            match self.could_replace(ctx, block) {
+                Some(true) => {}
+                Some(false) => {
+                    self.da.discard_loser(position, &mut self.decision);
+                    return Judging::GoesOn;
+                }
+                None => return Judging::Ends,
+            }
+            self.diverge(ctx, BlockId { height: block.height(), hash }, block, position);
+            // Once ours is retracted, the heads have changed, and everything is judged again.
+            return Judging::Ends;
         }
-    }
-}
-
-/// What there is to say about the height above hard.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Judgement {
-    /// Nothing scanned decides it yet.
-    Open,
-    /// The stored block is the winner.
-    Confirmed(DaPosition),
-    /// This block is the winner, and it is not what is stored (or nothing is).
-    Winner(AuthenticBlock, DaPosition),
-    /// DA names this block, and nobody has given it to us.
-    Wanted(BlockId),
-    /// An id that proves nothing names something else than the stored block.
-    Contradicted(DaPosition),
-}
-
-/// Judges one height, from what lies before `known_before` on DA. `seen` are its sightings, as DA orders them, `parent` is
-/// the winner below it (`None` at the first height), `ours` the hash of what is stored there, and `header` looks up its
-/// header, which only the ids that prove nothing need.
-pub(super) fn judge(
-    seen: &[&Sighting],
-    known_before: DaPosition,
-    parent: Option<Hash>,
-    ours: Option<Hash>,
-    header: impl Fn() -> Option<Header>,
-) -> Judgement {
-    let weak = |position, matches: &dyn Fn(&Header) -> bool| match header() {
-        Some(header) if matches(&header) => Judgement::Confirmed(position),
-        Some(_) => Judgement::Contradicted(position),
-        None => Judgement::Open,
-    };
-    // A block that is on DA twice may have been given to us at one position, and named at the other.
-    let given = |hash: Hash| {
-        seen.iter().find_map(|seen| match &seen.what {
-            Seen::Block(block) if block.hash() == hash => Some(block),
-            _ => None,
-        })
-    };
-    // `None`: valid, but on a branch that lost below.
-    let of_block = |block: &AuthenticBlock, position| {
-        (block.parent_hash() == parent).then(|| Judgement::Winner(block.clone(), position))
-    };
-    for Sighting { position, height, what } in seen {
-        if *position >= known_before {
-            break;
+        if self.standing.vetoed().is_some_and(|vetoed| vetoed.height == block.height()) {
+            self.standing.lift_veto(&mut self.decision);
         }
-        let judgement = match what {
-            // What is stored at hard + 1 links to hard, which is the winner below.
-            Seen::Hash(hash) if Some(*hash) == ours => Some(Judgement::Confirmed(*position)),
-            Seen::Hash(hash) => match given(*hash) {
-                Some(block) => of_block(block, *position),
-                None => Some(Judgement::Wanted(BlockId { height: *height, hash: *hash })),
-            },
-            Seen::Block(block) if Some(block.hash()) == ours => Some(Judgement::Confirmed(*position)),
-            Seen::Block(block) => of_block(block, *position),
-            Seen::Junk => None,
-            Seen::HostId(id) => Some(weak(*position, &|header| header.host_id == *id)),
-            Seen::PayloadHash(hash) => Some(weak(*position, &|header| header.payload_hash == *hash)),
-        };
-        if let Some(judgement) = judgement {
-            return judgement;
+        if self.append(ctx, block, Origin::Da).is_err() {
+            self.da.discard_loser(position, &mut self.decision);
         }
-    }
-    Judgement::Open
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use ed25519_dalek::{Signer as _, SigningKey};
-
-    use super::*;
-    use crate::block::{ChainId, Format, Lane, PublicKey, native};
-    use crate::verify::{Rules, Schedule, ScheduleEntry};
-
-    fn block(height: u64, parent: Hash, payload: &'static [u8]) -> AuthenticBlock {
-        let key = SigningKey::from_bytes(&[1; 32]);
-        let proposer = PublicKey(key.verifying_key().to_bytes());
-        let chain_id = ChainId::new("test").expect("valid");
-        let rules = Rules {
-            format: Format::Native,
-            chain_id: chain_id.clone(),
-            initial_height: Height::MIN,
-            max_block_bytes: 1024,
-            max_clock_drift: std::time::Duration::from_secs(10),
-            schedule: Schedule::new(Height::MIN, &[ScheduleEntry { from: Height::MIN, proposer }]).expect("sound"),
-        };
-        let header = native::encode_header(&Header {
-            chain_id,
-            height: Height::new(height).expect("not 0"),
-            time_unix_nanos: 0,
-            parent_hash: Some(parent),
-            payload_hash: Hash::of(payload),
-            proposer,
-            host_id: Bytes::new(),
-        });
-        let signature = key.sign(&native::signing_message(&header)).to_bytes();
-        rules.check(Lane::BLOCK, &native::encode(&header, &signature, &payload.into())).expect("sound")
+        Judging::GoesOn
     }
 
-    fn seen(da_height: u64, index: u32, height: u64, what: Seen) -> Sighting {
-        let height = Height::new(height).expect("not 0");
-        Sighting { position: DaPosition { height: da_height, index }, height, what }
-    }
-
-    /// Judges height 8 above the winner at 7, with everything through DA height 9 known.
-    fn judge_all(sightings: &[Sighting], parent: Hash, ours: Option<Hash>) -> Judgement {
-        let seen: Vec<_> = sightings.iter().collect();
-        judge(&seen, DaPosition::after_height(9), Some(parent), ours, || None)
-    }
-
-    #[test]
-    fn a_block_named_at_one_position_and_given_at_another_is_not_wanted() {
-        let parent = Hash::of(b"winner at 7");
-        let winner = block(8, parent, b"a");
-        let loser = block(8, Hash::of(b"another 7"), b"b");
-        let (named, given) = (Seen::Hash(loser.hash()), Seen::Block(loser.clone()));
-        for (first, second) in [(named.clone(), given.clone()), (given, named)] {
-            let both = [seen(1, 0, 8, first), seen(2, 0, 8, second), seen(3, 0, 8, Seen::Block(winner.clone()))];
-            let position = both[2].position;
-            assert_eq!(judge_all(&both[..2], parent, None), Judgement::Open);
-            assert_eq!(judge_all(&both, parent, None), Judgement::Winner(winner.clone(), position));
-            assert_eq!(judge_all(&both, parent, Some(winner.hash())), Judgement::Confirmed(position));
+    /// DA names a block by its hash: it may be pending.
+    fn find_wanted(&mut self, id: BlockId) -> Judging {
+        self.da.want(id);
+        if self.standing.vetoed() == Some(id) {
+            // A peer that has the block may give it to us again.
+            self.standing.lift_veto(&mut self.decision);
         }
-        // The winner itself, named first: its position there is the one that counts.
-        let both = [seen(1, 4, 8, Seen::Hash(winner.hash())), seen(2, 0, 8, Seen::Block(winner.clone()))];
-        assert_eq!(judge_all(&both, parent, None), Judgement::Winner(winner.clone(), both[0].position));
-        assert_eq!(judge_all(&both[..1], parent, None), Judgement::Wanted(winner.id()));
-    }
-
-    #[test]
-    fn nothing_beyond_what_is_known_decides() {
-        let parent = Hash::of(b"winner at 7");
-        let winner = block(8, parent, b"a");
-        let late = [seen(10, 0, 8, Seen::Block(winner.clone()))];
-        assert_eq!(judge_all(&late, parent, Some(winner.hash())), Judgement::Open);
+        let pending = self.pending.at(id.height).find(|pending| pending.block.hash() == id.hash);
+        let Some(block) = pending.map(|pending| pending.block.clone()) else { return Judging::Ends };
+        self.da.offer(&block, &mut self.decision);
+        Judging::GoesOn
     }
 }

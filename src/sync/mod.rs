@@ -20,19 +20,20 @@ mod chain;
 mod confirm;
 pub mod cursor;
 mod da;
+mod decision;
 mod exchange;
-mod exclusions;
-mod fetch;
-mod peers;
+mod intake;
+mod operator;
 mod pending;
-mod prune;
 mod publish;
+mod retention;
 mod reverse_sync;
 pub mod serve;
 mod settings;
+mod standing;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,14 +48,14 @@ use crate::verify::{AuthenticBlock, Fault, Rules};
 
 use backfill::Backfill;
 use chain::Chain;
-use confirm::Sightings;
-use exclusions::Exclusions;
-use fetch::Requests;
-use peers::Peers;
+use da::Da;
+use decision::Decision;
+use exchange::Exchange;
 use pending::Pending;
-use prune::Pruning;
 use publish::Publishing;
+use retention::{DiskSpace, Retention};
 use reverse_sync::ReverseSync;
+use standing::Standing;
 
 /// Everything that can happen to the core.
 #[derive(Clone, Debug)]
@@ -163,59 +164,40 @@ pub trait Stored {
     fn header(&self, height: Height) -> Option<Header>;
 }
 
-/// The core's state. See the module's documentation.
+/// The core: its parts, each with its own state and invariants, and the little that belongs to none of them.
+///
+/// A part touches no state but its own. What concerns several of them is conducted here, and in the files of this module that
+/// are called after what happens: `intake`, `confirm`, `branches`, `publish`, `operator`.
 #[derive(Debug)]
 pub struct Syncer {
     rules: Arc<Rules>,
     config: Config,
-    rng: fastrand::Rng,
 
     /// What is stored, decided or durable.
     chain: Chain,
-    /// What waits for the blocks before it.
+    /// Blocks that wait for those before them.
     pending: Pending,
-    peers: Peers,
-    requests: Requests,
-    exclusions: Exclusions,
+    /// What is asked of which peer.
+    exchange: Exchange,
     /// What DA has, above hard.
-    sightings: Sightings,
-    /// Everything before this position on DA has been reported, and kept until it was judged.
-    known_before: DaPosition,
-    publishing: Publishing,
-
-    /// What hosts have acknowledged, by the names under which they do; bounded by `limits.consumers`.
-    consumers: BTreeMap<String, Height>,
-    pruning: Pruning,
-    backfill: Backfill,
-    /// Heights above hard of which evidence is kept; bounded by `limits.evidence`.
-    evidence: BTreeSet<Height>,
-    vetoed: Option<BlockId>,
-    halted: Option<Halt>,
-    /// Whatever is stored at its height must be this block.
-    anchor: Option<Anchor>,
+    da: Da,
+    /// The veto, the halt, the evidence.
+    standing: Standing,
+    /// Pinned blocks, and the branch that they are on.
     reverse_sync: ReverseSync,
-    /// DA names it at hard + 1, and nobody has given it to us.
-    wanted: Option<BlockId>,
-    storage_full: bool,
-    draining: bool,
+    /// How much is kept.
+    retention: Retention,
+    /// What is fetched below the tail.
+    backfill: Backfill,
+    /// The key, its guard, and what waits to be signed.
+    publishing: Publishing,
+    /// What the present input leads to.
+    decision: Decision,
 
-    /// Smoothed size of a block, in bytes; the first one's, which is a peer's head, to begin with.
-    block_bytes: Option<usize>,
-    /// Since when the height above soft is known to exist and is not here.
-    gap_since: Option<Duration>,
-    /// When soft last rose, or the target last changed.
-    progress_at: Duration,
-    /// When a peer that rests now can be asked again.
-    retry_at: Option<Duration>,
-    /// When peers that were behind may be asked for their heads again, out of ctx.
-    behind_at: Option<Duration>,
+    /// No more work is taken from the host.
+    draining: bool,
     /// When a block whose time is ahead of our clock may be believed.
     believable_at: Option<Duration>,
-
-    announced: Option<Heads>,
-    immediate: Vec<Effect>,
-    after_durable: Vec<Effect>,
-    guard_change: Option<GuardEntry>,
 }
 
 /// What every decision may look at.
@@ -234,48 +216,22 @@ impl Syncer {
             // The store has checked it; an entry that does not fit any more changes nothing.
             let _ = rules.schedule.append(entry);
         }
-        let limits = config.limits;
-        let mut heads = at.heads;
-        if let (None, None, None) = (heads.top(), heads.lost, at.anchor) {
-            let begin = config.history.trusted.map_or(rules.initial_height, |trusted| trusted.height);
-            if begin < heads.tail {
-                // It was to begin higher up, and what DA had below that was not kept.
-                heads.scanned_through = 0;
-            }
-            heads.tail = begin;
-        }
+        let (limits, history) = (config.limits, config.history);
+        let heads = first_heads(at.heads, at.anchor, history, &rules);
         Self {
-            rules: Arc::new(rules),
-            rng: fastrand::Rng::with_seed(seed),
             chain: Chain::new(heads),
             pending: Pending::new(limits.held_blocks, limits.held_bytes),
-            peers: Peers::new(config.timing, limits.remembered_peers),
-            requests: Requests::new(),
-            exclusions: Exclusions::new(limits.exclusions),
-            sightings: Sightings::new(at.sightings, limits.sightings, limits.sighting_bytes),
-            known_before: DaPosition::after_height(heads.scanned_through),
+            exchange: Exchange::new(limits, config.timing, rules.max_block_bytes, seed),
+            da: Da::new(at.sightings, heads.scanned_through, limits.sightings, limits.sighting_bytes),
+            standing: Standing::new(at.vetoed, at.halted, at.evidence, limits.evidence),
+            reverse_sync: ReverseSync::new(at.anchor, history.trusted, limits.held_blocks),
+            retention: Retention::new(history, at.consumers, limits.consumers, at.stored_bytes),
+            backfill: Backfill::new(history, rules.initial_height),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
-            consumers: prune::consumers(at.consumers),
-            pruning: Pruning::new(at.stored_bytes),
-            backfill: Backfill::new(),
-            evidence: at.evidence.into_iter().collect(),
-            vetoed: at.vetoed,
-            halted: at.halted,
-            anchor: at.anchor,
-            reverse_sync: ReverseSync::default(),
-            wanted: None,
-            storage_full: false,
+            decision: Decision::new(heads),
             draining: false,
-            block_bytes: None,
-            gap_since: None,
-            progress_at: Duration::ZERO,
-            retry_at: None,
-            behind_at: None,
             believable_at: None,
-            announced: None,
-            immediate: Vec::new(),
-            after_durable: Vec::new(),
-            guard_change: None,
+            rules: Arc::new(rules),
             config,
         }
     }
@@ -288,41 +244,41 @@ impl Syncer {
             Input::Publish { ticket, proposal } => self.publish(ctx, ticket, proposal),
             Input::PublishSigned { ticket, outcome } => self.publish_signed(ctx, ticket, outcome),
             Input::Signed { ticket, outcome } => self.signed(ctx, ticket, outcome),
-            Input::Signer(key) => self.publishing.signs = key,
+            Input::Signer(key) => self.publishing.set_signer(key),
             Input::Gossip { peer, ticket, outcome } => self.gossip(ctx, &peer, ticket, outcome),
-            Input::GossipMissed { peer } => self.probe_soon(now, &peer),
-            Input::PeerUp { peer } => self.peers.up(peer, now.elapsed),
+            Input::GossipMissed { peer } => self.exchange.probe_soon(now.elapsed, &peer),
+            Input::PeerUp { peer } => self.exchange.peer_up(peer, now.elapsed),
             Input::PeerDown { peer } => self.peer_down(&peer),
             Input::Fetched { request, fetched } => self.fetched(ctx, request, &fetched),
-            Input::Da { ticket, report } => self.report(ctx, ticket, report),
+            Input::Da { ticket, report } => self.da_reported(ctx, ticket, report),
             Input::HostRejected { ticket, block } => self.host_rejected(ctx, ticket, block),
             Input::Acked { ticket, consumer, up_to } => self.acked(ctx, ticket, consumer, up_to),
             Input::Operator { ticket, command } => self.operate(ctx, ticket, &command),
             Input::Durable { commit, stored_bytes } => {
                 self.chain.durable(commit);
-                self.pruning.durable(commit, stored_bytes);
+                self.retention.durable(commit, stored_bytes);
             }
-            Input::StorageFull(full) => self.storage_full = full,
-            Input::Drain => self.drain_publishing(),
+            Input::StorageFull(true) => self.retention.set_disk_space(DiskSpace::BelowReserve),
+            Input::StorageFull(false) => self.retention.set_disk_space(DiskSpace::Enough),
+            Input::Drain => self.drain(),
             Input::Wakeup => {}
         }
         self.advance(ctx);
         self.prune(ctx);
         self.ask_peers(ctx);
-        self.flush()
+        self.decision.take_effects(*self.chain.heads())
     }
 
     /// The moment, on the clock of [`Now::elapsed`], at which [`Input::Wakeup`] is due.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Duration> {
-        let probes = self.peers.iter().filter(|(_, peer)| peer.probe.is_none()).map(|(_, peer)| peer.probe_at).min();
-        let patience = self.is_catching_up().then(|| self.progress_at + self.config.timing.target_patience);
-        [self.requests.next_deadline(), probes, patience, self.retry_at, self.believable_at].into_iter().flatten().min()
+        let patience = self.is_catching_up().then(|| self.exchange.patience_ends());
+        [self.exchange.next_wakeup(), patience, self.believable_at].into_iter().flatten().min()
     }
 
     #[must_use]
     pub fn heads(&self) -> Heads {
-        self.chain.heads
+        *self.chain.heads()
     }
 
     /// The rules as they are now; a new `Arc` whenever the schedule has grown.
@@ -335,11 +291,11 @@ impl Syncer {
     pub fn phase(&self) -> Phase {
         if self.draining {
             Phase::Draining
-        } else if self.halted.is_some() {
+        } else if self.standing.halted().is_some() {
             Phase::Halted
-        } else if self.behind() {
+        } else if self.chain.is_behind() {
             Phase::Syncing
-        } else if self.peers.len() == 0 && self.publishing.signs.is_none() {
+        } else if self.exchange.peers() == 0 && !self.publishing.has_signer() {
             Phase::WaitingForPeers
         } else {
             Phase::Following
@@ -347,89 +303,80 @@ impl Syncer {
     }
 
     #[must_use]
-    pub fn standings(&self, now: Now) -> BTreeMap<PeerId, Standing> {
-        self.peers.standings(now.elapsed)
+    pub fn standings(&self, now: Now) -> BTreeMap<PeerId, PeerStanding> {
+        self.exchange.standings(now.elapsed)
     }
 
     #[must_use]
     pub fn status(&self) -> Status {
+        let heads = *self.chain.heads();
         Status {
-            heads: self.chain.heads,
+            heads,
             phase: self.phase(),
-            forked: !self.evidence.is_empty() || self.peers.iter().any(|(_, peer)| peer.other_branch),
-            history_unavailable: self.peers.lack_history(self.chain.heads.next_height()) || self.lacks_below(),
-            halted: self.halted,
-            vetoed: self.vetoed,
-            not_ready: self.publishing.not_ready(self.chain.heads.soft_height()),
-            wanted: self.wanted,
-            received: self.chain.received,
-            stored_bytes: self.pruning.stored_bytes,
+            forked: self.standing.is_contradicted() || self.exchange.any_elsewhere(),
+            history_unavailable: self.exchange.lack_history(heads.next_height()) || self.lacks_below_tail(),
+            halted: self.standing.halted(),
+            vetoed: self.standing.vetoed(),
+            not_ready: self.publishing.not_ready(heads.soft_height()),
+            wanted: self.da.wanted(),
+            received: self.chain.received(),
+            stored_bytes: self.retention.durable_bytes(),
             history: self.config.history,
-            pruning_waits_for: self.pruning_waits_for(),
+            pruning_waits_for: self.retention.waits_for(&self.chain),
             held_blocks: self.pending.len(),
-            open_requests: self.requests.len(),
-            pending_sightings: self.sightings.len(),
-            peers: self.peers.len(),
+            open_requests: self.exchange.open_requests(),
+            pending_sightings: self.da.len(),
+            peers: self.exchange.peers(),
             storage_full: self.is_full(),
         }
-    }
-
-    /// Whether a block is proved to exist that we do not have.
-    fn behind(&self) -> bool {
-        let Heads { soft, target, .. } = self.chain.heads;
-        target.map(|target| target.height) > soft.map(|soft| soft.id.height)
-    }
-
-    /// Whether the missing blocks are being asked for.
-    fn is_catching_up(&self) -> bool {
-        self.behind() && self.vetoed.is_none() && !self.is_full() && !self.draining
     }
 
     /// Goes as far as what is here allows.
     fn advance(&mut self, ctx: Ctx<'_>) {
         self.believable_at = None;
-        if self.storage_full {
+        if self.retention.disk_is_full() {
             // They get their answer.
             self.publish_waiting(ctx);
             return;
         }
         loop {
-            let before = self.chain.heads;
+            let before = *self.chain.heads();
             self.append_pending(ctx);
             self.judge_da(ctx);
             self.publish_waiting(ctx);
-            if self.chain.heads == before {
+            if *self.chain.heads() == before {
                 break;
             }
-            self.progress_at = ctx.now.elapsed;
+            self.exchange.progressed(ctx.now.elapsed);
         }
     }
 
-    /// Turns what was decided into effects: first what is immediate, then the commit, then what follows it.
-    fn flush(&mut self) -> Vec<Effect> {
-        // A signature is asked for after the commit that comes before it: its guard stands above that commit's.
-        let (signs, mut effects): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.immediate).into_iter().partition(|effect| matches!(effect, Effect::Sign { .. }));
-        let heads = self.chain.heads;
-        let guard = self.guard_change.take();
-        if let Some((id, changes)) = self.chain.take_changes() {
-            effects.push(Effect::Commit(Batch { id, changes, heads, guard }));
+    /// Forgets what need not be kept any more; not while an operator has to look.
+    fn prune(&mut self, ctx: Ctx<'_>) {
+        if self.draining || self.standing.halted().is_some() {
+            return;
         }
-        effects.extend(signs);
-        if self.announced != Some(heads) {
-            self.announced = Some(heads);
-            effects.push(Effect::Announce(heads));
+        if let Some(through) = self.retention.prune(&mut self.chain, ctx.stored, &mut self.decision) {
+            self.da.forget_through(through, &mut self.decision);
         }
-        effects.append(&mut self.after_durable);
-        effects
     }
 
-    fn reply(&mut self, ticket: Ticket, answer: Answer) {
-        self.after_durable.push(Effect::Reply { ticket, answer });
+    /// Nothing more can be taken in.
+    fn is_full(&self) -> bool {
+        self.retention.is_full(&self.chain)
     }
+}
 
-    fn penalize(&mut self, now: Now, peer: &PeerId, offence: Offence) {
-        let ban = self.peers.offended(peer, offence, now.elapsed);
-        self.immediate.push(Effect::Penalize { peer: peer.clone(), offence, ban });
+/// Where to begin: what was on disk, or, when nothing was, where the operator wants it.
+fn first_heads(stored: Heads, anchor: Option<Anchor>, history: History, rules: &Rules) -> Heads {
+    let mut heads = stored;
+    if let (None, None, None) = (heads.top(), heads.lost, anchor) {
+        let begin = history.trusted.map_or(rules.initial_height, |trusted| trusted.height);
+        if begin < heads.tail {
+            // It was to begin higher up, and what DA had below that was not kept.
+            heads.scanned_through = 0;
+        }
+        heads.tail = begin;
     }
+    heads
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fetch::Run;
+use super::exchange::HeightRun;
 use super::{Origin, PeerId};
 use crate::block::{Hash, Height};
 use crate::verify::AuthenticBlock;
@@ -58,8 +58,8 @@ impl Pending {
     }
 
     /// The runs of heights at which a block waits, ascending and apart.
-    pub fn runs(&self) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
+    pub fn runs(&self) -> Vec<HeightRun> {
+        let mut runs: Vec<HeightRun> = Vec::new();
         for (height, _) in self.blocks.keys() {
             match runs.last_mut() {
                 Some((_, last)) if *height <= last.next() => *last = *height,

@@ -7,12 +7,14 @@
 //! Invariants:
 //! 1. The guard never allows two different hashes at one height, over crashes, wiped stores and restored backups: what was
 //!    signed last is durable in it before the signed block leaves the process, and before a signer outside is asked.
-//! 2. One block is being signed at a time; proposals for the heights after it wait, bounded.
+//! 2. One block is being signed at a time; proposals for the heights after it wait, bounded by `limits.publish_queue`.
 //! 3. The same proposal on the same parent gets the same answer, however often it is made.
 
 use std::collections::VecDeque;
 
-use super::{Answer, Ctx, Effect, GuardEntry, GuardState, Halt, Origin, Proposal, PublishAnswer, Syncer, Ticket};
+use super::chain::Chain;
+use super::decision::Decision;
+use super::{Answer, Change, Ctx, GuardEntry, GuardState, Origin, Proposal, PublishAnswer, Stored, Syncer, Ticket};
 use crate::block::{BlockId, Hash, Header, Height, Malformed, PublicKey, native};
 use crate::verify::{AuthenticBlock, Fault};
 
@@ -23,13 +25,23 @@ struct Signing {
     id: BlockId,
 }
 
+/// The key's side of publishing: who signs, what was signed last, and what waits to be signed.
 #[derive(Debug)]
 pub(super) struct Publishing {
-    pub signs: Option<PublicKey>,
+    signs: Option<PublicKey>,
     guard: GuardState,
     signing: Option<Signing>,
     waiting: VecDeque<(Ticket, Proposal)>,
     max_waiting: usize,
+}
+
+/// What became of a proposal that came while another one was being signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queued {
+    /// It is made when its turn comes.
+    Waits,
+    /// As many wait as may.
+    NoRoom,
 }
 
 impl Publishing {
@@ -44,6 +56,16 @@ impl Publishing {
 
     pub fn has_guard(&self) -> bool {
         self.guard != GuardState::Missing
+    }
+
+    /// Whether there is a key to sign with now.
+    pub fn has_signer(&self) -> bool {
+        self.signs.is_some()
+    }
+
+    /// Blocks are signed with this key from now on, or with none.
+    pub fn set_signer(&mut self, key: Option<PublicKey>) {
+        self.signs = key;
     }
 
     /// The block that the guard names.
@@ -69,8 +91,67 @@ impl Publishing {
         }
     }
 
-    pub fn reset_guard(&mut self, last: Option<BlockId>) {
+    /// An operator overrides the guard.
+    pub fn reset_guard(&mut self, last: Option<BlockId>, decision: &mut Decision) {
         self.guard = GuardState::after(last);
+        decision.change(Change::ResetGuard(last));
+    }
+
+    fn queue(&mut self, ticket: Ticket, proposal: Proposal) -> Queued {
+        if self.waiting.len() >= self.max_waiting {
+            return Queued::NoRoom;
+        }
+        self.waiting.push_back((ticket, proposal));
+        Queued::Waits
+    }
+
+    /// The next proposal in line, as soon as nothing is being signed.
+    fn next_waiting(&mut self) -> Option<(Ticket, Proposal)> {
+        if self.is_signing() { None } else { self.waiting.pop_front() }
+    }
+
+    /// The proposal whose signature was awaited with this ticket.
+    fn take_signing(&mut self, ticket: Ticket) -> Option<BlockId> {
+        Some(self.signing.take_if(|signing| signing.ticket == ticket)?.id)
+    }
+
+    /// Whether there is a signer, and it is the scheduled `proposer` at this height.
+    fn check_signer(&self, height: Height, proposer: PublicKey) -> Result<(), PublishAnswer> {
+        match self.signs {
+            None => Err(PublishAnswer::NotReady("no signer: set signer.key, pass a signer to `open`, or publish blocks that the host has signed (publishSigned)".to_owned())),
+            Some(key) if key != proposer => Err(PublishAnswer::NotReady(format!(
+                "the proposer at height {height} is {proposer}, this node signs with {key}"
+            ))),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Passes the guard with this block, or not: the key never signs another one at a height where it signed.
+    fn pass_guard(&mut self, id: BlockId, chain: &Chain, stored: &dyn Stored) -> Result<GuardEntry, PublishAnswer> {
+        match self.guard {
+            GuardState::Missing => return Err(PublishAnswer::NotReady(GUARD_MISSING.to_owned())),
+            GuardState::Unused => {}
+            GuardState::Signed(GuardEntry { last }) => check_after(last, id, chain, stored)?,
+        }
+        let entry = GuardEntry { last: id };
+        self.guard = GuardState::Signed(entry);
+        Ok(entry)
+    }
+}
+
+/// Whether a key that signed `last` may sign `id`.
+fn check_after(last: BlockId, id: BlockId, chain: &Chain, stored: &dyn Stored) -> Result<(), PublishAnswer> {
+    if last.height > id.height {
+        return Err(PublishAnswer::NotReady(guard_ahead(last)));
+    }
+    if last.height == id.height {
+        return if last == id { Ok(()) } else { Err(PublishAnswer::Conflict(last)) };
+    }
+    match chain.hash(last.height, stored) {
+        Some(hash) if hash != last.hash => {
+            Err(PublishAnswer::Halted(format!("this key signed {last}, which is not on the chain that is stored")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -84,21 +165,13 @@ fn guard_ahead(last: BlockId) -> String {
     )
 }
 
-/// Where a proposal stands.
-enum Place {
-    /// On top of soft: it can be made now.
-    Next,
-    /// The answer is known already.
-    Answered(PublishAnswer),
-}
+// ---- The steps of a publish ----------------------------------------------------------------------------------------
 
 impl Syncer {
     pub(super) fn publish(&mut self, ctx: Ctx<'_>, ticket: Ticket, proposal: Proposal) {
-        if self.publishing.signing.is_some() {
-            if self.publishing.waiting.len() >= self.publishing.max_waiting {
+        if self.publishing.is_signing() {
+            if self.publishing.queue(ticket, proposal) == Queued::NoRoom {
                 self.answer(ticket, PublishAnswer::Overloaded);
-            } else {
-                self.publishing.waiting.push_back((ticket, proposal));
             }
             return;
         }
@@ -109,13 +182,12 @@ impl Syncer {
 
     /// Goes on with the proposals that waited for a signature.
     pub(super) fn publish_waiting(&mut self, ctx: Ctx<'_>) {
-        while self.publishing.signing.is_none() {
-            let Some((ticket, proposal)) = self.publishing.waiting.pop_front() else { break };
+        while let Some((ticket, proposal)) = self.publishing.next_waiting() {
             self.publish(ctx, ticket, proposal);
         }
     }
 
-    pub(super) fn drain_publishing(&mut self) {
+    pub(super) fn drain(&mut self) {
         self.draining = true;
         for (ticket, _) in std::mem::take(&mut self.publishing.waiting) {
             self.answer(ticket, PublishAnswer::Draining);
@@ -128,58 +200,40 @@ impl Syncer {
             PublishAnswer::Duplicate(id) => Some(*id),
             _ => None,
         };
-        self.reply(ticket, Answer::Publish(answer));
-        self.after_durable.extend(again.map(Effect::Broadcast));
+        self.decision.reply(ticket, Answer::Publish(answer));
+        if let Some(id) = again {
+            self.decision.broadcast(id);
+        }
     }
 
     fn try_publish(&mut self, ctx: Ctx<'_>, ticket: Ticket, proposal: &Proposal) -> Result<(), PublishAnswer> {
-        self.may_take_blocks()?;
-        let (header, parent) = self.header_of(ctx, proposal)?;
+        self.check_takes_blocks()?;
+        let header = self.header_of(ctx, proposal)?;
         let header_bytes = native::encode_header(&header);
         let id = BlockId { height: header.height, hash: Hash::of(&header_bytes) };
         if native::encoded_len(header_bytes.len(), proposal.payload.len()) > self.rules.max_block_bytes {
             return Err(PublishAnswer::TooLarge { max_block_bytes: self.rules.max_block_bytes });
         }
-        match self.place(ctx, id, parent)? {
-            Place::Answered(answer) => return Err(answer),
-            Place::Next => {}
-        }
+        self.check_is_next(ctx, id, header.parent_hash)?;
         self.check_proposed_time(ctx, header.time_unix_nanos)?;
-        match self.publishing.signs {
-            None => {
-                return Err(PublishAnswer::NotReady("no signer: set signer.key, pass a signer to `open`, or publish blocks that the host has signed (publishSigned)".to_owned()));
-            }
-            Some(key) if key != header.proposer => {
-                let why =
-                    format!("the proposer at height {} is {}, this node signs with {key}", id.height, header.proposer);
-                return Err(PublishAnswer::NotReady(why));
-            }
-            Some(_) => {}
-        }
-        let guard = self.pass_guard(ctx, id)?;
-        self.publishing.guard = GuardState::Signed(guard);
+        self.publishing.check_signer(id.height, header.proposer)?;
+        let guard = self.publishing.pass_guard(id, &self.chain, ctx.stored)?;
         self.publishing.signing = Some(Signing { ticket, id });
-        let payload = proposal.payload.clone();
-        self.immediate.push(Effect::Sign { ticket, header_bytes, payload, guard });
+        self.decision.sign(ticket, header_bytes, proposal.payload.clone(), guard);
         Ok(())
     }
 
     /// The signature has come, or will not.
     pub(super) fn signed(&mut self, ctx: Ctx<'_>, ticket: Ticket, outcome: Result<AuthenticBlock, String>) {
-        let Some(signing) = self.publishing.signing.take_if(|signing| signing.ticket == ticket) else { return };
-        let outcome = match outcome {
-            Ok(block) if block.id() != signing.id => Err("the signer signed another block".to_owned()),
-            outcome => outcome,
-        };
-        if let (Ok(_), Some(halt)) = (&outcome, self.halted) {
-            return self.answer(ticket, PublishAnswer::Halted(halt.to_string()));
-        }
-        let answer = match outcome {
-            Err(why) => PublishAnswer::NotReady(why),
+        let Some(id) = self.publishing.take_signing(ticket) else { return };
+        let answer = match (outcome, self.standing.halted()) {
+            (Err(why), _) => PublishAnswer::NotReady(why),
+            (Ok(block), _) if block.id() != id => PublishAnswer::NotReady("the signer signed another block".to_owned()),
+            (Ok(_), Some(halt)) => PublishAnswer::Halted(halt.to_string()),
             // The world may have changed while the signer thought.
-            Ok(block) => match self.place(ctx, block.id(), block.parent_hash()) {
-                Err(answer) | Ok(Place::Answered(answer)) => answer,
-                Ok(Place::Next) => self.store_own(ctx, &block, GuardEntry { last: block.id() }),
+            (Ok(block), None) => match self.check_is_next(ctx, id, block.parent_hash()) {
+                Err(answer) => answer,
+                Ok(()) => self.store_own(ctx, &block, GuardEntry { last: id }),
             },
         };
         self.answer(ticket, answer);
@@ -196,39 +250,39 @@ impl Syncer {
     }
 
     fn try_publish_signed(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock) -> Result<PublishAnswer, PublishAnswer> {
-        self.may_take_blocks()?;
-        if self.publishing.signing.is_some() {
+        self.check_takes_blocks()?;
+        if self.publishing.is_signing() {
             return Err(PublishAnswer::Overloaded);
         }
-        match self.place(ctx, block.id(), block.parent_hash())? {
-            Place::Answered(answer) => return Err(answer),
-            Place::Next => {}
-        }
+        self.check_is_next(ctx, block.id(), block.parent_hash())?;
         self.check_proposed_time(ctx, block.time_unix_nanos())?;
         // What cannot be stored must not be in the way of what can.
         self.may_stand(block).map_err(|fault| PublishAnswer::Invalid(fault.to_string()))?;
-        let guard = self.pass_guard(ctx, block.id())?;
-        self.publishing.guard = GuardState::Signed(guard);
+        let guard = self.publishing.pass_guard(block.id(), &self.chain, ctx.stored)?;
         Ok(self.store_own(ctx, block, guard))
     }
 
     fn store_own(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock, guard: GuardEntry) -> PublishAnswer {
         match self.append(ctx, block, Origin::Published) {
             Ok(()) => {
-                self.guard_change = Some(guard);
-                self.after_durable.push(Effect::Broadcast(block.id()));
+                self.decision.guard(guard);
+                self.decision.broadcast(block.id());
                 PublishAnswer::Accepted(block.id())
             }
             Err(fault) => PublishAnswer::Invalid(fault.to_string()),
         }
     }
+}
 
-    fn may_take_blocks(&self) -> Result<(), PublishAnswer> {
+// ---- The checks of a publish ---------------------------------------------------------------------------------------
+
+impl Syncer {
+    fn check_takes_blocks(&self) -> Result<(), PublishAnswer> {
         if self.draining {
             Err(PublishAnswer::Draining)
         } else if self.is_full() {
             Err(PublishAnswer::StorageFull)
-        } else if let Some(halt) = self.halted {
+        } else if let Some(halt) = self.standing.halted() {
             Err(PublishAnswer::Halted(halt.to_string()))
         } else if self.chain.fresh_bytes() > self.config.limits.commit_bytes {
             Err(PublishAnswer::Overloaded)
@@ -237,21 +291,21 @@ impl Syncer {
         }
     }
 
-    /// The header that this proposal has on our chain, and its parent's hash.
-    fn header_of(&self, ctx: Ctx<'_>, proposal: &Proposal) -> Result<(Header, Option<Hash>), PublishAnswer> {
-        let next = self.chain.heads.next_height();
+    /// The header that this proposal has on our chain.
+    fn header_of(&self, ctx: Ctx<'_>, proposal: &Proposal) -> Result<Header, PublishAnswer> {
+        let heads = self.chain.heads();
         let height = proposal.height;
-        if height < self.chain.heads.tail {
+        if height < heads.tail {
             return Err(PublishAnswer::Invalid(format!("height {height} is below the lowest that is kept here")));
         }
-        if height > next {
+        if height > heads.next_height() {
             return Err(self.not_next());
         }
         if proposal.host_id.len() > native::MAX_HOST_ID_BYTES {
             return Err(PublishAnswer::Invalid(format!("hostId is longer than {} bytes", native::MAX_HOST_ID_BYTES)));
         }
-        let parent = self.chain.parent_hash(height, ctx.stored);
-        if proposal.parent.is_some() && proposal.parent != parent {
+        let parent_hash = self.chain.parent_hash(height, ctx.stored);
+        if proposal.parent.is_some() && proposal.parent != parent_hash {
             return Err(match self.chain.hash(height, ctx.stored) {
                 Some(hash) => PublishAnswer::Conflict(BlockId { height, hash }),
                 None => self.not_next(),
@@ -260,103 +314,55 @@ impl Syncer {
         let Some(proposer) = self.rules.schedule.proposer_at(height) else {
             return Err(PublishAnswer::Invalid("nobody proposes at this height".to_owned()));
         };
-        let header = Header {
+        Ok(Header {
             chain_id: self.rules.chain_id.clone(),
             height,
             time_unix_nanos: proposal.time_unix_nanos,
-            parent_hash: parent,
+            parent_hash,
             payload_hash: proposal.payload_hash,
             proposer,
             host_id: proposal.host_id.clone(),
-        };
-        Ok((header, parent))
+        })
     }
 
-    /// Where a block of ours belongs.
-    fn place(&self, ctx: Ctx<'_>, id: BlockId, parent: Option<Hash>) -> Result<Place, PublishAnswer> {
-        let heads = self.chain.heads;
+    /// Whether a block of ours is the one that can be stored next. Else the answer to its publish is known already.
+    fn check_is_next(&self, ctx: Ctx<'_>, id: BlockId, parent: Option<Hash>) -> Result<(), PublishAnswer> {
+        let heads = self.chain.heads();
         if let Some(hash) = self.chain.hash(id.height, ctx.stored) {
             let known = BlockId { height: id.height, hash };
-            return Ok(Place::Answered(if hash == id.hash {
-                PublishAnswer::Duplicate(known)
-            } else {
-                PublishAnswer::Conflict(known)
-            }));
+            return Err(if hash == id.hash { PublishAnswer::Duplicate(known) } else { PublishAnswer::Conflict(known) });
         }
         let links = heads.top().is_none_or(|top| parent == Some(top.id.hash));
         if id.height != heads.next_height() || !links {
             return Err(self.not_next());
         }
-        if let Some(pinned) = self.pinned(id.height).filter(|pinned| *pinned != id) {
+        if let Some(pinned) = self.reverse_sync.pinned(id.height).filter(|pinned| *pinned != id) {
             return Err(PublishAnswer::Conflict(pinned));
         }
-        if self.vetoed.is_some() {
+        if self.standing.vetoed().is_some() {
             return Err(PublishAnswer::NotReady("the execution's veto stands: DA or an operator decides".to_owned()));
         }
-        if self.behind() {
+        if self.chain.is_behind() {
             let target = heads.target.map_or(id.height, |target| target.height);
             return Err(PublishAnswer::NotReady(format!("block {target} is proved to exist: syncing up to it")));
         }
-        Ok(Place::Next)
+        Ok(())
     }
 
     fn not_next(&self) -> PublishAnswer {
-        let heads = self.chain.heads;
+        let heads = self.chain.heads();
         PublishAnswer::NotNext { height: heads.next_height(), parent: heads.top().map(|top| top.id.hash) }
     }
 
     fn check_proposed_time(&self, ctx: Ctx<'_>, time_unix_nanos: u64) -> Result<(), PublishAnswer> {
-        let drift = u64::try_from(self.rules.max_clock_drift.as_nanos()).unwrap_or(u64::MAX);
-        if self.chain.heads.soft.is_some_and(|soft| time_unix_nanos < soft.time_unix_nanos) {
+        if self.chain.heads().soft.is_some_and(|soft| time_unix_nanos < soft.time_unix_nanos) {
             return Err(PublishAnswer::Invalid("its time is before its parent's".to_owned()));
         }
-        if time_unix_nanos > ctx.now.unix_nanos.saturating_add(drift) {
+        if time_unix_nanos > self.rules.latest_time(ctx.now) {
             return Err(PublishAnswer::Invalid(
                 "its time is ahead of the sidecar's clock: compare both clocks".to_owned(),
             ));
         }
         Ok(())
-    }
-
-    /// Whether the key may sign this block: never another one at a height where it signed.
-    fn pass_guard(&self, ctx: Ctx<'_>, id: BlockId) -> Result<GuardEntry, PublishAnswer> {
-        let entry = GuardEntry { last: id };
-        let last = match self.publishing.guard {
-            GuardState::Missing => {
-                return Err(PublishAnswer::NotReady(GUARD_MISSING.to_owned()));
-            }
-            GuardState::Unused => return Ok(entry),
-            GuardState::Signed(GuardEntry { last }) => last,
-        };
-        if last.height > id.height {
-            return Err(PublishAnswer::NotReady(guard_ahead(last)));
-        }
-        if last.height == id.height {
-            return if last == id { Ok(entry) } else { Err(PublishAnswer::Conflict(last)) };
-        }
-        match self.chain.hash(last.height, ctx.stored) {
-            Some(hash) if hash != last.hash => {
-                Err(PublishAnswer::Halted(format!("this key signed {last}, which is not on the chain that is stored")))
-            }
-            _ => Ok(entry),
-        }
-    }
-}
-
-impl std::fmt::Display for Halt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Diverged { ours, da, position } => write!(
-                f,
-                "DA height {} has block {da} where {ours} is stored: an operator must abandon the branch \
-                 (ctl abandon-branch {ours})",
-                position.height
-            ),
-            Self::Contradicted { ours, position } => write!(
-                f,
-                "DA height {} names something else than {ours} by an id that proves nothing: an operator must look",
-                position.height
-            ),
-        }
     }
 }

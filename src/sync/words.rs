@@ -647,7 +647,7 @@ pub struct PeerInfo {
     /// What it gave us, in this and earlier connections.
     pub blocks: u64,
     pub bytes: u64,
-    pub standing: Standing,
+    pub standing: PeerStanding,
 }
 
 /// A ban in force, for an operator to read.
@@ -669,7 +669,7 @@ pub struct PeerList {
 
 /// What the core thinks of a peer: the selection score, and the ban score.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct PeerStanding {
     /// Selection: how long an answer is expected to take now; the peer with the least is asked first.
     pub expected_wait: Duration,
     /// Selection: requests in a row that brought nothing.

@@ -125,7 +125,7 @@ fn hashes() {
     for seed in range_of("SIM_HASHES").into_iter().flatten() {
         match run(seed, None, Trace::hashed()) {
             Ok(outcome) => {
-                println!("seed {seed}: {:016x} after {} steps", outcome.hash.unwrap_or_default(), outcome.steps)
+                println!("seed {seed}: {:016x} after {} steps", outcome.hash.unwrap_or_default(), outcome.steps);
             }
             Err(why) => println!("seed {seed}: {why}"),
         }

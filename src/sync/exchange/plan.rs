@@ -1,134 +1,8 @@
-//! What to ask of whom: the open requests, and the plan for the next ones.
-//!
-//! The plan is a pure function of heights and sizes ([`ranges`], [`Sizes`]), tested by table. It stalls for no single peer:
-//! a request that fails goes to another one, and a peer that fails rests for a growing while.
-//!
-//! Invariants:
-//! 1. At most one open request per height; two for the height right above soft, where everything waits for one answer, and
-//!    more only one after the other, while none of those who were asked has shown that it serves.
-//! 2. What is asked for fits into the byte budget that held blocks and open requests share, but for the two requests for the
-//!    next block, which everything waits for.
+//! The plan for the next requests: which heights, and how large. Pure functions of heights and sizes, tested by table.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use super::{Ask, MAX_RANGE, PeerId, RequestId};
-use crate::block::{Hash, Height};
-
-/// A request in flight.
-#[derive(Clone, Debug)]
-pub(super) struct Open {
-    pub peer: PeerId,
-    pub ask: Ask,
-    pub sent: Duration,
-    pub deadline: Duration,
-    /// The most that the answer may weigh.
-    pub bytes: usize,
-    /// It is for what lies below the tail.
-    pub below_tail: bool,
-}
-
-/// A block that is heavier than all of the answer that it was to begin, as somebody said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PutOff {
-    pub said_by: PeerId,
-    /// What the answer might have weighed.
-    pub bytes: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Requests {
-    open: BTreeMap<RequestId, Open>,
-    next: RequestId,
-    /// Not asked for before everything waits for it: then it has the room that it takes.
-    put_off: BTreeMap<Height, PutOff>,
-}
-
-impl Requests {
-    pub fn new() -> Self {
-        Self { open: BTreeMap::new(), next: RequestId(1), put_off: BTreeMap::new() }
-    }
-
-    pub fn add(&mut self, open: Open) -> RequestId {
-        let id = self.next;
-        self.next = id.next();
-        self.open.insert(id, open);
-        id
-    }
-
-    pub fn remove(&mut self, id: RequestId) -> Option<Open> {
-        self.open.remove(&id)
-    }
-
-    pub fn len(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Bytes that the open requests may still bring.
-    pub fn bytes(&self) -> usize {
-        self.open.values().map(|open| open.bytes).sum()
-    }
-
-    pub fn of_peer(&self, peer: &PeerId) -> Vec<RequestId> {
-        self.open.iter().filter(|(_, open)| open.peer == *peer).map(|(id, _)| *id).collect()
-    }
-
-    pub fn expired(&self, now: Duration) -> Vec<RequestId> {
-        self.open.iter().filter(|(_, open)| open.deadline <= now).map(|(id, _)| *id).collect()
-    }
-
-    pub fn next_deadline(&self) -> Option<Duration> {
-        self.open.values().map(|open| open.deadline).min()
-    }
-
-    /// The runs of heights that are asked for, or put off until they are `next`.
-    pub fn runs(&self, next: Height) -> impl Iterator<Item = Run> {
-        let put_off = self.put_off.range(next.next()..).map(|(height, _)| (*height, *height));
-        self.open.values().filter_map(Open::run).chain(put_off)
-    }
-
-    pub fn put_off(&mut self, height: Height, put_off: PutOff) {
-        self.put_off.insert(height, put_off);
-    }
-
-    /// The block has come.
-    pub fn take_put_off(&mut self, height: Height) -> Option<PutOff> {
-        self.put_off.remove(&height)
-    }
-
-    /// Nothing is missing any more.
-    pub fn forget_put_off(&mut self) {
-        self.put_off.clear();
-    }
-
-    /// How many open requests cover `height`, and to whom.
-    pub fn covering(&self, height: Height) -> impl Iterator<Item = &Open> {
-        self.open.values().filter(move |open| open.covers(height))
-    }
-
-    /// The open request for what lies below the tail; there is at most one.
-    pub fn below_tail(&self) -> Option<&Open> {
-        self.open.values().find(|open| open.below_tail)
-    }
-
-    /// The open requests for the block with this hash.
-    pub fn by_hash(&self, hash: Hash) -> impl Iterator<Item = &Open> {
-        self.open.values().filter(move |open| open.ask == Ask::Hash(hash))
-    }
-}
-
-impl Open {
-    pub fn run(&self) -> Option<Run> {
-        match self.ask {
-            Ask::Range { from, amount } => Some((from, from.plus(amount.checked_sub(1)?))),
-            Ask::Head | Ask::Hash(_) => None,
-        }
-    }
-
-    fn covers(&self, height: Height) -> bool {
-        self.run().is_some_and(|(first, last)| first <= height && height <= last)
-    }
-}
+use super::requests::HeightRun;
+use crate::block::Height;
+use crate::sync::MAX_RANGE;
 
 /// How large requests should be, from what blocks have weighed lately. All in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,16 +37,13 @@ impl Sizes {
     }
 }
 
-/// A run of heights, both ends included.
-pub(super) type Run = (Height, Height);
-
 /// At most `max_ranges` ranges of at most `per_request` blocks, lowest first, that are wanted from `next` through `last`: what
 /// is in no `covered` run (held, or asked for). The runs are ascending by their first height, and may overlap.
 pub(super) fn ranges(
     next: Height,
     last: Height,
     per_request: u64,
-    covered: impl Iterator<Item = Run>,
+    covered: impl Iterator<Item = HeightRun>,
     max_ranges: usize,
 ) -> Vec<(Height, u64)> {
     let mut wanted = Vec::new();

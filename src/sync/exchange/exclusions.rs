@@ -9,8 +9,8 @@
 
 use std::collections::BTreeSet;
 
-use super::PeerId;
 use crate::block::{Hash, Height};
+use crate::sync::PeerId;
 
 #[derive(Debug)]
 pub(super) struct Exclusions {

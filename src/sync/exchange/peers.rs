@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Offence, PeerId, RequestId, Standing, Timing};
 use crate::block::{BlockId, Height};
+use crate::sync::{Ask, Ended, Offence, PeerId, PeerStanding, RequestId, Timing};
 
 /// Above this many bad signatures a minute, and above half of what it delivers, a peer is banned.
 const BAD_SIGNATURES_PER_MINUTE: u32 = 10;
@@ -20,28 +20,28 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// A connected peer.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(in crate::sync) struct Peer {
     /// The highest block that it proved to have, by giving it to us.
-    pub head: Option<BlockId>,
+    head: Option<BlockId>,
     /// The height of the head that it answered with last: it stores everything from its tail up to there. Of what it gossips
     /// it may have stored nothing yet.
-    pub answered: Option<Height>,
+    answered: Option<Height>,
     /// It said that it does not have this height; true until its head changes.
-    pub lacks_from: Option<Height>,
+    lacks_from: Option<Height>,
     /// It said that it has nothing at this height, which is below its head, and so nothing at all up to there.
     lacks_through: Option<Height>,
     /// When it may be asked again for what it lacks below its tail.
     history_at: Duration,
     /// It follows a branch that is not ours, as far as its head says so; cleared when its head changes.
-    pub other_branch: bool,
+    other_branch: bool,
     /// Range and hash requests in flight.
-    pub open: usize,
+    open: usize,
     /// The head request in flight.
-    pub probe: Option<RequestId>,
+    probe: Option<RequestId>,
     /// When to ask for its head again.
-    pub probe_at: Duration,
+    probe_at: Duration,
     /// Nothing is asked of it before this moment.
-    pub rest_until: Duration,
+    rest_until: Duration,
     /// How often it failed since it was of use: once, whatever was in flight together.
     failures: u32,
     failed_at: Option<Duration>,
@@ -110,12 +110,16 @@ impl Peers {
         self.connected.get_mut(peer)
     }
 
+    pub fn ids(&self) -> Vec<PeerId> {
+        self.connected.keys().cloned().collect()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
         self.connected.iter()
     }
 
     /// The peer gave us this block, which therefore exists there.
-    pub fn has(&mut self, peer: &PeerId, id: BlockId) {
+    pub fn record_head(&mut self, peer: &PeerId, id: BlockId) {
         let Some(peer) = self.connected.get_mut(peer) else { return };
         if peer.head.is_none_or(|head| head.height < id.height) {
             peer.head = Some(id);
@@ -140,17 +144,12 @@ impl Peers {
         peer.took(took);
     }
 
-    /// It has nothing at this height. Says whether that is below its tail: then it may serve what is above, and has failed
-    /// in nothing.
-    pub fn has_nothing_at(&mut self, peer: &PeerId, height: Height, now: Duration) -> bool {
+    /// It has nothing at this height, which is below its tail: it may serve what is above, and has failed in nothing.
+    pub fn record_tail_above(&mut self, peer: &PeerId, height: Height, now: Duration) {
         let again = now + self.timing.backoff_max;
-        let Some(peer) = self.connected.get_mut(peer) else { return false };
-        if peer.answered.is_none_or(|answered| answered < height) {
-            return false;
-        }
+        let Some(peer) = self.connected.get_mut(peer) else { return };
         peer.lacks_through = peer.lacks_through.max(Some(height));
         peer.history_at = again;
-        true
     }
 
     /// Whether some have blocks above `next`, on our branch, and all of these have said that they have not that one.
@@ -225,8 +224,8 @@ impl Peers {
     }
 
     /// Both scores of everybody who has one.
-    pub fn standings(&self, now: Duration) -> BTreeMap<PeerId, Standing> {
-        let mut standings: BTreeMap<PeerId, Standing> = BTreeMap::new();
+    pub fn standings(&self, now: Duration) -> BTreeMap<PeerId, PeerStanding> {
+        let mut standings: BTreeMap<PeerId, PeerStanding> = BTreeMap::new();
         for (peer, connected) in &self.connected {
             let standing = standings.entry(peer.clone()).or_default();
             standing.expected_wait = connected.cost();
@@ -261,6 +260,90 @@ impl Peers {
 }
 
 impl Peer {
+    /// The highest block that it proved to have.
+    pub fn head(&self) -> Option<BlockId> {
+        self.head
+    }
+
+    /// Whether it follows another branch than ours.
+    pub fn is_elsewhere(&self) -> bool {
+        self.other_branch
+    }
+
+    /// It follows another branch than ours, until its head changes.
+    pub fn mark_elsewhere(&mut self) {
+        self.other_branch = true;
+    }
+
+    pub fn rest_until(&self) -> Duration {
+        self.rest_until
+    }
+
+    /// When it is asked for its head next; `None` while it is being asked.
+    pub fn next_probe(&self) -> Option<Duration> {
+        self.probe.is_none().then_some(self.probe_at)
+    }
+
+    /// It is asked for its head at this moment at the latest.
+    pub fn probe_by(&mut self, at: Duration) {
+        self.probe_at = self.probe_at.min(at);
+    }
+
+    /// It is asked for its head at this moment, and no earlier.
+    pub fn probe_again_at(&mut self, at: Duration) {
+        self.probe_at = at;
+    }
+
+    /// This was asked of it.
+    pub fn asked(&mut self, ask: Ask, request: RequestId) {
+        match ask {
+            Ask::Head => self.probe = Some(request),
+            Ask::Range { .. } | Ask::Hash(_) => self.open += 1,
+        }
+    }
+
+    /// What was asked of it has ended.
+    pub fn ask_ended(&mut self, ask: Ask) {
+        match ask {
+            Ask::Head => self.probe = None,
+            Ask::Range { .. } | Ask::Hash(_) => self.open = self.open.saturating_sub(1),
+        }
+    }
+
+    /// It answered with its head.
+    pub fn record_answered_head(&mut self, head: BlockId) {
+        // What it lacked a while ago it may have now, and what ended an answer early may have been an accident.
+        self.lacks_from = None;
+        self.answered = Some(head.height);
+        if self.head != Some(head) {
+            self.head = Some(head);
+            self.other_branch = false;
+        }
+    }
+
+    /// It was asked for `amount` blocks from `from` on, and gave the first `count` of them.
+    pub fn record_answered_range(&mut self, from: Height, amount: u64, count: u64, ended: &Ended) {
+        let says_no_more = count < amount && matches!(ended, Ended::Complete | Ended::NotFound);
+        if says_no_more && (count > 0 || self.answered.is_none_or(|answered| answered < from)) {
+            self.lacks_from = Some(from.plus(count));
+        }
+        if count > 0 {
+            self.record_gave(from);
+        }
+    }
+
+    /// It gave this block.
+    pub fn record_gave(&mut self, height: Height) {
+        if self.lacks(height) {
+            self.lacks_through = None;
+        }
+    }
+
+    /// Whether a refusal of this height means that the height is below its tail: it answered with a head that is no lower.
+    pub fn must_store(&self, height: Height) -> bool {
+        self.answered.is_some_and(|answered| answered >= height)
+    }
+
     /// Whether it may be asked for blocks from `from` on.
     pub fn can_serve(&self, from: Height, now: Duration, max_open: usize) -> bool {
         self.may_be_asked(now, max_open) && !self.other_branch && self.seems_to_have(from, now)
@@ -287,13 +370,6 @@ impl Peer {
 
     fn lacks(&self, height: Height) -> bool {
         self.lacks_through.is_some_and(|through| height <= through)
-    }
-
-    /// It gave this block.
-    pub fn gave(&mut self, height: Height) {
-        if self.lacks(height) {
-            self.lacks_through = None;
-        }
     }
 
     /// Whether it has rested, and has room for one more request.

@@ -1,0 +1,345 @@
+//! Asking: whom for what, and when again. What comes of it is in the file above.
+//!
+//! ```text
+//!   heads, when due -- a block by its hash -- blocks below the tail, when idle -- blocks between soft and target
+//!                                                                                  small gap: gossip first
+//!                                                                                  next block late: hedge
+//! ```
+//!
+//! Invariants:
+//! 1. Everything that waits for a moment (a peer that rests, a hedge, gossip's grace) has noted that moment in `retry_at`.
+//! 2. A peer that failed a range is asked for it again only after the others that may have it.
+
+use std::time::Duration;
+
+use super::peers::Peer;
+use super::plan::ranges;
+use super::{Exchange, OpenRequest, Span};
+use crate::block::{Hash, Height, Lane};
+use crate::sync::chain::Chain;
+use crate::sync::decision::Decision;
+use crate::sync::pending::Pending;
+use crate::sync::{Ask, Fetch, PeerId, RequestId};
+
+/// A gap of up to this many blocks is left to gossip for a moment: they are probably being verified right now. After that
+/// two peers are asked for it.
+const SMALL_GAP: u64 = 2;
+
+/// At most this many peers that were behind are asked together whether they are so still.
+const PROBED_BEHIND: usize = 3;
+
+impl Exchange {
+    /// When there is something to do here, whatever happens: a deadline, a head to ask for, a peer that has rested.
+    pub fn next_wakeup(&self) -> Option<Duration> {
+        let probes = self.peers.iter().filter_map(|(_, peer)| peer.next_probe()).min();
+        [self.requests.next_deadline(), probes, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// When a target that nothing leads nearer to is given up.
+    pub fn patience_ends(&self) -> Duration {
+        self.progress_at + self.timing.target_patience
+    }
+
+    /// A round of asking begins: who cannot be asked now is found out anew.
+    pub fn begin_round(&mut self) {
+        self.retry_at = None;
+    }
+
+    /// Nothing is missing above soft, or nothing may be asked for.
+    pub fn rest_ranges(&mut self, now: Duration) {
+        self.requests.forget_put_off();
+        self.exclusions.forget_ranges();
+        self.restart_patience(now);
+    }
+
+    /// The wait for the next block begins anew.
+    pub fn restart_patience(&mut self, now: Duration) {
+        self.gap_since = None;
+        self.progress_at = now;
+    }
+
+    /// Asks for the heads that are due.
+    pub fn probe_heads(&mut self, now: Duration, decision: &mut Decision) {
+        let interval = self.timing.head_interval;
+        let is_due = |peer: &Peer| peer.next_probe().is_some_and(|due| due <= now);
+        let due: Vec<_> = self.peers.iter().filter(|(_, peer)| is_due(peer)).map(|(id, _)| id.clone()).collect();
+        for peer in due {
+            // Spread out, so that a node with many peers does not ask them all at once.
+            let jitter = Duration::from_millis(self.rng.u64(0..=u64::try_from(interval.as_millis() / 4).unwrap_or(0)));
+            self.send(self.request(now, &peer, Ask::Head, self.max_block_bytes), decision);
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.probe_again_at(now + interval + jitter);
+            }
+        }
+    }
+
+    /// No block is asked for by its hash any more.
+    pub fn forget_hash(&mut self) {
+        self.exclusions.forget_hash();
+    }
+
+    /// Asks for the block with this hash, wherever it may be.
+    pub fn ask_for_hash(&mut self, now: Duration, hash: Hash, decision: &mut Decision) {
+        let asked: Vec<_> = self.requests.by_hash(hash).map(|open| (open.sent, open.peer.clone())).collect();
+        if !asked.is_empty() {
+            match self.hedge_due(&asked, self.timing.hedge_after) {
+                Some(due) if now >= due => {}
+                Some(due) => return self.look_again(due),
+                None => return,
+            }
+        }
+        let max_open = self.limits.requests_per_peer;
+        let able = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| peer.may_be_asked(now, max_open) && !asked.iter().any(|(_, asked)| asked == *id));
+        let best = able.min_by_key(|(id, peer)| (self.exclusions.has_hash(hash, id), !peer.serves(), peer.cost()));
+        let Some(peer) = best.map(|(id, _)| id.clone()) else {
+            return self.retry_when_rested(now);
+        };
+        if self.exclusions.has_hash(hash, &peer) {
+            self.exclusions.forget_hash();
+        }
+        self.send(self.request(now, &peer, Ask::Hash(hash), self.max_block_bytes), decision);
+        self.look_again(now + self.timing.hedge_after);
+    }
+
+    /// Asks for blocks below the tail, one request at a time.
+    pub fn ask_below(&mut self, now: Duration, span: Span, decision: &mut Decision) {
+        let Span { last, mut amount } = span;
+        let sizes = self.sizes();
+        let max_open = self.limits.requests_per_peer;
+        loop {
+            let from = Height::new(last.get() - (amount - 1)).unwrap_or(last);
+            let able = self.peers.iter().filter(|(_, peer)| peer.can_serve(from, now, max_open));
+            let best = able.min_by_key(|(_, peer)| (!peer.serves(), peer.cost())).map(|(id, _)| id.clone());
+            if let Some(peer) = best {
+                let bytes = if amount == 1 { sizes.next_answer_bytes(1) } else { sizes.answer_bytes(amount) };
+                let open = self.request(now, &peer, Ask::Range { from, amount }, bytes);
+                self.send(OpenRequest { below_tail: true, ..open }, decision);
+                return;
+            }
+            if amount == 1 {
+                return self.retry_when_rested(now);
+            }
+            // Some peer may have a part of it.
+            amount /= 2;
+        }
+    }
+
+    /// Whether blocks below the tail are being asked for.
+    pub fn asks_below(&self) -> bool {
+        self.requests.below_tail().is_some()
+    }
+
+    /// Asks for what is missing between soft and target, unless gossip is probably bringing it.
+    pub fn ask_above(&mut self, now: Duration, chain: &Chain, pending: &Pending, decision: &mut Decision) {
+        let heads = chain.heads();
+        let Some(target) = heads.target else { return };
+        let missing =
+            heads.soft.map_or(target.height.above(heads.tail) + 1, |soft| target.height.above(soft.id.height));
+        if let Some(until) = self.gossip_has_until(now, missing)
+            && now < until
+        {
+            return self.look_again(until);
+        }
+        if chain.fresh_bytes() > self.limits.commit_bytes {
+            return;
+        }
+        self.ask_for_ranges(now, heads.next_height(), target.height, pending, decision);
+    }
+
+    /// Until when a gap of `missing` blocks is left to gossip; `None` when it is too large for that.
+    fn gossip_has_until(&mut self, now: Duration, missing: u64) -> Option<Duration> {
+        if missing > SMALL_GAP {
+            self.gap_since = None;
+            return None;
+        }
+        let since = *self.gap_since.get_or_insert(now);
+        Some(since + self.timing.gossip_grace)
+    }
+
+    fn ask_for_ranges(
+        &mut self,
+        now: Duration,
+        next: Height,
+        target: Height,
+        pending: &Pending,
+        decision: &mut Decision,
+    ) {
+        let limits = self.limits;
+        self.exclusions.forget_below(next);
+        // A peer that has not the next block any more may have those after it, which are of use if any peer has that one.
+        let rested = self.peers.iter().filter(|(_, peer)| peer.may_serve_above(next, now));
+        let slots: usize = rested.map(|(_, peer)| peer.room(limits.requests_per_peer)).sum();
+        let slots = slots.min(limits.requests.saturating_sub(self.requests.len()));
+        let can_go_on = !self.peers.lack_history(next)
+            || self.peers.iter().any(|(_, peer)| peer.can_serve(next, now, limits.requests_per_peer));
+        if slots == 0 || !can_go_on {
+            self.ask_those_behind(now, next, decision);
+            return self.retry_when_rested(now);
+        }
+        let mut free = limits.held_bytes.saturating_sub(pending.bytes() + self.requests.bytes());
+        let sizes = self.sizes();
+        let farthest = next.plus(u64::try_from(limits.held_blocks).unwrap_or(u64::MAX).saturating_sub(1));
+        let mut covered = pending.runs();
+        covered.extend(self.requests.runs(next));
+        covered.sort_unstable();
+        let last = target.min(farthest);
+        // Some may have to wait for a certain peer.
+        let (mut left, most) = (slots, slots.saturating_add(self.exclusions.len()));
+        for (from, amount) in ranges(next, last, sizes.per_request(), covered.into_iter(), most) {
+            let answer_bytes = if from == next { sizes.next_answer_bytes(amount) } else { sizes.answer_bytes(amount) };
+            // What everything waits for is asked for in any case: pending blocks far above it would else keep it away.
+            if left == 0 || (answer_bytes > free && from != next) {
+                break;
+            }
+            let range = RangeToAsk { from, amount, answer_bytes, next };
+            if self.ask_for_range(now, range, &[], decision).is_some() {
+                free = free.saturating_sub(answer_bytes);
+                left -= 1;
+            }
+        }
+        self.hedge(now, next, target, free, decision);
+    }
+
+    /// Everything waits for the height above soft: when its one request takes long, a second peer is asked too. At the
+    /// head, where a block more costs nothing, two are asked at once, and the first good answer wins.
+    fn hedge(&mut self, now: Duration, next: Height, target: Height, free: usize, decision: &mut Decision) {
+        let last = self.requests.covering(next).filter_map(OpenRequest::run).map(|(_, last)| last).max();
+        let Some(last) = last else { return };
+        let asked: Vec<_> = self.requests.covering(next).map(|open| (open.sent, open.peer.clone())).collect();
+        let is_at_head = target.above(next) < SMALL_GAP && asked.len() == 1;
+        let patience = if is_at_head { Duration::ZERO } else { self.timing.hedge_after };
+        let Some(due) = self.hedge_due(&asked, patience) else { return };
+        if now < due {
+            return self.look_again(due);
+        }
+        let amount = last.above(next) + 1;
+        let answer_bytes = self.sizes().next_answer_bytes(amount);
+        if asked.len() > 1 && answer_bytes > free {
+            return;
+        }
+        let asked: Vec<_> = asked.into_iter().map(|(_, peer)| peer).collect();
+        let range = RangeToAsk { from: next, amount, answer_bytes, next };
+        if self.ask_for_range(now, range, &asked, decision).is_some() {
+            self.look_again(now + self.timing.hedge_after);
+        } else {
+            self.ask_those_behind(now, next, decision);
+        }
+    }
+
+    /// When one more peer is to be asked for what these were asked for: `patience` after the last of them was. `None`: two are
+    /// enough as soon as one of them has shown that it serves, since a slow link is not made faster by asking more.
+    fn hedge_due(&self, asked: &[(Duration, PeerId)], patience: Duration) -> Option<Duration> {
+        if asked.len() > 1 && asked.iter().any(|(_, peer)| self.serves(peer)) {
+            return None;
+        }
+        asked.iter().map(|(sent, _)| *sent + patience).max()
+    }
+
+    /// Too few are known to have the next block. Of those that had not when they were asked for their heads, some may by now:
+    /// they are asked again, a few at a time, those first who serve.
+    fn ask_those_behind(&mut self, now: Duration, next: Height, decision: &mut Decision) {
+        let behind = self.peers.iter().filter(|(_, peer)| peer.is_behind(next, now));
+        let mut behind: Vec<_> = behind.map(|(id, peer)| (!peer.serves(), peer.next_probe(), id.clone())).collect();
+        if behind.is_empty() {
+            return;
+        }
+        if let Some(due) = self.behind_at.filter(|due| now < *due) {
+            return self.look_again(due);
+        }
+        behind.sort_unstable();
+        for (_, _, id) in behind.iter().take(PROBED_BEHIND) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.probe_again_at(now);
+            }
+        }
+        let due = now + self.timing.hedge_after;
+        self.behind_at = Some(due);
+        self.look_again(due);
+        self.probe_heads(now, decision);
+    }
+
+    /// Asks the best peer that was not asked yet. Gives the request; `None` when no peer can be asked now.
+    fn ask_for_range(
+        &mut self,
+        now: Duration,
+        range: RangeToAsk,
+        asked: &[PeerId],
+        decision: &mut Decision,
+    ) -> Option<RequestId> {
+        let RangeToAsk { from, amount, answer_bytes, next } = range;
+        let max_open = self.limits.requests_per_peer;
+        // A peer that is asked beside others is to help in any case: one that serves, if there is one.
+        let order = |id: &PeerId, peer: &Peer| {
+            (self.exclusions.has(from, id), !asked.is_empty() && !peer.serves(), peer.cost())
+        };
+        let mut able: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| !asked.contains(*id) && peer.can_serve(from, now, max_open))
+            .filter_map(|(id, peer)| Some((id.clone(), peer.head()?, order(id, peer))))
+            .collect();
+        // Equals are taken in an order that differs from time to time.
+        self.rng.shuffle(&mut able);
+        let Some((peer, head, (has_failed, ..))) = able.into_iter().min_by_key(|(_, _, order)| *order) else {
+            self.retry_when_rested(now);
+            return None;
+        };
+        if has_failed {
+            let mut others = self.peers.iter().filter(|(id, _)| !self.exclusions.has(from, id));
+            if from != next && others.any(|(_, peer)| peer.will_serve(from, now)) {
+                // Not everything waits for it: it is asked of one of the others as soon as that one has room.
+                return None;
+            }
+            self.exclusions.forget(from);
+        }
+        let amount = amount.min(head.height.above(from) + 1);
+        Some(self.send(self.request(now, &peer, Ask::Range { from, amount }, answer_bytes), decision))
+    }
+
+    fn look_again(&mut self, at: Duration) {
+        self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// No peer can be asked now: look again when the first one has rested.
+    fn retry_when_rested(&mut self, now: Duration) {
+        let rested = self.peers.iter().map(|(_, peer)| peer.rest_until()).filter(|until| *until > now).min();
+        if let Some(at) = rested {
+            self.look_again(at);
+        }
+    }
+
+    /// What is counted of the peer here is taken off again in [`Self::take`].
+    fn send(&mut self, open: OpenRequest, decision: &mut Decision) -> RequestId {
+        let (peer, ask, max_bytes) = (open.peer.clone(), open.ask, open.bytes);
+        let request = self.requests.add(open);
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.asked(ask, request);
+        }
+        let timeout = self.timing.request_timeout;
+        decision.fetch(Fetch { request, peer, lane: Lane::BLOCK, ask, max_bytes, timeout });
+        request
+    }
+
+    /// A request above the tail, as of now.
+    fn request(&self, now: Duration, peer: &PeerId, ask: Ask, max_bytes: usize) -> OpenRequest {
+        // The network gives up first, and hands over what has come by then; the core's own deadline is for a network that
+        // says nothing.
+        let timeout = self.timing.request_timeout;
+        let deadline = now + timeout + timeout / 4;
+        OpenRequest { peer: peer.clone(), ask, sent: now, deadline, bytes: max_bytes, below_tail: false }
+    }
+}
+
+/// A range that is about to be asked for.
+#[derive(Clone, Copy, Debug)]
+struct RangeToAsk {
+    from: Height,
+    amount: u64,
+    /// The most that its answer may weigh.
+    answer_bytes: usize,
+    /// The height that everything waits for.
+    next: Height,
+}

@@ -1,0 +1,348 @@
+//! What is asked of which peer: the open requests, what is known of the peers, and whom to ask next for what is missing.
+//!
+//! ```text
+//!   what is missing --plan--> ranges --> the best peer that is not excluded --> Fetch --> answer --> AnswerUse --> scores
+//!     blocks by hash ----------'                                               (hedged when the next block is late)
+//! ```
+//!
+//! It stalls for no single peer: a request that fails goes to another one, and a peer that fails rests for a growing while. Which
+//! blocks are of use is not decided here: what came of an answer is handed in as an [`AnswerUse`].
+//!
+//! Invariants:
+//! 1. What a peer was asked is counted once, from [`Exchange::send`] to [`Exchange::take`].
+//! 2. The bounds of `requests` on how much is open; at most `limits.requests_per_peer` at one peer, beside one for its head.
+//! 3. The random numbers that are drawn depend on the inputs alone.
+
+mod asking;
+mod exclusions;
+mod peers;
+mod plan;
+mod requests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::decision::Decision;
+use super::{Ask, Ended, Limits, Offence, PeerId, PeerStanding, RequestId, Timing};
+use crate::block::{BlockId, Hash, Height};
+use crate::clock::Now;
+use crate::verify::AuthenticBlock;
+
+use exclusions::Exclusions;
+use peers::{Peer, Peers};
+use plan::Sizes;
+use requests::{PutOff, Requests};
+
+pub(super) use requests::{HeightRun, OpenRequest};
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    limits: Limits,
+    timing: Timing,
+    max_block_bytes: usize,
+    peers: Peers,
+    requests: Requests,
+    exclusions: Exclusions,
+    rng: fastrand::Rng,
+    /// Smoothed size of a block, in bytes; the first one's, which is a peer's head, to begin with.
+    block_bytes: Option<usize>,
+    /// Since when the height above soft is known to exist and is not here.
+    gap_since: Option<Duration>,
+    /// When soft last rose, or the target last changed.
+    progress_at: Duration,
+    /// When a peer that rests now can be asked again.
+    retry_at: Option<Duration>,
+    /// When peers that were behind may be asked for their heads again, out of turn.
+    behind_at: Option<Duration>,
+}
+
+/// What is missing, as far as it decides of whom the rest of an answer is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missing {
+    /// The height that the next stored block will have.
+    pub next: Height,
+    /// The block that is asked for by its hash.
+    pub by_hash: Option<Hash>,
+}
+
+/// What became of an answer, as far as it says something about the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerUse {
+    /// The peer gave its head. How long that took is noted; how it serves is not known from it.
+    Head,
+    /// The first `given` blocks that were asked for were of use: it serves. What is missing is asked of others first.
+    Served { given: u64 },
+    /// As `Served`, but we cut the answer off: the peer may have what is missing, too.
+    ServedInPart,
+    /// What was asked for is below its tail: it has failed in nothing, and is asked for what is higher up.
+    BelowItsTail(Height),
+    /// The block at this height is heavier than the whole answer might be, says a peer that serves: it is not asked for again
+    /// before everything waits for it.
+    TooHeavy(Height),
+    /// Nothing was sent, for want of room on our side: no failure of the peer's, and no reason to ask again at once.
+    NotSent,
+    /// Nothing that counts for the peer or against it.
+    Neutral,
+    /// Nothing of use came before we cut the answer off: the peer rests, and may have the rest all the same.
+    CutShort,
+    /// Nothing of use, whatever the reason: the peer rests, and others are asked first.
+    Useless,
+    /// Not what was asked for, or it broke the protocol: as `Useless`, and the peer is punished for the offence.
+    Wrong(Option<Offence>),
+}
+
+/// Blocks to be asked for, the highest of which is `last`; fewer of them when nobody could have all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub last: Height,
+    /// At least 1.
+    pub amount: u64,
+}
+
+// ---- What is known of the peers ------------------------------------------------------------------------------------
+
+impl Exchange {
+    pub fn new(limits: Limits, timing: Timing, max_block_bytes: usize, seed: u64) -> Self {
+        Self {
+            limits,
+            timing,
+            max_block_bytes,
+            peers: Peers::new(timing, limits.remembered_peers),
+            requests: Requests::new(),
+            exclusions: Exclusions::new(limits.exclusions),
+            rng: fastrand::Rng::with_seed(seed),
+            block_bytes: None,
+            gap_since: None,
+            progress_at: Duration::ZERO,
+            retry_at: None,
+            behind_at: None,
+        }
+    }
+
+    pub fn peer_up(&mut self, peer: PeerId, now: Duration) {
+        self.peers.up(peer, now);
+    }
+
+    pub fn peer_down(&mut self, peer: &PeerId, missing: Missing) {
+        for request in self.requests.of_peer(peer) {
+            if let Some(open) = self.requests.remove(request) {
+                self.exclude(&open, 0, missing);
+            }
+        }
+        self.peers.down(peer);
+    }
+
+    /// Connected peers.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub fn standings(&self, now: Duration) -> BTreeMap<PeerId, PeerStanding> {
+        self.peers.standings(now)
+    }
+
+    /// Requests in flight.
+    pub fn open_requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The peer gave us a block that passed its checks.
+    pub fn delivered(&mut self, peer: &PeerId, now: Duration) {
+        self.peers.delivered(peer, now);
+    }
+
+    /// The peer gave us this block, which therefore exists there.
+    pub fn record_head(&mut self, peer: &PeerId, id: BlockId) {
+        self.peers.record_head(peer, id);
+    }
+
+    /// The peer answered with its head.
+    pub fn record_answered_head(&mut self, peer: &PeerId, head: BlockId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.record_answered_head(head);
+        }
+    }
+
+    /// The peer was asked for `amount` blocks from `from` on, and gave the first `count` of them.
+    pub fn record_answered_range(&mut self, peer: &PeerId, from: Height, amount: u64, count: u64, ended: &Ended) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.record_answered_range(from, amount, count, ended);
+        }
+    }
+
+    /// The peer gave the block at this height.
+    pub fn record_gave(&mut self, peer: &PeerId, height: Height) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.record_gave(height);
+        }
+    }
+
+    /// Whether a refusal of this height by this peer means that the height is below its tail.
+    pub fn must_store(&self, peer: &PeerId, height: Height) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.must_store(height))
+    }
+
+    /// Whether the peer's last answer to a request for blocks was of use.
+    pub fn serves(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(Peer::serves)
+    }
+
+    /// The peer follows another branch than ours.
+    pub fn mark_elsewhere(&mut self, peer: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.mark_elsewhere();
+        }
+    }
+
+    /// Whether any peer follows another branch than ours.
+    pub fn any_elsewhere(&self) -> bool {
+        self.peers.iter().any(|(_, peer)| peer.is_elsewhere())
+    }
+
+    /// Whether some have blocks from `next` on, and all of these are on another branch than ours.
+    pub fn are_all_elsewhere(&self, next: Height) -> bool {
+        self.peers.are_all_elsewhere(next)
+    }
+
+    /// Whether some have blocks from `next` on, on our branch, and all of these have said that they have not that one.
+    pub fn lack_history(&self, next: Height) -> bool {
+        self.peers.lack_history(next)
+    }
+
+    /// Ours is another branch now: who is on it is to be found out anew.
+    pub fn branch_changed(&mut self) {
+        self.peers.branch_changed();
+    }
+
+    /// The peer did something provably wrong.
+    pub fn penalize(&mut self, now: Now, peer: &PeerId, offence: Offence, decision: &mut Decision) {
+        let ban = self.peers.offended(peer, offence, now.elapsed);
+        decision.penalize(peer.clone(), offence, ban);
+    }
+
+    /// Something was missed: the peer is asked for its head soon.
+    pub fn probe_soon(&mut self, now: Duration, peer: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.probe_by(now + self.timing.gossip_grace);
+        }
+    }
+
+    /// What is known of what is missing was forgotten when blocks were retracted: it is to be proved anew.
+    pub fn probe_all_soon(&mut self, now: Duration) {
+        for peer in self.peers.ids() {
+            self.probe_soon(now, &peer);
+        }
+    }
+}
+
+// ---- What is known of the blocks -----------------------------------------------------------------------------------
+
+impl Exchange {
+    /// A block that was stored weighs this much: for how many to ask.
+    pub fn learn_size(&mut self, bytes: usize) {
+        self.block_bytes = Some(self.block_bytes.map_or(bytes, |known| (known * 7 + bytes) / 8));
+    }
+
+    /// As [`Self::learn_size`], of a block that may never be stored: it counts while nothing better is known.
+    pub fn guess_size(&mut self, bytes: usize) {
+        self.block_bytes.get_or_insert(bytes);
+    }
+
+    /// Blocks in a request that is as large as it should be, 1 to `MAX_RANGE`.
+    pub fn blocks_per_request(&self) -> u64 {
+        self.sizes().per_request()
+    }
+
+    /// The block is stored. A peer that said it was heavier than it is has wasted a request.
+    pub fn judge_put_off(&mut self, now: Duration, block: &AuthenticBlock) {
+        if let Some(put_off) = self.requests.take_put_off(block.height())
+            && block.size() <= put_off.bytes
+        {
+            self.peers.failed(&put_off.claimed_by, now, now);
+        }
+    }
+
+    /// Soft has risen, or the target has changed.
+    pub fn progressed(&mut self, now: Duration) {
+        self.progress_at = now;
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            block: self.block_bytes.unwrap_or_default(),
+            max_block: self.max_block_bytes,
+            range: self.limits.range_bytes,
+        }
+    }
+}
+
+// ---- Answers -------------------------------------------------------------------------------------------------------
+
+impl Exchange {
+    /// Requests whose answers are overdue.
+    pub fn expired(&self, now: Duration) -> Vec<RequestId> {
+        self.requests.expired(now)
+    }
+
+    /// A request has ended; `None` when it was given up before.
+    pub fn take(&mut self, request: RequestId) -> Option<OpenRequest> {
+        let open = self.requests.remove(request)?;
+        if let Some(peer) = self.peers.get_mut(&open.peer) {
+            peer.ask_ended(open.ask);
+        }
+        Some(open)
+    }
+
+    /// Draws the consequences of an answer.
+    pub fn settle(&mut self, now: Now, open: OpenRequest, used: AnswerUse, missing: Missing, decision: &mut Decision) {
+        let took = now.elapsed.saturating_sub(open.sent);
+        match used {
+            AnswerUse::Head => self.peers.gave_head(&open.peer, took),
+            AnswerUse::Served { given } => {
+                self.exclude(&open, given, missing);
+                self.peers.served(&open.peer, took);
+            }
+            AnswerUse::ServedInPart => self.peers.served(&open.peer, took),
+            AnswerUse::BelowItsTail(height) => {
+                self.exclude(&open, 0, missing);
+                self.peers.record_tail_above(&open.peer, height, now.elapsed);
+            }
+            AnswerUse::TooHeavy(height) => {
+                self.requests.put_off(height, PutOff { claimed_by: open.peer, bytes: open.bytes });
+            }
+            AnswerUse::NotSent => self.peers.rest(&open.peer, now.elapsed),
+            AnswerUse::Neutral => {}
+            AnswerUse::CutShort => self.peers.failed(&open.peer, open.sent, now.elapsed),
+            AnswerUse::Useless => {
+                self.peers.failed(&open.peer, open.sent, now.elapsed);
+                self.exclude(&open, 0, missing);
+            }
+            AnswerUse::Wrong(offence) => {
+                self.peers.failed(&open.peer, open.sent, now.elapsed);
+                self.exclude(&open, 0, missing);
+                if let Some(offence) = offence {
+                    self.penalize(now, &open.peer, offence, decision);
+                }
+            }
+        }
+    }
+
+    /// What is missing of this answer, of which the first `given` blocks were of use, is asked of others first.
+    fn exclude(&mut self, open: &OpenRequest, given: u64, missing: Missing) {
+        match open.ask {
+            Ask::Head => {}
+            Ask::Hash(hash) => {
+                if missing.by_hash == Some(hash) {
+                    self.exclusions.add_hash(hash, open.peer.clone());
+                }
+            }
+            Ask::Range { from, amount } => {
+                // Gossip may have brought some of it meanwhile.
+                let first_missing = from.plus(given).max(missing.next);
+                if first_missing < from.plus(amount) {
+                    self.exclusions.add(first_missing, open.peer.clone());
+                }
+            }
+        }
+    }
+}

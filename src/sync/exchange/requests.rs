@@ -1,0 +1,131 @@
+//! The open requests, and what they may still bring.
+//!
+//! Invariants:
+//! 1. At most one open request per height; two for the height right above soft, where everything waits for one answer, and
+//!    more only one after the other, while none of those who were asked has shown that it serves.
+//! 2. What is asked for fits into the byte budget that pending blocks and open requests share, but for the two requests for the
+//!    next block, which everything waits for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::block::{Hash, Height};
+use crate::sync::{Ask, PeerId, RequestId};
+
+/// A request in flight.
+#[derive(Clone, Debug)]
+pub(in crate::sync) struct OpenRequest {
+    pub peer: PeerId,
+    pub ask: Ask,
+    pub sent: Duration,
+    pub deadline: Duration,
+    /// The most that the answer may weigh.
+    pub bytes: usize,
+    /// It is for what lies below the tail.
+    pub below_tail: bool,
+}
+
+/// A block that is heavier than all of the answer that it was to begin, as a peer claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PutOff {
+    pub claimed_by: PeerId,
+    /// What the answer might have weighed.
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Requests {
+    open: BTreeMap<RequestId, OpenRequest>,
+    next: RequestId,
+    /// Not asked for before everything waits for it: then it has the room that it takes.
+    put_off: BTreeMap<Height, PutOff>,
+}
+
+impl Requests {
+    pub fn new() -> Self {
+        Self { open: BTreeMap::new(), next: RequestId(1), put_off: BTreeMap::new() }
+    }
+
+    pub fn add(&mut self, open: OpenRequest) -> RequestId {
+        let id = self.next;
+        self.next = id.next();
+        self.open.insert(id, open);
+        id
+    }
+
+    pub fn remove(&mut self, id: RequestId) -> Option<OpenRequest> {
+        self.open.remove(&id)
+    }
+
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Bytes that the open requests may still bring.
+    pub fn bytes(&self) -> usize {
+        self.open.values().map(|open| open.bytes).sum()
+    }
+
+    pub fn of_peer(&self, peer: &PeerId) -> Vec<RequestId> {
+        self.open.iter().filter(|(_, open)| open.peer == *peer).map(|(id, _)| *id).collect()
+    }
+
+    pub fn expired(&self, now: Duration) -> Vec<RequestId> {
+        self.open.iter().filter(|(_, open)| open.deadline <= now).map(|(id, _)| *id).collect()
+    }
+
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.open.values().map(|open| open.deadline).min()
+    }
+
+    /// The runs of heights that are asked for, or put off until they are `next`.
+    pub fn runs(&self, next: Height) -> impl Iterator<Item = HeightRun> {
+        let put_off = self.put_off.range(next.next()..).map(|(height, _)| (*height, *height));
+        self.open.values().filter_map(OpenRequest::run).chain(put_off)
+    }
+
+    pub fn put_off(&mut self, height: Height, put_off: PutOff) {
+        self.put_off.insert(height, put_off);
+    }
+
+    /// The block has come.
+    pub fn take_put_off(&mut self, height: Height) -> Option<PutOff> {
+        self.put_off.remove(&height)
+    }
+
+    /// Nothing is missing any more.
+    pub fn forget_put_off(&mut self) {
+        self.put_off.clear();
+    }
+
+    /// How many open requests cover `height`, and to whom.
+    pub fn covering(&self, height: Height) -> impl Iterator<Item = &OpenRequest> {
+        self.open.values().filter(move |open| open.covers(height))
+    }
+
+    /// The open request for what lies below the tail; there is at most one.
+    pub fn below_tail(&self) -> Option<&OpenRequest> {
+        self.open.values().find(|open| open.below_tail)
+    }
+
+    /// The open requests for the block with this hash.
+    pub fn by_hash(&self, hash: Hash) -> impl Iterator<Item = &OpenRequest> {
+        self.open.values().filter(move |open| open.ask == Ask::Hash(hash))
+    }
+}
+
+impl OpenRequest {
+    pub fn run(&self) -> Option<HeightRun> {
+        match self.ask {
+            Ask::Range { from, amount } => Some((from, from.plus(amount.checked_sub(1)?))),
+            Ask::Head | Ask::Hash(_) => None,
+        }
+    }
+
+    fn covers(&self, height: Height) -> bool {
+        self.run().is_some_and(|(first, last)| first <= height && height <= last)
+    }
+}
+
+/// A run of heights, both ends included.
+pub(in crate::sync) type HeightRun = (Height, Height);

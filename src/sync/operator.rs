@@ -1,0 +1,94 @@
+//! What an operator orders, and what named consumers acknowledge.
+//!
+//! Invariants:
+//! 1. An order that is refused has changed nothing; the refusal says why, for a person to read.
+//! 2. A sound guard is never replaced: only one that is missing, or that names a block which is not here.
+//! 3. The schedule grows only above soft, where nothing was decided under the old one.
+
+use std::sync::Arc;
+
+use super::branches::Retraction;
+use super::retention::Ack;
+use super::{Answer, Change, Command, Ctx, Halt, Syncer, Ticket};
+use crate::block::BlockId;
+use crate::verify::{Rules, ScheduleEntry};
+
+impl Syncer {
+    pub(super) fn operate(&mut self, ctx: Ctx<'_>, ticket: Ticket, command: &Command) {
+        let outcome = match *command {
+            Command::AbandonBranch(_) | Command::AssertSigned(_) if self.publishing.is_signing() => {
+                Err("a signature is awaited right now: ask again when it has come, or was given up".to_owned())
+            }
+            Command::ExtendSchedule(entry) => self.extend_schedule(entry),
+            Command::AbandonBranch(from) => self.abandon_branch(ctx, from),
+            Command::AssertSigned(last) => self.assert_signed(ctx, last),
+            Command::LiftVeto => {
+                if self.standing.vetoed().is_some() {
+                    self.standing.lift_veto(&mut self.decision);
+                    self.exchange.probe_all_soon(ctx.now.elapsed);
+                }
+                Ok(())
+            }
+            Command::ForgetConsumer(ref name) => self.retention.forget_consumer(name, &mut self.decision),
+        };
+        self.decision.reply(ticket, Answer::Operator(outcome));
+    }
+
+    pub(super) fn acked(&mut self, ctx: Ctx<'_>, ticket: Ticket, consumer: String, up_to: BlockId) {
+        let is_kept = self.chain.contains(up_to, ctx.stored)
+            && self.retention.acked(consumer, up_to, &mut self.decision) == Ack::Kept;
+        self.decision.reply(ticket, Answer::Ack(is_kept));
+    }
+
+    /// The operator's word replaces a guard that is missing, or that names a block which is not here; never a sound one.
+    fn assert_signed(&mut self, ctx: Ctx<'_>, last: Option<BlockId>) -> Result<(), String> {
+        match self.publishing.signed_last() {
+            Some(known)
+                if Some(known) != last
+                    && (known.height < self.chain.heads().tail || self.chain.contains(known, ctx.stored)) =>
+            {
+                Err(format!("the guard is sound: this key signed {known} last, and that block is, or was, stored"))
+            }
+            _ => {
+                self.publishing.reset_guard(last, &mut self.decision);
+                Ok(())
+            }
+        }
+    }
+
+    fn extend_schedule(&mut self, entry: ScheduleEntry) -> Result<(), String> {
+        let soft = self.chain.heads().soft_height();
+        if soft.is_some_and(|soft| entry.from <= soft) {
+            return Err(format!("height {} is not above the soft head {:?}", entry.from, soft));
+        }
+        let mut rules = Rules::clone(&self.rules);
+        rules.schedule.append(entry).map_err(|refused| refused.to_string())?;
+        self.rules = Arc::new(rules);
+        self.decision.change(Change::Schedule(entry));
+        // What is pending was checked against the old schedule: it may come again.
+        self.pending.clear();
+        if self.chain.heads().target.is_some_and(|target| target.height >= entry.from) {
+            self.chain.drop_target();
+        }
+        self.da.extend_schedule(entry, &mut self.decision);
+        Ok(())
+    }
+
+    /// The operator retracts our own branch after a halt.
+    fn abandon_branch(&mut self, ctx: Ctx<'_>, from: BlockId) -> Result<(), String> {
+        let Some(Halt::Diverged { ours, .. } | Halt::Contradicted { ours, .. }) = self.standing.halted() else {
+            return Err("nothing to abandon: DA agrees with what is stored".to_owned());
+        };
+        if ours != from {
+            return Err(format!("the branch that DA contradicts begins at {ours}"));
+        }
+        if self.chain.contains(from, ctx.stored) && self.retract(ctx, from.height) == Retraction::Unreadable {
+            return Err("the block below could not be read from the store".to_owned());
+        }
+        self.standing.end_halt(&mut self.decision);
+        if self.publishing.has_guard() {
+            self.publishing.reset_guard(self.chain.heads().soft_id(), &mut self.decision);
+        }
+        Ok(())
+    }
+}
