@@ -26,7 +26,7 @@
 //!   5  node                         <- where everything meets, and nothing is decided
 //!   4  api   p2p                    <- do not know each other; may read the store
 //!   3  store                        <- knows what a Batch is, not why
-//!   2  sync                         <- decides; owns the words that the modules share
+//!   2  sync                         <- decides; owns the types that the modules share
 //!   1  verify
 //!   0  block  clock
 //! ```

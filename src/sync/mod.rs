@@ -31,7 +31,7 @@ mod reverse_sync;
 pub mod serve;
 mod settings;
 mod standing;
-mod words;
+mod types;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use settings::{Config, History, Limits, Policy, Timing};
-pub use words::*;
+pub use types::*;
 
 use crate::block::{BlockId, Hash, Header, Height, PublicKey};
 use crate::clock::Now;

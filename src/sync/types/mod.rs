@@ -1,7 +1,7 @@
-//! The words that the modules share: what the core, the node, the network, the store and the API say to each other.
+//! The types that the modules share: what the core, the node, the network, the store and the API tell each other.
 //!
-//! Plain data only. Whoever is outside of the core translates its own library's types into these, so that foreign
-//! words stay in their folders.
+//! Plain data only. A module outside of the core translates its own library's types into these, so that foreign
+//! libraries stay in their folders.
 
 use std::fmt;
 use std::sync::Arc;
@@ -562,7 +562,7 @@ pub struct Received {
 }
 
 impl Received {
-    pub(super) fn count(&mut self, origin: Origin) {
+    pub(in crate::sync) fn count(&mut self, origin: Origin) {
         *match origin {
             Origin::Published => &mut self.published,
             Origin::Gossip => &mut self.gossip,
