@@ -1,0 +1,100 @@
+//! Between the core and the network: what is asked of peers, how answers end, what gossip is told.
+
+use std::time::Duration;
+
+use super::{PeerId, RequestId};
+use crate::block::{Hash, Height, Lane};
+use crate::verify::{AuthenticBlock, Fault};
+
+/// What gossipsub is told about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Valid: pass it on.
+    Accept,
+    /// Not ours to decide, or nothing new: drop it, and blame nobody.
+    Ignore,
+    /// Provably wrong: drop it, and hold it against the peer that handed it to us.
+    Reject,
+}
+
+/// What a peer did wrong, provably. An offence lowers a score and never travels as an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Offence {
+    /// It handed us bytes that are not a block of this chain.
+    BadBlock,
+    /// It handed us a block with a wrong signature. Go peers relay what they have not checked, so one is not proof of
+    /// malice.
+    BadSignature,
+    /// Its range answer has other heights than asked for, a broken link inside, or a block that fails its checks.
+    BadRange,
+}
+
+impl Offence {
+    /// What `ctl` and the logs say.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::BadBlock => "sent bytes that are not a block of this chain",
+            Self::BadSignature => "sent blocks that the sequencer did not sign",
+            Self::BadRange => "answered a range request with other blocks than asked for, or with broken ones",
+        }
+    }
+}
+
+/// What is asked of a peer, on one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Its highest block.
+    Head,
+    /// `amount` (1 to [`MAX_RANGE`]) blocks, ascending, from this height on.
+    Range { from: Height, amount: u64 },
+    /// The block with this hash.
+    Hash(Hash),
+}
+
+/// The most blocks in one range request: go-header's `MaxRangeRequestSize`.
+pub const MAX_RANGE: u64 = 64;
+
+/// How the answer to an [`Ask`] ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The peer closed the stream, or gave as much as was asked for.
+    Complete,
+    /// We took no more bytes than we allowed for: the peer may well have the rest.
+    Cut,
+    /// It does not have it.
+    NotFound,
+    /// It reset the stream.
+    Reset,
+    /// It took too long.
+    Timeout,
+    /// The connection went away.
+    Disconnected,
+    /// It does not speak the protocol.
+    Unsupported,
+    /// A frame broke the exchange protocol, or a block failed its stateless checks.
+    Invalid(Option<Fault>),
+    /// We had no room to ask; nothing was sent.
+    NotSent,
+}
+
+/// The answer to a fetch: the blocks that arrived before it ended, in the order of arrival, each already authentic. All of
+/// them are usable, however it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    pub blocks: Vec<AuthenticBlock>,
+    pub ended: Ended,
+}
+
+/// A fetch that is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    pub request: RequestId,
+    pub peer: PeerId,
+    pub lane: Lane,
+    pub ask: Ask,
+    /// The most bytes that the whole answer may have.
+    pub max_bytes: usize,
+    /// When the core will stop waiting.
+    pub timeout: Duration,
+}

@@ -1,0 +1,167 @@
+//! Between the core and those who wait for answers: hosts and operators.
+
+use bytes::Bytes;
+
+use super::{Halt, Heads, Origin, Sighting};
+use crate::block::{BlockId, Hash, Height};
+use crate::sync::History;
+use crate::verify::ScheduleEntry;
+
+/// A block that the host asks us to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    pub height: Height,
+    /// The parent that the host built on; `None` to build on whatever is there.
+    pub parent: Option<Hash>,
+    pub time_unix_nanos: u64,
+    pub host_id: Bytes,
+    pub payload: Bytes,
+    /// The SHA-256 of `payload`, computed outside of the core.
+    pub payload_hash: Hash,
+}
+
+/// The answer to a host, or to an operator, that waits with a [`Ticket`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Publish(PublishAnswer),
+    Report(ReportAnswer),
+    Reject(RejectAnswer),
+    Ack(bool),
+    Operator(Result<(), String>),
+}
+
+/// What became of a publish. The block itself is read from the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishAnswer {
+    /// Durable, and on its way to the peers.
+    Accepted(BlockId),
+    /// The very same block was here already.
+    Duplicate(BlockId),
+    /// Another block is stored, or was signed, at that height.
+    Conflict(BlockId),
+    /// This is the block that can be published now: `height`, on `parent`.
+    NotNext {
+        height: Height,
+        parent: Option<Hash>,
+    },
+    Invalid(String),
+    TooLarge {
+        max_block_bytes: usize,
+    },
+    NotReady(String),
+    Halted(String),
+    StorageFull,
+    Overloaded,
+    Draining,
+}
+
+/// What became of a DA report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportAnswer {
+    /// Durable: report on from the DA height after this one. Lower than what was reported when something had to be dropped.
+    pub scanned_through: u64,
+    /// Blocks that DA names and that nobody has given us: report these with their bytes.
+    pub wanted: Vec<BlockId>,
+    /// Sightings of this report that are no valid blocks of this chain.
+    pub junk: u32,
+}
+
+/// What became of a host's veto.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectAnswer {
+    /// The chain ends at its parent until DA or the operator decides.
+    Stopped,
+    /// It is not on our chain.
+    NotFound,
+    /// It is hard: DA has decided already.
+    Hard,
+}
+
+/// What a host asks about its DA layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaReport {
+    /// The report covers the DA heights above this one...
+    pub after: u64,
+    /// ...up to and including this one.
+    pub scanned_through: u64,
+    /// In any order; duplicates are fine.
+    pub sightings: Vec<Sighting>,
+}
+
+/// What an operator may command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Append to the proposer schedule, above soft.
+    ExtendSchedule(ScheduleEntry),
+    /// After a divergence: take back our branch from this block on, and go on with what DA has.
+    AbandonBranch(BlockId),
+    /// The last block that this node's key ever signed; `None`: it never signed.
+    AssertSigned(Option<BlockId>),
+    /// Lift the host's veto.
+    LiftVeto,
+    /// Forget what the consumer of this name has acknowledged: pruning waits for it no longer.
+    ForgetConsumer(String),
+}
+
+/// What we say of ourselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub heads: Heads,
+    pub phase: Phase,
+    /// Somebody holds a branch, signed by the sequencer, that is not ours.
+    pub forked: bool,
+    /// Peers have blocks above ours, and none of these peers has the next one any more: it has to come from DA, from a peer
+    /// that keeps more, or from a later start. Or, while nothing is missing above: what is wanted below the tail.
+    pub history_unavailable: bool,
+    pub halted: Option<Halt>,
+    pub vetoed: Option<BlockId>,
+    /// Why nothing can be published now.
+    pub not_ready: Option<String>,
+    /// DA names this block at `hard + 1` and nobody has given it to us.
+    pub wanted: Option<BlockId>,
+    pub received: Received,
+    /// Bytes of the stored blocks, as of the last commit that is durable.
+    pub stored_bytes: u64,
+    /// What is kept, as it was configured.
+    pub history: History,
+    /// The consumer for which blocks are kept that would be pruned by now; of several the one that is farthest behind.
+    pub pruning_waits_for: Option<String>,
+    pub held_blocks: usize,
+    pub open_requests: usize,
+    pub pending_sightings: usize,
+    pub peers: usize,
+    pub storage_full: bool,
+}
+
+/// Blocks that became soft since the start of the process, by where they came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    pub published: u64,
+    pub gossip: u64,
+    pub range: u64,
+    pub da: u64,
+}
+
+impl Received {
+    pub(in crate::sync) fn count(&mut self, origin: Origin) {
+        *match origin {
+            Origin::Published => &mut self.published,
+            Origin::Gossip => &mut self.gossip,
+            Origin::Range => &mut self.range,
+            Origin::Da => &mut self.da,
+        } += 1;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nobody to sync from yet.
+    WaitingForPeers,
+    /// Below the target.
+    Syncing,
+    /// At the target.
+    Following,
+    /// Publishing has stopped.
+    Halted,
+    Draining,
+}

@@ -1,0 +1,139 @@
+//! Between the core and the store: what a decision writes, and what is there at start.
+
+use super::{CommitId, DaPosition, Epoch, Evidence, Heads, Origin, Sighting};
+use crate::block::{BlockId, Height};
+use crate::verify::{ScheduleEntry, VerifiedBlock};
+
+/// What the guard remembers: the last block that this node's key signed, or was about to sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardEntry {
+    pub last: BlockId,
+}
+
+/// The guard as found at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardState {
+    /// There is no guard file, so nobody knows what was signed: nothing is signed until an operator says.
+    Missing,
+    /// The key has never signed.
+    Unused,
+    Signed(GuardEntry),
+}
+
+impl GuardState {
+    /// The guard of a key that signed `last`, or nothing.
+    #[must_use]
+    pub fn after(last: Option<BlockId>) -> Self {
+        last.map_or(Self::Unused, |last| Self::Signed(GuardEntry { last }))
+    }
+}
+
+/// One step of a [`Batch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The next block, directly above the soft head of this moment.
+    Append {
+        block: VerifiedBlock,
+        origin: Origin,
+    },
+    /// Takes back every stored block from this height on, and logs `(epoch, from)` in the retraction log.
+    Truncate {
+        from: Height,
+        epoch: Epoch,
+    },
+    /// The stored block at this height was seen on DA.
+    Confirm {
+        height: Height,
+        position: DaPosition,
+    },
+    /// Forgets every stored block below this height, which is stored: the tail is there now.
+    Prune {
+        below: Height,
+    },
+    /// Stores the block right below the tail, which is there now.
+    Prepend {
+        block: VerifiedBlock,
+        origin: Origin,
+    },
+    /// Keeps a sighting that cannot be judged yet.
+    KeepSighting(Sighting),
+    /// Forgets the sighting at this position: it was judged, or is to be reported again.
+    DropSighting(DaPosition),
+    Evidence(Evidence),
+    /// The proposer schedule grows.
+    Schedule(ScheduleEntry),
+    /// The host's veto, or its end.
+    Veto(Option<BlockId>),
+    /// Publishing stops, or goes on.
+    Halt(Option<Halt>),
+    /// A named consumer has processed everything up to this block.
+    Ack {
+        consumer: String,
+        up_to: BlockId,
+    },
+    /// Nothing is kept for this consumer any more.
+    ForgetConsumer(String),
+    /// An operator overrides the guard: this, or nothing, is the last block that the key signed. The only change that may
+    /// lower it.
+    ResetGuard(Option<BlockId>),
+}
+
+/// Everything that one decision writes: applied in order, all or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub id: CommitId,
+    pub changes: Vec<Change>,
+    /// The heads after the last change. `target` is not stored.
+    pub heads: Heads,
+    /// Must be durable no later than the batch. Never lower than what the guard holds, unless a `ResetGuard` came before.
+    pub guard: Option<GuardEntry>,
+}
+
+impl Batch {
+    /// Puts `next`, decided after `self`, into the same write.
+    pub fn absorb(&mut self, next: Self) {
+        let resets = next.changes.iter().any(|change| matches!(change, Change::ResetGuard(_)));
+        self.guard = next.guard.or(self.guard.filter(|_| !resets));
+        self.id = next.id;
+        self.changes.extend(next.changes);
+        self.heads = next.heads;
+    }
+}
+
+/// Why publishing has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// DA has another block at a height that we stored, and this node signs or was told not to follow.
+    Diverged { ours: BlockId, da: BlockId, position: DaPosition },
+    /// DA names, by an id that proves nothing, something else than what we stored.
+    Contradicted { ours: BlockId, position: DaPosition },
+}
+
+/// What was on disk at start: everything that the core needs to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// `target` is `None`: it is never stored.
+    pub heads: Heads,
+    /// Not judged yet, in any order; blocks among them have been checked again.
+    pub sightings: Vec<Sighting>,
+    /// Heights, above hard, of which evidence is kept already.
+    pub evidence: Vec<Height>,
+    /// What was appended to the genesis schedule, ascending.
+    pub schedule: Vec<ScheduleEntry>,
+    pub vetoed: Option<BlockId>,
+    pub halted: Option<Halt>,
+    /// A block that was hard once, above what the store has now: damage took it. Whatever is fetched again must lead to it.
+    pub anchor: Option<Anchor>,
+    pub guard: GuardState,
+    /// What each consumer has acknowledged, by name.
+    pub consumers: Vec<(String, BlockId)>,
+    /// Bytes of the stored blocks.
+    pub stored_bytes: u64,
+}
+
+/// The pinned hard block of a damaged store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    pub id: BlockId,
+    pub position: DaPosition,
+}
