@@ -42,7 +42,6 @@ fn neighbours_do_not_know_each_other() {
     let why = "do not know each other";
     refused("src/api/mod.rs", "use crate::p2p::Event;", why);
     refused("src/p2p/serve.rs", "fn f() { crate::api::g() }", why);
-    refused("src/da/celestia.rs", "use crate::p2p;", why);
     refused("src/block/mod.rs", "use crate::clock::Now;", why);
     allowed("src/p2p/serve.rs", "use crate::p2p::wire; use crate::store::Reader;");
 }

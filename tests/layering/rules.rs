@@ -10,7 +10,6 @@ const LAYERS: &[(&str, u8)] = &[
     ("sync", 2),
     ("store", 3),
     ("api", 4),
-    ("da", 4),
     ("p2p", 4),
     ("node", 5),
     ("cli", TOP),
