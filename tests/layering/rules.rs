@@ -44,6 +44,7 @@ const IMPURE: &[(&str, &str)] = &[
     ("futures", "it waits; the core is called"),
     ("rustix", "it talks to the operating system"),
     ("getrandom", "it is chance; take the seed instead"),
+    ("tracing", "the log is the world's; what is worth a line goes out as an effect"),
     ("std::env", "it reads the world"),
     ("std::fs", "it reads the world"),
     ("std::net", "it touches the network"),
