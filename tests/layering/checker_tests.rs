@@ -1,7 +1,7 @@
 //! The checker, checked: each rule is broken in every way that we could think of, and must be seen; what is allowed must
 //! pass.
 
-use crate::check;
+use crate::{check, circles, tree};
 
 /// The messages for `source`, were it the whole of `file`.
 fn messages(file: &str, source: &str) -> Vec<String> {
@@ -219,4 +219,111 @@ fn words_that_name_nothing_pass() {
 fn a_violation_says_where() {
     let found = check("src/sync/mod.rs", "fn f() {}\n\nuse crate::store;\n");
     assert_eq!((found.len(), found[0].file.as_str(), found[0].line), (1, "src/sync/mod.rs", 3));
+}
+
+/// What is said about the circles in these files, of which `knots` are known.
+fn circles_in(sources: &[(&str, &str)], knots: &[&[&str]]) -> Vec<String> {
+    let texts: Vec<_> = sources.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    circles(&tree::parse(&texts).expect("the snippets parse"), knots)
+}
+
+/// `mod.rs`, `a.rs` and `b.rs` of a module, and whether the two go in a circle.
+#[track_caller]
+fn circle(parent: &str, a: &str, b: &str, expected: bool) {
+    let files = [("src/store/mod.rs", parent), ("src/store/a.rs", a), ("src/store/b.rs", b)];
+    let report = circles_in(&files, &[]);
+    let first = report.first().map(String::as_str);
+    assert_eq!(first, expected.then_some("a circle: src/store/a.rs, src/store/b.rs"), "{files:?}: {report:?}");
+}
+
+const PARENT: &str = "mod a; mod b;";
+
+#[test]
+fn files_that_name_each_other_go_in_a_circle() {
+    let b = "pub struct B; pub fn b() { super::a::f() }";
+    for a in [
+        "use super::b::B; pub fn f() {}",
+        "use super::b; pub fn f() {}",
+        "use crate::store::b::B; pub fn f() {}",
+        "use super::{b::{B as Other}}; pub fn f() {}",
+        "use super::b::*; pub fn f() {}",
+        "pub fn f() { super::b::b() }",
+        "pub fn f() { crate::store::b::b() }",
+        "pub fn f(x: super::b::B) {}",
+        "pub fn f() { println!(\"{}\", super::b::b()); }",
+        "mod inner { use super::super::b::B; } pub fn f() {}",
+    ] {
+        circle(PARENT, a, b, true);
+    }
+    circle(PARENT, "pub fn f() {}", b, false);
+}
+
+#[test]
+fn what_a_parent_passes_on_is_the_childs() {
+    let a = "use super::B; pub fn f() {}";
+    let b = "pub struct B; pub fn b() { super::a::f() }";
+    circle("mod a; mod b; pub use b::B;", a, b, true);
+    circle("mod a; mod b; use b::B;", a, b, true);
+    circle("mod a; mod b; pub use self::b::B;", a, b, true);
+    circle("mod a; mod b; pub use crate::store::b::{B, b};", a, b, true);
+    circle("mod a; mod b; pub use b::*;", a, b, true);
+    circle("mod a; mod b; pub use b::Other as B;", a, b, true);
+    circle("mod a; mod b; pub struct B;", a, b, false);
+    circle("mod a; mod b; pub use bytes::B;", a, b, false);
+}
+
+#[test]
+fn a_parent_and_its_children_may_name_each_other() {
+    circle(
+        "mod a; mod b; pub struct P; fn f() { a::f(); b::b() }",
+        "use super::P; pub fn f() {}",
+        "pub fn b() {}",
+        false,
+    );
+    let parent = ("src/store/a.rs", "mod deep; pub struct A; use deep::Deep;");
+    let child = ("src/store/a/deep.rs", "use super::A; pub struct Deep; use super::super::b::B;");
+    let other = ("src/store/b.rs", "pub struct B;");
+    let root = ("src/store/mod.rs", PARENT);
+    assert_eq!(circles_in(&[root, parent, child, other], &[]), Vec::<String>::new());
+    let other = ("src/store/b.rs", "pub struct B; use super::a::deep::Deep;");
+    let report = circles_in(&[root, parent, child, other], &[]);
+    assert_eq!(report[0], "a circle: src/store/a/deep.rs, src/store/b.rs");
+}
+
+#[test]
+fn tests_close_no_circle() {
+    let b = "pub struct B; pub fn b() { super::a::f() }";
+    circle(PARENT, "pub fn f() {} #[cfg(test)] mod tests { use super::super::b::B; }", b, false);
+    circle(PARENT, "pub fn f() {} #[cfg(all(test, unix))] use super::b::B;", b, false);
+    circle(PARENT, "pub fn f() {} #[cfg(not(test))] use super::b::B;", b, true);
+    let files = [
+        ("src/store/a.rs", "#[cfg(test)] mod stub; pub fn f() {}"),
+        ("src/store/a/stub.rs", "use super::super::b::B;"),
+        ("src/store/b.rs", "pub struct B; use super::a::stub;"),
+    ];
+    assert_eq!(circles_in(&files, &[]), Vec::<String>::new());
+}
+
+#[test]
+fn modules_go_in_no_circle_either() {
+    let files = [
+        ("src/cli/mod.rs", "use crate::config::Config;"),
+        ("src/config/mod.rs", "mod deep; pub struct Config;"),
+        ("src/config/deep.rs", "use crate::telemetry::Level;"),
+        ("src/telemetry.rs", "fn f() { crate::cli::run() }"),
+    ];
+    let report = circles_in(&files, &[]);
+    assert_eq!(report[0], "a circle: cli, config, telemetry");
+    assert!(report.contains(&"  telemetry -> cli: crate::cli::run".to_owned()), "{report:?}");
+    assert_eq!(circles_in(&files[..3], &[]), Vec::<String>::new());
+}
+
+#[test]
+fn a_known_knot_is_allowed_until_it_is_untied() {
+    let a = ("src/store/a.rs", "use super::b::B; pub struct A;");
+    let b = ("src/store/b.rs", "use super::a::A; pub struct B;");
+    let knots: &[&[&str]] = &[&["src/store/a.rs", "src/store/b.rs", "src/store/c.rs"]];
+    assert_eq!(circles_in(&[a, b], knots), Vec::<String>::new());
+    let report = circles_in(&[a], knots);
+    assert_eq!(report, ["not a knot any more, so do not allow it: src/store/a.rs, src/store/b.rs, src/store/c.rs"]);
 }

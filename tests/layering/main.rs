@@ -1,16 +1,23 @@
 //! The house's layering rule, as a test: every path in every file under `src/` is read, resolved to what it names, and
-//! held against the tables in [`rules`].
+//! held against the tables in [`rules`]; and neither the modules nor the files of one module go in circles.
 //!
 //! What it is not: a type checker. It reads names, so what a value is used for without being named is not seen, nor is
 //! what a foreign macro expands to. What it could not judge (a renamed crate root, a glob over it, `#[path]`, `include!`)
 //! it refuses.
 
 mod checker_tests;
-mod paths;
 mod rules;
+#[path = "../support/source/mod.rs"]
+mod source;
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use source::circles::Graph;
+use source::names::Names;
+use source::tree::SourceFile;
+use source::{paths, tree};
 
 /// One line of the report: where, which rule, why.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +30,7 @@ struct Violation {
 /// Checks one file; `file` is its path below the package, such as `src/sync/fetch.rs`.
 fn check(file: &str, source: &str) -> Vec<Violation> {
     let violation = |line, message| Violation { file: file.to_owned(), line, message };
-    let (Some(module), Some(top)) = (rules::module_of(file), rules::top_of(file)) else {
+    let (Some(module), Some(top)) = (tree::module_of(file), rules::top_of(file)) else {
         return vec![violation(1, format!("`{file}` is not where a module of the map can be"))];
     };
     let syntax = match syn::parse_file(source) {
@@ -40,25 +47,10 @@ fn check(file: &str, source: &str) -> Vec<Violation> {
     violations
 }
 
-/// All Rust files below `dir`, in order.
-fn rust_files(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).expect("the source directory can be listed") {
-        let path = entry.expect("a directory entry can be read").path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
-}
-
 #[test]
 fn every_path_in_the_code_keeps_to_the_layers() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = rust_files(&package.join("src"));
+    let files = tree::rust_files(&package.join("src"));
     assert!(files.len() >= 10, "only {} files found: this test would prove nothing", files.len());
 
     let mut violations = Vec::new();
@@ -72,5 +64,39 @@ fn every_path_in_the_code_keeps_to_the_layers() {
         "the layers (see src/lib.rs) keep what decides apart from what touches the world:\n{}\n\
          If a rule is in your way, the shape may be wrong, or the rule: both can be changed, in the open.",
         report.join("\n")
+    );
+}
+
+/// The circles in `files`, but for what is left of [`rules::KNOTS`], and the knots of which nothing is left.
+fn circles(files: &[SourceFile], knots: &[&[&str]]) -> Vec<String> {
+    let names = Names::of(files);
+    let mut report = Vec::new();
+    let mut seen = BTreeSet::new();
+    for graph in [Graph::of_modules(files, &names), Graph::of_files(files, &names)] {
+        for circle in graph.circles() {
+            let knot = knots.iter().position(|knot| circle.iter().all(|member| knot.contains(&member.as_str())));
+            if let Some(knot) = knot {
+                seen.insert(knot);
+                continue;
+            }
+            let members: Vec<_> = circle.iter().map(String::as_str).collect();
+            report.push(format!("a circle: {}", members.join(", ")));
+            report.extend(graph.edges_within(&circle).into_iter().map(|edge| format!("  {edge}")));
+        }
+    }
+    let gone = knots.iter().enumerate().filter(|(index, _)| !seen.contains(index));
+    report.extend(gone.map(|(_, knot)| format!("not a knot any more, so do not allow it: {}", knot.join(", "))));
+    report
+}
+
+#[test]
+fn nothing_goes_in_a_circle() {
+    let files = tree::parse(&tree::read(Path::new(env!("CARGO_MANIFEST_DIR")))).expect("the source parses");
+    let report = circles(&files, rules::KNOTS);
+    assert!(
+        report.is_empty(),
+        "modules, and the files of one module, name each other in one direction only:\n  {}\n\
+         Move what both need into a file below them, or hand it in from above.",
+        report.join("\n  ")
     );
 }

@@ -4,12 +4,10 @@
 //! paths, and the token streams of macros, both called and defined. A resolved path starts with `crate` (ours) or with
 //! the name that it was written with (a foreign crate, or something local that no rule knows).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::{Delimiter, Spacing, Span, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-
-use crate::rules;
 
 /// Something that a file names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +16,10 @@ pub struct Named {
     pub path: Vec<String>,
     /// `use path::*`.
     pub glob: bool,
+    /// The name that it brings into scope, if it is a `use`...
+    pub binds: Option<String>,
+    /// ...and the module in which it stands.
+    pub module: Vec<String>,
     pub line: usize,
 }
 
@@ -41,8 +43,14 @@ pub fn read(module: &[String], syntax: &syn::File) -> Found {
     }
     let mut found = Found::default();
     for written in &reader.written {
-        let paths = written.resolve(&bound, MAX_RENAMINGS);
-        found.named.extend(paths.into_iter().map(|path| Named { path, glob: written.glob, line: written.line }));
+        let paths = written.resolve(&bound, &reader.children, MAX_RENAMINGS);
+        found.named.extend(paths.into_iter().map(|path| Named {
+            path,
+            glob: written.glob,
+            binds: written.binds.clone(),
+            module: written.module.clone(),
+            line: written.line,
+        }));
     }
     found.refused = reader.refused;
     found
@@ -69,7 +77,7 @@ type Bound<'a> = BTreeMap<&'a str, Vec<&'a Written>>;
 const MAX_RENAMINGS: u8 = 8;
 
 impl Written {
-    fn resolve(&self, bound: &Bound<'_>, renamings: u8) -> Vec<Vec<String>> {
+    fn resolve(&self, bound: &Bound<'_>, children: &BTreeSet<Vec<String>>, renamings: u8) -> Vec<Vec<String>> {
         let Some((first, rest)) = self.segments.split_first() else { return Vec::new() };
         match first.as_str() {
             "crate" | "blocksyncd" => return vec![from_root(rest)],
@@ -81,11 +89,11 @@ impl Written {
             && self.binds.as_ref() != Some(first)
             && renamings > 0
         {
-            let targets = imports.iter().flat_map(|import| import.resolve(bound, renamings - 1));
+            let targets = imports.iter().flat_map(|import| import.resolve(bound, children, renamings - 1));
             return targets.map(|target| [&target, rest].concat()).collect();
         }
-        if self.module.is_empty() && rules::is_layered(first) {
-            return vec![from_root(&self.segments)]; // a bare name in the crate's root
+        if children.contains(&[self.module.as_slice(), std::slice::from_ref(first)].concat()) {
+            return vec![from_root(&[self.module.as_slice(), &self.segments].concat())];
         }
         vec![self.segments.clone()]
     }
@@ -115,6 +123,8 @@ fn from_root(rest: &[String]) -> Vec<String> {
 #[derive(Default)]
 struct Reader {
     module: Vec<String>,
+    /// The modules that the file declares.
+    children: BTreeSet<Vec<String>>,
     written: Vec<Written>,
     refused: Vec<(usize, String)>,
 }
@@ -259,6 +269,7 @@ impl<'ast> Visit<'ast> for Reader {
             self.refuse(attribute.pound_token.span, "`#[path]`: a module's name must say where its file is");
         }
         self.module.push(item.ident.to_string());
+        self.children.insert(self.module.clone());
         visit::visit_item_mod(self, item);
         self.module.pop();
     }
