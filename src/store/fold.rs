@@ -15,11 +15,12 @@ use bytes::Bytes;
 
 use super::StoreError;
 use super::db::{View, Writes};
+use super::guard::GuardChange;
 use super::keys::{self, Space};
 use super::read::decode_block;
 use super::record::{self, HeaderRecord, Stamped};
 use crate::block::{Block, BlockId, Format, Hash, Height, SignedHeader};
-use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, GuardEntry, Heads, Origin};
+use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, Heads, Origin};
 use crate::verify::{Tip, VerifiedBlock};
 
 /// Of which heights evidence is kept.
@@ -42,14 +43,6 @@ pub(super) struct Folded {
     pub(super) state: State,
     /// What the guard is to say, when the batch says anything about it.
     pub(super) guard: Option<GuardChange>,
-}
-
-/// What becomes of the guard.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum GuardChange {
-    Raise(GuardEntry),
-    /// An operator's word.
-    Reset(Option<BlockId>),
 }
 
 /// Folds a batch over the state that it follows.

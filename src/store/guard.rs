@@ -14,7 +14,6 @@ use bytes::Bytes;
 
 use super::StoreError;
 use super::error::At as _;
-use super::fold::GuardChange;
 use super::record::{Put, Take};
 use super::slots::{Found, Slots};
 use crate::block::{BlockId, ChainId};
@@ -34,6 +33,15 @@ pub fn create_unused(path: &Path, chain_id: &ChainId) -> Result<(), StoreError> 
             why: "there is a guard already, and it is never replaced: it knows what this key has signed".into(),
         }),
     }
+}
+
+/// What becomes of the guard.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum GuardChange {
+    /// The key signs this block; a lower one than the last changes nothing.
+    Raise(GuardEntry),
+    /// An operator's word: it holds, also where the guard falls by it. `None`: the key has never signed.
+    Reset(Option<BlockId>),
 }
 
 /// The guard's file, which need not exist yet.

@@ -32,6 +32,7 @@ mod journal;
 mod keys;
 mod mark;
 mod open;
+mod paths;
 mod read;
 mod record;
 mod repair;
@@ -50,10 +51,11 @@ use crate::block::Format;
 use crate::sync::{Anchor, Batch, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
 use db::{Db, Writes};
-use fold::{GuardChange, State};
-use guard::{Guard, GuardKeeper};
+use fold::State;
+use guard::{Guard, GuardChange, GuardKeeper};
 use mark::{Mark, MarkState};
-use open::{Opened, Paths};
+use open::Opened;
+use paths::Paths;
 
 /// The version of everything that this module writes.
 pub const VERSION: u32 = 1;

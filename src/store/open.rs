@@ -9,9 +9,9 @@
 //!                                                      └──────── once more ───────┴─ broken ── rebuild from what is intact
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::StoreError;
@@ -22,89 +22,11 @@ use super::files::{self, Aside, Files};
 use super::journal;
 use super::keys::{self, Space};
 use super::mark::{Mark, MarkState};
+use super::paths::Paths;
 use super::record::{self, Stamped};
 use super::repair::{self, Plan, Trust};
 use super::slots::sync_dir;
 use crate::verify::Rules;
-
-/// Where everything lies.
-#[derive(Clone, Debug)]
-pub(super) struct Paths {
-    pub(super) dir: PathBuf,
-    pub(super) store: PathBuf,
-    pub(super) mark: PathBuf,
-    lock: PathBuf,
-    /// Its existence asks for a full check at the next opening.
-    pub(super) suspect: PathBuf,
-    /// What was cut off a damaged database, the last time that something was.
-    cut: PathBuf,
-}
-
-const NEW: &str = "store.new-";
-const DAMAGED: &str = "store.damaged-";
-
-impl Paths {
-    pub(super) fn new(dir: &Path) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            store: dir.join("store"),
-            mark: dir.join("mark"),
-            lock: dir.join("lock"),
-            suspect: dir.join("suspect"),
-            cut: dir.join("cut"),
-        }
-    }
-
-    /// A name for a database in the making.
-    pub(super) fn new_store(&self) -> Result<PathBuf, StoreError> {
-        let mut random = [0; 4];
-        getrandom::fill(&mut random)
-            .map_err(|error| StoreError::Io { context: "random numbers".into(), why: error.to_string() })?;
-        Ok(self.dir.join(format!("{NEW}{:08x}", u32::from_be_bytes(random))))
-    }
-
-    /// The name for the next damaged store; older ones are removed.
-    pub(super) fn next_damaged(&self) -> Result<PathBuf, StoreError> {
-        let mut next = 1;
-        for (name, path) in self.entries()? {
-            if let Some(number) = name.strip_prefix(DAMAGED) {
-                next = next.max(number.parse().unwrap_or(0_u64) + 1);
-                fs::remove_dir_all(&path).at(&path)?;
-            }
-        }
-        Ok(self.dir.join(format!("{DAMAGED}{next}")))
-    }
-
-    fn entries(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.dir).at(&self.dir)? {
-            let entry = entry.at(&self.dir)?;
-            if let Ok(name) = entry.file_name().into_string() {
-                found.push((name, entry.path()));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Removes what killed creations left.
-    fn clean(&self) -> Result<(), StoreError> {
-        for (name, path) in self.entries()? {
-            if name.starts_with(NEW) {
-                fs::remove_dir_all(&path).at(&path)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn lock(&self) -> Result<File, StoreError> {
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).at(&self.lock)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(lock),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked(self.dir.clone())),
-            Err(TryLockError::Error(error)) => Err(StoreError::io(&self.lock, &error)),
-        }
-    }
-}
 
 /// An open, sound store.
 #[derive(Debug)]
@@ -125,7 +47,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64, sync: bool, rules: &Rules) -> R
     let paths = Paths::new(dir);
     fs::create_dir_all(dir).at(dir)?;
     let lock = Arc::new(paths.lock()?);
-    paths.clean()?;
+    paths.remove_unfinished()?;
     let (mark, marked) = Mark::open(&paths.mark)?.unzip();
     if let Some(marked) = &marked {
         same_chain(&paths, &marked.chain_id, rules)?;

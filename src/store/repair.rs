@@ -17,7 +17,7 @@ use super::db::{Db, View, Writes};
 use super::error::{At as _, DbFault};
 use super::keys::{self, Space};
 use super::mark::MarkState;
-use super::open::Paths;
+use super::paths::Paths;
 use super::record::{self, About, Stamped};
 use super::slots::sync_dir;
 use crate::block::{BlockId, Height};

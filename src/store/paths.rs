@@ -1,0 +1,91 @@
+//! The names of what lies in the data directory, and what is done by name alone: taking the lock, clearing away what a killed
+//! creation left, naming what a repair replaces.
+//!
+//! 1. Whatever is made here for the first time is made under a name of its own and renamed: `store` is complete, or not there.
+//! 2. Of damaged stores only the latest is kept.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+use super::error::At as _;
+
+/// Where everything lies.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    pub(super) dir: PathBuf,
+    pub(super) store: PathBuf,
+    pub(super) mark: PathBuf,
+    lock: PathBuf,
+    /// Its existence asks for a full check at the next opening.
+    pub(super) suspect: PathBuf,
+    /// What was cut off a damaged database, the last time that something was.
+    pub(super) cut: PathBuf,
+}
+
+const NEW: &str = "store.new-";
+const DAMAGED: &str = "store.damaged-";
+
+impl Paths {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            store: dir.join("store"),
+            mark: dir.join("mark"),
+            lock: dir.join("lock"),
+            suspect: dir.join("suspect"),
+            cut: dir.join("cut"),
+        }
+    }
+
+    /// A name for a database in the making.
+    pub(super) fn new_store(&self) -> Result<PathBuf, StoreError> {
+        let mut random = [0; 4];
+        getrandom::fill(&mut random)
+            .map_err(|error| StoreError::Io { context: "random numbers".into(), why: error.to_string() })?;
+        Ok(self.dir.join(format!("{NEW}{:08x}", u32::from_be_bytes(random))))
+    }
+
+    /// The name for the next damaged store; older ones are removed.
+    pub(super) fn next_damaged(&self) -> Result<PathBuf, StoreError> {
+        let mut next = 1;
+        for (name, path) in self.entries()? {
+            if let Some(number) = name.strip_prefix(DAMAGED) {
+                next = next.max(number.parse().unwrap_or(0_u64) + 1);
+                fs::remove_dir_all(&path).at(&path)?;
+            }
+        }
+        Ok(self.dir.join(format!("{DAMAGED}{next}")))
+    }
+
+    fn entries(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).at(&self.dir)? {
+            let entry = entry.at(&self.dir)?;
+            if let Ok(name) = entry.file_name().into_string() {
+                found.push((name, entry.path()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes what killed creations left.
+    pub(super) fn remove_unfinished(&self) -> Result<(), StoreError> {
+        for (name, path) in self.entries()? {
+            if name.starts_with(NEW) {
+                fs::remove_dir_all(&path).at(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The store is this process's for as long as the file is open.
+    pub(super) fn lock(&self) -> Result<File, StoreError> {
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).at(&self.lock)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked(self.dir.clone())),
+            Err(TryLockError::Error(error)) => Err(StoreError::io(&self.lock, &error)),
+        }
+    }
+}
