@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable as _};
 
+use super::Durability;
 use super::error::{DbFault, StoreError, classify, is_full};
 use super::keys::Space;
 use super::record;
@@ -75,9 +76,12 @@ impl Db {
         View { snapshot: self.database.snapshot(), db: Arc::clone(self) }
     }
 
-    /// Writes all or nothing; with `sync` it survives a power cut once this returns.
-    pub(super) fn write(&self, writes: Writes, sync: bool) -> Result<(), StoreError> {
-        let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
+    /// Writes all or nothing; once this returns it survives what `durability` says.
+    pub(super) fn write(&self, writes: Writes, durability: Durability) -> Result<(), StoreError> {
+        let mode = match durability {
+            Durability::Power => PersistMode::SyncData,
+            Durability::Process => PersistMode::Buffer,
+        };
         let mut batch = self.database.batch().durability(Some(mode));
         for ((space, key), value) in writes {
             match value {

@@ -12,10 +12,10 @@ use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 
-use super::StoreError;
 use super::error::At as _;
 use super::record::{Put, Take};
 use super::slots::{Found, Slots};
+use super::{Durability, StoreError};
 use crate::block::{BlockId, ChainId};
 use crate::sync::{GuardEntry, GuardState};
 
@@ -104,7 +104,7 @@ impl Guard {
     fn reset(&mut self, last: Option<BlockId>) -> Result<(), StoreError> {
         let payload = encode(&self.chain_id, last);
         match &mut self.slots {
-            Some(slots) => slots.write(&payload, true).at(&self.path)?,
+            Some(slots) => slots.write(&payload, Durability::Power).at(&self.path)?,
             None => self.slots = Some(Slots::create(&self.path, MAGIC, &payload, 0o600).at(&self.path)?),
         }
         self.last = last;

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::StoreError;
 use super::error::At as _;
 use super::record::{Put, Take, put_heads, take_heads};
 use super::slots::{Found, Slots};
+use super::{Durability, StoreError};
 use crate::sync::{Anchor, Heads};
 
 const MAGIC: [u8; 8] = *b"BSMARK\0\x01";
@@ -82,8 +82,8 @@ impl Mark {
         Ok(Self { slots: Slots::create(path, MAGIC, &state.encode(), 0o600).at(path)? })
     }
 
-    pub(super) fn write(&mut self, path: &Path, state: &MarkState, sync: bool) -> Result<(), StoreError> {
-        self.slots.write(&state.encode(), sync).at(path)
+    pub(super) fn write(&mut self, path: &Path, state: &MarkState, durability: Durability) -> Result<(), StoreError> {
+        self.slots.write(&state.encode(), durability).at(path)
     }
 }
 

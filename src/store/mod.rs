@@ -124,9 +124,8 @@ impl Store {
     }
 
     fn try_open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
-        let sync = options.durability == Durability::Power;
         let Opened { db, paths, store_id, stamped, anchor, mark } =
-            open::open(&options.dir, options.cache_bytes, sync, rules)?;
+            open::open(&options.dir, options.cache_bytes, options.durability, rules)?;
         let (guard, guard_state) = match &options.guard {
             Some(path) => {
                 let (guard, state) = Guard::open(path, &rules.chain_id)?;
@@ -175,11 +174,10 @@ impl Store {
     }
 
     fn try_commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let sync = self.durability == Durability::Power;
         let view = self.shared.db.view();
         let folded = fold::fold(&view, self.shared.format, self.max_evidence, &self.state, batch)
             .inspect_err(|error| self.shared.note(error))?;
-        write_both(&self.shared.db, folded.writes, sync, self.guard.as_mut(), folded.guard)?;
+        write_both(&self.shared.db, folded.writes, self.durability, self.guard.as_mut(), folded.guard)?;
         let mark = MarkState {
             store_id: self.shared.store_id,
             chain_id: self.chain_id.clone(),
@@ -187,7 +185,7 @@ impl Store {
             heads: folded.state.stamped.heads,
             hard: folded.state.hard,
         };
-        self.mark.write(&self.shared.paths.mark, &mark, sync)?;
+        self.mark.write(&self.shared.paths.mark, &mark, self.durability)?;
         self.state = folded.state;
         Ok(())
     }
@@ -217,14 +215,14 @@ fn no_guard() -> StoreError {
 fn write_both(
     db: &Db,
     writes: Writes,
-    sync: bool,
+    durability: Durability,
     guard: Option<&mut GuardKeeper>,
     change: Option<GuardChange>,
 ) -> Result<(), StoreError> {
-    let Some(change) = change else { return db.write(writes, sync) };
+    let Some(change) = change else { return db.write(writes, durability) };
     let guard = guard.ok_or_else(no_guard)?;
     guard.begin(change);
-    let written = db.write(writes, sync);
+    let written = db.write(writes, durability);
     // Also when the commit failed: whoever comes next must not be given this outcome.
     let guarded = guard.finish();
     written.and(guarded)

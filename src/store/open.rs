@@ -14,7 +14,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::StoreError;
 use super::check::{self, Health};
 use super::db::{Db, Writes};
 use super::error::{At as _, DbFault};
@@ -26,6 +25,7 @@ use super::paths::Paths;
 use super::record::{self, Stamped};
 use super::repair::{self, Plan, Trust};
 use super::slots::sync_dir;
+use super::{Durability, StoreError};
 use crate::verify::Rules;
 
 /// An open, sound store.
@@ -43,7 +43,7 @@ pub(super) struct Opened {
 /// More repairs than this in one opening do not help.
 const MAX_REPAIRS: usize = 3;
 
-pub(super) fn open(dir: &Path, cache_bytes: u64, sync: bool, rules: &Rules) -> Result<Opened, StoreError> {
+pub(super) fn open(dir: &Path, cache_bytes: u64, durability: Durability, rules: &Rules) -> Result<Opened, StoreError> {
     let paths = Paths::new(dir);
     fs::create_dir_all(dir).at(dir)?;
     let lock = Arc::new(paths.lock()?);
@@ -54,7 +54,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64, sync: bool, rules: &Rules) -> R
     }
     for _ in 0..=MAX_REPAIRS {
         if let Some((db, stamped)) = settle(&paths, cache_bytes, &lock, marked.as_ref(), rules)? {
-            return finish(paths, db, stamped, mark, marked.as_ref(), sync, rules);
+            return finish(paths, db, stamped, mark, marked.as_ref(), durability, rules);
         }
     }
     Err(StoreError::Io { context: paths.store.display().to_string(), why: "repairing it did not help".into() })
@@ -117,7 +117,7 @@ fn settle(
         Health::Behind => {
             let plan = repair::plan(Some(&view), marked, rules, Trust::Heads)?;
             say(&plan, "the store is older than what it acknowledged");
-            db.write(adoption(&plan), true)?;
+            db.write(adoption(&plan), Durability::Power)?;
         }
         Health::Broken(why) => {
             let plan = repair::plan(Some(&view), marked, rules, Trust::Nothing)?;
@@ -170,7 +170,7 @@ fn finish(
     stamped: Stamped,
     mark: Option<Mark>,
     marked: Option<&MarkState>,
-    sync: bool,
+    durability: Durability,
     rules: &Rules,
 ) -> Result<Opened, StoreError> {
     let view = db.view();
@@ -196,11 +196,12 @@ fn finish(
         None => Mark::create(&paths.mark, &state)?,
         Some(mark) if marked == Some(&state) => mark,
         Some(mut mark) => {
-            if sync {
+            match durability {
                 // What the mark will vouch for must not be younger than what is on disk.
-                db.sync()?;
+                Durability::Power => db.sync()?,
+                Durability::Process => {}
             }
-            mark.write(&paths.mark, &state, sync)?;
+            mark.write(&paths.mark, &state, durability)?;
             mark
         }
     };

@@ -11,7 +11,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::StoreError;
 use super::check::{linked, weight};
 use super::db::{Db, View, Writes};
 use super::error::{At as _, DbFault};
@@ -20,6 +19,7 @@ use super::mark::MarkState;
 use super::paths::Paths;
 use super::record::{self, About, Stamped};
 use super::slots::sync_dir;
+use super::{Durability, StoreError};
 use crate::block::{BlockId, Height};
 use crate::sync::{Anchor, DataLoss, Epoch, EvidenceId, Heads};
 use crate::verify::{Rules, Tip};
@@ -354,7 +354,8 @@ impl Copy<'_> {
 
     fn flush(&mut self) -> Result<(), StoreError> {
         self.bytes = 0;
-        self.new.write(std::mem::take(&mut self.writes), false)
+        // Synced as a whole, once everything is there.
+        self.new.write(std::mem::take(&mut self.writes), Durability::Process)
     }
 }
 

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::Durability;
+
 const SLOT_BYTES: usize = 512;
 const DISTANCE: u64 = 4096;
 const HEADER_BYTES: usize = 18;
@@ -90,16 +92,16 @@ impl Slots {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&aside)?;
         let mut slots = Self { file, magic, generation: 0, next: 0 };
         // Both have their place on disk from the start: later writes need no new space.
-        slots.write(payload, false)?;
-        slots.write(payload, false)?;
+        slots.write(payload, Durability::Process)?;
+        slots.write(payload, Durability::Process)?;
         slots.file.sync_all()?;
         fs::rename(&aside, path)?;
         sync_parent(path)?;
         Ok(slots)
     }
 
-    /// Overwrites the older slot; with `sync` the payload survives a power cut once this returns.
-    pub(super) fn write(&mut self, payload: &[u8], sync: bool) -> io::Result<()> {
+    /// Overwrites the older slot; once this returns the payload survives what `durability` says.
+    pub(super) fn write(&mut self, payload: &[u8], durability: Durability) -> io::Result<()> {
         assert!(payload.len() <= MAX_PAYLOAD, "a slot's payload is bounded by its fields");
         let mut slot = [0; SLOT_BYTES];
         let generation = self.generation + 1;
@@ -110,8 +112,9 @@ impl Slots {
         let checksum = xxh3_64(&slot[..SLOT_BYTES - CHECKSUM_BYTES]);
         slot[SLOT_BYTES - CHECKSUM_BYTES..].copy_from_slice(&checksum.to_be_bytes());
         self.file.write_all_at(&slot, self.next * DISTANCE)?;
-        if sync {
-            self.file.sync_data()?;
+        match durability {
+            Durability::Power => self.file.sync_data()?,
+            Durability::Process => {}
         }
         self.generation = generation;
         self.next = 1 - self.next;

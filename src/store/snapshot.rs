@@ -268,7 +268,7 @@ mod tests {
         };
         let (store, reader, _) = Store::open(&options, &rules).expect("it opens");
         let record = ((Space::Headers, keys::height(Height::MIN).to_vec()), Some(b"no record".to_vec()));
-        store.shared.db.write(Writes::from([record]), false).expect("it is written");
+        store.shared.db.write(Writes::from([record]), Durability::Process).expect("it is written");
 
         let absent = reader.for_core();
         assert_eq!(absent.hash(Height::MIN.next()), None);

@@ -9,7 +9,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use super::*;
 use crate::block::{ChainId, Format, Hash, Header, Lane, PublicKey, native};
 use crate::store::mark::Mark;
-use crate::store::{Durability, Options, Reader, Store};
+use crate::store::{Options, Reader, Store};
 use crate::sync::{Batch, Change, CommitId, DaPosition, Origin, Recovered, Stored as _};
 use crate::verify::{Schedule, ScheduleEntry, VerifiedBlock};
 
@@ -107,7 +107,7 @@ impl Scene {
     fn put(&self, space: Space, key: &[u8], record: &[u8]) {
         let (store, _) = self.store.as_ref().expect("it is open");
         let write = ((space, key.to_vec()), Some(record.to_vec()));
-        store.shared.db.write(Writes::from([write]), false).expect("it is written");
+        store.shared.db.write(Writes::from([write]), Durability::Process).expect("it is written");
     }
 
     /// What the next process finds, which is sound, and says the same once more.
