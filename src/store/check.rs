@@ -1,17 +1,16 @@
 //! Is what is stored one sound chain, and is it all that was acknowledged?
 
 use super::StoreError;
-use super::db::{Db, View};
-use super::journal::Journals;
+use super::db::View;
 use super::keys::{self, Space};
 use super::mark::MarkState;
 use super::record::Stamped;
 use crate::block::{Block, BlockId, Format, Height};
 use crate::sync::Heads;
 
-/// The last so many blocks are verified at each opening,
+/// The blocks, from soft downwards, that are verified at each opening: at most this many,
 const BLOCKS: u64 = 1024;
-/// as long as they have no more bytes than this together.
+/// and no more of them once they have this many bytes together.
 const BYTES: usize = 64 << 20;
 
 /// The verdict about an opened database.
@@ -24,33 +23,50 @@ pub(super) enum Health {
     Broken(String),
 }
 
-/// Judges what is stored by itself and against the mark. An error is of the world around it, never damage.
-pub(super) fn check(
-    db: &Db,
-    view: &View,
-    format: Format,
-    journals: &Journals,
-    mark: Option<&MarkState>,
-    everything: bool,
-) -> Result<Health, StoreError> {
-    let judged = quick(db, view, format, journals).and_then(|stamped| {
-        if everything {
-            verify(view, format, |_| true)?;
+/// How much is read before a database counts as sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// The heads, and the blocks that damage is most likely to have hit.
+    Recent,
+    /// Every record as well: damage was met since the last check.
+    Everything,
+}
+
+/// What an opened database is judged by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Check<'a> {
+    pub(super) format: Format,
+    /// The lowest height of a block that is in the journals: from there on, what is stored may be in no table yet.
+    pub(super) journaled_from: Option<u64>,
+    pub(super) mark: Option<&'a MarkState>,
+    pub(super) depth: Depth,
+}
+
+impl Check<'_> {
+    /// Judges what is stored by itself and against the mark. An error is of the world around it, never damage.
+    pub(super) fn judge(&self, view: &View) -> Result<Health, StoreError> {
+        match self.read(view) {
+            Ok(health) => Ok(health),
+            Err(StoreError::Damaged { what }) => Ok(Health::Broken(format!("{what} is damaged"))),
+            Err(other) => Err(other),
         }
-        match mark {
+    }
+
+    fn read(&self, view: &View) -> Result<Health, StoreError> {
+        let stamped = recent(view, self.format, self.journaled_from)?;
+        match self.depth {
+            Depth::Recent => {}
+            Depth::Everything => verify(view, self.format, |_| true)?,
+        }
+        match self.mark {
             Some(mark) => against(view, &stamped, mark),
             None => Ok(Health::Sound),
         }
-    });
-    match judged {
-        Ok(health) => Ok(health),
-        Err(StoreError::Damaged { what }) => Ok(Health::Broken(format!("{what} is damaged"))),
-        Err(other) => Err(other),
     }
 }
 
 /// The heads, and the blocks that damage is most likely to have hit.
-fn quick(db: &Db, view: &View, format: Format, journals: &Journals) -> Result<Stamped, StoreError> {
+fn recent(view: &View, format: Format, journaled_from: Option<u64>) -> Result<Stamped, StoreError> {
     let stamped = view.stamped()?;
     let heads = stamped.heads;
     if view.cursor()? != heads.scanned_through {
@@ -68,8 +84,7 @@ fn quick(db: &Db, view: &View, format: Format, journals: &Journals) -> Result<St
     }
     if let Some(soft) = heads.soft {
         // Tables have their own checksums; what only the journals have is verified all of it, and its seam with the tables.
-        let journaled = db.number(Space::Blocks).and_then(|number| journals.lowest.get(&number)).copied();
-        let journaled = journaled.and_then(Height::new).map(|lowest| lowest.prev().unwrap_or(lowest));
+        let journaled = journaled_from.and_then(Height::new).map(|lowest| lowest.prev().unwrap_or(lowest));
         let recent = soft.id.height.get().saturating_sub(BLOCKS - 1);
         let recent = Height::new(recent).unwrap_or(Height::MIN);
         chain(view, format, &heads, journaled.map_or(recent, |journaled| journaled.min(recent)), journaled)?;
@@ -164,7 +179,7 @@ pub(super) fn verify(view: &View, format: Format, mut go_on: impl FnMut(Height) 
 }
 
 fn against(view: &View, stamped: &Stamped, mark: &MarkState) -> Result<Health, StoreError> {
-    let about = view.about()?;
+    let about = view.about()?.known();
     let holds = |id: BlockId| Ok::<_, StoreError>(view.hash(id.height)? == Some(id.hash));
     let beyond = |id: BlockId| stamped.heads.soft_height().is_none_or(|soft| id.height > soft);
     if let Some(hard) = mark.hard
@@ -174,7 +189,7 @@ fn against(view: &View, stamped: &Stamped, mark: &MarkState) -> Result<Health, S
     {
         return Ok(Health::Broken(format!("the block at {} is not the one that was hard", hard.id.height)));
     }
-    let same = about.is_ok_and(|about| about.store_id == mark.store_id);
+    let same = about.is_some_and(|about| about.store_id == mark.store_id);
     let admitted = stamped.heads.lost.is_some_and(|lost| Some(lost.to) >= mark.heads.soft_height());
     if stamped.commit > mark.commit && (same || admitted) {
         return Ok(Health::Sound);

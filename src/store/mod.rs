@@ -48,7 +48,7 @@ pub use error::StoreError;
 pub use snapshot::{CoreReader, Reader, Snapshot};
 
 use crate::block::Format;
-use crate::sync::{Anchor, Batch, GuardEntry, GuardState, Recovered};
+use crate::sync::{Batch, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
 use db::{Db, Writes};
 use fold::State;
@@ -124,8 +124,7 @@ impl Store {
     }
 
     fn try_open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
-        let Opened { db, paths, store_id, stamped, anchor, mark } =
-            open::open(&options.dir, options.cache_bytes, options.durability, rules)?;
+        let Opened { db, paths, store_id, stamped, anchor, hard, mark } = open::open(options, rules)?;
         let (guard, guard_state) = match &options.guard {
             Some(path) => {
                 let (guard, state) = Guard::open(path, &rules.chain_id)?;
@@ -137,11 +136,6 @@ impl Store {
         let reader = Reader::new(Arc::clone(&shared));
         let snapshot = reader.snapshot();
         let (recovered, evidence) = snapshot.recover(rules, anchor, guard_state)?;
-        let hard = match (anchor, stamped.heads.hard) {
-            (Some(anchor), _) => Some(anchor),
-            (None, Some(id)) => snapshot.confirmation(id.height)?.map(|position| Anchor { id, position }),
-            (None, None) => None,
-        };
         let store = Self {
             shared,
             durability: options.durability,

@@ -10,22 +10,20 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
-use super::check::{self, Health};
-use super::db::{Db, Writes};
+use super::check::{Check, Depth, Health};
+use super::db::{Db, View, Writes};
 use super::error::{At as _, DbFault};
 use super::files::{self, Aside, Files};
-use super::journal;
+use super::journal::{self, Journals};
 use super::keys::{self, Space};
 use super::mark::{Mark, MarkState};
 use super::paths::Paths;
 use super::record::{self, Stamped};
 use super::repair::{self, Plan, Trust};
-use super::slots::sync_dir;
-use super::{Durability, StoreError};
+use super::{Durability, Options, StoreError};
+use crate::sync::Anchor;
 use crate::verify::Rules;
 
 /// An open, sound store.
@@ -35,7 +33,9 @@ pub(super) struct Opened {
     pub(super) paths: Paths,
     pub(super) store_id: [u8; 16],
     pub(super) stamped: Stamped,
-    pub(super) anchor: Option<crate::sync::Anchor>,
+    pub(super) anchor: Option<Anchor>,
+    /// The highest hard block ever: the anchor, or else the hard head.
+    pub(super) hard: Option<Anchor>,
     /// Says what the store says.
     pub(super) mark: Mark,
 }
@@ -43,98 +43,169 @@ pub(super) struct Opened {
 /// More repairs than this in one opening do not help.
 const MAX_REPAIRS: usize = 3;
 
-pub(super) fn open(dir: &Path, cache_bytes: u64, durability: Durability, rules: &Rules) -> Result<Opened, StoreError> {
-    let paths = Paths::new(dir);
-    fs::create_dir_all(dir).at(dir)?;
+pub(super) fn open(options: &Options, rules: &Rules) -> Result<Opened, StoreError> {
+    let paths = Paths::new(&options.dir);
+    fs::create_dir_all(&paths.dir).at(&paths.dir)?;
     let lock = Arc::new(paths.lock()?);
     paths.remove_unfinished()?;
     let (mark, marked) = Mark::open(&paths.mark)?.unzip();
-    if let Some(marked) = &marked {
-        same_chain(&paths, &marked.chain_id, rules)?;
+    let opening = Opening { options, rules, paths, lock, marked };
+    if let Some(marked) = &opening.marked {
+        opening.require_chain(&marked.chain_id)?;
     }
     for _ in 0..=MAX_REPAIRS {
-        if let Some((db, stamped)) = settle(&paths, cache_bytes, &lock, marked.as_ref(), rules)? {
-            return finish(paths, db, stamped, mark, marked.as_ref(), durability, rules);
+        match opening.attempt()? {
+            Attempt::Sound(db) => return opening.conclude(db, mark),
+            Attempt::Repaired => {}
         }
     }
-    Err(StoreError::Io { context: paths.store.display().to_string(), why: "repairing it did not help".into() })
+    let context = opening.paths.store.display().to_string();
+    Err(StoreError::Io { context, why: "repairing it did not help".into() })
 }
 
-/// Opens the database as it is, or else improves it once.
-fn settle(
-    paths: &Paths,
-    cache_bytes: u64,
-    lock: &Arc<File>,
-    marked: Option<&MarkState>,
-    rules: &Rules,
-) -> Result<Option<(Arc<Db>, Stamped)>, StoreError> {
-    let exists = paths.store.try_exists().at(&paths.store)?;
-    if !exists {
-        let plan = repair::plan(None, marked, rules, Trust::Nothing)?;
-        say(&plan, "the store is gone");
-        repair::install(paths, rules, &plan, None, cache_bytes)?;
-        return Ok(None);
-    }
-    let mut aside = Aside::new(&paths.cut);
-    let files = files::verify(&paths.store, &mut aside)?;
-    let journals = journal::repair(&paths.store, &mut aside)?;
-    let opened = match files {
-        Files::Hopeless => Err(DbFault::Damage("its own description is damaged".into())),
-        Files::Sound | Files::Incomplete => Db::open(&paths.store, cache_bytes, Some(Arc::clone(lock))),
-    };
-    let db = match opened {
-        Ok(db) => Arc::new(db),
-        Err(DbFault::World(error)) => return Err(error),
-        Err(DbFault::Damage(why)) => {
-            let plan = repair::plan(None, marked, rules, Trust::Nothing)?;
-            say(&plan, &format!("the store cannot be opened: {why}"));
-            repair::install(paths, rules, &plan, None, cache_bytes)?;
-            return Ok(None);
-        }
-    };
-    let view = db.view();
-    match view.about() {
-        Ok(Ok(about)) => same_chain(paths, &about.chain_id, rules)?,
-        Ok(Err(found)) => {
-            return Err(StoreError::WrongVersion { dir: paths.store.clone(), found, wanted: super::VERSION });
-        }
-        // Checked below: a store that does not say what it is gets rebuilt.
-        Err(StoreError::Damaged { .. }) => {}
-        Err(other) => return Err(other),
-    }
-    let everything = paths.suspect.exists();
-    let health = match view.about() {
-        Ok(_) if files == Files::Incomplete => Health::Broken("a keyspace is gone".into()),
-        Ok(_) => check::check(&db, &view, rules.format, &journals, marked, everything)?,
-        Err(error) => Health::Broken(error.to_string()),
-    };
-    match health {
-        Health::Sound => {
-            let stamped = view.stamped()?;
-            drop(view);
-            return Ok(Some((db, stamped)));
-        }
-        Health::Behind => {
-            let plan = repair::plan(Some(&view), marked, rules, Trust::Heads)?;
-            say(&plan, "the store is older than what it acknowledged");
-            db.write(adoption(&plan), Durability::Power)?;
-        }
-        Health::Broken(why) => {
-            let plan = repair::plan(Some(&view), marked, rules, Trust::Nothing)?;
-            say(&plan, &why);
-            drop(view);
-            repair::install(paths, rules, &plan, Some(db), cache_bytes)?;
-        }
-    }
-    Ok(None)
+/// What an opening goes by, whatever it finds.
+struct Opening<'a> {
+    options: &'a Options,
+    rules: &'a Rules,
+    paths: Paths,
+    lock: Arc<File>,
+    /// What the mark says.
+    marked: Option<MarkState>,
 }
 
-fn same_chain(paths: &Paths, found: &str, rules: &Rules) -> Result<(), StoreError> {
-    if found == rules.chain_id.as_str() {
-        return Ok(());
+/// What one look at the store led to.
+enum Attempt {
+    /// It is sound: this is it.
+    Sound(Arc<Db>),
+    /// It was not, or was not there, and has been improved: it is looked at once more, from the start.
+    Repaired,
+}
+
+/// The database, and what its files had to say before it was opened.
+struct Examined {
+    db: Arc<Db>,
+    files: Files,
+    journals: Journals,
+}
+
+impl Opening<'_> {
+    /// Opens the database as it is, or else improves it once.
+    fn attempt(&self) -> Result<Attempt, StoreError> {
+        if !self.paths.store.try_exists().at(&self.paths.store)? {
+            self.rebuild(None, "the store is gone")?;
+            return Ok(Attempt::Repaired);
+        }
+        let examined = match self.open_database() {
+            Ok(examined) => examined,
+            Err(DbFault::World(error)) => return Err(error),
+            Err(DbFault::Damage(why)) => {
+                self.rebuild(None, &format!("the store cannot be opened: {why}"))?;
+                return Ok(Attempt::Repaired);
+            }
+        };
+        let view = examined.db.view();
+        match self.judge(&examined, &view)? {
+            Health::Sound => return Ok(Attempt::Sound(examined.db)),
+            Health::Behind => self.adopt_loss(&examined.db, &view)?,
+            Health::Broken(why) => {
+                drop(view);
+                self.rebuild(Some(examined.db), &why)?;
+            }
+        }
+        Ok(Attempt::Repaired)
     }
-    let wanted = rules.chain_id.to_string();
-    Err(StoreError::WrongChain { dir: paths.dir.clone(), found: found.to_owned(), wanted })
+
+    /// Repairs what can be repaired of the files themselves; fjall sees them only after that.
+    fn open_database(&self) -> Result<Examined, DbFault> {
+        let store = &self.paths.store;
+        let mut aside = Aside::new(&self.paths.cut);
+        let files = files::verify(store, &mut aside).map_err(DbFault::World)?;
+        let journals = journal::repair(store, &mut aside).map_err(DbFault::World)?;
+        match files {
+            Files::Hopeless => Err(DbFault::Damage("its own description is damaged".into())),
+            Files::Sound | Files::Incomplete => {
+                let db = Db::open(store, self.options.cache_bytes, Some(Arc::clone(&self.lock)))?;
+                Ok(Examined { db: Arc::new(db), files, journals })
+            }
+        }
+    }
+
+    /// Whether the database is ours to open at all, and then how it is.
+    fn judge(&self, examined: &Examined, view: &View) -> Result<Health, StoreError> {
+        match view.about() {
+            Ok(about) => self.require_chain(&about.ours(&self.paths.store)?.chain_id)?,
+            // A store that does not say what it is gets rebuilt.
+            Err(error @ StoreError::Damaged { .. }) => return Ok(Health::Broken(error.to_string())),
+            Err(other) => return Err(other),
+        }
+        if examined.files == Files::Incomplete {
+            return Ok(Health::Broken("a keyspace is gone".into()));
+        }
+        let blocks = examined.db.number(Space::Blocks);
+        let check = Check {
+            format: self.rules.format,
+            journaled_from: blocks.and_then(|number| examined.journals.lowest.get(&number)).copied(),
+            mark: self.marked.as_ref(),
+            depth: if self.paths.is_full_check_wanted() { Depth::Everything } else { Depth::Recent },
+        };
+        check.judge(view)
+    }
+
+    fn require_chain(&self, found: &str) -> Result<(), StoreError> {
+        if found == self.rules.chain_id.as_str() {
+            return Ok(());
+        }
+        let wanted = self.rules.chain_id.to_string();
+        Err(StoreError::WrongChain { dir: self.paths.dir.clone(), found: found.to_owned(), wanted })
+    }
+
+    /// Keeps an older, sound state, which admits what it lost.
+    fn adopt_loss(&self, db: &Db, view: &View) -> Result<(), StoreError> {
+        let plan = repair::plan(Some(view), self.marked.as_ref(), self.rules, Trust::Heads)?;
+        log_loss(&plan, "the store is older than what it acknowledged");
+        db.write(adoption(&plan), Durability::Power)
+    }
+
+    /// Makes the store anew, from what can be kept of `source`; without one it is created, empty.
+    fn rebuild(&self, source: Option<Arc<Db>>, why: &str) -> Result<(), StoreError> {
+        let view = source.as_ref().map(Db::view);
+        let plan = repair::plan(view.as_ref(), self.marked.as_ref(), self.rules, Trust::Nothing)?;
+        drop(view);
+        log_loss(&plan, why);
+        repair::install(&self.paths, self.rules, &plan, source, self.options.cache_bytes)
+    }
+
+    /// Brings the mark up to the store, and takes back the request for a full check.
+    fn conclude(self, db: Arc<Db>, mark: Option<Mark>) -> Result<Opened, StoreError> {
+        let view = db.view();
+        let store_id = view.about()?.ours(&self.paths.store)?.store_id;
+        let stamped = view.stamped()?;
+        let anchor = view.anchor()?;
+        let hard = match (anchor, stamped.heads.hard) {
+            (Some(anchor), _) => Some(anchor),
+            (None, Some(id)) => view.confirmation(id.height)?.map(|(_, position)| Anchor { id, position }),
+            (None, None) => None,
+        };
+        let chain_id = self.rules.chain_id.to_string();
+        let state = MarkState { store_id, chain_id, commit: stamped.commit, heads: stamped.heads, hard };
+        let mark = self.bring_up(mark, &state, &db)?;
+        self.paths.withdraw_full_check()?;
+        Ok(Opened { db, paths: self.paths, store_id, stamped, anchor, hard, mark })
+    }
+
+    /// The mark, made or written if it does not say `state` already.
+    fn bring_up(&self, mark: Option<Mark>, state: &MarkState, db: &Db) -> Result<Mark, StoreError> {
+        let Some(mut mark) = mark else { return Mark::create(&self.paths.mark, state) };
+        if self.marked.as_ref() != Some(state) {
+            match self.options.durability {
+                // What the mark will vouch for must not be younger than what is on disk.
+                Durability::Power => db.sync()?,
+                Durability::Process => {}
+            }
+            mark.write(&self.paths.mark, state, self.options.durability)?;
+        }
+        Ok(mark)
+    }
 }
 
 /// The write by which an older, sound state admits what it lost.
@@ -150,8 +221,8 @@ fn adoption(plan: &Plan) -> Writes {
     writes
 }
 
-/// Nothing is said about a store that is only just being made.
-fn say(plan: &Plan, why: &str) {
+/// Nothing is logged about a store that is only just being made.
+fn log_loss(plan: &Plan, why: &str) {
     match plan.stamped.heads.lost {
         Some(lost) => {
             tracing::error!(from = %lost.from, to = %lost.to, "DATA LOSS: {why}; these blocks are to be fetched again");
@@ -161,54 +232,4 @@ fn say(plan: &Plan, why: &str) {
         }
         None => {}
     }
-}
-
-/// Brings the mark up to the store, and takes back the request for a full check.
-fn finish(
-    paths: Paths,
-    db: Arc<Db>,
-    stamped: Stamped,
-    mark: Option<Mark>,
-    marked: Option<&MarkState>,
-    durability: Durability,
-    rules: &Rules,
-) -> Result<Opened, StoreError> {
-    let view = db.view();
-    let store_id = match view.about()? {
-        Ok(about) => about.store_id,
-        Err(found) => {
-            return Err(StoreError::WrongVersion { dir: paths.store.clone(), found, wanted: super::VERSION });
-        }
-    };
-    let anchor = view.anchor()?;
-    let state = MarkState {
-        store_id,
-        chain_id: rules.chain_id.to_string(),
-        commit: stamped.commit,
-        heads: stamped.heads,
-        hard: match (anchor, stamped.heads.hard) {
-            (Some(anchor), _) => Some(anchor),
-            (None, Some(id)) => view.confirmation(id.height)?.map(|(_, position)| crate::sync::Anchor { id, position }),
-            (None, None) => None,
-        },
-    };
-    let mark = match mark {
-        None => Mark::create(&paths.mark, &state)?,
-        Some(mark) if marked == Some(&state) => mark,
-        Some(mut mark) => {
-            match durability {
-                // What the mark will vouch for must not be younger than what is on disk.
-                Durability::Power => db.sync()?,
-                Durability::Process => {}
-            }
-            mark.write(&paths.mark, &state, durability)?;
-            mark
-        }
-    };
-    match fs::remove_file(&paths.suspect) {
-        Ok(()) => sync_dir(&paths.dir).at(&paths.dir)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(StoreError::io(&paths.suspect, &error)),
-    }
-    Ok(Opened { db, paths, store_id, stamped, anchor, mark })
 }

@@ -1,14 +1,16 @@
 //! The names of what lies in the data directory, and what is done by name alone: taking the lock, clearing away what a killed
-//! creation left, naming what a repair replaces.
+//! creation left, naming what a repair replaces, asking the next start for a full check.
 //!
 //! 1. Whatever is made here for the first time is made under a name of its own and renamed: `store` is complete, or not there.
 //! 2. Of damaged stores only the latest is kept.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::error::At as _;
+use super::slots::sync_dir;
 
 /// Where everything lies.
 #[derive(Clone, Debug)]
@@ -18,7 +20,7 @@ pub(super) struct Paths {
     pub(super) mark: PathBuf,
     lock: PathBuf,
     /// Its existence asks for a full check at the next opening.
-    pub(super) suspect: PathBuf,
+    suspect: PathBuf,
     /// What was cut off a damaged database, the last time that something was.
     pub(super) cut: PathBuf,
 }
@@ -77,6 +79,24 @@ impl Paths {
             }
         }
         Ok(())
+    }
+
+    /// The next opening is to check everything.
+    pub(super) fn request_full_check(&self) -> io::Result<()> {
+        File::create(&self.suspect)?.sync_all()?;
+        sync_dir(&self.dir)
+    }
+
+    pub(super) fn is_full_check_wanted(&self) -> bool {
+        self.suspect.exists()
+    }
+
+    pub(super) fn withdraw_full_check(&self) -> Result<(), StoreError> {
+        match fs::remove_file(&self.suspect) {
+            Ok(()) => sync_dir(&self.dir).at(&self.dir),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::io(&self.suspect, &error)),
+        }
     }
 
     /// The store is this process's for as long as the file is open.

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use super::StoreError;
 use super::db::View;
 use super::keys::{self, Space};
-use super::record::{self, About, HeaderRecord, Stamped};
+use super::record::{self, AboutRecord, HeaderRecord, SightingRecord, Stamped};
 use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, native};
 use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting};
 use crate::verify::{Rules, ScheduleEntry, Tip};
 
 impl View {
-    pub(super) fn about(&self) -> Result<Result<About, u32>, StoreError> {
+    pub(super) fn about(&self) -> Result<AboutRecord, StoreError> {
         let body = self.get(Space::Meta, keys::ABOUT)?.ok_or_else(|| StoreError::damaged("the store's description"))?;
-        About::decode(body).ok_or_else(|| StoreError::damaged("the store's description"))
+        AboutRecord::decode(body).ok_or_else(|| StoreError::damaged("the store's description"))
     }
 
     pub(super) fn stamped(&self) -> Result<Stamped, StoreError> {
@@ -177,8 +177,8 @@ impl View {
             let (key, body) = entry.map_err(|(_, error)| error)?;
             let Some(position) = keys::read_position(&key) else { continue };
             match record::decode_sighting(body, position, rules) {
-                Some(Some(sighting)) => read.push(sighting),
-                Some(None) => {
+                Some(SightingRecord::Sound(sighting)) => read.push(sighting),
+                Some(SightingRecord::Refused) => {
                     tracing::warn!(?position, "a block seen on DA is dropped: the rules refuse it now");
                 }
                 None => return Err(StoreError::damaged("a sighting")),

@@ -5,10 +5,13 @@
 //! 2. All numbers are big-endian, so keys sort as their numbers do.
 //! 3. Decoding never panics and allocates no more than its input.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::keys::Space;
+use super::{StoreError, VERSION};
 use crate::block::{BlockId, Hash, Height, PublicKey, SignedHeader};
 use crate::sync::{
     Anchor, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, Halt, Heads, Origin, Seen, Sighting,
@@ -193,18 +196,44 @@ impl About {
         put.u32(self.version).raw(&self.store_id).bytes(self.chain_id.as_bytes()).height(self.initial_height);
         put.0
     }
+}
 
+/// What a database says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum AboutRecord {
+    /// This version wrote it: the rest can be read.
+    Ours(About),
+    /// This other version wrote it: nothing else in it may be read, let alone changed.
+    OtherVersion(u32),
+}
+
+impl AboutRecord {
     /// Reads the version first: what follows it may look different in another one.
-    pub(super) fn decode(body: Bytes) -> Option<Result<Self, u32>> {
+    pub(super) fn decode(body: Bytes) -> Option<Self> {
         let mut take = Take(body);
         let version = take.u32()?;
-        if version != super::VERSION {
-            return Some(Err(version));
+        if version != VERSION {
+            return Some(Self::OtherVersion(version));
         }
         let store_id = take.array()?;
         let chain_id = String::from_utf8(take.bytes()?.to_vec()).ok()?;
         let initial_height = take.height()?;
-        take.end(Ok(Self { version, store_id, chain_id, initial_height }))
+        take.end(Self::Ours(About { version, store_id, chain_id, initial_height }))
+    }
+
+    pub(super) fn known(self) -> Option<About> {
+        match self {
+            Self::Ours(about) => Some(about),
+            Self::OtherVersion(_) => None,
+        }
+    }
+
+    /// Refuses the database in `dir` when another version wrote it.
+    pub(super) fn ours(self, dir: &Path) -> Result<About, StoreError> {
+        match self {
+            Self::Ours(about) => Ok(about),
+            Self::OtherVersion(found) => Err(StoreError::WrongVersion { dir: dir.to_owned(), found, wanted: VERSION }),
+        }
     }
 }
 
@@ -388,23 +417,29 @@ pub(super) fn encode_sighting(sighting: &Sighting) -> Vec<u8> {
     put.0
 }
 
-/// A sighting, a block in it checked again. The outer `None`: not a record. The inner one: the record is whole, and the rules
-/// of today refuse its block.
-#[expect(clippy::option_option, reason = "a refused block and a broken record are different things")]
-pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) -> Option<Option<Sighting>> {
+/// A whole record of a sighting, a block in it checked again.
+#[derive(Clone, Debug)]
+pub(super) enum SightingRecord {
+    Sound(Sighting),
+    /// The rules of today refuse its block: it is dropped.
+    Refused,
+}
+
+/// `None`: not a record.
+pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) -> Option<SightingRecord> {
     let mut take = Take(body);
     let height = take.height()?;
     let what = match take.u8()? {
         0 => match rules.check(crate::block::Lane::BLOCK, &take.0) {
             Ok(block) => Seen::Block(block),
-            Err(_) => return Some(None),
+            Err(_) => return Some(SightingRecord::Refused),
         },
         1 => Seen::Hash(Hash::from_slice(&take.0)?),
         2 => Seen::HostId(take.0),
         3 => Seen::PayloadHash(Hash::from_slice(&take.0)?),
         _ => return None,
     };
-    Some(Some(Sighting { position, height, what }))
+    Some(SightingRecord::Sound(Sighting { position, height, what }))
 }
 
 /// The body of an evidence, both sides carried; its id is the key.

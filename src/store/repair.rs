@@ -17,7 +17,7 @@ use super::error::{At as _, DbFault};
 use super::keys::{self, Space};
 use super::mark::MarkState;
 use super::paths::Paths;
-use super::record::{self, About, Stamped};
+use super::record::{self, About, AboutRecord, Stamped};
 use super::slots::sync_dir;
 use super::{Durability, StoreError};
 use crate::block::{BlockId, Height};
@@ -256,7 +256,7 @@ pub(super) fn install(
     cache_bytes: u64,
 ) -> Result<(), StoreError> {
     let kept = match &source {
-        Some(source) => intact(source.view().about())?.and_then(Result::ok),
+        Some(source) => intact(source.view().about())?.and_then(AboutRecord::known),
         None => None,
     };
     let about = About {

@@ -1,14 +1,12 @@
 //! Reading: what everybody else sees of the store.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::db::View;
 use super::fold::EvidenceIndex;
 use super::record::HeaderRecord;
-use super::slots::sync_dir;
 use super::{Shared, StoreError, check, free_bytes};
 use crate::block::{Block, BlockId, Hash, Header, Height};
 use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, GuardState, Heads, Origin, Recovered, Stored};
@@ -21,11 +19,7 @@ impl Shared {
             return;
         }
         tracing::error!("{error}");
-        let noted = File::create(&self.paths.suspect).and_then(|file| {
-            file.sync_all()?;
-            sync_dir(&self.paths.dir)
-        });
-        if let Err(error) = noted {
+        if let Err(error) = self.paths.request_full_check() {
             tracing::error!(%error, "the damage cannot be noted for the next start");
         }
     }
