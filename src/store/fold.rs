@@ -20,7 +20,7 @@ use super::keys::{self, Space};
 use super::read::decode_block;
 use super::record::{self, HeaderRecord, Stamped};
 use crate::block::{Block, BlockId, Format, Hash, Height, SignedHeader};
-use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, Heads, Origin};
+use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, GuardEntry, Heads, Origin};
 use crate::verify::{Tip, VerifiedBlock};
 
 /// Of which heights evidence is kept.
@@ -53,56 +53,43 @@ pub(super) fn fold(
     state: &State,
     batch: &Batch,
 ) -> Result<Folded, StoreError> {
-    let heads = batch.heads;
     let before = state.stamped.heads;
-    // Where an empty store begins is told by its first block, or, as long as there is none, by the heads.
-    let first = batch.changes.iter().find_map(|change| match change {
-        Change::Append { block, .. } => Some(block.id().height),
-        _ => None,
-    });
-    let tail = if before.top().is_some() { before.tail } else { first.unwrap_or(heads.tail) };
     let mut fold = Fold {
         view,
         format,
         max_evidence,
         writes: Writes::new(),
-        heads: Heads { tail, ..before },
+        heads: Heads { tail: first_tail(&before, batch), ..before },
         blocks_bytes: state.stamped.blocks_bytes,
         evidence: None,
         reset_guard: None,
         known_evidence: &state.evidence,
     };
     batch.changes.iter().try_for_each(|change| fold.apply(change))?;
+    fold.assert_leads_to(&batch.heads);
+    assert_hard_stays(&before, &batch.heads);
+    let after = fold.stamp(state, batch.heads)?;
+    let guard = fold.guard_change(batch.guard);
+    Ok(Folded { writes: fold.writes, state: after, guard })
+}
 
-    assert_eq!(fold.heads.tail, heads.tail, "the changes of a commit lead to its tail");
-    assert_eq!(fold.heads.base, heads.base, "the changes of a commit lead to its base");
-    assert_eq!(fold.heads.soft, heads.soft, "the changes of a commit lead to its soft head");
-    assert_eq!(fold.heads.epoch, heads.epoch, "only a truncation changes the epoch");
-    assert!(heads.hard_height() <= heads.soft_height(), "hard is not above soft");
-    assert!(heads.hard_height().is_none_or(|hard| heads.tail <= hard), "nothing above hard is pruned");
+/// Where an empty store begins is told by its first block, or, as long as there is none, by the heads.
+fn first_tail(before: &Heads, batch: &Batch) -> Height {
+    if before.top().is_some() {
+        return before.tail;
+    }
+    let first = batch.changes.iter().find_map(|change| match change {
+        Change::Append { block, .. } => Some(block.id().height),
+        _ => None,
+    });
+    first.unwrap_or(batch.heads.tail)
+}
+
+fn assert_hard_stays(before: &Heads, heads: &Heads) {
     assert!(before.hard_height() <= heads.hard_height(), "hard never decreases");
     if before.hard_height() == heads.hard_height() {
         assert_eq!(before.hard, heads.hard, "hard never changes its hash");
     }
-
-    let hard = fold.highest_hard(state, heads.hard)?;
-    let stamped = Stamped {
-        commit: state.stamped.commit + 1,
-        heads: Heads { target: None, ..heads },
-        blocks_bytes: fold.blocks_bytes,
-    };
-    fold.put(Space::Meta, keys::HEADS, &stamped.encode());
-    if before.scanned_through != heads.scanned_through {
-        fold.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
-    }
-    let evidence = fold.evidence.unwrap_or_else(|| state.evidence.clone());
-    let guard = match (fold.reset_guard, batch.guard) {
-        // What was signed after the operator's word stands above it.
-        (Some(_), Some(entry)) => Some(GuardChange::Reset(Some(entry.last))),
-        (Some(last), None) => Some(GuardChange::Reset(last)),
-        (None, entry) => entry.map(GuardChange::Raise),
-    };
-    Ok(Folded { writes: fold.writes, state: State { stamped, hard, evidence }, guard })
 }
 
 struct Fold<'a> {
@@ -123,6 +110,41 @@ struct Fold<'a> {
 }
 
 impl Fold<'_> {
+    /// The batch announces the heads that its changes lead to.
+    fn assert_leads_to(&self, heads: &Heads) {
+        assert_eq!(self.heads.tail, heads.tail, "the changes of a commit lead to its tail");
+        assert_eq!(self.heads.base, heads.base, "the changes of a commit lead to its base");
+        assert_eq!(self.heads.soft, heads.soft, "the changes of a commit lead to its soft head");
+        assert_eq!(self.heads.epoch, heads.epoch, "only a truncation changes the epoch");
+        assert!(heads.hard_height() <= heads.soft_height(), "hard is not above soft");
+        assert!(heads.hard_height().is_none_or(|hard| heads.tail <= hard), "nothing above hard is pruned");
+    }
+
+    /// Writes what changes with every commit, and says what is remembered after it.
+    fn stamp(&mut self, before: &State, heads: Heads) -> Result<State, StoreError> {
+        let hard = self.highest_hard(before, heads.hard)?;
+        let stamped = Stamped {
+            commit: before.stamped.commit + 1,
+            heads: Heads { target: None, ..heads },
+            blocks_bytes: self.blocks_bytes,
+        };
+        self.put(Space::Meta, keys::HEADS, &stamped.encode());
+        if before.stamped.heads.scanned_through != heads.scanned_through {
+            self.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
+        }
+        let evidence = self.evidence.take().unwrap_or_else(|| before.evidence.clone());
+        Ok(State { stamped, hard, evidence })
+    }
+
+    fn guard_change(&self, signed: Option<GuardEntry>) -> Option<GuardChange> {
+        match (self.reset_guard, signed) {
+            // What was signed after the operator's word stands above it.
+            (Some(_), Some(entry)) => Some(GuardChange::Reset(Some(entry.last))),
+            (Some(last), None) => Some(GuardChange::Reset(last)),
+            (None, entry) => entry.map(GuardChange::Raise),
+        }
+    }
+
     fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
         match change {
             Change::Append { block, origin } => self.append(block, *origin),
@@ -276,6 +298,7 @@ impl Fold<'_> {
             Some(body) => record::decode_confirmation(body).map(|(_, position)| position),
             None => None,
         };
+        // The core confirms a block no later than in the batch that makes it hard.
         let position = position.unwrap_or_else(|| panic!("the hard block {} is a confirmed one", id.height));
         Ok(Some(Anchor { id, position }))
     }

@@ -52,59 +52,85 @@ pub(super) fn plan(
         Some(view) => intact(view.stamped())?,
         None => None,
     };
+    let known = known_heads(stamped.as_ref(), mark);
+    let kept = match (view, trust, &stamped) {
+        (Some(_), Trust::Heads, Some(stamped)) => Kept::as_stamped(stamped),
+        (Some(view), _, _) => Kept::intact(view, &known, mark, rules)?,
+        (None, _, _) => Kept::nothing(&known, rules),
+    };
+    let anchor = highest_hard(view, mark, stamped.as_ref())?
+        .filter(|anchor| kept.hard.is_none_or(|hard| hard.height < anchor.id.height));
+    let heads = kept.heads(view, &known)?;
+    let commit = stamped.map_or(0, |stamped| stamped.commit).max(mark.map_or(0, |mark| mark.commit)) + 1;
+    Ok(Plan { stamped: Stamped { commit, heads, blocks_bytes: kept.blocks_bytes }, anchor })
+}
+
+/// The heads that the store and the mark remember, newest first.
+fn known_heads(stamped: Option<&Stamped>, mark: Option<&MarkState>) -> Vec<Heads> {
     let known = [stamped.map(|stamped| (stamped.commit, stamped.heads)), mark.map(|mark| (mark.commit, mark.heads))];
     let mut known: Vec<(u64, Heads)> = known.into_iter().flatten().collect();
     known.sort_by_key(|(commit, _)| std::cmp::Reverse(*commit));
-    let known = || known.iter().map(|(_, heads)| heads);
-    let (tail, base) = match (view, trust, stamped) {
-        (Some(_), Trust::Heads, Some(Stamped { heads, .. })) => (heads.tail, heads.base),
-        (Some(view), _, _) => match beginning(view, known())? {
+    known.into_iter().map(|(_, heads)| heads).collect()
+}
+
+/// The part of the chain that is kept.
+struct Kept {
+    tail: Height,
+    /// What the block at the tail links to.
+    base: Option<Tip>,
+    soft: Option<Tip>,
+    blocks_bytes: u64,
+    hard: Option<BlockId>,
+    /// Up to where DA need not be reported again.
+    scanned_through: u64,
+}
+
+impl Kept {
+    /// All of a sound, older state.
+    fn as_stamped(stamped: &Stamped) -> Self {
+        let Stamped { heads, blocks_bytes, .. } = *stamped;
+        let Heads { tail, base, soft, hard, scanned_through, .. } = heads;
+        Self { tail, base, soft, blocks_bytes, hard, scanned_through }
+    }
+
+    /// What each block from the tail on proves, up to the first that does not.
+    fn intact(view: &View, known: &[Heads], mark: Option<&MarkState>, rules: &Rules) -> Result<Self, StoreError> {
+        let (tail, base) = match beginning(view, known)? {
             Some(heads) => (heads.tail, heads.base),
             None => lowest(view, rules)?,
-        },
-        (None, _, _) => known().next().map_or((rules.initial_height, None), |heads| (heads.tail, heads.base)),
-    };
+        };
+        let (soft, blocks_bytes) = sound_chain(view, mark, rules, tail, base)?;
+        let hard = highest_confirmed(view, tail, soft)?;
+        let mut was = known.iter().filter_map(|heads| heads.hard);
+        let fell = was.any(|was| hard.is_none_or(|hard| hard.height < was.height));
+        let cursor = trusted_cursor(view)?;
+        let scanned_through = if fell { cursor.min(before_confirmation(view, tail, hard)?) } else { cursor };
+        Ok(Self { tail, base, soft, blocks_bytes, hard, scanned_through })
+    }
 
-    let (soft, blocks_bytes, hard, cursor) = match (view, trust, stamped) {
-        (Some(_), Trust::Heads, Some(Stamped { heads, blocks_bytes, .. })) => {
-            (heads.soft, blocks_bytes, heads.hard, heads.scanned_through)
-        }
-        (Some(view), _, _) => {
-            let (soft, blocks_bytes) = sound_chain(view, mark, rules, tail, base)?;
-            let hard = highest_confirmed(view, tail, soft)?;
-            let was = [stamped.and_then(|stamped| stamped.heads.hard), mark.and_then(|mark| mark.heads.hard)];
-            let fell = was.iter().flatten().any(|was| hard.is_none_or(|hard| hard.height < was.height));
-            let cursor = trusted_cursor(view)?;
-            (soft, blocks_bytes, hard, if fell { cursor.min(before_confirmation(view, tail, hard)?) } else { cursor })
-        }
-        (None, _, _) => (None, 0, None, 0),
-    };
-    let anchor = highest_hard(view, mark, stamped.as_ref())?
-        .filter(|anchor| hard.is_none_or(|hard| hard.height < anchor.id.height));
+    fn nothing(known: &[Heads], rules: &Rules) -> Self {
+        let (tail, base) = known.first().map_or((rules.initial_height, None), |heads| (heads.tail, heads.base));
+        Self { tail, base, soft: None, blocks_bytes: 0, hard: None, scanned_through: 0 }
+    }
 
-    let to = known().flat_map(|heads| [heads.soft_height(), heads.lost.map(|lost| lost.to)]).flatten().max();
-    let from = soft.map_or(tail, |soft| soft.id.height.next());
-    let logged = match view {
-        Some(view) => highest_number(view, Space::Retractions)?,
-        None => 0,
-    };
-    let filed = match view {
-        Some(view) => highest_number(view, Space::Evidence)?,
-        None => 0,
-    };
-    let heads = Heads {
-        tail,
-        base,
-        soft,
-        hard,
-        target: None,
-        epoch: Epoch(known().map(|heads| heads.epoch.0).max().unwrap_or(0).max(logged)),
-        scanned_through: cursor,
-        evidence: EvidenceId(known().map(|heads| heads.evidence.0).max().unwrap_or(0).max(filed)),
-        lost: to.filter(|to| *to >= from).map(|to| DataLoss { from, to }),
-    };
-    let commit = stamped.map_or(0, |stamped| stamped.commit).max(mark.map_or(0, |mark| mark.commit)) + 1;
-    Ok(Plan { stamped: Stamped { commit, heads, blocks_bytes }, anchor })
+    /// The heads that say what is kept and what is lost. Their numbers are no lower than any that is known.
+    fn heads(&self, view: Option<&View>, known: &[Heads]) -> Result<Heads, StoreError> {
+        let to = known.iter().flat_map(|heads| [heads.soft_height(), heads.lost.map(|lost| lost.to)]).flatten().max();
+        let from = self.soft.map_or(self.tail, |soft| soft.id.height.next());
+        let written = |space| view.map_or(Ok(0), |view| highest_number(view, space));
+        let (logged, filed) = (written(Space::Retractions)?, written(Space::Evidence)?);
+        Ok(Heads {
+            tail: self.tail,
+            base: self.base,
+            soft: self.soft,
+            hard: self.hard,
+            target: None,
+            epoch: Epoch(known.iter().map(|heads| heads.epoch.0).max().unwrap_or(0).max(logged)),
+            scanned_through: self.scanned_through,
+            evidence: EvidenceId(known.iter().map(|heads| heads.evidence.0).max().unwrap_or(0).max(filed)),
+            lost: to.filter(|to| *to >= from).map(|to| DataLoss { from, to }),
+        })
+    }
 }
 
 /// Damage is an answer here, not an error.
@@ -118,14 +144,13 @@ fn intact<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
 
 /// Of the heads that are known, newest first, those that say where the chain begins: their lowest block is there. Where none
 /// is, it is lost, and the newest say so.
-fn beginning<'a>(view: &View, mut known: impl Iterator<Item = &'a Heads>) -> Result<Option<&'a Heads>, StoreError> {
-    let Some(newest) = known.next() else { return Ok(None) };
-    for heads in std::iter::once(newest).chain(known) {
+fn beginning<'a>(view: &View, known: &'a [Heads]) -> Result<Option<&'a Heads>, StoreError> {
+    for heads in known {
         if intact(view.hash(heads.tail))?.flatten().is_some() {
             return Ok(Some(heads));
         }
     }
-    Ok(Some(newest))
+    Ok(known.first())
 }
 
 /// Where the chain begins when nothing says it any more: at the lowest block that can be read.
