@@ -412,6 +412,7 @@ pub(super) fn encode_sighting(sighting: &Sighting) -> Vec<u8> {
         Seen::Hash(hash) => put.u8(1).raw(&hash.0),
         Seen::HostId(id) => put.u8(2).raw(id),
         Seen::PayloadHash(hash) => put.u8(3).raw(&hash.0),
+        // The core keeps no junk: it only drops what was seen at that position before.
         Seen::Junk => panic!("junk is forgotten, never kept"),
     };
     put.0

@@ -64,8 +64,9 @@ impl Reader {
     }
 }
 
-/// The store as the core sees it during one decision, in which a read cannot fail. One that does is remembered: then nothing may
-/// be done of what was decided, since damage looked like absence.
+/// The store as the core reads it, for one decision. Each look-up sees the latest commit: when one lands in between, two
+/// look-ups of a decision see two states. A read cannot fail for the core; one that does is remembered: then nothing may be
+/// done of what was decided, since damage looked like absence.
 #[derive(Debug)]
 pub struct CoreReader<'a> {
     reader: &'a Reader,
