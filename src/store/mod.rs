@@ -22,11 +22,11 @@
 //!
 //! What it is not: it decides nothing about blocks, and it does not defend against somebody who can write its files.
 
+mod apply;
 mod check;
 mod db;
 mod error;
 mod files;
-mod fold;
 pub mod guard;
 mod journal;
 mod keys;
@@ -50,8 +50,8 @@ pub use snapshot::{CoreReader, Reader, Snapshot};
 use crate::block::Format;
 use crate::sync::{Batch, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
+use apply::ApplyState;
 use db::{Db, Writes};
-use fold::State;
 use guard::{Guard, GuardChange, GuardKeeper};
 use mark::{Mark, MarkState};
 use open::Opened;
@@ -104,7 +104,7 @@ pub struct Store {
     mark: Mark,
     guard: Option<GuardKeeper>,
     chain_id: String,
-    state: State,
+    state: ApplyState,
     /// A write failed: what is on disk is not known any more.
     failed: bool,
 }
@@ -143,7 +143,7 @@ impl Store {
             mark,
             guard,
             chain_id: rules.chain_id.to_string(),
-            state: State { stamped, hard, evidence },
+            state: ApplyState { stamped, hard, evidence },
             failed: false,
         };
         Ok((store, reader, recovered))
@@ -156,7 +156,7 @@ impl Store {
     /// Whether anything was written is then unknown: the process must end. Reads go on working.
     ///
     /// # Panics
-    /// On a batch that breaks the chain: see the assertions of `fold`.
+    /// On a batch that breaks the chain: see the assertions of `apply`.
     pub fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
         if self.failed {
             let context = self.shared.paths.store.display().to_string();
@@ -169,18 +169,18 @@ impl Store {
 
     fn try_commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let view = self.shared.db.view();
-        let folded = fold::fold(&view, self.shared.format, self.max_evidence, &self.state, batch)
+        let applied = apply::apply(&view, self.shared.format, self.max_evidence, &self.state, batch)
             .inspect_err(|error| self.shared.note(error))?;
-        write_both(&self.shared.db, folded.writes, self.durability, self.guard.as_mut(), folded.guard)?;
+        write_both(&self.shared.db, applied.writes, self.durability, self.guard.as_mut(), applied.guard)?;
         let mark = MarkState {
             store_id: self.shared.store_id,
             chain_id: self.chain_id.clone(),
-            commit: folded.state.stamped.commit,
-            heads: folded.state.stamped.heads,
-            hard: folded.state.hard,
+            commit: applied.state.stamped.commit,
+            heads: applied.state.stamped.heads,
+            hard: applied.state.hard,
         };
         self.mark.write(&self.shared.paths.mark, &mark, self.durability)?;
-        self.state = folded.state;
+        self.state = applied.state;
         Ok(())
     }
 

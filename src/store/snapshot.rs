@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::apply::EvidenceIndex;
 use super::db::View;
-use super::fold::EvidenceIndex;
 use super::record::HeaderRecord;
 use super::{Shared, StoreError, check, free_bytes};
 use crate::block::{Block, BlockId, Hash, Header, Height};

@@ -137,7 +137,7 @@ fn the_guard_outlives_the_store_and_is_never_replaced_by_init() {
     assert_eq!(open(&options).2.guard, GuardState::Missing);
 }
 
-/// Each breaks one assertion of the fold.
+/// Each breaks one assertion of `store/apply.rs`.
 #[test]
 fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {
     let chain = blocks::build_chain(4, 100);

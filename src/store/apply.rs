@@ -1,4 +1,4 @@
-//! A [`Batch`] becomes one write: its changes, in order, are folded over what is stored, so that each key is written once.
+//! A [`Batch`] becomes one write: its changes, in order, are applied to what is stored, so that each key is written once.
 //!
 //! Asserted, since a store that obeys nonsense is worse than a process that ends:
 //! 1. A block is appended directly above soft, and links to it; the first one of a store is taken as it comes. A block is
@@ -28,7 +28,7 @@ pub(super) type EvidenceIndex = BTreeMap<EvidenceId, Height>;
 
 /// What the store remembers between commits.
 #[derive(Clone, Debug)]
-pub(super) struct State {
+pub(super) struct ApplyState {
     /// As last committed; no target.
     pub(super) stamped: Stamped,
     /// The highest hard block ever; above `heads.hard` while a loss is being repaired.
@@ -38,23 +38,23 @@ pub(super) struct State {
 
 /// One write, and what it leads to.
 #[derive(Debug)]
-pub(super) struct Folded {
+pub(super) struct Applied {
     pub(super) writes: Writes,
-    pub(super) state: State,
+    pub(super) state: ApplyState,
     /// What the guard is to say, when the batch says anything about it.
     pub(super) guard: Option<GuardChange>,
 }
 
-/// Folds a batch over the state that it follows.
-pub(super) fn fold(
+/// Applies a batch to the state that it follows.
+pub(super) fn apply(
     view: &View,
     format: Format,
     max_evidence: usize,
-    state: &State,
+    state: &ApplyState,
     batch: &Batch,
-) -> Result<Folded, StoreError> {
+) -> Result<Applied, StoreError> {
     let before = state.stamped.heads;
-    let mut fold = Fold {
+    let mut applier = Applier {
         view,
         format,
         max_evidence,
@@ -65,12 +65,12 @@ pub(super) fn fold(
         reset_guard: None,
         known_evidence: &state.evidence,
     };
-    batch.changes.iter().try_for_each(|change| fold.apply(change))?;
-    fold.assert_leads_to(&batch.heads);
+    batch.changes.iter().try_for_each(|change| applier.apply_change(change))?;
+    applier.assert_leads_to(&batch.heads);
     assert_hard_stays(&before, &batch.heads);
-    let after = fold.stamp(state, batch.heads)?;
-    let guard = fold.guard_change(batch.guard);
-    Ok(Folded { writes: fold.writes, state: after, guard })
+    let after = applier.stamp(state, batch.heads)?;
+    let guard = applier.guard_change(batch.guard);
+    Ok(Applied { writes: applier.writes, state: after, guard })
 }
 
 /// Where an empty store begins is told by its first block, or, as long as there is none, by the heads.
@@ -92,7 +92,7 @@ fn assert_hard_stays(before: &Heads, heads: &Heads) {
     }
 }
 
-struct Fold<'a> {
+struct Applier<'a> {
     view: &'a View,
     format: Format,
     max_evidence: usize,
@@ -109,7 +109,7 @@ struct Fold<'a> {
     reset_guard: Option<Option<BlockId>>,
 }
 
-impl Fold<'_> {
+impl Applier<'_> {
     /// The batch announces the heads that its changes lead to.
     fn assert_leads_to(&self, heads: &Heads) {
         assert_eq!(self.heads.tail, heads.tail, "the changes of a commit lead to its tail");
@@ -121,7 +121,7 @@ impl Fold<'_> {
     }
 
     /// Writes what changes with every commit, and says what is remembered after it.
-    fn stamp(&mut self, before: &State, heads: Heads) -> Result<State, StoreError> {
+    fn stamp(&mut self, before: &ApplyState, heads: Heads) -> Result<ApplyState, StoreError> {
         let hard = self.highest_hard(before, heads.hard)?;
         let stamped = Stamped {
             commit: before.stamped.commit + 1,
@@ -133,7 +133,7 @@ impl Fold<'_> {
             self.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
         }
         let evidence = self.evidence.take().unwrap_or_else(|| before.evidence.clone());
-        Ok(State { stamped, hard, evidence })
+        Ok(ApplyState { stamped, hard, evidence })
     }
 
     fn guard_change(&self, signed: Option<GuardEntry>) -> Option<GuardChange> {
@@ -145,7 +145,7 @@ impl Fold<'_> {
         }
     }
 
-    fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
+    fn apply_change(&mut self, change: &Change) -> Result<(), StoreError> {
         match change {
             Change::Append { block, origin } => self.append(block, *origin),
             Change::Truncate { from, epoch } => {
@@ -270,7 +270,7 @@ impl Fold<'_> {
     }
 
     /// Hard itself, or what was hard before a loss and is not reached again yet.
-    fn highest_hard(&mut self, state: &State, hard: Option<BlockId>) -> Result<Option<Anchor>, StoreError> {
+    fn highest_hard(&mut self, state: &ApplyState, hard: Option<BlockId>) -> Result<Option<Anchor>, StoreError> {
         let Some(id) = hard else { return Ok(state.hard) };
         match state.hard {
             Some(highest) if highest.id.height > id.height => return Ok(state.hard),
