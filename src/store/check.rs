@@ -3,8 +3,8 @@
 use super::StoreError;
 use super::db::View;
 use super::keys::{self, Space};
-use super::mark::MarkState;
 use super::record::Stamped;
+use super::watermark::WatermarkState;
 use crate::block::{Block, BlockId, Format, Height};
 use crate::sync::Heads;
 
@@ -19,7 +19,7 @@ pub(super) enum Health {
     Sound,
     /// A sound state, of a moment before the last one that was acknowledged.
     Behind,
-    /// It contradicts itself, or the mark: why.
+    /// It contradicts itself, or the watermark: why.
     Broken(String),
 }
 
@@ -38,12 +38,12 @@ pub(super) struct Check<'a> {
     pub(super) format: Format,
     /// The lowest height of a block that is in the journals: from there on, what is stored may be in no table yet.
     pub(super) journaled_from: Option<u64>,
-    pub(super) mark: Option<&'a MarkState>,
+    pub(super) watermark: Option<&'a WatermarkState>,
     pub(super) depth: Depth,
 }
 
 impl Check<'_> {
-    /// Judges what is stored by itself and against the mark. An error is of the world around it, never damage.
+    /// Judges what is stored by itself and against the watermark. An error is of the world around it, never damage.
     pub(super) fn judge(&self, view: &View) -> Result<Health, StoreError> {
         match self.read(view) {
             Ok(health) => Ok(health),
@@ -58,8 +58,8 @@ impl Check<'_> {
             Depth::Recent => {}
             Depth::Everything => verify(view, self.format, |_| true)?,
         }
-        match self.mark {
-            Some(mark) => against(view, &stamped, mark),
+        match self.watermark {
+            Some(watermark) => against(view, &stamped, watermark),
             None => Ok(Health::Sound),
         }
     }
@@ -178,23 +178,23 @@ pub(super) fn verify(view: &View, format: Format, mut go_on: impl FnMut(Height) 
     if parent == Some(soft.id.hash) { Ok(()) } else { Err(StoreError::damaged("the soft head")) }
 }
 
-fn against(view: &View, stamped: &Stamped, mark: &MarkState) -> Result<Health, StoreError> {
+fn against(view: &View, stamped: &Stamped, watermark: &WatermarkState) -> Result<Health, StoreError> {
     let about = view.about()?.known();
     let holds = |id: BlockId| Ok::<_, StoreError>(view.hash(id.height)? == Some(id.hash));
     let beyond = |id: BlockId| stamped.heads.soft_height().is_none_or(|soft| id.height > soft);
-    if let Some(hard) = mark.hard
+    if let Some(hard) = watermark.hard
         && !beyond(hard.id)
         && hard.id.height >= stamped.heads.tail
         && !holds(hard.id)?
     {
         return Ok(Health::Broken(format!("the block at {} is not the one that was hard", hard.id.height)));
     }
-    let same = about.is_some_and(|about| about.store_id == mark.store_id);
-    let admitted = stamped.heads.lost.is_some_and(|lost| Some(lost.to) >= mark.heads.soft_height());
-    if stamped.commit > mark.commit && (same || admitted) {
+    let same = about.is_some_and(|about| about.store_id == watermark.store_id);
+    let admitted = stamped.heads.lost.is_some_and(|lost| Some(lost.to) >= watermark.heads.soft_height());
+    if stamped.commit > watermark.commit && (same || admitted) {
         return Ok(Health::Sound);
     }
-    let complete = match mark.heads.soft_id() {
+    let complete = match watermark.heads.soft_id() {
         None => true,
         Some(soft) if beyond(soft) => false,
         // It was pruned since, in the store of which this is a copy.
@@ -203,5 +203,5 @@ fn against(view: &View, stamped: &Stamped, mark: &MarkState) -> Result<Health, S
         Some(soft) => return Ok(Health::Broken(format!("the block at {} is not the acknowledged one", soft.height))),
     };
     // A store that was put here from elsewhere is measured by its blocks alone.
-    Ok(if complete && (!same || stamped.commit == mark.commit) { Health::Sound } else { Health::Behind })
+    Ok(if complete && (!same || stamped.commit == watermark.commit) { Health::Sound } else { Health::Behind })
 }

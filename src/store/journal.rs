@@ -17,7 +17,7 @@
 //!
 //! 1. Every journal is cut at the end of its last good batch; fjall is only ever given well-formed ones.
 //! 2. What comes after a cut, or after a missing file, goes too: what is left is the state of one moment.
-//! 3. Whatever is cut is copied aside first, and said. Whether it had been acknowledged is for the mark to tell.
+//! 3. Whatever is cut is copied aside first, and said. Whether it had been acknowledged is for the watermark to tell.
 //!
 //! It checks more than fjall does: sequence numbers, which no checksum covers, must rise.
 

@@ -30,7 +30,6 @@ mod files;
 pub mod guard;
 mod journal;
 mod keys;
-mod mark;
 mod open;
 mod paths;
 mod read;
@@ -38,6 +37,7 @@ mod record;
 mod repair;
 mod slots;
 mod snapshot;
+mod watermark;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,9 +53,9 @@ use crate::verify::Rules;
 use apply::ApplyState;
 use db::{Db, Writes};
 use guard::{Guard, GuardChange, GuardKeeper};
-use mark::{Mark, MarkState};
 use open::Opened;
 use paths::Paths;
+use watermark::{Watermark, WatermarkState};
 
 /// The version of everything that this module writes.
 pub const VERSION: u32 = 1;
@@ -101,7 +101,7 @@ pub struct Store {
     shared: Arc<Shared>,
     durability: Durability,
     max_evidence: usize,
-    mark: Mark,
+    watermark: Watermark,
     guard: Option<GuardKeeper>,
     chain_id: String,
     state: ApplyState,
@@ -124,7 +124,7 @@ impl Store {
     }
 
     fn try_open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
-        let Opened { db, paths, store_id, stamped, anchor, hard, mark } = open::open(options, rules)?;
+        let Opened { db, paths, store_id, stamped, anchor, hard, watermark } = open::open(options, rules)?;
         let (guard, guard_state) = match &options.guard {
             Some(path) => {
                 let (guard, state) = Guard::open(path, &rules.chain_id)?;
@@ -140,7 +140,7 @@ impl Store {
             shared,
             durability: options.durability,
             max_evidence: options.max_evidence,
-            mark,
+            watermark,
             guard,
             chain_id: rules.chain_id.to_string(),
             state: ApplyState { stamped, hard, evidence },
@@ -172,14 +172,14 @@ impl Store {
         let applied = apply::apply(&view, self.shared.format, self.max_evidence, &self.state, batch)
             .inspect_err(|error| self.shared.note(error))?;
         write_both(&self.shared.db, applied.writes, self.durability, self.guard.as_mut(), applied.guard)?;
-        let mark = MarkState {
+        let watermark = WatermarkState {
             store_id: self.shared.store_id,
             chain_id: self.chain_id.clone(),
             commit: applied.state.stamped.commit,
             heads: applied.state.stamped.heads,
             hard: applied.state.hard,
         };
-        self.mark.write(&self.shared.paths.mark, &mark, self.durability)?;
+        self.watermark.write(&self.shared.paths.watermark, &watermark, self.durability)?;
         self.state = applied.state;
         Ok(())
     }

@@ -2,11 +2,11 @@
 //! knows what it lost.
 //!
 //! ```text
-//!   lock ─ remove leftovers ─ read the mark ─┬─ no store ──────────────── create (empty, or with the mark's anchor)
-//!                                            │
-//!                                            └─ verify files, cut journals ─ open ─ check ─┬─ sound ── done
-//!                                                      ^                          ├─ behind the mark ── adopt the loss
-//!                                                      └──────── once more ───────┴─ broken ── rebuild from what is intact
+//!   lock ─ remove leftovers ─ read the watermark ─┬─ no store ─── create (empty, or with the watermark's anchor)
+//!                                                 │
+//!                                                 └─ verify files, cut journals ─ open ─ check ─┬─ sound ── done
+//!                                                           ^                     ├─ behind the watermark ── adopt the loss
+//!                                                           └──── once more ──────┴─ broken ── rebuild from what is intact
 //! ```
 
 use std::fs::{self, File};
@@ -18,10 +18,10 @@ use super::error::{At as _, DbFault};
 use super::files::{self, Aside, Files};
 use super::journal::{self, Journals};
 use super::keys::{self, Space};
-use super::mark::{Mark, MarkState};
 use super::paths::Paths;
 use super::record::{self, Stamped};
 use super::repair::{self, Plan, Trust};
+use super::watermark::{Watermark, WatermarkState};
 use super::{Durability, Options, StoreError};
 use crate::sync::Anchor;
 use crate::verify::Rules;
@@ -37,7 +37,7 @@ pub(super) struct Opened {
     /// The highest hard block ever: the anchor, or else the hard head.
     pub(super) hard: Option<Anchor>,
     /// Says what the store says.
-    pub(super) mark: Mark,
+    pub(super) watermark: Watermark,
 }
 
 /// More repairs than this in one opening do not help.
@@ -48,14 +48,14 @@ pub(super) fn open(options: &Options, rules: &Rules) -> Result<Opened, StoreErro
     fs::create_dir_all(&paths.dir).at(&paths.dir)?;
     let lock = Arc::new(paths.lock()?);
     paths.remove_unfinished()?;
-    let (mark, marked) = Mark::open(&paths.mark)?.unzip();
+    let (watermark, marked) = Watermark::open(&paths.watermark)?.unzip();
     let opening = Opening { options, rules, paths, lock, marked };
     if let Some(marked) = &opening.marked {
         opening.require_chain(&marked.chain_id)?;
     }
     for _ in 0..=MAX_REPAIRS {
         match opening.attempt()? {
-            Attempt::Sound(db) => return opening.conclude(db, mark),
+            Attempt::Sound(db) => return opening.conclude(db, watermark),
             Attempt::Repaired => {}
         }
     }
@@ -69,8 +69,8 @@ struct Opening<'a> {
     rules: &'a Rules,
     paths: Paths,
     lock: Arc<File>,
-    /// What the mark says.
-    marked: Option<MarkState>,
+    /// What the watermark says.
+    marked: Option<WatermarkState>,
 }
 
 /// What one look at the store led to.
@@ -145,7 +145,7 @@ impl Opening<'_> {
         let check = Check {
             format: self.rules.format,
             journaled_from: blocks.and_then(|number| examined.journals.lowest.get(&number)).copied(),
-            mark: self.marked.as_ref(),
+            watermark: self.marked.as_ref(),
             depth: if self.paths.is_full_check_wanted() { Depth::Everything } else { Depth::Recent },
         };
         check.judge(view)
@@ -175,8 +175,8 @@ impl Opening<'_> {
         repair::install(&self.paths, self.rules, &plan, source, self.options.cache_bytes)
     }
 
-    /// Brings the mark up to the store, and takes back the request for a full check.
-    fn conclude(self, db: Arc<Db>, mark: Option<Mark>) -> Result<Opened, StoreError> {
+    /// Brings the watermark up to the store, and takes back the request for a full check.
+    fn conclude(self, db: Arc<Db>, watermark: Option<Watermark>) -> Result<Opened, StoreError> {
         let view = db.view();
         let store_id = view.about()?.ours(&self.paths.store)?.store_id;
         let stamped = view.stamped()?;
@@ -187,24 +187,24 @@ impl Opening<'_> {
             (None, None) => None,
         };
         let chain_id = self.rules.chain_id.to_string();
-        let state = MarkState { store_id, chain_id, commit: stamped.commit, heads: stamped.heads, hard };
-        let mark = self.bring_up(mark, &state, &db)?;
+        let state = WatermarkState { store_id, chain_id, commit: stamped.commit, heads: stamped.heads, hard };
+        let watermark = self.bring_up(watermark, &state, &db)?;
         self.paths.withdraw_full_check()?;
-        Ok(Opened { db, paths: self.paths, store_id, stamped, anchor, hard, mark })
+        Ok(Opened { db, paths: self.paths, store_id, stamped, anchor, hard, watermark })
     }
 
-    /// The mark, made or written if it does not say `state` already.
-    fn bring_up(&self, mark: Option<Mark>, state: &MarkState, db: &Db) -> Result<Mark, StoreError> {
-        let Some(mut mark) = mark else { return Mark::create(&self.paths.mark, state) };
+    /// The watermark, made or written if it does not say `state` already.
+    fn bring_up(&self, watermark: Option<Watermark>, state: &WatermarkState, db: &Db) -> Result<Watermark, StoreError> {
+        let Some(mut watermark) = watermark else { return Watermark::create(&self.paths.watermark, state) };
         if self.marked.as_ref() != Some(state) {
             match self.options.durability {
-                // What the mark will vouch for must not be younger than what is on disk.
+                // What the watermark will vouch for must not be younger than what is on disk.
                 Durability::Power => db.sync()?,
                 Durability::Process => {}
             }
-            mark.write(&self.paths.mark, state, self.options.durability)?;
+            watermark.write(&self.paths.watermark, state, self.options.durability)?;
         }
-        Ok(mark)
+        Ok(watermark)
     }
 }
 

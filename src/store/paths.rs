@@ -17,7 +17,7 @@ use super::slots::sync_dir;
 pub(super) struct Paths {
     pub(super) dir: PathBuf,
     pub(super) store: PathBuf,
-    pub(super) mark: PathBuf,
+    pub(super) watermark: PathBuf,
     lock: PathBuf,
     /// Its existence asks for a full check at the next opening.
     suspect: PathBuf,
@@ -33,7 +33,7 @@ impl Paths {
         Self {
             dir: dir.to_owned(),
             store: dir.join("store"),
-            mark: dir.join("mark"),
+            watermark: dir.join("mark"),
             lock: dir.join("lock"),
             suspect: dir.join("suspect"),
             cut: dir.join("cut"),

@@ -15,10 +15,10 @@ use super::check::{linked, weight};
 use super::db::{Db, View, Writes};
 use super::error::{At as _, DbFault};
 use super::keys::{self, Space};
-use super::mark::MarkState;
 use super::paths::Paths;
 use super::record::{self, About, AboutRecord, Stamped};
 use super::slots::sync_dir;
+use super::watermark::WatermarkState;
 use super::{Durability, StoreError};
 use crate::block::{BlockId, Height};
 use crate::sync::{Anchor, DataLoss, Epoch, EvidenceId, Heads};
@@ -44,7 +44,7 @@ pub(super) enum Trust {
 /// Decides what can be kept.
 pub(super) fn plan(
     view: Option<&View>,
-    mark: Option<&MarkState>,
+    watermark: Option<&WatermarkState>,
     rules: &Rules,
     trust: Trust,
 ) -> Result<Plan, StoreError> {
@@ -52,22 +52,25 @@ pub(super) fn plan(
         Some(view) => intact(view.stamped())?,
         None => None,
     };
-    let known = known_heads(stamped.as_ref(), mark);
+    let known = known_heads(stamped.as_ref(), watermark);
     let kept = match (view, trust, &stamped) {
         (Some(_), Trust::Heads, Some(stamped)) => Kept::as_stamped(stamped),
-        (Some(view), _, _) => Kept::intact(view, &known, mark, rules)?,
+        (Some(view), _, _) => Kept::intact(view, &known, watermark, rules)?,
         (None, _, _) => Kept::nothing(&known, rules),
     };
-    let anchor = highest_hard(view, mark, stamped.as_ref())?
+    let anchor = highest_hard(view, watermark, stamped.as_ref())?
         .filter(|anchor| kept.hard.is_none_or(|hard| hard.height < anchor.id.height));
     let heads = kept.heads(view, &known)?;
-    let commit = stamped.map_or(0, |stamped| stamped.commit).max(mark.map_or(0, |mark| mark.commit)) + 1;
+    let commit = stamped.map_or(0, |stamped| stamped.commit).max(watermark.map_or(0, |watermark| watermark.commit)) + 1;
     Ok(Plan { stamped: Stamped { commit, heads, blocks_bytes: kept.blocks_bytes }, anchor })
 }
 
-/// The heads that the store and the mark remember, newest first.
-fn known_heads(stamped: Option<&Stamped>, mark: Option<&MarkState>) -> Vec<Heads> {
-    let known = [stamped.map(|stamped| (stamped.commit, stamped.heads)), mark.map(|mark| (mark.commit, mark.heads))];
+/// The heads that the store and the watermark remember, newest first.
+fn known_heads(stamped: Option<&Stamped>, watermark: Option<&WatermarkState>) -> Vec<Heads> {
+    let known = [
+        stamped.map(|stamped| (stamped.commit, stamped.heads)),
+        watermark.map(|watermark| (watermark.commit, watermark.heads)),
+    ];
     let mut known: Vec<(u64, Heads)> = known.into_iter().flatten().collect();
     known.sort_by_key(|(commit, _)| std::cmp::Reverse(*commit));
     known.into_iter().map(|(_, heads)| heads).collect()
@@ -94,12 +97,17 @@ impl Kept {
     }
 
     /// What each block from the tail on proves, up to the first that does not.
-    fn intact(view: &View, known: &[Heads], mark: Option<&MarkState>, rules: &Rules) -> Result<Self, StoreError> {
+    fn intact(
+        view: &View,
+        known: &[Heads],
+        watermark: Option<&WatermarkState>,
+        rules: &Rules,
+    ) -> Result<Self, StoreError> {
         let (tail, base) = match beginning(view, known)? {
             Some(heads) => (heads.tail, heads.base),
             None => lowest(view, rules)?,
         };
-        let (soft, blocks_bytes) = sound_chain(view, mark, rules, tail, base)?;
+        let (soft, blocks_bytes) = sound_chain(view, watermark, rules, tail, base)?;
         let hard = highest_confirmed(view, tail, soft)?;
         let mut was = known.iter().filter_map(|heads| heads.hard);
         let fell = was.any(|was| hard.is_none_or(|hard| hard.height < was.height));
@@ -171,15 +179,19 @@ fn lowest(view: &View, rules: &Rules) -> Result<(Height, Option<Tip>), StoreErro
     Ok((rules.initial_height, None))
 }
 
-/// The end of the chain that is whole from the tail on and has nothing that contradicts the mark, and what its blocks weigh.
+/// The end of the chain that is whole from the tail on and has nothing that contradicts the watermark, and what its blocks
+/// weigh.
 fn sound_chain(
     view: &View,
-    mark: Option<&MarkState>,
+    watermark: Option<&WatermarkState>,
     rules: &Rules,
     tail: Height,
     base: Option<Tip>,
 ) -> Result<(Option<Tip>, u64), StoreError> {
-    let pinned = [mark.and_then(|mark| mark.hard).map(|hard| hard.id), mark.and_then(|mark| mark.heads.soft_id())];
+    let pinned = [
+        watermark.and_then(|watermark| watermark.hard).map(|hard| hard.id),
+        watermark.and_then(|watermark| watermark.heads.soft_id()),
+    ];
     let mut tip: Option<Tip> = None;
     let mut bytes = 0;
     let mut height = tail;
@@ -248,10 +260,10 @@ fn before_confirmation(view: &View, tail: Height, hard: Option<BlockId>) -> Resu
 
 fn highest_hard(
     view: Option<&View>,
-    mark: Option<&MarkState>,
+    watermark: Option<&WatermarkState>,
     stamped: Option<&Stamped>,
 ) -> Result<Option<Anchor>, StoreError> {
-    let mut known = vec![mark.and_then(|mark| mark.hard)];
+    let mut known = vec![watermark.and_then(|watermark| watermark.hard)];
     if let Some(view) = view {
         known.push(intact(view.anchor())?.flatten());
         if let Some(id) = stamped.and_then(|stamped| stamped.heads.hard)

@@ -8,7 +8,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::*;
 use crate::block::{ChainId, Format, Hash, Header, Lane, PublicKey, native};
-use crate::store::mark::Mark;
+use crate::store::watermark::Watermark;
 use crate::store::{Options, Reader, Store};
 use crate::sync::{Batch, Change, CommitId, DaPosition, Origin, Recovered, Stored as _};
 use crate::verify::{Schedule, ScheduleEntry, VerifiedBlock};
@@ -99,7 +99,7 @@ impl Scene {
         Self { options, chain, older_heads, store: Some((store, reader)), left }
     }
 
-    fn mark(&self) -> PathBuf {
+    fn watermark(&self) -> PathBuf {
         self.options.dir.join("mark")
     }
 
@@ -151,7 +151,7 @@ fn the_record_of_the_heads_is_made_again() {
 #[test]
 fn without_its_mark_it_is_what_it_was() {
     let mut scene = Scene::new("mark");
-    fs::remove_file(scene.mark()).expect("there is one");
+    fs::remove_file(scene.watermark()).expect("there is one");
     assert_eq!(scene.reopened(), scene.left);
 }
 
@@ -160,7 +160,7 @@ fn without_its_mark_it_is_what_it_was() {
 fn without_heads_and_mark_it_begins_with_its_lowest_block() {
     let mut scene = Scene::new("heads-and-mark");
     scene.put(Space::Meta, keys::HEADS, GARBAGE);
-    fs::remove_file(scene.mark()).expect("there is one");
+    fs::remove_file(scene.watermark()).expect("there is one");
     let found = scene.reopened().heads;
     assert_eq!(
         (found.tail, found.soft, found.hard, found.lost),
@@ -186,7 +186,7 @@ fn from_the_first_damaged_block_on_all_is_lost_and_nothing_below_the_tail() {
     }
 }
 
-/// The keyspaces are not equally old after damage: the mark knows better where the chain begins.
+/// The keyspaces are not equally old after damage: the watermark knows better where the chain begins.
 #[test]
 fn heads_from_before_it_was_pruned_lose_nothing() {
     let mut scene = Scene::new("older-heads");
@@ -217,12 +217,12 @@ fn what_comes_back_from_below_the_tail_is_taken_away() {
 #[test]
 fn a_copy_of_another_store_that_has_pruned_more_is_sound() {
     let mut scene = Scene::new("copy");
-    let (mark, state) = Mark::open(&scene.mark()).expect("it reads").expect("there is one");
-    drop(mark);
+    let (watermark, state) = Watermark::open(&scene.watermark()).expect("it reads").expect("there is one");
+    drop(watermark);
     let soft = Some(at(&scene.chain, TAIL - 2).tip());
     let heads = Heads { soft, hard: None, tail: Height::MIN, base: None, ..state.heads };
-    let of_another = MarkState { store_id: [7; 16], hard: None, heads, ..state };
-    fs::remove_file(scene.mark()).expect("there is one");
-    drop(Mark::create(&scene.mark(), &of_another).expect("it is written"));
+    let of_another = WatermarkState { store_id: [7; 16], hard: None, heads, ..state };
+    fs::remove_file(scene.watermark()).expect("there is one");
+    drop(Watermark::create(&scene.watermark(), &of_another).expect("it is written"));
     assert_eq!(scene.reopened(), scene.left);
 }

@@ -1,5 +1,5 @@
-//! The high-water mark: what the store has acknowledged, kept outside of the database, so that data that vanishes from
-//! there is missed.
+//! The high-water mark, in the file `mark`: what the store has acknowledged, kept outside of the database, so that data that
+//! vanishes from there is missed.
 //!
 //! 1. It is written after the commit that it describes: it never claims what the database does not have.
 //! 2. It has the number of that commit: a database with a higher number is ahead of it, whatever it took back; so a crash between
@@ -18,9 +18,9 @@ use crate::sync::{Anchor, Heads};
 
 const MAGIC: [u8; 8] = *b"BSMARK\0\x01";
 
-/// What the mark says.
+/// What the watermark says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MarkState {
+pub(super) struct WatermarkState {
     pub(super) store_id: [u8; 16],
     pub(super) chain_id: String,
     /// The number of the commit that this follows.
@@ -30,7 +30,7 @@ pub(super) struct MarkState {
     pub(super) hard: Option<Anchor>,
 }
 
-impl MarkState {
+impl WatermarkState {
     fn encode(&self) -> Vec<u8> {
         let mut put = Put::default();
         put.raw(&self.store_id).bytes(self.chain_id.as_bytes()).u64(self.commit);
@@ -54,18 +54,18 @@ impl MarkState {
     }
 }
 
-/// The mark's file.
+/// The watermark's file.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct Watermark {
     slots: Slots,
 }
 
-impl Mark {
+impl Watermark {
     /// `None` when there is none, or none that can be trusted, which is logged.
-    pub(super) fn open(path: &Path) -> Result<Option<(Self, MarkState)>, StoreError> {
+    pub(super) fn open(path: &Path) -> Result<Option<(Self, WatermarkState)>, StoreError> {
         match Slots::open(path, MAGIC).at(path)? {
             Found::Absent => Ok(None),
-            Found::Present { slots, payload, .. } => match MarkState::decode(payload) {
+            Found::Present { slots, payload, .. } => match WatermarkState::decode(payload) {
                 Some(state) => Ok(Some((Self { slots }, state))),
                 None => Ok(Self::distrust(path)),
             },
@@ -78,11 +78,16 @@ impl Mark {
         None
     }
 
-    pub(super) fn create(path: &Path, state: &MarkState) -> Result<Self, StoreError> {
+    pub(super) fn create(path: &Path, state: &WatermarkState) -> Result<Self, StoreError> {
         Ok(Self { slots: Slots::create(path, MAGIC, &state.encode(), 0o600).at(path)? })
     }
 
-    pub(super) fn write(&mut self, path: &Path, state: &MarkState, durability: Durability) -> Result<(), StoreError> {
+    pub(super) fn write(
+        &mut self,
+        path: &Path,
+        state: &WatermarkState,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
         self.slots.write(&state.encode(), durability).at(path)
     }
 }
@@ -96,9 +101,9 @@ mod tests {
     use crate::verify::Tip;
 
     #[test]
-    fn the_largest_mark_fits_into_its_slot_and_reads_back() {
+    fn the_largest_watermark_fits_into_its_slot_and_reads_back() {
         let id = BlockId { height: Height::MAX, hash: Hash([7; 32]) };
-        let state = MarkState {
+        let state = WatermarkState {
             store_id: [1; 16],
             chain_id: "c".repeat(crate::block::ChainId::MAX_LEN),
             commit: u64::MAX,
@@ -111,6 +116,6 @@ mod tests {
             hard: Some(Anchor { id, position: DaPosition { height: u64::MAX, index: u32::MAX } }),
         };
         assert!(state.encode().len() <= MAX_PAYLOAD, "{} bytes", state.encode().len());
-        assert_eq!(MarkState::decode(state.encode()), Some(state));
+        assert_eq!(WatermarkState::decode(state.encode()), Some(state));
     }
 }
