@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::StoreError;
-use super::db::{View, Writes};
+use super::db::{DbView, Writes};
 use super::guard::GuardChange;
 use super::keys::{self, Space};
 use super::read::decode_block;
-use super::record::{self, HeaderRecord, Stamped};
+use super::record::{self, HeaderRecord, StampedHeads};
 use crate::block::{Block, BlockId, Format, Hash, Height, SignedHeader};
 use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, GuardEntry, Heads, Origin};
 use crate::verify::{Tip, VerifiedBlock};
@@ -30,7 +30,7 @@ pub(super) type EvidenceIndex = BTreeMap<EvidenceId, Height>;
 #[derive(Clone, Debug)]
 pub(super) struct ApplyState {
     /// As last committed; no target.
-    pub(super) stamped: Stamped,
+    pub(super) stamped: StampedHeads,
     /// The highest hard block ever; above `heads.hard` while a loss is being repaired.
     pub(super) hard: Option<Anchor>,
     pub(super) evidence: EvidenceIndex,
@@ -47,7 +47,7 @@ pub(super) struct Applied {
 
 /// Applies a batch to the state that it follows.
 pub(super) fn apply(
-    view: &View,
+    view: &DbView,
     format: Format,
     max_evidence: usize,
     state: &ApplyState,
@@ -93,7 +93,7 @@ fn assert_hard_stays(before: &Heads, heads: &Heads) {
 }
 
 struct Applier<'a> {
-    view: &'a View,
+    view: &'a DbView,
     format: Format,
     max_evidence: usize,
     writes: Writes,
@@ -123,7 +123,7 @@ impl Applier<'_> {
     /// Writes what changes with every commit, and says what is remembered after it.
     fn stamp(&mut self, before: &ApplyState, heads: Heads) -> Result<ApplyState, StoreError> {
         let hard = self.highest_hard(before, heads.hard)?;
-        let stamped = Stamped {
+        let stamped = StampedHeads {
             commit: before.stamped.commit + 1,
             heads: Heads { target: None, ..heads },
             blocks_bytes: self.blocks_bytes,

@@ -1,9 +1,9 @@
 //! Is what is stored one sound chain, and is it all that was acknowledged?
 
 use super::StoreError;
-use super::db::View;
+use super::db::DbView;
 use super::keys::{self, Space};
-use super::record::Stamped;
+use super::record::StampedHeads;
 use super::watermark::WatermarkState;
 use crate::block::{Block, BlockId, Format, Height};
 use crate::sync::Heads;
@@ -25,7 +25,7 @@ pub(super) enum Health {
 
 /// How much is read before a database counts as sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Depth {
+pub(super) enum CheckDepth {
     /// The heads, and the blocks that damage is most likely to have hit.
     Recent,
     /// Every record as well: damage was met since the last check.
@@ -34,17 +34,17 @@ pub(super) enum Depth {
 
 /// What an opened database is judged by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Check<'a> {
+pub(super) struct StoreCheck<'a> {
     pub(super) format: Format,
     /// The lowest height of a block that is in the journals: from there on, what is stored may be in no table yet.
     pub(super) journaled_from: Option<u64>,
     pub(super) watermark: Option<&'a WatermarkState>,
-    pub(super) depth: Depth,
+    pub(super) depth: CheckDepth,
 }
 
-impl Check<'_> {
+impl StoreCheck<'_> {
     /// Judges what is stored by itself and against the watermark. An error is of the world around it, never damage.
-    pub(super) fn judge(&self, view: &View) -> Result<Health, StoreError> {
+    pub(super) fn judge(&self, view: &DbView) -> Result<Health, StoreError> {
         match self.read(view) {
             Ok(health) => Ok(health),
             Err(StoreError::Damaged { what }) => Ok(Health::Broken(format!("{what} is damaged"))),
@@ -52,11 +52,11 @@ impl Check<'_> {
         }
     }
 
-    fn read(&self, view: &View) -> Result<Health, StoreError> {
+    fn read(&self, view: &DbView) -> Result<Health, StoreError> {
         let stamped = recent(view, self.format, self.journaled_from)?;
         match self.depth {
-            Depth::Recent => {}
-            Depth::Everything => verify(view, self.format, |_| true)?,
+            CheckDepth::Recent => {}
+            CheckDepth::Everything => verify(view, self.format, |_| true)?,
         }
         match self.watermark {
             Some(watermark) => against(view, &stamped, watermark),
@@ -66,7 +66,7 @@ impl Check<'_> {
 }
 
 /// The heads, and the blocks that damage is most likely to have hit.
-fn recent(view: &View, format: Format, journaled_from: Option<u64>) -> Result<Stamped, StoreError> {
+fn recent(view: &DbView, format: Format, journaled_from: Option<u64>) -> Result<StampedHeads, StoreError> {
     let stamped = view.stamped()?;
     let heads = stamped.heads;
     if view.cursor()? != heads.scanned_through {
@@ -104,7 +104,13 @@ fn recent(view: &View, format: Format, journaled_from: Option<u64>) -> Result<St
 
 /// Verifies the stored blocks from soft down to `lowest`: at least down to `needed`, further as long as they are not too
 /// many bytes.
-fn chain(view: &View, format: Format, heads: &Heads, lowest: Height, needed: Option<Height>) -> Result<(), StoreError> {
+fn chain(
+    view: &DbView,
+    format: Format,
+    heads: &Heads,
+    lowest: Height,
+    needed: Option<Height>,
+) -> Result<(), StoreError> {
     let (Some(soft), mut bytes) = (heads.soft, 0) else { return Ok(()) };
     let lowest = lowest.max(heads.tail);
     let mut expected = soft.id.hash;
@@ -129,7 +135,7 @@ fn chain(view: &View, format: Format, heads: &Heads, lowest: Height, needed: Opt
 }
 
 /// The block there, if all its records agree on it.
-pub(super) fn linked(view: &View, format: Format, id: BlockId) -> Result<Block, StoreError> {
+pub(super) fn linked(view: &DbView, format: Format, id: BlockId) -> Result<Block, StoreError> {
     let damaged = || StoreError::damaged(format!("block {}", id.height));
     let (block, _) = view.block(format, id.height)?.ok_or_else(damaged)?;
     let header = view.header_record(id.height)?.ok_or_else(damaged)?;
@@ -147,8 +153,8 @@ pub(super) fn weight(block: &Block) -> u64 {
 }
 
 /// Reads every record, and follows the chain from the tail to soft. `go_on` is asked after each block, and may end it.
-pub(super) fn verify(view: &View, format: Format, mut go_on: impl FnMut(Height) -> bool) -> Result<(), StoreError> {
-    let Stamped { heads, blocks_bytes, .. } = view.stamped()?;
+pub(super) fn verify(view: &DbView, format: Format, mut go_on: impl FnMut(Height) -> bool) -> Result<(), StoreError> {
+    let StampedHeads { heads, blocks_bytes, .. } = view.stamped()?;
     for space in Space::ALL {
         // The blocks follow, and with them the keyspaces that point to them.
         if !matches!(space, Space::Blocks | Space::Headers) {
@@ -178,7 +184,7 @@ pub(super) fn verify(view: &View, format: Format, mut go_on: impl FnMut(Height) 
     if parent == Some(soft.id.hash) { Ok(()) } else { Err(StoreError::damaged("the soft head")) }
 }
 
-fn against(view: &View, stamped: &Stamped, watermark: &WatermarkState) -> Result<Health, StoreError> {
+fn against(view: &DbView, stamped: &StampedHeads, watermark: &WatermarkState) -> Result<Health, StoreError> {
     let about = view.about()?.known();
     let holds = |id: BlockId| Ok::<_, StoreError>(view.hash(id.height)? == Some(id.hash));
     let beyond = |id: BlockId| stamped.heads.soft_height().is_none_or(|soft| id.height > soft);

@@ -72,8 +72,8 @@ impl Db {
     }
 
     /// The state as of the last write.
-    pub(super) fn view(self: &Arc<Self>) -> View {
-        View { snapshot: self.database.snapshot(), db: Arc::clone(self) }
+    pub(super) fn view(self: &Arc<Self>) -> DbView {
+        DbView { snapshot: self.database.snapshot(), db: Arc::clone(self) }
     }
 
     /// Writes all or nothing; once this returns it survives what `durability` says.
@@ -118,15 +118,15 @@ impl Db {
 }
 
 /// A key and its record's body; an error with the key, if that much can be read.
-pub(super) type Entry = Result<(Vec<u8>, Bytes), (Option<Vec<u8>>, StoreError)>;
+pub(super) type ScannedRecord = Result<(Vec<u8>, Bytes), (Option<Vec<u8>>, StoreError)>;
 
 /// The database as of one moment. Records come out with their checksum verified.
-pub(super) struct View {
+pub(super) struct DbView {
     snapshot: fjall::Snapshot,
     db: Arc<Db>,
 }
 
-impl View {
+impl DbView {
     pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let read = self.snapshot.get(self.db.space(space), key).map_err(|error| self.fault(space, &error))?;
         match read {
@@ -141,7 +141,11 @@ impl View {
     }
 
     /// The records from a key on, ascending. Others may follow a damaged one.
-    pub(super) fn from<'a>(&'a self, space: Space, from: &[u8]) -> impl DoubleEndedIterator<Item = Entry> + use<'a> {
+    pub(super) fn from<'a>(
+        &'a self,
+        space: Space,
+        from: &[u8],
+    ) -> impl DoubleEndedIterator<Item = ScannedRecord> + use<'a> {
         self.snapshot.range(self.db.space(space), from..).map(move |guard| {
             let (key, record) = guard.into_inner().map_err(|error| (None, self.fault(space, &error)))?;
             match record::unseal(space, &key, record) {
@@ -159,9 +163,9 @@ impl View {
     }
 }
 
-impl fmt::Debug for View {
+impl fmt::Debug for DbView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "View({})", self.db.path.display())
+        write!(f, "DbView({})", self.db.path.display())
     }
 }
 

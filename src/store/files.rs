@@ -46,7 +46,7 @@ impl Aside {
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Files {
+pub(super) enum FileHealth {
     Sound,
     /// Some keyspaces are not there any more: the others can be opened.
     Incomplete,
@@ -55,13 +55,13 @@ pub(super) enum Files {
 }
 
 /// Verifies each keyspace of the database at `db`.
-pub(super) fn verify(db: &Path, aside: &mut Aside) -> Result<Files, StoreError> {
+pub(super) fn verify(db: &Path, aside: &mut Aside) -> Result<FileHealth, StoreError> {
     let keyspaces = db.join("keyspaces");
     let entries = match fs::read_dir(&keyspaces) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Files::Hopeless),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FileHealth::Hopeless),
         entries => entries.at(&keyspaces)?,
     };
-    let mut found = Files::Sound;
+    let mut found = FileHealth::Sound;
     for entry in entries {
         let path = entry.at(&keyspaces)?.path();
         if !path.is_dir() || is_sound(&path)? {
@@ -71,11 +71,11 @@ pub(super) fn verify(db: &Path, aside: &mut Aside) -> Result<Files, StoreError> 
         let name = path.file_name().unwrap_or_default().to_owned();
         // The first one names all others.
         if name == "0" {
-            return Ok(Files::Hopeless);
+            return Ok(FileHealth::Hopeless);
         }
         let target = aside.dir().at(&path)?.join(format!("keyspace-{}", name.display()));
         fs::rename(&path, &target).at(&path)?;
-        found = Files::Incomplete;
+        found = FileHealth::Incomplete;
     }
     Ok(found)
 }

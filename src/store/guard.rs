@@ -13,8 +13,8 @@ use std::thread::{Builder, JoinHandle};
 use bytes::Bytes;
 
 use super::error::At as _;
-use super::record::{Put, Take};
-use super::slots::{Found, Slots};
+use super::record::{Decoder, Encoder};
+use super::slots::{SlotContents, Slots};
 use super::{Durability, StoreError};
 use crate::block::{BlockId, ChainId};
 use crate::sync::{GuardEntry, GuardState};
@@ -27,7 +27,7 @@ const MAGIC: [u8; 8] = *b"BSGUARD\x01";
 /// [`StoreError::Io`] when there is a guard already, or when it cannot be written.
 pub fn create_unused(path: &Path, chain_id: &ChainId) -> Result<(), StoreError> {
     match Slots::open(path, MAGIC).at(path)? {
-        Found::Absent => Slots::create(path, MAGIC, &encode(chain_id, None), 0o600).at(path).map(|_| ()),
+        SlotContents::Absent => Slots::create(path, MAGIC, &encode(chain_id, None), 0o600).at(path).map(|_| ()),
         _ => Err(StoreError::Io {
             context: path.display().to_string(),
             why: "there is a guard already, and it is never replaced: it knows what this key has signed".into(),
@@ -58,13 +58,13 @@ impl Guard {
     pub(super) fn open(path: &Path, chain_id: &ChainId) -> Result<(Self, GuardState), StoreError> {
         let mut guard = Self { path: path.to_owned(), chain_id: chain_id.clone(), slots: None, last: None };
         let state = match Slots::open(path, MAGIC).at(path)? {
-            Found::Absent => {
+            SlotContents::Absent => {
                 tracing::warn!(path = %path.display(), "the guard is missing: nobody knows what this key has signed");
                 GuardState::Missing
             }
             // The slot that cannot be read may have been the newer one.
-            Found::Damaged | Found::Present { whole: false, .. } => guard.distrust(),
-            Found::Present { slots, payload, .. } => match decode(payload) {
+            SlotContents::Damaged | SlotContents::Present { whole: false, .. } => guard.distrust(),
+            SlotContents::Present { slots, payload, .. } => match decode(payload) {
                 Some((found, _)) if found != chain_id.as_str() => {
                     let wanted = chain_id.to_string();
                     return Err(StoreError::WrongChain { dir: path.to_owned(), found, wanted });
@@ -161,16 +161,16 @@ impl Drop for GuardKeeper {
 }
 
 fn encode(chain_id: &ChainId, last: Option<BlockId>) -> Vec<u8> {
-    let mut put = Put::default();
-    put.bytes(chain_id.as_str().as_bytes()).opt(last, |put, last| {
-        put.id(last);
+    let mut encoder = Encoder::default();
+    encoder.bytes(chain_id.as_str().as_bytes()).opt(last, |encoder, last| {
+        encoder.id(last);
     });
-    put.0
+    encoder.0
 }
 
 fn decode(payload: Vec<u8>) -> Option<(String, Option<BlockId>)> {
-    let mut take = Take(Bytes::from(payload));
-    let chain_id = String::from_utf8(take.bytes()?.to_vec()).ok()?;
-    let last = take.opt(Take::id)?;
-    take.end((chain_id, last))
+    let mut decoder = Decoder(Bytes::from(payload));
+    let chain_id = String::from_utf8(decoder.bytes()?.to_vec()).ok()?;
+    let last = decoder.opt(Decoder::id)?;
+    decoder.end((chain_id, last))
 }

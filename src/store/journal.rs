@@ -136,51 +136,51 @@ fn next_data(file: &File, from: u64) -> io::Result<Option<u64>> {
     }
 }
 
-struct Scan {
+struct JournalScan {
     /// Where the last good batch ends.
     good_end: u64,
     /// Whether something other than zeros follows.
     damaged: bool,
 }
 
-fn scan(path: &Path, journals: &mut Journals, last_sequence: &mut Option<u64>) -> io::Result<Scan> {
+fn scan(path: &Path, journals: &mut Journals, last_sequence: &mut Option<u64>) -> io::Result<JournalScan> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
-    let mut cursor = Cursor { reader: BufReader::with_capacity(1 << 16, file), position: 0, len };
+    let mut reader = JournalReader { file: BufReader::with_capacity(1 << 16, file), position: 0, len };
     let mut good_end = 0;
     loop {
-        match read_batch(&mut cursor) {
+        match read_batch(&mut reader) {
             Ok(Some(batch)) if last_sequence.is_none_or(|last| batch.sequence > last) => {
                 *last_sequence = Some(batch.sequence);
                 for (keyspace, key) in batch.lowest {
                     journals.lowest.entry(keyspace).and_modify(|lowest| *lowest = key.min(*lowest)).or_insert(key);
                 }
-                good_end = cursor.position;
+                good_end = reader.position;
             }
             Ok(_) => break,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(Scan { good_end, damaged: meaningful(path, good_end)? > 0 })
+    Ok(JournalScan { good_end, damaged: meaningful(path, good_end)? > 0 })
 }
 
-struct BatchRead {
+struct JournalBatch {
     sequence: u64,
     lowest: BTreeMap<u64, u64>,
 }
 
 /// `None`: what is here is not a whole batch.
-fn read_batch(cursor: &mut Cursor) -> io::Result<Option<BatchRead>> {
-    if cursor.u8()? != 1 {
+fn read_batch(reader: &mut JournalReader) -> io::Result<Option<JournalBatch>> {
+    if reader.u8()? != 1 {
         return Ok(None);
     }
-    let items = cursor.u32()?;
-    let mut batch = BatchRead { sequence: cursor.u64()?, lowest: BTreeMap::new() };
+    let items = reader.u32()?;
+    let mut batch = JournalBatch { sequence: reader.u64()?, lowest: BTreeMap::new() };
     let mut hasher = Xxh3::new();
     for _ in 0..items {
-        match cursor.u8()? {
-            2 => match read_item(cursor, &mut hasher)? {
+        match reader.u8()? {
+            2 => match read_item(reader, &mut hasher)? {
                 Some((keyspace, Some(key))) => {
                     batch.lowest.entry(keyspace).and_modify(|lowest| *lowest = key.min(*lowest)).or_insert(key);
                 }
@@ -189,18 +189,18 @@ fn read_batch(cursor: &mut Cursor) -> io::Result<Option<BatchRead>> {
             },
             4 => {
                 hasher.update(&[4]);
-                hasher.update(&cursor.u64()?.to_le_bytes());
+                hasher.update(&reader.u64()?.to_le_bytes());
             }
             _ => return Ok(None),
         }
     }
-    let whole = cursor.u8()? == 3 && cursor.u64()? == hasher.digest() && cursor.array::<4>()? == TRAILER;
+    let whole = reader.u8()? == 3 && reader.u64()? == hasher.digest() && reader.array::<4>()? == TRAILER;
     Ok(whole.then_some(batch))
 }
 
 /// The item's keyspace, and its key if that is a number; `None`: it is not an item.
-fn read_item(cursor: &mut Cursor, hasher: &mut Xxh3) -> io::Result<Option<(u64, Option<u64>)>> {
-    let head = cursor.array::<20>()?;
+fn read_item(reader: &mut JournalReader, hasher: &mut Xxh3) -> io::Result<Option<(u64, Option<u64>)>> {
+    let head = reader.array::<20>()?;
     let [value_type, compression, rest @ ..] = head;
     let (keyspace, rest) = split::<8>(&rest);
     let (key_len, rest) = split::<2>(rest);
@@ -211,15 +211,15 @@ fn read_item(cursor: &mut Cursor, hasher: &mut Xxh3) -> io::Result<Option<(u64, 
         return Ok(None);
     }
     let value_len = u32::from_le_bytes(value_len);
-    if u64::from(key_len) + u64::from(value_len) > cursor.len.saturating_sub(cursor.position) {
+    if u64::from(key_len) + u64::from(value_len) > reader.len.saturating_sub(reader.position) {
         return Ok(None);
     }
     hasher.update(&[2]);
     hasher.update(&head);
     let mut key = vec![0; usize::from(key_len)];
-    cursor.fill(&mut key)?;
+    reader.fill(&mut key)?;
     hasher.update(&key);
-    cursor.hash(u64::from(value_len), hasher)?;
+    reader.hash(u64::from(value_len), hasher)?;
     Ok(Some((u64::from_le_bytes(keyspace), super::keys::read_u64(&key))))
 }
 
@@ -228,15 +228,15 @@ fn split<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
     bytes.split_first_chunk::<N>().map_or(([0; N], &[]), |(head, rest)| (*head, rest))
 }
 
-struct Cursor {
-    reader: BufReader<File>,
+struct JournalReader {
+    file: BufReader<File>,
     position: u64,
     len: u64,
 }
 
-impl Cursor {
+impl JournalReader {
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        self.reader.read_exact(buffer)?;
+        self.file.read_exact(buffer)?;
         self.position += buffer.len() as u64;
         Ok(())
     }

@@ -53,7 +53,7 @@ use crate::verify::Rules;
 use apply::ApplyState;
 use db::{Db, Writes};
 use guard::{Guard, GuardChange, GuardKeeper};
-use open::Opened;
+use open::OpenedStore;
 use paths::Paths;
 use watermark::{Watermark, WatermarkState};
 
@@ -86,7 +86,7 @@ pub struct Options {
 
 /// What reading and writing share.
 #[derive(Debug)]
-struct Shared {
+struct StoreShared {
     db: Arc<Db>,
     paths: Paths,
     format: Format,
@@ -98,7 +98,7 @@ struct Shared {
 /// The one writer.
 #[derive(Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
     durability: Durability,
     max_evidence: usize,
     watermark: Watermark,
@@ -124,7 +124,7 @@ impl Store {
     }
 
     fn try_open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
-        let Opened { db, paths, store_id, stamped, anchor, hard, watermark } = open::open(options, rules)?;
+        let OpenedStore { db, paths, store_id, stamped, anchor, hard, watermark } = open::open(options, rules)?;
         let (guard, guard_state) = match &options.guard {
             Some(path) => {
                 let (guard, state) = Guard::open(path, &rules.chain_id)?;
@@ -132,7 +132,8 @@ impl Store {
             }
             None => (None, GuardState::Missing),
         };
-        let shared = Arc::new(Shared { db, paths, format: rules.format, store_id, suspect: AtomicBool::new(false) });
+        let shared =
+            Arc::new(StoreShared { db, paths, format: rules.format, store_id, suspect: AtomicBool::new(false) });
         let reader = Reader::new(Arc::clone(&shared));
         let snapshot = reader.snapshot();
         let (recovered, evidence) = snapshot.recover(rules, anchor, guard_state)?;

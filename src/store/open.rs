@@ -12,15 +12,15 @@
 use std::fs::{self, File};
 use std::sync::Arc;
 
-use super::check::{Check, Depth, Health};
-use super::db::{Db, View, Writes};
+use super::check::{CheckDepth, Health, StoreCheck};
+use super::db::{Db, DbView, Writes};
 use super::error::{At as _, DbFault};
-use super::files::{self, Aside, Files};
+use super::files::{self, Aside, FileHealth};
 use super::journal::{self, Journals};
 use super::keys::{self, Space};
 use super::paths::Paths;
-use super::record::{self, Stamped};
-use super::repair::{self, Plan, Trust};
+use super::record::{self, StampedHeads};
+use super::repair::{self, RepairPlan, Trust};
 use super::watermark::{Watermark, WatermarkState};
 use super::{Durability, Options, StoreError};
 use crate::sync::Anchor;
@@ -28,11 +28,11 @@ use crate::verify::Rules;
 
 /// An open, sound store.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedStore {
     pub(super) db: Arc<Db>,
     pub(super) paths: Paths,
     pub(super) store_id: [u8; 16],
-    pub(super) stamped: Stamped,
+    pub(super) stamped: StampedHeads,
     pub(super) anchor: Option<Anchor>,
     /// The highest hard block ever: the anchor, or else the hard head.
     pub(super) hard: Option<Anchor>,
@@ -43,7 +43,7 @@ pub(super) struct Opened {
 /// More repairs than this in one opening do not help.
 const MAX_REPAIRS: usize = 3;
 
-pub(super) fn open(options: &Options, rules: &Rules) -> Result<Opened, StoreError> {
+pub(super) fn open(options: &Options, rules: &Rules) -> Result<OpenedStore, StoreError> {
     let paths = Paths::new(&options.dir);
     fs::create_dir_all(&paths.dir).at(&paths.dir)?;
     let lock = Arc::new(paths.lock()?);
@@ -55,8 +55,8 @@ pub(super) fn open(options: &Options, rules: &Rules) -> Result<Opened, StoreErro
     }
     for _ in 0..=MAX_REPAIRS {
         match opening.attempt()? {
-            Attempt::Sound(db) => return opening.conclude(db, watermark),
-            Attempt::Repaired => {}
+            OpenAttempt::Sound(db) => return opening.conclude(db, watermark),
+            OpenAttempt::Repaired => {}
         }
     }
     let context = opening.paths.store.display().to_string();
@@ -74,7 +74,7 @@ struct Opening<'a> {
 }
 
 /// What one look at the store led to.
-enum Attempt {
+enum OpenAttempt {
     /// It is sound: this is it.
     Sound(Arc<Db>),
     /// It was not, or was not there, and has been improved: it is looked at once more, from the start.
@@ -84,35 +84,35 @@ enum Attempt {
 /// The database, and what its files had to say before it was opened.
 struct Examined {
     db: Arc<Db>,
-    files: Files,
+    files: FileHealth,
     journals: Journals,
 }
 
 impl Opening<'_> {
     /// Opens the database as it is, or else improves it once.
-    fn attempt(&self) -> Result<Attempt, StoreError> {
+    fn attempt(&self) -> Result<OpenAttempt, StoreError> {
         if !self.paths.store.try_exists().at(&self.paths.store)? {
             self.rebuild(None, "the store is gone")?;
-            return Ok(Attempt::Repaired);
+            return Ok(OpenAttempt::Repaired);
         }
         let examined = match self.open_database() {
             Ok(examined) => examined,
             Err(DbFault::World(error)) => return Err(error),
             Err(DbFault::Damage(why)) => {
                 self.rebuild(None, &format!("the store cannot be opened: {why}"))?;
-                return Ok(Attempt::Repaired);
+                return Ok(OpenAttempt::Repaired);
             }
         };
         let view = examined.db.view();
         match self.judge(&examined, &view)? {
-            Health::Sound => return Ok(Attempt::Sound(examined.db)),
+            Health::Sound => return Ok(OpenAttempt::Sound(examined.db)),
             Health::Behind => self.adopt_loss(&examined.db, &view)?,
             Health::Broken(why) => {
                 drop(view);
                 self.rebuild(Some(examined.db), &why)?;
             }
         }
-        Ok(Attempt::Repaired)
+        Ok(OpenAttempt::Repaired)
     }
 
     /// Repairs what can be repaired of the files themselves; fjall sees them only after that.
@@ -122,8 +122,8 @@ impl Opening<'_> {
         let files = files::verify(store, &mut aside).map_err(DbFault::World)?;
         let journals = journal::repair(store, &mut aside).map_err(DbFault::World)?;
         match files {
-            Files::Hopeless => Err(DbFault::Damage("its own description is damaged".into())),
-            Files::Sound | Files::Incomplete => {
+            FileHealth::Hopeless => Err(DbFault::Damage("its own description is damaged".into())),
+            FileHealth::Sound | FileHealth::Incomplete => {
                 let db = Db::open(store, self.options.cache_bytes, Some(Arc::clone(&self.lock)))?;
                 Ok(Examined { db: Arc::new(db), files, journals })
             }
@@ -131,22 +131,22 @@ impl Opening<'_> {
     }
 
     /// Whether the database is ours to open at all, and then how it is.
-    fn judge(&self, examined: &Examined, view: &View) -> Result<Health, StoreError> {
+    fn judge(&self, examined: &Examined, view: &DbView) -> Result<Health, StoreError> {
         match view.about() {
             Ok(about) => self.require_chain(&about.ours(&self.paths.store)?.chain_id)?,
             // A store that does not say what it is gets rebuilt.
             Err(error @ StoreError::Damaged { .. }) => return Ok(Health::Broken(error.to_string())),
             Err(other) => return Err(other),
         }
-        if examined.files == Files::Incomplete {
+        if examined.files == FileHealth::Incomplete {
             return Ok(Health::Broken("a keyspace is gone".into()));
         }
         let blocks = examined.db.number(Space::Blocks);
-        let check = Check {
+        let check = StoreCheck {
             format: self.rules.format,
             journaled_from: blocks.and_then(|number| examined.journals.lowest.get(&number)).copied(),
             watermark: self.marked.as_ref(),
-            depth: if self.paths.is_full_check_wanted() { Depth::Everything } else { Depth::Recent },
+            depth: if self.paths.is_full_check_wanted() { CheckDepth::Everything } else { CheckDepth::Recent },
         };
         check.judge(view)
     }
@@ -160,7 +160,7 @@ impl Opening<'_> {
     }
 
     /// Keeps an older, sound state, which admits what it lost.
-    fn adopt_loss(&self, db: &Db, view: &View) -> Result<(), StoreError> {
+    fn adopt_loss(&self, db: &Db, view: &DbView) -> Result<(), StoreError> {
         let plan = repair::plan(Some(view), self.marked.as_ref(), self.rules, Trust::Heads)?;
         log_loss(&plan, "the store is older than what it acknowledged");
         db.write(adoption(&plan), Durability::Power)
@@ -176,7 +176,7 @@ impl Opening<'_> {
     }
 
     /// Brings the watermark up to the store, and takes back the request for a full check.
-    fn conclude(self, db: Arc<Db>, watermark: Option<Watermark>) -> Result<Opened, StoreError> {
+    fn conclude(self, db: Arc<Db>, watermark: Option<Watermark>) -> Result<OpenedStore, StoreError> {
         let view = db.view();
         let store_id = view.about()?.ours(&self.paths.store)?.store_id;
         let stamped = view.stamped()?;
@@ -190,7 +190,7 @@ impl Opening<'_> {
         let state = WatermarkState { store_id, chain_id, commit: stamped.commit, heads: stamped.heads, hard };
         let watermark = self.bring_up(watermark, &state, &db)?;
         self.paths.withdraw_full_check()?;
-        Ok(Opened { db, paths: self.paths, store_id, stamped, anchor, hard, watermark })
+        Ok(OpenedStore { db, paths: self.paths, store_id, stamped, anchor, hard, watermark })
     }
 
     /// The watermark, made or written if it does not say `state` already.
@@ -209,7 +209,7 @@ impl Opening<'_> {
 }
 
 /// The write by which an older, sound state admits what it lost.
-fn adoption(plan: &Plan) -> Writes {
+fn adoption(plan: &RepairPlan) -> Writes {
     let mut writes = Writes::new();
     let mut put = |key: &[u8], body: &[u8]| {
         writes.insert((Space::Meta, key.to_vec()), Some(record::seal(Space::Meta, key, &[body])));
@@ -222,7 +222,7 @@ fn adoption(plan: &Plan) -> Writes {
 }
 
 /// Nothing is logged about a store that is only just being made.
-fn log_loss(plan: &Plan, why: &str) {
+fn log_loss(plan: &RepairPlan, why: &str) {
     match plan.stamped.heads.lost {
         Some(lost) => {
             tracing::error!(from = %lost.from, to = %lost.to, "DATA LOSS: {why}; these blocks are to be fetched again");

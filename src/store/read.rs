@@ -1,4 +1,4 @@
-//! What the records mean: typed reads of one [`View`].
+//! What the records mean: typed reads of one [`DbView`].
 //!
 //! Nothing that is damaged comes out of here as data, and nothing that must be there is reported as absent: both are
 //! [`StoreError::Damaged`].
@@ -6,22 +6,22 @@
 use bytes::Bytes;
 
 use super::StoreError;
-use super::db::View;
+use super::db::DbView;
 use super::keys::{self, Space};
-use super::record::{self, AboutRecord, HeaderRecord, SightingRecord, Stamped};
+use super::record::{self, AboutRecord, HeaderRecord, SightingRecord, StampedHeads};
 use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, native};
 use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting};
 use crate::verify::{Rules, ScheduleEntry, Tip};
 
-impl View {
+impl DbView {
     pub(super) fn about(&self) -> Result<AboutRecord, StoreError> {
         let body = self.get(Space::Meta, keys::ABOUT)?.ok_or_else(|| StoreError::damaged("the store's description"))?;
         AboutRecord::decode(body).ok_or_else(|| StoreError::damaged("the store's description"))
     }
 
-    pub(super) fn stamped(&self) -> Result<Stamped, StoreError> {
+    pub(super) fn stamped(&self) -> Result<StampedHeads, StoreError> {
         let body = self.get(Space::Meta, keys::HEADS)?.ok_or_else(|| StoreError::damaged("the record of the heads"))?;
-        Stamped::decode(body).ok_or_else(|| StoreError::damaged("the record of the heads"))
+        StampedHeads::decode(body).ok_or_else(|| StoreError::damaged("the record of the heads"))
     }
 
     pub(super) fn block(&self, format: Format, height: Height) -> Result<Option<(Block, Origin)>, StoreError> {

@@ -56,9 +56,9 @@ fn checksum(space: Space, key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
 
 /// Appends fields to a record's body.
 #[derive(Default)]
-pub(super) struct Put(pub(super) Vec<u8>);
+pub(super) struct Encoder(pub(super) Vec<u8>);
 
-impl Put {
+impl Encoder {
     pub(super) fn u8(&mut self, value: u8) -> &mut Self {
         self.0.push(value);
         self
@@ -84,12 +84,12 @@ impl Put {
         self.u64(u64::try_from(bytes.len()).unwrap_or(u64::MAX)).raw(bytes)
     }
 
-    pub(super) fn opt<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T)) -> &mut Self {
+    pub(super) fn opt<T>(&mut self, value: Option<T>, encode: impl FnOnce(&mut Self, T)) -> &mut Self {
         match value {
             None => self.u8(0),
             Some(value) => {
                 self.u8(1);
-                put(self, value);
+                encode(self, value);
                 self
             }
         }
@@ -117,9 +117,9 @@ impl Put {
 }
 
 /// Takes fields off a record's body, in the order in which they were put.
-pub(super) struct Take(pub(super) Bytes);
+pub(super) struct Decoder(pub(super) Bytes);
 
-impl Take {
+impl Decoder {
     pub(super) fn raw(&mut self, len: usize) -> Option<Bytes> {
         (len <= self.0.len()).then(|| self.0.split_to(len))
     }
@@ -147,10 +147,10 @@ impl Take {
 
     /// The outer `None`: not a record. The inner one: nothing was put.
     #[expect(clippy::option_option, reason = "a missing value and a broken record are different things")]
-    pub(super) fn opt<T>(&mut self, take: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+    pub(super) fn opt<T>(&mut self, decode: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         match self.u8()? {
             0 => Some(None),
-            1 => take(self).map(Some),
+            1 => decode(self).map(Some),
             _ => None,
         }
     }
@@ -192,9 +192,9 @@ pub(super) struct About {
 
 impl About {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut put = Put::default();
-        put.u32(self.version).raw(&self.store_id).bytes(self.chain_id.as_bytes()).height(self.initial_height);
-        put.0
+        let mut encoder = Encoder::default();
+        encoder.u32(self.version).raw(&self.store_id).bytes(self.chain_id.as_bytes()).height(self.initial_height);
+        encoder.0
     }
 }
 
@@ -210,15 +210,15 @@ pub(super) enum AboutRecord {
 impl AboutRecord {
     /// Reads the version first: what follows it may look different in another one.
     pub(super) fn decode(body: Bytes) -> Option<Self> {
-        let mut take = Take(body);
-        let version = take.u32()?;
+        let mut decoder = Decoder(body);
+        let version = decoder.u32()?;
         if version != VERSION {
             return Some(Self::OtherVersion(version));
         }
-        let store_id = take.array()?;
-        let chain_id = String::from_utf8(take.bytes()?.to_vec()).ok()?;
-        let initial_height = take.height()?;
-        take.end(Self::Ours(About { version, store_id, chain_id, initial_height }))
+        let store_id = decoder.array()?;
+        let chain_id = String::from_utf8(decoder.bytes()?.to_vec()).ok()?;
+        let initial_height = decoder.height()?;
+        decoder.end(Self::Ours(About { version, store_id, chain_id, initial_height }))
     }
 
     pub(super) fn known(self) -> Option<About> {
@@ -239,55 +239,56 @@ impl AboutRecord {
 
 /// The heads, and the number of the commit that wrote them: it rises by one with each commit, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamped {
+pub(super) struct StampedHeads {
     pub(super) commit: u64,
     pub(super) heads: Heads,
     /// Bytes of the blocks that are stored.
     pub(super) blocks_bytes: u64,
 }
 
-impl Stamped {
+impl StampedHeads {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut put = Put::default();
-        put.u64(self.commit);
-        put_heads(&mut put, &self.heads);
-        put.u64(self.blocks_bytes);
-        put.0
+        let mut encoder = Encoder::default();
+        encoder.u64(self.commit);
+        encode_heads(&mut encoder, &self.heads);
+        encoder.u64(self.blocks_bytes);
+        encoder.0
     }
 
     pub(super) fn decode(body: Bytes) -> Option<Self> {
-        let mut take = Take(body);
-        let stamped = Self { commit: take.u64()?, heads: take_heads(&mut take)?, blocks_bytes: take.u64()? };
-        take.end(stamped)
+        let mut decoder = Decoder(body);
+        let stamped = Self { commit: decoder.u64()?, heads: decode_heads(&mut decoder)?, blocks_bytes: decoder.u64()? };
+        decoder.end(stamped)
     }
 }
 
-pub(super) fn put_heads(put: &mut Put, heads: &Heads) {
-    put.height(heads.tail)
-        .opt(heads.base, Put::tip)
-        .opt(heads.soft, Put::tip)
-        .opt(heads.hard, |put, hard| {
-            put.id(hard);
+pub(super) fn encode_heads(encoder: &mut Encoder, heads: &Heads) {
+    encoder
+        .height(heads.tail)
+        .opt(heads.base, Encoder::tip)
+        .opt(heads.soft, Encoder::tip)
+        .opt(heads.hard, |encoder, hard| {
+            encoder.id(hard);
         })
         .u64(heads.epoch.0)
         .u64(heads.scanned_through)
         .u64(heads.evidence.0)
-        .opt(heads.lost, |put, lost| {
-            put.height(lost.from).height(lost.to);
+        .opt(heads.lost, |encoder, lost| {
+            encoder.height(lost.from).height(lost.to);
         });
 }
 
-pub(super) fn take_heads(take: &mut Take) -> Option<Heads> {
+pub(super) fn decode_heads(decoder: &mut Decoder) -> Option<Heads> {
     Some(Heads {
-        tail: take.height()?,
-        base: take.opt(Take::tip)?,
-        soft: take.opt(Take::tip)?,
-        hard: take.opt(Take::id)?,
+        tail: decoder.height()?,
+        base: decoder.opt(Decoder::tip)?,
+        soft: decoder.opt(Decoder::tip)?,
+        hard: decoder.opt(Decoder::id)?,
         target: None,
-        epoch: Epoch(take.u64()?),
-        scanned_through: take.u64()?,
-        evidence: EvidenceId(take.u64()?),
-        lost: take.opt(|take| Some(DataLoss { from: take.height()?, to: take.height()? }))?,
+        epoch: Epoch(decoder.u64()?),
+        scanned_through: decoder.u64()?,
+        evidence: EvidenceId(decoder.u64()?),
+        lost: decoder.opt(|decoder| Some(DataLoss { from: decoder.height()?, to: decoder.height()? }))?,
     })
 }
 
@@ -323,99 +324,99 @@ pub(super) struct HeaderRecord {
 impl HeaderRecord {
     /// What comes before the header's exact bytes.
     pub(super) fn prefix(hash: Hash, block_bytes: usize) -> Vec<u8> {
-        let mut put = Put::default();
-        put.raw(&hash.0).u64(u64::try_from(block_bytes).unwrap_or(u64::MAX));
-        put.0
+        let mut encoder = Encoder::default();
+        encoder.raw(&hash.0).u64(u64::try_from(block_bytes).unwrap_or(u64::MAX));
+        encoder.0
     }
 
     pub(super) fn decode(body: Bytes) -> Option<Self> {
-        let mut take = Take(body);
-        Some(Self { hash: Hash(take.array()?), block_bytes: take.u64()?, header: take.0 })
+        let mut decoder = Decoder(body);
+        Some(Self { hash: Hash(decoder.array()?), block_bytes: decoder.u64()?, header: decoder.0 })
     }
 }
 
 /// The body of a confirmation. It names the block that was confirmed, so that it can never be taken for another's.
 pub(super) fn encode_confirmation(hash: Hash, position: DaPosition) -> Vec<u8> {
-    let mut put = Put::default();
-    put.raw(&hash.0).position(position);
-    put.0
+    let mut encoder = Encoder::default();
+    encoder.raw(&hash.0).position(position);
+    encoder.0
 }
 
 pub(super) fn decode_confirmation(body: Bytes) -> Option<(Hash, DaPosition)> {
-    let mut take = Take(body);
-    let confirmation = (Hash(take.array()?), take.position()?);
-    take.end(confirmation)
+    let mut decoder = Decoder(body);
+    let confirmation = (Hash(decoder.array()?), decoder.position()?);
+    decoder.end(confirmation)
 }
 
 /// A body that is a single number, or height.
 pub(super) fn decode_u64(body: Bytes) -> Option<u64> {
-    let mut take = Take(body);
-    let number = take.u64()?;
-    take.end(number)
+    let mut decoder = Decoder(body);
+    let number = decoder.u64()?;
+    decoder.end(number)
 }
 
 pub(super) fn encode_id(id: BlockId) -> Vec<u8> {
-    let mut put = Put::default();
-    put.id(id);
-    put.0
+    let mut encoder = Encoder::default();
+    encoder.id(id);
+    encoder.0
 }
 
 pub(super) fn decode_id(body: Bytes) -> Option<BlockId> {
-    let mut take = Take(body);
-    let id = take.id()?;
-    take.end(id)
+    let mut decoder = Decoder(body);
+    let id = decoder.id()?;
+    decoder.end(id)
 }
 
 pub(super) fn encode_anchor(anchor: Anchor) -> Vec<u8> {
-    let mut put = Put::default();
-    put.id(anchor.id).position(anchor.position);
-    put.0
+    let mut encoder = Encoder::default();
+    encoder.id(anchor.id).position(anchor.position);
+    encoder.0
 }
 
 pub(super) fn decode_anchor(body: Bytes) -> Option<Anchor> {
-    let mut take = Take(body);
-    let anchor = Anchor { id: take.id()?, position: take.position()? };
-    take.end(anchor)
+    let mut decoder = Decoder(body);
+    let anchor = Anchor { id: decoder.id()?, position: decoder.position()? };
+    decoder.end(anchor)
 }
 
 pub(super) fn decode_key_of_schedule(body: Bytes, from: Height) -> Option<ScheduleEntry> {
-    let mut take = Take(body);
-    let entry = ScheduleEntry { from, proposer: PublicKey(take.array()?) };
-    take.end(entry)
+    let mut decoder = Decoder(body);
+    let entry = ScheduleEntry { from, proposer: PublicKey(decoder.array()?) };
+    decoder.end(entry)
 }
 
 pub(super) fn encode_halt(halt: Halt) -> Vec<u8> {
-    let mut put = Put::default();
+    let mut encoder = Encoder::default();
     match halt {
-        Halt::Diverged { ours, da, position } => put.u8(0).id(ours).id(da).position(position),
-        Halt::Contradicted { ours, position } => put.u8(1).id(ours).position(position),
+        Halt::Diverged { ours, da, position } => encoder.u8(0).id(ours).id(da).position(position),
+        Halt::Contradicted { ours, position } => encoder.u8(1).id(ours).position(position),
     };
-    put.0
+    encoder.0
 }
 
 pub(super) fn decode_halt(body: Bytes) -> Option<Halt> {
-    let mut take = Take(body);
-    let halt = match take.u8()? {
-        0 => Halt::Diverged { ours: take.id()?, da: take.id()?, position: take.position()? },
-        1 => Halt::Contradicted { ours: take.id()?, position: take.position()? },
+    let mut decoder = Decoder(body);
+    let halt = match decoder.u8()? {
+        0 => Halt::Diverged { ours: decoder.id()?, da: decoder.id()?, position: decoder.position()? },
+        1 => Halt::Contradicted { ours: decoder.id()?, position: decoder.position()? },
         _ => return None,
     };
-    take.end(halt)
+    decoder.end(halt)
 }
 
 /// The body of a sighting; its position is the key.
 pub(super) fn encode_sighting(sighting: &Sighting) -> Vec<u8> {
-    let mut put = Put::default();
-    put.height(sighting.height);
+    let mut encoder = Encoder::default();
+    encoder.height(sighting.height);
     match &sighting.what {
-        Seen::Block(block) => put.u8(0).raw(block.block().bytes()),
-        Seen::Hash(hash) => put.u8(1).raw(&hash.0),
-        Seen::HostId(id) => put.u8(2).raw(id),
-        Seen::PayloadHash(hash) => put.u8(3).raw(&hash.0),
+        Seen::Block(block) => encoder.u8(0).raw(block.block().bytes()),
+        Seen::Hash(hash) => encoder.u8(1).raw(&hash.0),
+        Seen::HostId(id) => encoder.u8(2).raw(id),
+        Seen::PayloadHash(hash) => encoder.u8(3).raw(&hash.0),
         // The core keeps no junk: it only drops what was seen at that position before.
         Seen::Junk => panic!("junk is forgotten, never kept"),
     };
-    put.0
+    encoder.0
 }
 
 /// A whole record of a sighting, a block in it checked again.
@@ -428,16 +429,16 @@ pub(super) enum SightingRecord {
 
 /// `None`: not a record.
 pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) -> Option<SightingRecord> {
-    let mut take = Take(body);
-    let height = take.height()?;
-    let what = match take.u8()? {
-        0 => match rules.check(crate::block::Lane::BLOCK, &take.0) {
+    let mut decoder = Decoder(body);
+    let height = decoder.height()?;
+    let what = match decoder.u8()? {
+        0 => match rules.check(crate::block::Lane::BLOCK, &decoder.0) {
             Ok(block) => Seen::Block(block),
             Err(_) => return Some(SightingRecord::Refused),
         },
-        1 => Seen::Hash(Hash::from_slice(&take.0)?),
-        2 => Seen::HostId(take.0),
-        3 => Seen::PayloadHash(Hash::from_slice(&take.0)?),
+        1 => Seen::Hash(Hash::from_slice(&decoder.0)?),
+        2 => Seen::HostId(decoder.0),
+        3 => Seen::PayloadHash(Hash::from_slice(&decoder.0)?),
         _ => return None,
     };
     Some(SightingRecord::Sound(Sighting { position, height, what }))
@@ -445,15 +446,15 @@ pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) 
 
 /// The body of an evidence, both sides carried; its id is the key.
 pub(super) fn encode_evidence(height: Height, first: &SignedHeader, second: &SignedHeader) -> Vec<u8> {
-    let mut put = Put::default();
-    put.height(height).signed_header(first).signed_header(second);
-    put.0
+    let mut encoder = Encoder::default();
+    encoder.height(height).signed_header(first).signed_header(second);
+    encoder.0
 }
 
 pub(super) fn decode_evidence(body: Bytes, id: EvidenceId) -> Option<Evidence> {
-    let mut take = Take(body);
-    let height = take.height()?;
-    let first = EvidenceSide::Carried(take.signed_header()?);
-    let second = take.signed_header()?;
-    take.end(Evidence { id, height, first, second })
+    let mut decoder = Decoder(body);
+    let height = decoder.height()?;
+    let first = EvidenceSide::Carried(decoder.signed_header()?);
+    let second = decoder.signed_header()?;
+    decoder.end(Evidence { id, height, first, second })
 }

@@ -12,11 +12,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check::{linked, weight};
-use super::db::{Db, View, Writes};
+use super::db::{Db, DbView, Writes};
 use super::error::{At as _, DbFault};
 use super::keys::{self, Space};
 use super::paths::Paths;
-use super::record::{self, About, AboutRecord, Stamped};
+use super::record::{self, About, AboutRecord, StampedHeads};
 use super::slots::sync_dir;
 use super::watermark::WatermarkState;
 use super::{Durability, StoreError};
@@ -26,8 +26,8 @@ use crate::verify::{Rules, Tip};
 
 /// What the repaired database will say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) stamped: Stamped,
+pub(super) struct RepairPlan {
+    pub(super) stamped: StampedHeads,
     /// Above `stamped.heads.hard`.
     pub(super) anchor: Option<Anchor>,
 }
@@ -43,30 +43,30 @@ pub(super) enum Trust {
 
 /// Decides what can be kept.
 pub(super) fn plan(
-    view: Option<&View>,
+    view: Option<&DbView>,
     watermark: Option<&WatermarkState>,
     rules: &Rules,
     trust: Trust,
-) -> Result<Plan, StoreError> {
+) -> Result<RepairPlan, StoreError> {
     let stamped = match view {
         Some(view) => intact(view.stamped())?,
         None => None,
     };
     let known = known_heads(stamped.as_ref(), watermark);
     let kept = match (view, trust, &stamped) {
-        (Some(_), Trust::Heads, Some(stamped)) => Kept::as_stamped(stamped),
-        (Some(view), _, _) => Kept::intact(view, &known, watermark, rules)?,
-        (None, _, _) => Kept::nothing(&known, rules),
+        (Some(_), Trust::Heads, Some(stamped)) => KeptChain::as_stamped(stamped),
+        (Some(view), _, _) => KeptChain::intact(view, &known, watermark, rules)?,
+        (None, _, _) => KeptChain::nothing(&known, rules),
     };
     let anchor = highest_hard(view, watermark, stamped.as_ref())?
         .filter(|anchor| kept.hard.is_none_or(|hard| hard.height < anchor.id.height));
     let heads = kept.heads(view, &known)?;
     let commit = stamped.map_or(0, |stamped| stamped.commit).max(watermark.map_or(0, |watermark| watermark.commit)) + 1;
-    Ok(Plan { stamped: Stamped { commit, heads, blocks_bytes: kept.blocks_bytes }, anchor })
+    Ok(RepairPlan { stamped: StampedHeads { commit, heads, blocks_bytes: kept.blocks_bytes }, anchor })
 }
 
 /// The heads that the store and the watermark remember, newest first.
-fn known_heads(stamped: Option<&Stamped>, watermark: Option<&WatermarkState>) -> Vec<Heads> {
+fn known_heads(stamped: Option<&StampedHeads>, watermark: Option<&WatermarkState>) -> Vec<Heads> {
     let known = [
         stamped.map(|stamped| (stamped.commit, stamped.heads)),
         watermark.map(|watermark| (watermark.commit, watermark.heads)),
@@ -77,7 +77,7 @@ fn known_heads(stamped: Option<&Stamped>, watermark: Option<&WatermarkState>) ->
 }
 
 /// The part of the chain that is kept.
-struct Kept {
+struct KeptChain {
     tail: Height,
     /// What the block at the tail links to.
     base: Option<Tip>,
@@ -88,17 +88,17 @@ struct Kept {
     scanned_through: u64,
 }
 
-impl Kept {
+impl KeptChain {
     /// All of a sound, older state.
-    fn as_stamped(stamped: &Stamped) -> Self {
-        let Stamped { heads, blocks_bytes, .. } = *stamped;
+    fn as_stamped(stamped: &StampedHeads) -> Self {
+        let StampedHeads { heads, blocks_bytes, .. } = *stamped;
         let Heads { tail, base, soft, hard, scanned_through, .. } = heads;
         Self { tail, base, soft, blocks_bytes, hard, scanned_through }
     }
 
     /// What each block from the tail on proves, up to the first that does not.
     fn intact(
-        view: &View,
+        view: &DbView,
         known: &[Heads],
         watermark: Option<&WatermarkState>,
         rules: &Rules,
@@ -122,7 +122,7 @@ impl Kept {
     }
 
     /// The heads that say what is kept and what is lost. Their numbers are no lower than any that is known.
-    fn heads(&self, view: Option<&View>, known: &[Heads]) -> Result<Heads, StoreError> {
+    fn heads(&self, view: Option<&DbView>, known: &[Heads]) -> Result<Heads, StoreError> {
         let to = known.iter().flat_map(|heads| [heads.soft_height(), heads.lost.map(|lost| lost.to)]).flatten().max();
         let from = self.soft.map_or(self.tail, |soft| soft.id.height.next());
         let written = |space| view.map_or(Ok(0), |view| highest_number(view, space));
@@ -152,7 +152,7 @@ fn intact<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
 
 /// Of the heads that are known, newest first, those that say where the chain begins: their lowest block is there. Where none
 /// is, it is lost, and the newest say so.
-fn beginning<'a>(view: &View, known: &'a [Heads]) -> Result<Option<&'a Heads>, StoreError> {
+fn beginning<'a>(view: &DbView, known: &'a [Heads]) -> Result<Option<&'a Heads>, StoreError> {
     for heads in known {
         if intact(view.hash(heads.tail))?.flatten().is_some() {
             return Ok(Some(heads));
@@ -162,7 +162,7 @@ fn beginning<'a>(view: &View, known: &'a [Heads]) -> Result<Option<&'a Heads>, S
 }
 
 /// Where the chain begins when nothing says it any more: at the lowest block that can be read.
-fn lowest(view: &View, rules: &Rules) -> Result<(Height, Option<Tip>), StoreError> {
+fn lowest(view: &DbView, rules: &Rules) -> Result<(Height, Option<Tip>), StoreError> {
     for entry in view.from(Space::Headers, &[]) {
         match entry {
             Ok((key, _)) => {
@@ -182,7 +182,7 @@ fn lowest(view: &View, rules: &Rules) -> Result<(Height, Option<Tip>), StoreErro
 /// The end of the chain that is whole from the tail on and has nothing that contradicts the watermark, and what its blocks
 /// weigh.
 fn sound_chain(
-    view: &View,
+    view: &DbView,
     watermark: Option<&WatermarkState>,
     rules: &Rules,
     tail: Height,
@@ -213,7 +213,7 @@ fn sound_chain(
 }
 
 /// The highest block of the chain whose confirmation names it.
-fn highest_confirmed(view: &View, tail: Height, soft: Option<Tip>) -> Result<Option<BlockId>, StoreError> {
+fn highest_confirmed(view: &DbView, tail: Height, soft: Option<Tip>) -> Result<Option<BlockId>, StoreError> {
     let Some(soft) = soft else { return Ok(None) };
     for height in (tail.get()..=soft.id.height.get()).rev() {
         let Some(height) = Height::new(height) else { continue };
@@ -227,7 +227,7 @@ fn highest_confirmed(view: &View, tail: Height, soft: Option<Tip>) -> Result<Opt
 }
 
 /// How far DA need not be reported again: below the first sighting that is damaged.
-fn trusted_cursor(view: &View) -> Result<u64, StoreError> {
+fn trusted_cursor(view: &DbView) -> Result<u64, StoreError> {
     let mut cursor = intact(view.cursor())?.unwrap_or(0);
     for entry in view.from(Space::Sightings, &[]) {
         match entry {
@@ -245,7 +245,7 @@ fn trusted_cursor(view: &View) -> Result<u64, StoreError> {
 
 /// From where DA must be reported again when hard has fallen: what was seen of the blocks above it was judged, and dropped. A
 /// block may lie before its parent on DA, though hardly by more than so many blocks.
-fn before_confirmation(view: &View, tail: Height, hard: Option<BlockId>) -> Result<u64, StoreError> {
+fn before_confirmation(view: &DbView, tail: Height, hard: Option<BlockId>) -> Result<u64, StoreError> {
     const REORDERED: u64 = 1000;
     let Some(hard) = hard else { return Ok(0) };
     let mut lowest = u64::MAX;
@@ -259,9 +259,9 @@ fn before_confirmation(view: &View, tail: Height, hard: Option<BlockId>) -> Resu
 }
 
 fn highest_hard(
-    view: Option<&View>,
+    view: Option<&DbView>,
     watermark: Option<&WatermarkState>,
-    stamped: Option<&Stamped>,
+    stamped: Option<&StampedHeads>,
 ) -> Result<Option<Anchor>, StoreError> {
     let mut known = vec![watermark.and_then(|watermark| watermark.hard)];
     if let Some(view) = view {
@@ -276,7 +276,7 @@ fn highest_hard(
     Ok(known.into_iter().flatten().max_by_key(|anchor| anchor.id.height))
 }
 
-fn highest_number(view: &View, space: Space) -> Result<u64, StoreError> {
+fn highest_number(view: &DbView, space: Space) -> Result<u64, StoreError> {
     match view.from(space, &[]).next_back() {
         Some(Ok((key, _)) | Err((Some(key), StoreError::Damaged { .. }))) => Ok(keys::read_u64(&key).unwrap_or(0)),
         None | Some(Err((None, StoreError::Damaged { .. }))) => Ok(0),
@@ -288,7 +288,7 @@ fn highest_number(view: &View, space: Space) -> Result<u64, StoreError> {
 pub(super) fn install(
     paths: &Paths,
     rules: &Rules,
-    plan: &Plan,
+    plan: &RepairPlan,
     source: Option<Arc<Db>>,
     cache_bytes: u64,
 ) -> Result<(), StoreError> {
@@ -311,7 +311,7 @@ pub(super) fn install(
             DbFault::World(error) => error,
             DbFault::Damage(why) => StoreError::Io { context: aside.display().to_string(), why },
         })?;
-        let mut copy = Copy { new: &new, writes: Writes::new(), bytes: 0 };
+        let mut copy = RecordCopier { new: &new, writes: Writes::new(), bytes: 0 };
         if let Some(source) = &source {
             copy.everything(&source.view(), &plan.stamped.heads)?;
         }
@@ -337,14 +337,14 @@ fn random_id() -> Result<[u8; 16], StoreError> {
 }
 
 /// Copies records in writes of bounded size.
-struct Copy<'a> {
+struct RecordCopier<'a> {
     new: &'a Db,
     writes: Writes,
     bytes: usize,
 }
 
-impl Copy<'_> {
-    fn everything(&mut self, source: &View, heads: &Heads) -> Result<(), StoreError> {
+impl RecordCopier<'_> {
+    fn everything(&mut self, source: &DbView, heads: &Heads) -> Result<(), StoreError> {
         let keep = |space: Space, key: &[u8]| match space {
             Space::Blocks | Space::Headers => keys::read_height(key).is_some_and(|height| heads.stores(height)),
             Space::Confirmations => {

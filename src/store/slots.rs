@@ -32,7 +32,7 @@ pub(super) type Magic = [u8; 8];
 
 /// What was found under the name.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum SlotContents {
     Absent,
     /// There is a file, and none of its slots can be trusted.
     Damaged,
@@ -58,10 +58,10 @@ pub(super) struct Slots {
 
 impl Slots {
     /// Reads the newest payload.
-    pub(super) fn open(path: &Path, magic: Magic) -> io::Result<Found> {
+    pub(super) fn open(path: &Path, magic: Magic) -> io::Result<SlotContents> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SlotContents::Absent),
             Err(error) => return Err(error),
         };
         let (mut newest, mut valid) = (None, 0);
@@ -76,9 +76,9 @@ impl Slots {
         Ok(match newest {
             Some((generation, slot, payload)) => {
                 let slots = Self { file, magic, generation, next: 1 - slot };
-                Found::Present { slots, payload, whole: valid == 2 }
+                SlotContents::Present { slots, payload, whole: valid == 2 }
             }
-            None => Found::Damaged,
+            None => SlotContents::Damaged,
         })
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::apply::EvidenceIndex;
-use super::db::View;
+use super::db::DbView;
 use super::record::HeaderRecord;
-use super::{Shared, StoreError, check, free_bytes};
+use super::{StoreError, StoreShared, check, free_bytes};
 use crate::block::{Block, BlockId, Hash, Header, Height};
 use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, GuardState, Heads, Origin, Recovered, Stored};
 use crate::verify::{Rules, ScheduleEntry};
 
-impl Shared {
+impl StoreShared {
     /// Damage that was met is looked for, everywhere, at the next opening.
     pub(super) fn note(&self, error: &StoreError) {
         if !matches!(error, StoreError::Damaged { .. }) || self.suspect.swap(true, Ordering::Relaxed) {
@@ -28,11 +28,11 @@ impl Shared {
 /// Reads; cheap to clone, safe from any thread.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    shared: Arc<StoreShared>,
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<StoreShared>) -> Self {
         Self { shared }
     }
 
@@ -102,8 +102,8 @@ impl Stored for CoreReader<'_> {
 /// cannot be trusted; it is noted, and repaired at the next start.
 #[derive(Debug)]
 pub struct Snapshot {
-    view: View,
-    shared: Arc<Shared>,
+    view: DbView,
+    shared: Arc<StoreShared>,
 }
 
 impl Snapshot {

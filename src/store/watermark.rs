@@ -11,8 +11,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::error::At as _;
-use super::record::{Put, Take, put_heads, take_heads};
-use super::slots::{Found, Slots};
+use super::record::{Decoder, Encoder, decode_heads, encode_heads};
+use super::slots::{SlotContents, Slots};
 use super::{Durability, StoreError};
 use crate::sync::{Anchor, Heads};
 
@@ -32,25 +32,25 @@ pub(super) struct WatermarkState {
 
 impl WatermarkState {
     fn encode(&self) -> Vec<u8> {
-        let mut put = Put::default();
-        put.raw(&self.store_id).bytes(self.chain_id.as_bytes()).u64(self.commit);
-        put_heads(&mut put, &self.heads);
-        put.opt(self.hard, |put, hard| {
-            put.id(hard.id).position(hard.position);
+        let mut encoder = Encoder::default();
+        encoder.raw(&self.store_id).bytes(self.chain_id.as_bytes()).u64(self.commit);
+        encode_heads(&mut encoder, &self.heads);
+        encoder.opt(self.hard, |encoder, hard| {
+            encoder.id(hard.id).position(hard.position);
         });
-        put.0
+        encoder.0
     }
 
     fn decode(payload: Vec<u8>) -> Option<Self> {
-        let mut take = Take(Bytes::from(payload));
+        let mut decoder = Decoder(Bytes::from(payload));
         let state = Self {
-            store_id: take.array()?,
-            chain_id: String::from_utf8(take.bytes()?.to_vec()).ok()?,
-            commit: take.u64()?,
-            heads: take_heads(&mut take)?,
-            hard: take.opt(|take| Some(Anchor { id: take.id()?, position: take.position()? }))?,
+            store_id: decoder.array()?,
+            chain_id: String::from_utf8(decoder.bytes()?.to_vec()).ok()?,
+            commit: decoder.u64()?,
+            heads: decode_heads(&mut decoder)?,
+            hard: decoder.opt(|decoder| Some(Anchor { id: decoder.id()?, position: decoder.position()? }))?,
         };
-        take.end(state)
+        decoder.end(state)
     }
 }
 
@@ -64,12 +64,12 @@ impl Watermark {
     /// `None` when there is none, or none that can be trusted, which is logged.
     pub(super) fn open(path: &Path) -> Result<Option<(Self, WatermarkState)>, StoreError> {
         match Slots::open(path, MAGIC).at(path)? {
-            Found::Absent => Ok(None),
-            Found::Present { slots, payload, .. } => match WatermarkState::decode(payload) {
+            SlotContents::Absent => Ok(None),
+            SlotContents::Present { slots, payload, .. } => match WatermarkState::decode(payload) {
                 Some(state) => Ok(Some((Self { slots }, state))),
                 None => Ok(Self::distrust(path)),
             },
-            Found::Damaged => Ok(Self::distrust(path)),
+            SlotContents::Damaged => Ok(Self::distrust(path)),
         }
     }
 
