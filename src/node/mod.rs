@@ -52,7 +52,7 @@ use crate::sync::{self, CommitId, Effect, Input, Syncer, Ticket};
 use host::{FIRST_TICKET, Reply};
 use pool::{Job, Load, Pool, Source};
 use signing::{Signer, Unsigned};
-use writer::{Writer, Written};
+use writer::{CommitWriter, Written};
 
 /// How often the free disk space is looked at.
 const DISK_INTERVAL: Duration = Duration::from_secs(2);
@@ -138,7 +138,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (pool, checked) =
         Pool::start(Arc::clone(syncer.rules()), cores, config.verify_bytes).map_err(Fatal::Threads)?;
-    let (writer, written) = Writer::start(store).map_err(Fatal::Threads)?;
+    let (writer, written) = CommitWriter::start(store).map_err(Fatal::Threads)?;
     let limits = p2p::Limits::derive(config.p2p.memory_bytes, config.p2p.max_block_bytes);
     let event_room = limits.map_or(16, |limits| limits.gossip_unjudged);
     let (events_in, events) = mpsc::channel(event_room);
@@ -193,7 +193,7 @@ struct Node {
     clock: Clock,
     reader: Reader,
     pool: Pool,
-    writer: Writer,
+    writer: CommitWriter,
     /// Everything up to this commit is on disk.
     durable: CommitId,
     /// The newest commit that the core asked for.

@@ -11,7 +11,7 @@ use crate::sync::{Batch, CommitId, GuardEntry, Ticket};
 
 /// What the thread is asked to do.
 #[derive(Debug)]
-enum Write {
+enum WriteRequest {
     Commit(Box<Batch>),
     /// Makes the guard durable before a signer outside is asked.
     Guard(Ticket, GuardEntry),
@@ -32,8 +32,8 @@ pub enum Written {
 
 /// The running thread. It ends, after what it was given, when this is dropped.
 #[derive(Debug)]
-pub struct Writer {
-    writes: Option<blocking::SyncSender<Write>>,
+pub struct CommitWriter {
+    writes: Option<blocking::SyncSender<WriteRequest>>,
     thread: Option<JoinHandle<()>>,
     /// Decided, and waiting for the write in flight.
     pending: Option<Batch>,
@@ -45,7 +45,7 @@ pub struct Writer {
 /// More than are ever asked for at once: one commit, and one guard per signature, of which there is one at a time.
 const MAX_WRITES: usize = 4;
 
-impl Writer {
+impl CommitWriter {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(store: Store) -> std::io::Result<(Self, mpsc::Receiver<Written>)> {
@@ -72,7 +72,7 @@ impl Writer {
         if self.pending.is_some() {
             self.pending_guard = Some((ticket, entry));
         } else {
-            self.send(Write::Guard(ticket, entry));
+            self.send(WriteRequest::Guard(ticket, entry));
         }
     }
 
@@ -93,14 +93,14 @@ impl Writer {
             && let Some(batch) = self.pending.take()
         {
             self.in_flight = true;
-            self.send(Write::Commit(Box::new(batch)));
+            self.send(WriteRequest::Commit(Box::new(batch)));
             if let Some((ticket, entry)) = self.pending_guard.take() {
-                self.send(Write::Guard(ticket, entry));
+                self.send(WriteRequest::Guard(ticket, entry));
             }
         }
     }
 
-    fn send(&self, write: Write) {
+    fn send(&self, write: WriteRequest) {
         // A thread that is gone has said why through its results.
         if let Some(writes) = &self.writes {
             let _ = writes.send(write);
@@ -108,7 +108,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for CommitWriter {
     fn drop(&mut self) {
         self.writes = None;
         if let Some(thread) = self.thread.take() {
@@ -117,14 +117,14 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut store: Store, writes: &blocking::Receiver<Write>, done: &mpsc::Sender<Written>) {
+fn run(mut store: Store, writes: &blocking::Receiver<WriteRequest>, done: &mpsc::Sender<Written>) {
     while let Ok(write) = writes.recv() {
         let result = match write {
-            Write::Commit(batch) => {
+            WriteRequest::Commit(batch) => {
                 let commit = batch.id;
                 store.commit(&batch).map(|()| Written::Durable { commit, stored_bytes: store.stored_bytes() })
             }
-            Write::Guard(ticket, entry) => store.guard(entry).map(|()| Written::Guarded(ticket)),
+            WriteRequest::Guard(ticket, entry) => store.guard(entry).map(|()| Written::Guarded(ticket)),
         };
         let failed = result.is_err();
         if done.blocking_send(result.unwrap_or_else(Written::Failed)).is_err() || failed {
