@@ -1,4 +1,5 @@
-//! The guard: the last block that this node's key signed, or was about to sign.
+//! The guard: the last block that this node's key signed, or was about to sign. Elsewhere it is called slashing protection, or
+//! the last-sign state (EIP-3076, Tendermint's `priv_validator_state`).
 //!
 //! 1. It is a file of its own beside the key, not in the store: it outlives a wiped store and a restored backup.
 //! 2. It is always synced, whatever the durability of the store.
