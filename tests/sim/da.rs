@@ -12,9 +12,9 @@ use blocksyncd::sync::{DaPosition, DaReport, ReportAnswer, Seen, Sighting};
 use blocksyncd::verify::{AuthenticBlock, Tip};
 use bytes::Bytes;
 
+use super::byzantine_answers;
 use super::chain::Chain;
 use super::faults::ReportBy;
-use super::liars;
 use super::mutations::Bug;
 use super::node::Waits;
 use super::world::{Event, World};
@@ -133,7 +133,7 @@ impl World {
         if self.rng.f64() < chance
             && let Ok(block) = self.chain.check(blob)
         {
-            blobs.push(liars::copy(&block, &mut self.rng));
+            blobs.push(byzantine_answers::copy(&block, &mut self.rng));
             // A losing branch's block, with a junk signature, in front of the winner.
             if let Some(other) = self.other_at(&block) {
                 blobs.push(super::chain::resigned(&other));

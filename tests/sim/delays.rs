@@ -8,9 +8,9 @@ use blocksyncd::sync::{MAX_RANGE, Origin, Timing};
 use blocksyncd::verify::{AuthenticBlock, VerifiedBlock};
 use bytes::Bytes;
 
+use super::byzantine_answers::Behaviour;
 use super::chain::EPOCH_UNIX_NANOS;
 use super::faults::Plan;
-use super::liars::Lie;
 use super::network::{Message, Network};
 use super::trace::Trace;
 use super::world::World;
@@ -28,7 +28,7 @@ struct Scene {
 
 impl Scene {
     /// The servers store `stored` blocks of so many, the follower the first of these.
-    fn new(servers: usize, liars: &[Lie], blocks: usize, stored: usize, follower_has: usize) -> Self {
+    fn new(servers: usize, liars: &[Behaviour], blocks: usize, stored: usize, follower_has: usize) -> Self {
         let mut world = World::new(Plan::calm(servers + 1, liars.to_vec()), None, Trace::off());
         world.net = Network::empty();
         let payload = Bytes::from_static(b"payload");
@@ -122,20 +122,20 @@ fn catching_up_takes_as_many_round_trips_as_windows() {
 
 #[test]
 fn who_does_not_even_give_its_head_delays_nobody() {
-    let took = |liars: &[Lie]| {
+    let took = |liars: &[Behaviour]| {
         let mut scene = Scene::new(1, liars, 2_600, 2_600, 1);
         scene.meet_liars();
         scene.meet(0);
         scene.takes(2_600)
     };
-    assert_eq!(took(&[Lie::Silent; 50]), took(&[]));
+    assert_eq!(took(&[Behaviour::Silent; 50]), took(&[]));
 }
 
 /// Everything that was asked of it is asked of somebody else, when its turn comes, and that one has shown that it serves.
 #[test]
 fn who_gives_its_head_and_nothing_else_is_waited_for_once() {
     for liars in [1, 3] {
-        let mut scene = Scene::new(1, &vec![Lie::HeadOnly; liars], 2_600, 2_600, 1);
+        let mut scene = Scene::new(1, &vec![Behaviour::HeadOnly; liars], 2_600, 2_600, 1);
         scene.meet_liars();
         scene.meet(0);
         let took = scene.takes(2_600);
@@ -147,13 +147,20 @@ fn who_gives_its_head_and_nothing_else_is_waited_for_once() {
 
 #[test]
 fn a_crowd_of_fifty_around_one_honest_peer_is_passed_within_a_minute() {
-    for lie in [Lie::HeadOnly, Lie::Drips, Lie::ShortPrefix, Lie::Stale, Lie::TooHeavy, Lie::WrongHeights] {
-        let mut scene = Scene::new(1, &[lie; 50], 1_000, 1_000, 1);
+    for behaviour in [
+        Behaviour::HeadOnly,
+        Behaviour::Drips,
+        Behaviour::ShortPrefix,
+        Behaviour::Stale,
+        Behaviour::TooHeavy,
+        Behaviour::WrongHeights,
+    ] {
+        let mut scene = Scene::new(1, &[behaviour; 50], 1_000, 1_000, 1);
         scene.meet_liars();
         scene.meet(0);
         let took = scene.takes(1_000);
-        println!("50 x {lie:?}: {took:?}");
-        assert!(took <= Duration::from_mins(1), "50 x {lie:?}: {took:?}");
+        println!("50 x {behaviour:?}: {took:?}");
+        assert!(took <= Duration::from_mins(1), "50 x {behaviour:?}: {took:?}");
     }
 }
 
@@ -161,7 +168,7 @@ fn a_crowd_of_fifty_around_one_honest_peer_is_passed_within_a_minute() {
 
 /// Servers, liars and the follower know each other, and each other's heads; then two blocks are made, and the follower hears
 /// only of the second one, from `source`. Says how long the first one takes from the end of the grace on.
-fn gap_of_one(servers: usize, liars: &[Lie], source: usize) -> Duration {
+fn gap_of_one(servers: usize, liars: &[Behaviour], source: usize) -> Duration {
     let mut scene = Scene::new(servers, liars, 50, 48, 48);
     scene.meet_all();
     scene.pass(Duration::from_secs(2));
@@ -178,11 +185,11 @@ fn gap_of_one(servers: usize, liars: &[Lie], source: usize) -> Duration {
 fn a_gap_of_one_block_closes_within_two_round_trips_of_the_grace() {
     for (servers, liars, source) in [
         (1, &[][..], 0),
-        (1, &[Lie::HeadOnly], 0),
-        (2, &[Lie::Silent, Lie::HeadOnly], 1),
+        (1, &[Behaviour::HeadOnly], 0),
+        (2, &[Behaviour::Silent, Behaviour::HeadOnly], 1),
         // Whoever brought the second block does not answer.
-        (1, &[Lie::HeadOnly], 2),
-        (2, &[Lie::HeadOnly], 3),
+        (1, &[Behaviour::HeadOnly], 2),
+        (2, &[Behaviour::HeadOnly], 3),
     ] {
         let took = gap_of_one(servers, liars, source);
         assert!(took <= ROUND_TRIP * 2 + OWN_TIME, "{servers} servers, {liars:?}: {took:?}");
@@ -208,11 +215,11 @@ fn after_minutes_without_any_peer_it_goes_on_as_soon_as_one_is_back() {
 /// They were connected all the while.
 #[test]
 fn after_minutes_of_silence_it_goes_on_within_the_longest_backoff() {
-    let mut scene = Scene::new(1, &[Lie::HeadOnly; 2], 300, 300, 1);
+    let mut scene = Scene::new(1, &[Behaviour::HeadOnly; 2], 300, 300, 1);
     scene.meet_liars();
     scene.pass(Duration::from_mins(5));
     assert_eq!(scene.soft(), Some(scene.blocks[0].height()));
-    scene.world.liars.iter_mut().for_each(|liar| liar.lie = Lie::WeakRelay);
+    scene.world.liars.iter_mut().for_each(|liar| liar.behaviour = Behaviour::WeakRelay);
     let took = scene.takes(300);
     assert!(took <= timing().backoff_max + ROUND_TRIP * 2, "{took:?}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use blocksyncd::sync::{Limits, Policy, Timing};
 use fastrand::Rng;
 
-use super::liars::Lie;
+use super::byzantine_answers::Behaviour;
 
 /// How reporters name what they saw on DA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub struct Plan {
     pub honest: usize,
     /// By node.
     pub keeps: Vec<Keeps>,
-    pub liars: Vec<Lie>,
+    pub liars: Vec<Behaviour>,
     /// All of the liars are around this node.
     pub crowd_around: Option<usize>,
     /// Liars go on lying after everything else has healed.
@@ -173,8 +173,10 @@ impl Plan {
     /// One follower, which knows one honest peer and fifty liars, every kind among them. They go on for ever.
     pub fn crowd(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0xc0_40d5);
-        let mut liars = Lie::ALL.to_vec();
-        liars.extend(std::iter::repeat_with(|| Lie::ALL[rng.usize(0..Lie::ALL.len())]).take(CROWD - liars.len()));
+        let mut liars = Behaviour::ALL.to_vec();
+        liars.extend(
+            std::iter::repeat_with(|| Behaviour::ALL[rng.usize(0..Behaviour::ALL.len())]).take(CROWD - liars.len()),
+        );
         rng.shuffle(&mut liars);
         Self {
             honest: 2,
@@ -192,7 +194,7 @@ impl Plan {
     }
 
     /// Nothing goes wrong, and everything takes exactly as long as it says: half a round trip of 100 ms.
-    pub fn calm(honest: usize, liars: Vec<Lie>) -> Self {
+    pub fn calm(honest: usize, liars: Vec<Behaviour>) -> Self {
         let one_way = Duration::from_millis(50);
         Self {
             honest,
@@ -229,14 +231,14 @@ impl Plan {
         let mut rng = Rng::with_seed(seed ^ 0x51b0_c0de);
         let rng = &mut rng;
         let honest = rng.usize(2..=5);
-        let mut liars: Vec<Lie> = if rng.f64() < 0.6 {
-            (0..rng.usize(1..=(9 - honest).min(4))).map(|_| Lie::draw(rng)).collect()
+        let mut liars: Vec<Behaviour> = if rng.f64() < 0.6 {
+            (0..rng.usize(1..=(9 - honest).min(4))).map(|_| Behaviour::draw(rng)).collect()
         } else {
             Vec::new()
         };
-        for lie in &mut liars {
+        for behaviour in &mut liars {
             if late.f64() < 0.25 {
-                *lie = [Lie::HeadOnly, Lie::TooHeavy, Lie::Flaps][late.usize(0..3)];
+                *behaviour = [Behaviour::HeadOnly, Behaviour::TooHeavy, Behaviour::Flaps][late.usize(0..3)];
             }
         }
         let mut keeping = Rng::with_seed(seed ^ 0x4157_0123);

@@ -23,8 +23,8 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::sync::{Ask, Batch, Change, Fetch, Heads, MAX_RANGE, Offence, Origin, Verdict};
 use blocksyncd::verify::{AuthenticBlock, Tip};
 
+use super::byzantine_answers::Behaviour;
 use super::host::consumer_name;
-use super::liars::Lie;
 use super::mutations::Bug;
 use super::network::{Answered, Message};
 use super::node::Node;
@@ -257,11 +257,11 @@ impl World {
     }
 
     pub fn penalize(&mut self, n: usize, peer: usize, offence: Offence, ban: Option<Duration>) {
-        let innocent = match self.lie_of(peer) {
+        let innocent = match self.behaviour_of(peer) {
             None => true,
             // A relay that checks nothing may be banned where it relays little but forgeries.
-            Some(Lie::WeakRelay) => ban.is_some() && !self.forgeries_abound(),
-            Some(lie) => !lie.deserves_bans(),
+            Some(Behaviour::WeakRelay) => ban.is_some() && !self.forgeries_abound(),
+            Some(behaviour) => !behaviour.deserves_bans(),
         };
         if innocent {
             return self.fail(format!("n{n} blames {peer}, which is honest: {offence:?}, ban {ban:?}"));

@@ -16,6 +16,7 @@
 //!
 //! What it is not: it knows nothing of libp2p, of Cap'n Proto, or of the real store; those have rigs of their own.
 
+mod byzantine_answers;
 mod chain;
 mod da;
 mod delays;
@@ -23,7 +24,6 @@ mod disk;
 mod faults;
 mod host;
 mod invariants;
-mod liars;
 mod mischief;
 mod misfortune;
 mod mutations;

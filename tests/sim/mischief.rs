@@ -1,5 +1,5 @@
 //! What the liars do of their own: what they gossip, what they pass on, and the second branch of whoever stole the key. What
-//! they answer when they are asked is in [`liars`].
+//! they answer when they are asked is in [`byzantine_answers`].
 
 use std::collections::BTreeSet;
 
@@ -7,13 +7,13 @@ use blocksyncd::block::Height;
 use blocksyncd::verify::{AuthenticBlock, Fault};
 use bytes::Bytes;
 
-use super::liars::{self, Lie};
+use super::byzantine_answers::{self, Behaviour};
 use super::network::{Message, MessageId};
 use super::world::World;
 
 #[derive(Debug)]
 pub struct Liar {
-    pub lie: Lie,
+    pub behaviour: Behaviour,
     pub seen: BTreeSet<MessageId>,
     pub messages: u64,
 }
@@ -24,8 +24,8 @@ impl World {
     }
 
     /// `None` for an honest node.
-    pub fn lie_of(&self, index: usize) -> Option<Lie> {
-        self.liars.get(index.checked_sub(self.nodes.len())?).map(|liar| liar.lie)
+    pub fn behaviour_of(&self, index: usize) -> Option<Behaviour> {
+        self.liars.get(index.checked_sub(self.nodes.len())?).map(|liar| liar.behaviour)
     }
 
     fn reformed(&self) -> bool {
@@ -33,12 +33,14 @@ impl World {
     }
 
     pub fn forgeries_abound(&self) -> bool {
-        self.liars.iter().any(|liar| matches!(liar.lie, Lie::Copies | Lie::Forges | Lie::FalseHead | Lie::Garbage))
+        self.liars.iter().any(|liar| {
+            matches!(liar.behaviour, Behaviour::Copies | Behaviour::Forges | Behaviour::FalseHead | Behaviour::Garbage)
+        })
     }
 
     /// The blocks that a liar builds its lies on.
     pub fn branch_of(&self, index: usize) -> Vec<AuthenticBlock> {
-        if self.lie_of(index) == Some(Lie::Twin) && !self.twin_branch.is_empty() {
+        if self.behaviour_of(index) == Some(Behaviour::Twin) && !self.twin_branch.is_empty() {
             return self.twin_base.iter().chain(&self.twin_branch).cloned().collect();
         }
         self.main_branch()
@@ -56,27 +58,31 @@ impl World {
         branch
     }
 
-    pub fn lie_to_serve(&self, index: usize) -> Lie {
-        let lie = self.lie_of(index).unwrap_or(Lie::WeakRelay);
-        if self.reformed() && lie != Lie::Twin { Lie::WeakRelay } else { lie }
+    pub fn behaviour_now(&self, index: usize) -> Behaviour {
+        let behaviour = self.behaviour_of(index).unwrap_or(Behaviour::WeakRelay);
+        if self.reformed() && behaviour != Behaviour::Twin { Behaviour::WeakRelay } else { behaviour }
     }
 
     pub fn liar_hears(&mut self, index: usize, from: usize, message: &Message) {
-        let lie = self.lie_to_serve(index);
+        let behaviour = self.behaviour_now(index);
         let liar = index - self.nodes.len();
-        if !lie.forwards() || !self.liars[liar].seen.insert(message.id) {
+        if !behaviour.forwards() || !self.liars[liar].seen.insert(message.id) {
             return;
         }
         let sound = self.chain.check(&message.bytes);
-        match (lie, &sound) {
+        match (behaviour, &sound) {
             // As a Go node does: what does not even decode goes nowhere.
-            (Lie::WeakRelay, Err(fault)) if !matches!(fault, Fault::BadSignature) => return,
+            (Behaviour::WeakRelay, Err(fault)) if !matches!(fault, Fault::BadSignature) => return,
             // Whoever must not be blamed checks what it passes on.
-            (_, Err(_)) if self.lie_of(index).is_some_and(|lie| lie != Lie::WeakRelay && !lie.deserves_bans()) => {
+            (_, Err(_))
+                if self
+                    .behaviour_of(index)
+                    .is_some_and(|behaviour| behaviour != Behaviour::WeakRelay && !behaviour.deserves_bans()) =>
+            {
                 return;
             }
-            (Lie::Copies, Ok(block)) => {
-                let copy = liars::copy(block, &mut self.rng);
+            (Behaviour::Copies, Ok(block)) => {
+                let copy = byzantine_answers::copy(block, &mut self.rng);
                 self.liar_gossips(liar, copy);
             }
             _ => {}
@@ -98,23 +104,23 @@ impl World {
         let branch = self.main_branch();
         let Some(top) = branch.last() else { return };
         for liar in 0..self.liars.len() {
-            let bytes = match self.liars[liar].lie {
-                Lie::Replays => branch[self.rng.usize(0..branch.len())].block().bytes().clone(),
-                Lie::Copies => liars::copy(&branch[self.rng.usize(0..branch.len())], &mut self.rng),
-                Lie::Flaps => {
+            let bytes = match self.liars[liar].behaviour {
+                Behaviour::Replays => branch[self.rng.usize(0..branch.len())].block().bytes().clone(),
+                Behaviour::Copies => byzantine_answers::copy(&branch[self.rng.usize(0..branch.len())], &mut self.rng),
+                Behaviour::Flaps => {
                     let index = self.nodes.len() + liar;
                     self.net.neighbours(index).into_iter().for_each(|peer| self.disconnect(index, peer));
                     continue;
                 }
-                Lie::ForgesRarely if self.rng.f64() > 0.02 => continue,
-                Lie::Forges | Lie::ForgesRarely => {
+                Behaviour::ForgesRarely if self.rng.f64() > 0.02 => continue,
+                Behaviour::Forges | Behaviour::ForgesRarely => {
                     self.chain.forge(top.height().next(), top.hash(), &Bytes::from_static(b"forged"))
                 }
-                Lie::FalseHead => {
+                Behaviour::FalseHead => {
                     let height = Height::MIN.plus(self.rng.u64(1_000..=1 << 40));
                     self.chain.forge(height, top.hash(), &Bytes::from_static(b"far"))
                 }
-                Lie::Garbage => (0..self.rng.usize(0..150)).map(|_| self.rng.u8(..)).collect(),
+                Behaviour::Garbage => (0..self.rng.usize(0..150)).map(|_| self.rng.u8(..)).collect(),
                 _ => continue,
             };
             self.liar_gossips(liar, bytes);

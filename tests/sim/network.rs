@@ -13,7 +13,7 @@ use blocksyncd::sync::{Ask, Ended, Input, RequestId};
 use bytes::Bytes;
 use fastrand::Rng;
 
-use super::liars::{self, Lie};
+use super::byzantine_answers::{self, Behaviour};
 use super::mutations::Bug;
 use super::node;
 use super::world::{Event, World, peer_id};
@@ -305,8 +305,8 @@ impl World {
             Some(answered)
         } else {
             let branch = self.branch_of(server);
-            let lie = self.lie_to_serve(server);
-            liars::answer(lie, ask, &branch, &self.chain, &mut self.rng)
+            let behaviour = self.behaviour_now(server);
+            byzantine_answers::answer(behaviour, ask, &branch, &self.chain, &mut self.rng)
         };
         let Some(mut answered) = answered else { return };
         let mut end = Some(answered.end);
@@ -323,7 +323,7 @@ impl World {
             }
         }
         let answer = Packet::Answer { request, life, bodies: answered.bodies, end };
-        if self.lie_of(server) == Some(Lie::Drips) && self.lie_to_serve(server) == Lie::Drips {
+        if self.behaviour_of(server) == Some(Behaviour::Drips) && self.behaviour_now(server) == Behaviour::Drips {
             return self.send_late(server, client, answer);
         }
         self.send(server, client, answer);

@@ -15,13 +15,13 @@ use blocksyncd::sync::{Answer, Ended, GuardState, Input, PeerId, RequestId, Tick
 use blocksyncd::verify::AuthenticBlock;
 use fastrand::Rng;
 
+use super::byzantine_answers::Behaviour;
 use super::chain::Chain;
 use super::da::Da;
 use super::disk::DiskFault;
 use super::faults::Plan;
 use super::host::Host;
 use super::invariants::Oracle;
-use super::liars::Lie;
 use super::mischief::Liar;
 use super::mutations::Bug;
 use super::network::{Network, Packet};
@@ -196,9 +196,9 @@ impl World {
     pub fn new(plan: Plan, bug: Option<Bug>, trace: Trace) -> Self {
         let mut rng = Rng::with_seed(plan.seed);
         let initial_height = Height::new(plan.initial_height).expect("at least 1");
-        let mut lies = plan.liars.clone();
+        let mut behaviours = plan.liars.clone();
         if plan.twin.is_some() {
-            lies.insert(0, Lie::Twin);
+            behaviours.insert(0, Behaviour::Twin);
         }
         let mut nodes: Vec<Node> = (0..plan.honest).map(|_| Node::new(initial_height)).collect();
         for node in &mut nodes[1..] {
@@ -222,12 +222,15 @@ impl World {
             scheduled: 0,
             chain: Chain::new(initial_height, plan.max_block_bytes),
             net: match plan.crowd_around {
-                Some(node) => Network::crowd(plan.honest, lies.len(), node, &mut rng),
-                None => Network::new(plan.honest, lies.len(), &mut rng),
+                Some(node) => Network::crowd(plan.honest, behaviours.len(), node, &mut rng),
+                None => Network::new(plan.honest, behaviours.len(), &mut rng),
             },
             hosts: nodes.iter().map(|_| Host::new()).collect(),
             nodes,
-            liars: lies.into_iter().map(|lie| Liar { lie, seen: BTreeSet::new(), messages: 0 }).collect(),
+            liars: behaviours
+                .into_iter()
+                .map(|behaviour| Liar { behaviour, seen: BTreeSet::new(), messages: 0 })
+                .collect(),
             da: Da::default(),
             twins: BTreeSet::new(),
             twin_branch: Vec::new(),

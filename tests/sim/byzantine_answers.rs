@@ -1,4 +1,5 @@
-//! Peers that lie. They know every block that the sequencer ever signed, hold no state worth losing, and never crash.
+//! Byzantine peers: how each behaves, and what it answers when it is asked. They know every block that the sequencer ever
+//! signed, hold no state worth losing, and never crash.
 
 use blocksyncd::block::{Hash, Height};
 use blocksyncd::sync::{Ask, MAX_RANGE};
@@ -9,9 +10,9 @@ use fastrand::Rng;
 use super::chain::{self, Chain};
 use super::network::{Answered, StreamEnd};
 
-/// How a peer lies.
+/// How a peer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lie {
+pub enum Behaviour {
     /// Never answers, never forwards.
     Silent,
     /// Gives its head, and answers nothing else.
@@ -44,13 +45,13 @@ pub enum Lie {
     Forges,
     /// The same, now and then.
     ForgesRarely,
-    /// Not a liar: forwards whatever it gets without looking, as Go peers do.
+    /// Not Byzantine: forwards whatever it gets without looking, as Go peers do.
     WeakRelay,
     /// Holds the sequencer's key, and signs a branch of its own.
     Twin,
 }
 
-impl Lie {
+impl Behaviour {
     /// Those who do not hold the key.
     pub const ALL: [Self; 17] = [
         Self::Silent,
@@ -118,20 +119,28 @@ impl Lie {
     }
 }
 
-/// What a liar answers to `ask`; `branch` is the chain that it builds its lies on. `None`: it lets the stream hang.
-pub fn answer(lie: Lie, ask: Ask, branch: &[AuthenticBlock], chain: &Chain, rng: &mut Rng) -> Option<Answered> {
+/// What a peer of this behaviour answers to `ask`; `branch` is the chain that its answers are made of. `None`: it lets the stream hang.
+pub fn answer(
+    behaviour: Behaviour,
+    ask: Ask,
+    branch: &[AuthenticBlock],
+    chain: &Chain,
+    rng: &mut Rng,
+) -> Option<Answered> {
     let head = branch.last();
     let honest = honest(ask, branch);
     let end = StreamEnd::Complete;
-    Some(match lie {
-        Lie::Silent => return None,
-        Lie::HeadOnly if ask != Ask::Head => return None,
-        Lie::TooHeavy if matches!(ask, Ask::Range { .. }) => Answered { bodies: Vec::new(), end: StreamEnd::TooHeavy },
-        Lie::Garbage => {
+    Some(match behaviour {
+        Behaviour::Silent => return None,
+        Behaviour::HeadOnly if ask != Ask::Head => return None,
+        Behaviour::TooHeavy if matches!(ask, Ask::Range { .. }) => {
+            Answered { bodies: Vec::new(), end: StreamEnd::TooHeavy }
+        }
+        Behaviour::Garbage => {
             let junk = (0..rng.usize(1..4)).map(|_| (0..rng.usize(0..120)).map(|_| rng.u8(..)).collect()).collect();
             Answered { bodies: junk, end }
         }
-        Lie::WrongHeights => match ask {
+        Behaviour::WrongHeights => match ask {
             Ask::Range { from, amount } => {
                 let shifted = Ask::Range { from: from.plus(rng.u64(1..4)), amount };
                 Answered { bodies: bodies(&self::honest(shifted, branch)), end }
@@ -139,14 +148,14 @@ pub fn answer(lie: Lie, ask: Ask, branch: &[AuthenticBlock], chain: &Chain, rng:
             Ask::Head => Answered { bodies: bodies(&honest), end },
             Ask::Hash(_) => Answered { bodies: branch.first().map(body).into_iter().collect(), end },
         },
-        Lie::BrokenLink => {
+        Behaviour::BrokenLink => {
             let mut blocks = honest;
             if blocks.len() > 2 {
                 blocks.remove(rng.usize(1..blocks.len() - 1));
             }
             Answered { bodies: bodies(&blocks), end }
         }
-        Lie::FalseHead => {
+        Behaviour::FalseHead => {
             let height = Height::MIN.plus(rng.u64(1_000..=1 << 40));
             let forged = chain.forge(height, Hash::of(b"nothing"), &Bytes::from_static(b"far"));
             match ask {
@@ -154,27 +163,30 @@ pub fn answer(lie: Lie, ask: Ask, branch: &[AuthenticBlock], chain: &Chain, rng:
                 Ask::Range { .. } | Ask::Hash(_) => Answered { bodies: bodies(&honest), end },
             }
         }
-        Lie::Copies => Answered { bodies: honest.iter().map(|block| copy(block, rng)).collect(), end },
-        Lie::Forges | Lie::ForgesRarely => {
+        Behaviour::Copies => Answered { bodies: honest.iter().map(|block| copy(block, rng)).collect(), end },
+        Behaviour::Forges | Behaviour::ForgesRarely => {
             let from = match ask {
                 Ask::Range { from, .. } => from,
                 Ask::Head | Ask::Hash(_) => head.map_or(Height::MIN, AuthenticBlock::height),
             };
             Answered { bodies: vec![chain.forge(from, Hash::of(b"forged"), &Bytes::from_static(b"forged"))], end }
         }
-        Lie::Stale => {
+        Behaviour::Stale => {
             let stale = &branch[..branch.len() / 4];
             Answered::of(self::honest(ask, stale).iter().map(body).collect())
         }
-        Lie::StaleHead => {
+        Behaviour::StaleHead => {
             let old = if ask == Ask::Head { &branch[..branch.len() / 2] } else { branch };
             Answered::of(self::honest(ask, old).iter().map(body).collect())
         }
-        Lie::Drips => Answered { bodies: bodies(&honest[..honest.len().min(rng.usize(1..=3))]), end },
-        Lie::ShortPrefix => Answered::of(honest.first().map(body).into_iter().collect()),
-        Lie::HeadOnly | Lie::TooHeavy | Lie::Flaps | Lie::Replays | Lie::WeakRelay | Lie::Twin => {
-            Answered::of(bodies(&honest))
-        }
+        Behaviour::Drips => Answered { bodies: bodies(&honest[..honest.len().min(rng.usize(1..=3))]), end },
+        Behaviour::ShortPrefix => Answered::of(honest.first().map(body).into_iter().collect()),
+        Behaviour::HeadOnly
+        | Behaviour::TooHeavy
+        | Behaviour::Flaps
+        | Behaviour::Replays
+        | Behaviour::WeakRelay
+        | Behaviour::Twin => Answered::of(bodies(&honest)),
     })
 }
 
