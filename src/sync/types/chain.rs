@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{DaPosition, Epoch, EvidenceId};
+use super::ids::{DaPosition, Epoch, EvidenceId};
 use crate::block::{BlockId, Hash, Height, SignedHeader};
 use crate::verify::{AuthenticBlock, Tip};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{PeerId, RequestId};
+use super::ids::{PeerId, RequestId};
 use crate::block::{Hash, Height, Lane};
 use crate::verify::{AuthenticBlock, Fault};
 

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{Halt, Heads, Origin, Sighting};
+use super::chain::{Heads, Sighting};
+use super::ids::Origin;
+use super::store::Halt;
 use crate::block::{BlockId, Hash, Height};
 use crate::sync::History;
 use crate::verify::ScheduleEntry;

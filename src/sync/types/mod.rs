@@ -10,9 +10,11 @@ mod ids;
 mod peers;
 mod store;
 
-pub use chain::*;
-pub use exchange::*;
-pub use host::*;
-pub use ids::*;
-pub use peers::*;
-pub use store::*;
+pub use chain::{DataLoss, Evidence, EvidenceSide, Heads, Seen, Sighting};
+pub use exchange::{Ask, Ended, Fetch, Fetched, MAX_RANGE, Offence, Verdict};
+pub use host::{
+    Answer, Command, DaReport, Phase, Proposal, PublishAnswer, Received, RejectAnswer, ReportAnswer, Status,
+};
+pub use ids::{CommitId, DaPosition, Epoch, EvidenceId, Origin, PeerId, RequestId, Ticket};
+pub use peers::{BanInfo, PeerInfo, PeerList, PeerOrder, PeerStanding};
+pub use store::{Anchor, Batch, Change, GuardEntry, GuardState, Halt, Recovered};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Offence;
+use super::exchange::Offence;
 
 /// A peer, for an operator to read: connected, or persistent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

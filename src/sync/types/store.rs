@@ -1,6 +1,7 @@
 //! Between the core and the store: what a decision writes, and what is there at start.
 
-use super::{CommitId, DaPosition, Epoch, Evidence, Heads, Origin, Sighting};
+use super::chain::{Evidence, Heads, Sighting};
+use super::ids::{CommitId, DaPosition, Epoch, Origin};
 use crate::block::{BlockId, Height};
 use crate::verify::{ScheduleEntry, VerifiedBlock};
 
