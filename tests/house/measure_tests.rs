@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::functions::{self, Function, Results};
-use crate::parts::Parts;
+use crate::parts::{Parts, is_own_file};
 use crate::source::names::Names;
 use crate::source::tree::{self, SourceFile};
 use crate::{percentile, status, types};
@@ -236,6 +236,20 @@ fn the_core_is_counted() {
     let touches: Vec<_> = parts.fields.iter().map(|(field, files)| (field.as_str(), files.len())).collect();
     assert_eq!(touches, [("config", 0), ("chain", 1), ("walk", 0), ("full", 2)]);
     assert!(parts.opened.is_empty(), "{:?}", parts.opened);
+}
+
+#[test]
+fn a_parts_folder_is_its_own() {
+    for (file, definition, own) in [
+        ("src/sync/chain.rs", "src/sync/chain.rs", true),
+        ("src/sync/walk.rs", "src/sync/chain.rs", false),
+        ("src/sync/exchange/asking.rs", "src/sync/exchange/mod.rs", true),
+        ("src/sync/exchange/asking.rs", "src/sync/exchange/peers.rs", false),
+        ("src/sync/chain.rs", "src/sync/exchange/mod.rs", false),
+        ("src/sync/chain.rs", "src/sync/mod.rs", false),
+    ] {
+        assert_eq!(is_own_file(file, definition), own, "{file} {definition}");
+    }
 }
 
 #[test]

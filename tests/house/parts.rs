@@ -2,11 +2,12 @@
 //!
 //! A part is a struct of `src/sync` that is the type of a field of `Syncer`, or of a field of a part, by itself or in an
 //! `Option` or `Box`. No parts are the structs that are data for everybody: `pub`, with nothing but `pub` fields (`Config`,
-//! `Heads`). A part is left alone when only the file that defines it names its fields, and the others call its methods.
+//! `Heads`). A part is left alone when only its own files name its fields, and the others call its methods. Its own files are
+//! the one that defines it and, where that is the `mod.rs` of a folder, those of the folder: Rust's privacy draws the same line.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::fields::{Fields, Key};
+use crate::fields::{Access, Fields, Key};
 use crate::source::names::Names;
 use crate::source::tree::SourceFile;
 
@@ -33,8 +34,8 @@ impl Parts {
         let short = |file: &usize| files[*file].name.trim_start_matches(FOLDER).to_owned();
         let keys = parts(&fields, core);
         let mut opened = BTreeMap::new();
-        for access in fields.accesses.iter().filter(|access| keys.contains(&access.of) && access.file != access.of.file)
-        {
+        let is_own = |access: &Access| is_own_file(&files[access.file].name, &files[access.of.file].name);
+        for access in fields.accesses.iter().filter(|access| keys.contains(&access.of) && !is_own(access)) {
             let (files, names): &mut (BTreeSet<_>, BTreeSet<_>) = opened.entry(name(&access.of)).or_default();
             files.insert(short(&access.file));
             names.insert(access.field.clone());
@@ -50,6 +51,11 @@ impl Parts {
             opened,
         })
     }
+}
+
+pub fn is_own_file(file: &str, definition: &str) -> bool {
+    file == definition
+        || definition.strip_suffix("mod.rs").is_some_and(|folder| folder != FOLDER && file.starts_with(folder))
 }
 
 fn name(key: &Key) -> String {
