@@ -22,13 +22,14 @@
 //! Layers; arrows only downward, and `tests/layering` fails otherwise:
 //!
 //! ```text
-//!   6  main  cli  config  telemetry
-//!   5  node                         <- where everything meets, and nothing is decided
-//!   4  api   p2p                    <- do not know each other; may read the store
-//!   3  store                        <- knows what a Batch is, not why
-//!   2  sync                         <- decides; owns the types that the modules share
-//!   1  verify
-//!   0  block  clock
+//!   7  main  cli  config  telemetry
+//!   6  node                         <- where everything meets, and nothing is decided
+//!   5  api   p2p                    <- do not know each other; may read the store
+//!   4  store                        <- knows what a Batch is, not why
+//!   3  sync                         <- decides; owns the types that the modules share
+//!   2  verify
+//!   1  block  clock
+//!   0  util
 //! ```
 //!
 //! Foreign libraries stay at home: libp2p only in `p2p`, Cap'n Proto only in `api`, fjall only in `store`.
@@ -38,6 +39,7 @@
 pub mod block;
 pub mod clock;
 pub mod sync;
+pub mod util;
 pub mod verify;
 
 #[cfg(feature = "sidecar")]

@@ -19,6 +19,8 @@ use bytes::Bytes;
 
 pub use format::{BlockFormat, Format, Lane, Malformed};
 
+use crate::util::hex;
+
 /// The height of a block: at least 1, as on the go-header wire, where 0 means "the head".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Height(NonZeroU64);
@@ -101,20 +103,20 @@ impl Hash {
     /// Reads 64 hex digits of either case.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        from_hex(text).map(Self)
+        hex::decode_array(text.as_bytes()).map(Self)
     }
 }
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        hex::write(f, &self.0)
     }
 }
 
 /// The first four bytes: enough to tell blocks apart in a log line.
 impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0[..4])?;
+        hex::write(f, &self.0[..4])?;
         f.write_str("..")
     }
 }
@@ -134,38 +136,21 @@ impl PublicKey {
     /// Reads 64 hex digits of either case.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        from_hex(text).map(Self)
+        hex::decode_array(text.as_bytes()).map(Self)
     }
 }
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        hex::write(f, &self.0)
     }
 }
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0[..4])?;
+        hex::write(f, &self.0[..4])?;
         f.write_str("..")
     }
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let text = text.as_bytes();
-    if text.len() != 64 {
-        return None;
-    }
-    let digit = |byte: u8| (byte as char).to_digit(16);
-    let mut out = [0; 32];
-    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
-    }
-    Some(out)
-}
-
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 /// The name of a chain: 1 to 64 of the characters `A-Z a-z 0-9 - _ .`, because it becomes part of protocol and topic

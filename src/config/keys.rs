@@ -12,10 +12,11 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::ConfigError;
 use crate::block::PublicKey;
+use crate::util::hex;
 
 /// A secret seed.
 #[derive(Clone)]
@@ -119,11 +120,7 @@ fn check_access(path: &Path, what: &str, meta: &std::fs::Metadata) -> Result<(),
 /// Writes `seed` to a new file, 0600.
 pub fn create(path: &Path, seed: &Seed) -> Result<(), ConfigError> {
     let mut text = Zeroizing::new(String::with_capacity(65));
-    for byte in seed.secret() {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(digit.into(), 16).expect("a nibble is a hex digit"));
-        }
-    }
+    hex::write(&mut *text, seed.secret()).expect("a String grows");
     text.push('\n');
     create_file(path, text.as_bytes(), 0o600)
 }
@@ -140,15 +137,7 @@ pub fn create_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), Config
 }
 
 fn decode(digits: &[u8]) -> Option<Seed> {
-    if digits.len() != 64 {
-        return None;
-    }
     let mut seed = Zeroizing::new([0; 32]);
-    for (byte, pair) in seed.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16);
-        let mut value = digit(0)? << 4 | digit(1)?;
-        *byte = u8::try_from(value).ok()?;
-        value.zeroize();
-    }
+    hex::decode_into(seed.as_mut_slice(), digits)?;
     Some(Seed(seed))
 }

@@ -13,6 +13,7 @@ use super::Durability;
 use super::error::{DbFault, StoreError, classify, is_full};
 use super::keys::Space;
 use super::record;
+use crate::util::hex;
 
 /// What one write changes: each key once; `None` removes it.
 pub(super) type Writes = std::collections::BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
@@ -170,6 +171,5 @@ impl fmt::Debug for DbView {
 }
 
 fn damaged(space: Space, key: &[u8]) -> StoreError {
-    let key = key.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    StoreError::damaged(format!("record {key} of {}", space.name()))
+    StoreError::damaged(format!("record {} of {}", hex::encode(key), space.name()))
 }

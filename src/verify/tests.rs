@@ -455,9 +455,7 @@ const EDGE_CASES: [(&str, &str, &str, bool); 12] = [
 
 #[test]
 fn signatures_are_judged_as_go_does() {
-    let hex = |text: &str| -> Vec<u8> {
-        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-    };
+    let hex = |text: &str| crate::util::hex::decode(text.as_bytes()).unwrap();
     for (number, (message, key, signature, accepted)) in EDGE_CASES.into_iter().enumerate() {
         let signature = hex(signature).try_into().unwrap();
         let judged = VerifyingKey::from_bytes(&PublicKey::from_hex(key).unwrap().0)

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
+pub use blocksyncd::util::hex::encode as hex;
 use serde_json::{Map, Value, json};
 
 use super::DEADLINE;
@@ -250,12 +251,4 @@ impl Drop for Peer {
         }
         let _ = std::fs::remove_file(&self.log);
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -4,14 +4,15 @@ use crate::source::paths::Named;
 
 /// The layers; an arrow may only point to a lower one.
 const LAYERS: &[(&str, u8)] = &[
-    ("block", 0),
-    ("clock", 0),
-    ("verify", 1),
-    ("sync", 2),
-    ("store", 3),
-    ("api", 4),
-    ("p2p", 4),
-    ("node", 5),
+    ("util", 0),
+    ("block", 1),
+    ("clock", 1),
+    ("verify", 2),
+    ("sync", 3),
+    ("store", 4),
+    ("api", 5),
+    ("p2p", 5),
+    ("node", 6),
     ("cli", TOP),
     ("config", TOP),
     ("telemetry", TOP),
@@ -20,10 +21,10 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// The process around the node. Its modules may name each other.
-const TOP: u8 = 6;
+const TOP: u8 = 7;
 
 /// Up to here the code is pure: no I/O, no clock, no chance.
-const PURE: u8 = 2;
+const PURE: u8 = 3;
 
 /// Foreign crates with a home; their subcrates (`libp2p_*`) live there too.
 const HOMES: &[(&str, &[&str])] = &[

@@ -23,7 +23,7 @@ const GOLDEN_SIGNATURE: &str = concat!(
 );
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    crate::util::hex::decode(text.as_bytes()).unwrap()
 }
 
 fn golden_block() -> Vec<u8> {

@@ -22,6 +22,7 @@ use crate::block::{BlockId, Hash, Height, PublicKey};
 use crate::clock::Clock;
 use crate::config::{self, Sources};
 use crate::sync::{EvidenceId, PeerOrder, Phase};
+use crate::util::hex;
 use crate::verify::ScheduleEntry;
 use show::{Answer, print};
 
@@ -232,10 +233,7 @@ fn last_signed(text: &str) -> Result<LastSigned, String> {
 }
 
 fn host_id(text: &str) -> Result<Bytes, String> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let pair = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
-    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(pair).collect();
-    bytes.map(Bytes::from).ok_or_else(|| "it must be an even number of hex digits".into())
+    hex::decode(text.as_bytes()).map(Bytes::from).ok_or_else(|| "it must be an even number of hex digits".into())
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {

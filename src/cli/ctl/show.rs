@@ -1,6 +1,6 @@
 //! How answers look: aligned text, or JSON with the schema's names.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::cli::phase_name;
 use crate::config::units::show_bytes;
 use crate::store::Durability;
 use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceSide, Origin, Phase};
+use crate::util::hex::encode as hex;
 use crate::verify::ScheduleEntry;
 
 /// In which form to answer.
@@ -84,13 +85,6 @@ fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
 
 fn or_none(value: Option<impl Display>) -> String {
     value.map_or_else(|| "none".into(), |value| value.to_string())
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 fn id_json(id: BlockId) -> Value {
