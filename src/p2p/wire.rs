@@ -220,9 +220,7 @@ mod tests {
     use super::*;
 
     fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> =
-            text.chars().filter_map(|c| c.to_digit(16)).map(|d| d.try_into().expect("a digit")).collect();
-        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        crate::util::hex::decode(text.replace(' ', "").as_bytes()).expect("hex digits")
     }
 
     /// Gives out its bytes in pieces of the given sizes, over and over, then ends, or fails.
