@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::address::ip_of;
 use super::book::{Book, MAX_PEERS};
 use super::gate::Subnet;
+use crate::util::backoff::Backoff;
 
 const AT_ONCE: usize = 4;
 
@@ -94,7 +95,7 @@ impl Dialer {
         }
         if self.failed.len() < MAX_PEERS {
             let (failures, until) = self.failed.entry(peer).or_insert((0, now));
-            *until = now + SHORTEST.saturating_mul(1 << (*failures).min(16)).min(LONGEST);
+            *until = now + Backoff { shortest: SHORTEST, longest: LONGEST }.pause(*failures);
             *failures = failures.saturating_add(1);
         }
     }

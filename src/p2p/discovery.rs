@@ -16,6 +16,8 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use crate::util::backoff::Backoff;
+
 pub type Kad = kad::Behaviour<MemoryStore>;
 
 /// As go-libp2p announces: a provider that is silent for longer is forgotten.
@@ -103,7 +105,7 @@ impl Discovery {
         self.lacking = if lacking { self.lacking.saturating_add(1) } else { 0 };
         let pause = match self.lacking {
             0 => ENOUGH,
-            rounds => SHORTEST.saturating_mul(1 << rounds.min(16)).min(LONGEST),
+            rounds => Backoff { shortest: SHORTEST, longest: LONGEST }.pause(rounds),
         };
         // From three quarters to five, so that nodes that started together do not ask together.
         pause.mul_f64(0.75 + self.random.f64() / 2.0)

@@ -7,6 +7,7 @@ use libp2p::swarm::ConnectionId;
 use tokio::time::Instant;
 
 use super::address::Address;
+use crate::util::backoff::Backoff;
 
 /// The pause after the first failure; it doubles with each further one.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -163,7 +164,7 @@ impl Seeds {
 
     fn wait(&mut self, index: usize, now: Instant) -> Duration {
         let seed = &mut self.all[index];
-        let pause = SHORTEST.saturating_mul(1 << seed.failures.min(6)).min(LONGEST);
+        let pause = Backoff { shortest: SHORTEST, longest: LONGEST }.pause(seed.failures);
         // Up to a quarter more, so that nodes that lost a seed together do not come back together.
         let pause = pause.mul_f64(1.0 + self.random.f64() / 4.0).min(LONGEST);
         seed.failures = seed.failures.saturating_add(1);
