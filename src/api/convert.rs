@@ -12,6 +12,7 @@ use super::{Announced, NodeStatus};
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::{Durability, StoreError};
 use crate::sync::{BanInfo, DaPosition, DataLoss, Heads, Origin, PeerInfo, Phase, PublishAnswer};
+use crate::util::printable::{Escape, Limit, printable};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -97,14 +98,7 @@ pub(super) fn count(len: usize) -> u32 {
 
 /// Foreign text, fit for a log line: escaped, and at most about `max` bytes.
 pub(super) fn cut(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    for escaped in text.chars().flat_map(char::escape_debug) {
-        if out.len() + escaped.len_utf8() > max {
-            break;
-        }
-        out.push(escaped);
-    }
-    out
+    printable(text, Escape::Debug, Limit::Bytes(max))
 }
 
 /// A host cannot help it, and reading again may.

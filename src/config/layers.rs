@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::ConfigError;
 use super::settings::{ENV_PREFIX, Kind, SETTINGS, Setting};
 use super::units::parse_bytes;
+use crate::util::printable::{Escape, Limit, printable};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,8 +154,8 @@ impl Settings {
                         )));
                     }
                     _ => {
-                        let message =
-                            format!("{source_here}: there is no setting `{}`: {}", printable(&key), near(&key));
+                        let shown = printable(&key, Escape::DebugText, Limit::Chars(80));
+                        let message = format!("{source_here}: there is no setting `{}`: {}", shown, near(&key));
                         return Err(ConfigError::config(message));
                     }
                 }
@@ -342,8 +343,4 @@ pub(super) fn line_of(text: &str, offset: usize) -> usize {
 /// A message of another library, as one line.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn printable(text: &str) -> String {
-    text.escape_debug().take(80).collect()
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::address;
 use super::gate::{Ban, Bans};
 use super::policy::{self, MAX_PERSISTENT};
+use crate::util::printable::{Escape, Limit, printable};
 
 pub const MAX_PEERS: usize = 1024;
 const MAX_ADDRESSES: usize = 4;
@@ -221,15 +222,7 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
 
 /// Safe to print, and short; what is so already stays as it is.
 pub fn short(text: &str) -> String {
-    let mut out = String::new();
-    for character in text.chars().take(MAX_TEXT) {
-        match character {
-            ' '..='~' => out.push(character),
-            _ => out.extend(character.escape_default()),
-        }
-    }
-    out.truncate(MAX_TEXT);
-    out
+    printable(text, Escape::BeyondAscii, Limit::Bytes(MAX_TEXT))
 }
 
 const VERSION: u32 = 1;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::address::without_peer;
 use crate::sync::PeerInfo;
+use crate::util::printable::{Escape, Limit, printable};
 
 /// What a peer may call itself, in characters.
 const MAX_AGENT: usize = 64;
@@ -85,7 +86,7 @@ impl Peers {
     /// A peer has told, perhaps anew, what it is and whether it speaks our protocol.
     pub fn identified(&mut self, peer: PeerId, agent: &str, speaks: bool) -> Option<Change> {
         let entry = self.peers.get_mut(&peer)?;
-        entry.agent = printable(agent);
+        entry.agent = printable(agent, Escape::Ascii, Limit::Bytes(MAX_AGENT));
         if speaks {
             entry.stranger_since = None;
         }
@@ -154,11 +155,6 @@ impl Peers {
         info.latency = peer.latency;
         info
     }
-}
-
-/// Safe to print, and short.
-fn printable(text: &str) -> String {
-    text.chars().flat_map(char::escape_default).take(MAX_AGENT).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::config::units::show_bytes;
 use crate::store::Durability;
 use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceSide, Origin, Phase};
 use crate::util::hex::encode as hex;
+use crate::util::printable::{Escape, Limit, printable};
 use crate::verify::ScheduleEntry;
 
 /// In which form to answer.
@@ -47,17 +48,7 @@ fn finish(outcome: io::Result<()>) -> Result<(), Failure> {
 
 /// Text of others, without anything that a terminal would obey, and of bounded length.
 pub fn plain(text: &str) -> String {
-    let mut out: String = text.chars().take(512).flat_map(escape).collect();
-    if text.chars().nth(512).is_some() {
-        out.push_str("...");
-    }
-    out
-}
-
-/// Quotes need no escape here; everything else that is not plainly printable does.
-fn escape(c: char) -> impl Iterator<Item = char> {
-    let keep = matches!(c, '"' | '\'');
-    keep.then_some(c).into_iter().chain((!keep).then(|| c.escape_debug()).into_iter().flatten())
+    printable(text, Escape::DebugButQuotes, Limit::TextChars(512))
 }
 
 /// Two columns, the first as wide as its widest.
