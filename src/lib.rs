@@ -22,10 +22,11 @@
 //! Layers; arrows only downward, and `tests/layering` fails otherwise:
 //!
 //! ```text
-//!   7  main  cli  config  telemetry
-//!   6  node                         <- where everything meets, and nothing is decided
-//!   5  api   p2p                    <- do not know each other; may read the store
-//!   4  store                        <- knows what a Batch is, not why
+//!   8  main  cli  config  telemetry
+//!   7  node                         <- where everything meets, and nothing is decided
+//!   6  api   p2p                    <- do not know each other; may read the store
+//!   5  store                        <- knows what a Batch is, not why
+//!   4  atomic_file                  <- for whoever writes a small file
 //!   3  sync                         <- decides; owns the types that the modules share
 //!   2  verify
 //!   1  block  clock
@@ -44,6 +45,8 @@ pub mod verify;
 
 #[cfg(feature = "sidecar")]
 pub mod api;
+#[cfg(feature = "sidecar")]
+pub mod atomic_file;
 #[cfg(feature = "sidecar")]
 pub mod cli;
 #[cfg(feature = "sidecar")]

@@ -7,14 +7,15 @@
 //! 3. Seeds are wiped from memory when dropped, and have no text form.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::fs::OpenOptions;
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::ConfigError;
+use crate::atomic_file;
 use crate::block::PublicKey;
 use crate::util::hex;
 
@@ -127,13 +128,7 @@ pub fn create(path: &Path, seed: &Seed) -> Result<(), ConfigError> {
 
 /// Writes a new file and makes it durable; an existing one is never touched.
 pub fn create_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), ConfigError> {
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-    };
-    write().map_err(|error| ConfigError::create(path, &error))
+    atomic_file::create_new(path, contents, mode).map_err(|error| ConfigError::create(path, &error))
 }
 
 fn decode(digits: &[u8]) -> Option<Seed> {

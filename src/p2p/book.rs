@@ -8,8 +8,8 @@
 //! 4. A file is whole: written aside, synced, and renamed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::address;
 use super::gate::{Ban, Bans};
 use super::policy::{self, MAX_PERSISTENT};
+use crate::atomic_file::{self, DEFAULT_MODE, Survives};
 use crate::util::printable::{Escape, Limit, printable};
 
 pub const MAX_PEERS: usize = 1024;
@@ -213,11 +214,7 @@ impl Book {
 /// Writes the file. Blocking.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
     let aside = path.with_extension("new");
-    let mut file = File::create(&aside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    atomic_file::replace(path, &aside, text.as_bytes(), DEFAULT_MODE, Survives::PowerCut).map(drop)
 }
 
 /// Safe to print, and short; what is so already stays as it is.

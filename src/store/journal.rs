@@ -31,7 +31,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::StoreError;
 use super::error::At as _;
 use super::files::Aside;
-use super::slots::sync_dir;
+use crate::atomic_file::sync_dir;
 
 const TRAILER: [u8; 4] = *b"FJL\x03";
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::error::At as _;
-use super::slots::sync_dir;
+use crate::atomic_file::sync_dir;
 
 /// Where everything lies.
 #[derive(Clone, Debug)]

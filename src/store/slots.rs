@@ -10,14 +10,15 @@
 //! 2. A write goes to the slot that does not hold the newest payload, so the newest one that was complete stays readable.
 //! 3. The file appears under its name only with both slots valid, so one that is not was torn, or is damaged.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Durability;
+use crate::atomic_file::{self, Survives};
 
 const SLOT_BYTES: usize = 512;
 const DISTANCE: u64 = 4096;
@@ -85,18 +86,12 @@ impl Slots {
     /// Makes, or replaces, the file: aside, synced, renamed. `mode` as in chmod.
     pub(super) fn create(path: &Path, magic: Magic, payload: &[u8], mode: u32) -> io::Result<Self> {
         let aside = aside(path);
-        match fs::remove_file(&aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&aside)?;
+        let file = atomic_file::create_aside(&aside, mode)?;
         let mut slots = Self { file, magic, generation: 0, next: 0 };
         // Both have their place on disk from the start: later writes need no new space.
         slots.write(payload, Durability::Process)?;
         slots.write(payload, Durability::Process)?;
-        slots.file.sync_all()?;
-        fs::rename(&aside, path)?;
-        sync_parent(path)?;
+        atomic_file::put_in_place(&slots.file, &aside, path, Survives::PowerCut)?;
         Ok(slots)
     }
 
@@ -143,16 +138,4 @@ fn aside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     path.with_file_name(name)
-}
-
-/// Makes what was created, renamed or removed in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
-    }
 }

@@ -9,10 +9,11 @@ const LAYERS: &[(&str, u8)] = &[
     ("clock", 1),
     ("verify", 2),
     ("sync", 3),
-    ("store", 4),
-    ("api", 5),
-    ("p2p", 5),
-    ("node", 6),
+    ("atomic_file", 4),
+    ("store", 5),
+    ("api", 6),
+    ("p2p", 6),
+    ("node", 7),
     ("cli", TOP),
     ("config", TOP),
     ("telemetry", TOP),
@@ -21,7 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// The process around the node. Its modules may name each other.
-const TOP: u8 = 7;
+const TOP: u8 = 8;
 
 /// Up to here the code is pure: no I/O, no clock, no chance.
 const PURE: u8 = 3;
