@@ -35,8 +35,8 @@ pub(super) const MAX_NAME_BYTES: usize = 64;
 pub(super) const MAX_EVIDENCE: u32 = 256;
 const FRAME_DEADLINE: Duration = Duration::from_secs(30);
 const STALL_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a host's signer may take.
-pub(super) const SIGNER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a host's signer may think about one block.
+pub const SIGNER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The bounds that depend on the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

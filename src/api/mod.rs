@@ -42,7 +42,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use limits::least_memory;
+pub use limits::{SIGNER_DEADLINE, least_memory};
+pub use socket::MAX_SOCKET_PATH_BYTES;
 pub use view::{Source, View};
 
 use crate::block::{BlockId, ChainId, Height, PublicKey};

@@ -27,7 +27,7 @@ use tokio::net::UnixStream;
 use super::StartError;
 
 /// What `sockaddr_un` can hold, without the closing zero: 108 bytes on Linux, 104 on the BSDs and on macOS.
-const MAX_PATH_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+pub const MAX_SOCKET_PATH_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// The lock, and the socket under it. Dropping it removes the socket and then gives up the lock.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ impl Place {
     /// Takes the lock, and clears away what a dead process left.
     pub fn take(path: &Path, allow_uids: &[u32]) -> Result<Self, StartError> {
         let len = path.as_os_str().as_bytes().len();
-        if len > MAX_PATH_BYTES {
-            return Err(StartError::PathTooLong { path: path.to_owned(), len, max: MAX_PATH_BYTES });
+        if len > MAX_SOCKET_PATH_BYTES {
+            return Err(StartError::PathTooLong { path: path.to_owned(), len, max: MAX_SOCKET_PATH_BYTES });
         }
         let says = |path: &Path| {
             let path = path.display().to_string();

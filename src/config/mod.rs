@@ -24,6 +24,7 @@ pub use genesis::Genesis;
 pub use keys::Seed;
 pub use layers::Settings;
 
+use crate::api::MAX_SOCKET_PATH_BYTES;
 use crate::block::{BlockId, ChainId, native};
 use crate::p2p;
 use crate::store::Durability;
@@ -35,9 +36,6 @@ pub const FILE_NAME: &str = "config.toml";
 
 /// The longest configuration or genesis file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-
-/// The longest path of a Unix socket, in bytes: `sun_path` is 108 long, with its end.
-const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// A setting that cannot be used, as one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,20 +5,15 @@
 //! 2. Every signature is checked before anything is done with it.
 //! 3. One signature is asked for at a time: the core sees to it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use ed25519_dalek::Signer as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
 use super::pool::{Checker, Load, Source};
-use crate::api::SignRequest;
+use crate::api::{SIGNER_DEADLINE, SignRequest};
 use crate::block::{Lane, PublicKey, native};
 use crate::sync::{GuardEntry, Input, Ticket};
-
-/// How long a host's signer may think about one block.
-const SIGNER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who holds the proposer's key.
 pub(super) enum Signer {
@@ -77,7 +72,7 @@ impl Node {
         };
         if asked {
             self.signatures.push(Box::pin(async move {
-                let outcome = tokio::time::timeout(SIGNER_TIMEOUT, signature).await;
+                let outcome = tokio::time::timeout(SIGNER_DEADLINE, signature).await;
                 (ticket, outcome.ok().and_then(Result::ok))
             }));
         } else {

@@ -17,10 +17,8 @@ use tokio::process::Command;
 
 use super::super::mock_execution::Role;
 use super::super::{Code, Failure};
+use crate::api::MAX_SOCKET_PATH_BYTES;
 use crate::config::settings::ENV_PREFIX;
-
-/// The longest path of a Unix socket.
-const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// The chain of every devnet.
 const CHAIN_ID: &str = "devnet";
