@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::util::saturate;
+
 /// A moment, on both clocks that matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -27,7 +29,7 @@ impl Clock {
     pub fn now(&self) -> Now {
         // A wall clock before 1970 or after 2554 is as good as no clock: it clamps.
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { elapsed: self.start.elapsed(), unix_nanos: u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX) }
+        Now { elapsed: self.start.elapsed(), unix_nanos: saturate::nanos(unix) }
     }
 
     /// The instant at which `Now::elapsed` will be `elapsed`.

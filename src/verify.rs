@@ -25,6 +25,7 @@ use crate::block::{
     Block, BlockFormat as _, BlockId, ChainId, Format, Hash, Height, Lane, Malformed, PublicKey, native,
 };
 use crate::clock::Now;
+use crate::util::saturate;
 
 /// Why bytes are not a block that we accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -217,7 +218,7 @@ impl Rules {
     /// The latest time of a block, in nanoseconds since the Unix epoch, that our clock can believe.
     #[must_use]
     pub fn latest_time(&self, now: Now) -> u64 {
-        now.unix_nanos.saturating_add(u64::try_from(self.max_clock_drift.as_nanos()).unwrap_or(u64::MAX))
+        now.unix_nanos.saturating_add(saturate::nanos(self.max_clock_drift))
     }
 
     /// Whether the block's time is one that our clock can believe.

@@ -30,6 +30,7 @@ use crate::p2p;
 use crate::store::Durability;
 use crate::sync::{History, Policy};
 use crate::telemetry;
+use crate::util::saturate;
 
 /// The name of the settings file in a home.
 pub const FILE_NAME: &str = "config.toml";
@@ -323,9 +324,8 @@ fn block_bytes(settings: &Settings) -> Result<usize, ConfigError> {
 
 fn budget(settings: &Settings, max_block_bytes: usize) -> Result<Budget, ConfigError> {
     const KEY: &str = "limits.memory_bytes";
-    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    let memory = size(settings.bytes(KEY)?.unwrap_or(0));
-    let cache = settings.bytes("store.cache_bytes")?.map(size);
+    let memory = saturate::to_usize(settings.bytes(KEY)?.unwrap_or(0));
+    let cache = settings.bytes("store.cache_bytes")?.map(saturate::to_usize);
     let wanted = Wanted { memory, cache, max_block: max_block_bytes, max_connections: max_connections(settings)? };
     Budget::share_out(wanted)
         .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", units::show_bytes(memory))))
@@ -351,10 +351,9 @@ fn p2p(settings: &Settings, home: &Path, chain: &ChainId, limits: &p2p::Limits) 
 
 /// Who may be a peer; what it says is checked by the network's own rules.
 fn policy(settings: &Settings, chain: &ChainId) -> Result<p2p::Policy, ConfigError> {
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let number = |key| settings.integer(key).map(size);
+    let number = |key| settings.integer(key).map(saturate::to_usize);
     let bytes = |key| Ok::<_, ConfigError>(settings.bytes(key)?.unwrap_or(0));
-    let optional = |key| Ok::<_, ConfigError>(settings.optional_integer(key)?.map(size));
+    let optional = |key| Ok::<_, ConfigError>(settings.optional_integer(key)?.map(saturate::to_usize));
     let private = settings.choice("p2p.mode")? == "private";
     let discovers = settings.choice("p2p.discovery")? == "on" && !private;
     Ok(p2p::Policy {
@@ -427,7 +426,7 @@ fn history(settings: &Settings, genesis: &Genesis, max_block_bytes: usize) -> Re
         let refusal = "at least one block is kept: what comes next links to it (unset: all are)";
         NonZeroU64::new(blocks).ok_or_else(|| settings.refuse("store.retain_blocks", refusal))
     });
-    let least = u64::try_from(max_block_bytes).unwrap_or(u64::MAX).saturating_mul(2);
+    let least = saturate::to_u64(max_block_bytes).saturating_mul(2);
     let max_bytes = settings.bytes("store.max_bytes")?.map(|bytes| {
         let enough = NonZeroU64::new(bytes).filter(|bytes| bytes.get() >= least);
         let refusal = || format!("{bytes} has no room for two blocks of limits.max_block_bytes");

@@ -49,6 +49,7 @@ use super::dev_da::{DaClient, Namespace};
 use super::{Code, Failure};
 use crate::api::client::{Client, ClientError, Hello, Info, Observer, Roles, Session};
 use crate::block::{ChainId, Format, Height};
+use crate::util::saturate;
 use crate::verify::{Rules, Schedule};
 
 #[cfg(test)]
@@ -219,7 +220,7 @@ async fn rules(client: &Client, info: &Info) -> Result<Rules, Ended> {
         format: Format::Native,
         chain_id: ChainId::new(&info.chain_id).ok_or_else(|| nonsense(&info.chain_id.escape_debug()))?,
         initial_height: info.initial_height,
-        max_block_bytes: usize::try_from(info.limits.max_block_bytes).unwrap_or(usize::MAX),
+        max_block_bytes: saturate::to_usize(info.limits.max_block_bytes),
         // Never asked: whether a time is plausible is the sidecar's to judge.
         max_clock_drift: Duration::ZERO,
         schedule: Schedule::new(info.initial_height, &schedule).map_err(|error| nonsense(&error))?,
