@@ -85,18 +85,27 @@ struct Measured {
     ceilings: [(&'static str, f64); 5],
 }
 
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// As a row of the table.
+    Rows,
+    /// As one object.
+    Json,
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| {
         let text = arguments.iter().skip_while(|argument| *argument != name).nth(1)?;
         Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number, not `{text}`")))
     };
-    let json = arguments.iter().any(|argument| argument == "--json");
+    let output = if arguments.iter().any(|argument| argument == "--json") { Output::Json } else { Output::Rows };
     let small =
         |name: &str, default: usize| value(name).map_or(default, |value| usize::try_from(value).expect("small"));
     let options = ["--rtt-ms", "--mbit", "--peers", "--block-bytes", "--blocks"];
     if options.iter().all(|option| value(option).is_none()) {
-        return table(json);
+        return table(output);
     }
     let case = Case {
         rtt_ms: value("--rtt-ms").unwrap_or(0),
@@ -106,12 +115,12 @@ fn main() {
         blocks: value("--blocks").unwrap_or(20_000),
     };
     let dir = TempDir::new();
-    report(case, &measure(case, &Chain::make(dir.path(), case)), json);
+    report(case, &measure(case, &Chain::make(dir.path(), case)), output);
 }
 
 /// Every case, grouped by chain, since making one takes longer than catching up with it.
-fn table(json: bool) {
-    if !json {
+fn table(output: Output) {
+    if output == Output::Rows {
         println!(
             "| blocks | link | peers | ours | go-header | ratio | slowest ceiling | ratio | peak RSS |\n|---|---|---|---|---|---|---|---|---|"
         );
@@ -124,19 +133,19 @@ fn table(json: bool) {
             for rtt_ms in [0, 20, 50, 100] {
                 for peers in [1, 4, 8] {
                     let case = Case { rtt_ms, mbit, peers, ..base };
-                    report(case, &measure(case, &chain), json);
+                    report(case, &measure(case, &chain), output);
                 }
             }
         }
     }
 }
 
-fn report(case: Case, measured: &Measured, json: bool) {
+fn report(case: Case, measured: &Measured, output: Output) {
     let Measured { ours, go_header, peak_rss, ceilings } = measured;
     let slowest = ceilings.iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are five");
     let ratio = ours / slowest.1;
     let Case { rtt_ms, mbit, peers, block_bytes, blocks } = case;
-    if json {
+    if output == Output::Json {
         let ceilings: serde_json::Map<_, _> =
             ceilings.iter().map(|(name, rate)| ((*name).into(), (*rate).into())).collect();
         let object = serde_json::json!({

@@ -130,7 +130,7 @@ pub fn listen(
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let outcome = runtime.and_then(|runtime| {
                 // Handlers can only be set within a runtime.
-                let handlers = runtime.block_on(async { Handlers::new(ending.on_stdin_eof) })?;
+                let handlers = runtime.block_on(async { Handlers::new(&ending) })?;
                 Ok((runtime, handlers))
             });
             match outcome {
@@ -158,9 +158,9 @@ struct Handlers {
 }
 
 impl Handlers {
-    fn new(stdin: bool) -> io::Result<Self> {
+    fn new(ending: &Ending) -> io::Result<Self> {
         let (ended, stdin_ended) = oneshot::channel();
-        let stdin_open = if stdin {
+        let stdin_open = if ending.on_stdin_eof {
             std::thread::Builder::new().name("stdin".into()).spawn(move || {
                 wait_for_eof();
                 let _ = ended.send(());
@@ -261,13 +261,16 @@ pub fn report_to_systemd(socket: PathBuf) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    let watchdog = sd_notify::watchdog_enabled();
-    let period = watchdog.map_or(Duration::from_secs(5), |within| (within / 3).min(Duration::from_secs(5)));
+    let longest = Duration::from_secs(5);
+    let (period, reports) = match sd_notify::watchdog_enabled() {
+        Some(within) => ((within / 3).min(longest), Reports::StatusAndWatchdog),
+        None => (longest, Reports::Status),
+    };
     let spawned = std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         // It has no end of its own.
         let outcome: Result<std::convert::Infallible, Failure> = local(async move {
             loop {
-                if let Err(error) = look_after(&socket, period, watchdog.is_some()).await {
+                if let Err(error) = look_after(&socket, period, reports).await {
                     tracing::warn!(error, "our own socket does not answer");
                 }
                 tokio::time::sleep(period).await;
@@ -282,8 +285,16 @@ pub fn report_to_systemd(socket: PathBuf) {
     }
 }
 
+/// What systemd is told after each answer of our own socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reports {
+    Status,
+    /// It asked for the watchdog, too: it ends the process when it is not told in time.
+    StatusAndWatchdog,
+}
+
 /// Asks over one connection until a question fails.
-async fn look_after(socket: &Path, period: Duration, watchdog: bool) -> Result<(), String> {
+async fn look_after(socket: &Path, period: Duration, reports: Reports) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let client = Client::connect(socket).await.map_err(|error| text(&error))?;
     let admin = client.admin().await.map_err(|error| text(&error))?;
@@ -301,7 +312,7 @@ async fn look_after(socket: &Path, period: Duration, watchdog: bool) -> Result<(
             peers.connected()
         );
         notify(&[NotifyState::Status(&status)]);
-        if watchdog {
+        if reports == Reports::StatusAndWatchdog {
             notify(&[NotifyState::Watchdog]);
         }
         tokio::time::sleep(period).await;

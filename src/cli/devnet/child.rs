@@ -35,6 +35,14 @@ pub enum Happened {
     },
 }
 
+/// How a child ended that was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildEnd {
+    ByItself,
+    /// It took too long: whatever it was about to do is not done.
+    Killed,
+}
+
 /// A running child.
 #[derive(Debug)]
 pub struct Child {
@@ -81,14 +89,14 @@ impl Child {
         self.lifeline = None;
     }
 
-    /// Waits for its end, and kills it when that takes longer than `patience`; whether it ended by itself.
-    pub async fn wait(&mut self, patience: Duration) -> bool {
+    /// Waits for its end, and kills it when that takes longer than `patience`.
+    pub async fn wait(&mut self, patience: Duration) -> ChildEnd {
         if let Ok(Ok(_)) = tokio::time::timeout(patience, self.process.wait()).await {
-            return true;
+            return ChildEnd::ByItself;
         }
         // Killing fails only when it is dead already.
         let _ = self.process.kill().await;
-        false
+        ChildEnd::Killed
     }
 }
 

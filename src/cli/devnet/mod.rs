@@ -31,10 +31,10 @@ use serde::Deserialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::child::{Child, Happened};
+use self::child::{Child, ChildEnd, Happened};
 use self::homes::Place;
 use self::report::{Found, Node, Report};
-use self::view::{Picture, Row, View};
+use self::view::{Picture, Row, Screen, View};
 use super::dev_da::DevDa;
 use super::mock_execution::Role;
 use super::mock_execution::tell::{Line, Progress};
@@ -205,6 +205,20 @@ struct Net {
     moved: (Instant, u64),
 }
 
+/// What a run waits for before its next step.
+#[derive(Clone, Copy, Debug)]
+enum Goal {
+    /// The sequencer's sidecar says where it listens.
+    SequencerReady,
+    AllReady,
+    /// Every full node has a peer and a host, or it is too late to wait for that any longer.
+    Connected {
+        or_after: Instant,
+    },
+    /// Every node has every block hard.
+    AllHard,
+}
+
 /// Children are numbered: the sidecar and the host of member 0, of member 1, ...
 const fn sidecar_of(member: usize) -> usize {
     member * 2
@@ -232,7 +246,7 @@ impl Net {
         Ok(Self {
             members: (0..args.nodes).map(member).collect(),
             da,
-            view: View::new(args.json),
+            view: View::new(if args.json { Screen::Stderr } else { Screen::Stdout }),
             happened,
             tell,
             violations: Vec::new(),
@@ -248,21 +262,19 @@ impl Net {
             place.init(&member.name, member.role).await?;
         }
         self.start_sidecar(args, place, 0, &[])?;
-        self.until(|net| net.members[0].ready.is_some()).await?;
+        self.reach(Goal::SequencerReady).await?;
         let seeds: Vec<String> = self.members[0].ready.iter().flat_map(|ready| ready.listen.clone()).collect();
         for member in 1..self.members.len() {
             self.start_sidecar(args, place, member, &seeds)?;
         }
-        self.until(|net| net.members.iter().all(|member| member.ready.is_some())).await?;
+        self.reach(Goal::AllReady).await?;
 
         for member in 1..self.members.len() {
             self.start_host(args, place, member)?;
         }
-        let patience = Instant::now() + PEERS_WITHIN;
-        let connected = |member: &Member| member.progress.attached && member.progress.peers > 0;
-        self.until(|net| net.members[1..].iter().all(connected) || Instant::now() > patience).await?;
+        self.reach(Goal::Connected { or_after: Instant::now() + PEERS_WITHIN }).await?;
         self.start_host(args, place, 0)?;
-        self.until(|net| net.members.iter().all(|member| member.progress.hard >= net.blocks)).await
+        self.reach(Goal::AllHard).await
     }
 
     fn start_sidecar(&mut self, args: &Args, place: &Place, number: usize, seeds: &[String]) -> Result<(), Failure> {
@@ -313,10 +325,10 @@ impl Net {
             .map_err(|error| Failure::new(Code::Unavailable, format!("cannot start {name}: {error}")))
     }
 
-    /// Goes on until `done`; an error when a child ends, or nothing moves for too long.
-    async fn until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), Trouble> {
+    /// Goes on until `goal` is reached; an error when a child ends, or nothing moves for too long.
+    async fn reach(&mut self, goal: Goal) -> Result<(), Trouble> {
         self.moved.0 = Instant::now();
-        while !done(self) {
+        while !self.is_reached(goal) {
             let next = tokio::time::timeout(REDRAW_EVERY, self.happened.recv()).await;
             if let Ok(Some(happened)) = next {
                 self.take(happened);
@@ -326,6 +338,16 @@ impl Net {
             self.check_stall()?;
         }
         Ok(())
+    }
+
+    fn is_reached(&self, goal: Goal) -> bool {
+        let connected = |member: &Member| member.progress.attached && member.progress.peers > 0;
+        match goal {
+            Goal::SequencerReady => self.members[0].ready.is_some(),
+            Goal::AllReady => self.members.iter().all(|member| member.ready.is_some()),
+            Goal::Connected { or_after } => self.members[1..].iter().all(connected) || Instant::now() > or_after,
+            Goal::AllHard => self.members.iter().all(|member| member.progress.hard >= self.blocks),
+        }
     }
 
     fn take(&mut self, happened: Happened) {
@@ -407,7 +429,7 @@ impl Net {
     async fn wait_for(&mut self, which: fn(&mut Member) -> Option<Child>) {
         let children: Vec<Child> = self.members.iter_mut().filter_map(which).collect();
         for mut child in children {
-            if !child.wait(END_WITHIN).await {
+            if child.wait(END_WITHIN).await == ChildEnd::Killed {
                 eprintln!(
                     "blocksyncd: devnet: {} did not end in time, and was killed: see {}",
                     child.name,

@@ -28,11 +28,18 @@ pub struct Picture<'a> {
     pub violations: usize,
 }
 
+/// The stream that it is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    Stdout,
+    /// While standard output belongs to the JSON object.
+    Stderr,
+}
+
 /// Where it is shown.
 #[derive(Debug)]
 pub struct View {
-    /// Standard output belongs to the JSON object, so everything else goes to standard error.
-    to_stderr: bool,
+    screen: Screen,
     is_live: bool,
     /// Lines of the last picture, which the next one overwrites.
     drawn: usize,
@@ -41,9 +48,12 @@ pub struct View {
 }
 
 impl View {
-    pub fn new(json: bool) -> Self {
-        let is_live = if json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
-        Self { to_stderr: json, is_live, drawn: 0, last_line: String::new(), last_at: None }
+    pub fn new(screen: Screen) -> Self {
+        let is_live = match screen {
+            Screen::Stdout => std::io::stdout().is_terminal(),
+            Screen::Stderr => std::io::stderr().is_terminal(),
+        };
+        Self { screen, is_live, drawn: 0, last_line: String::new(), last_at: None }
     }
 
     /// Says something that stays.
@@ -93,11 +103,12 @@ impl View {
 
     fn write(&self, text: &str) {
         // A reader that went away does not stop the run: its exit code still counts.
-        let _ = if self.to_stderr {
-            std::io::stderr().lock().write_all(text.as_bytes())
-        } else {
-            let mut out = std::io::stdout().lock();
-            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        let _ = match self.screen {
+            Screen::Stdout => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(text.as_bytes()).and_then(|()| out.flush())
+            }
+            Screen::Stderr => std::io::stderr().lock().write_all(text.as_bytes()),
         };
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::Role;
 use super::checker::{Checker, Event, Rule, SoftBlock, Violation};
 use super::journal::{Intent, Journal, Step};
 use super::latency::Latencies;
@@ -68,7 +69,7 @@ pub struct Host {
     /// Signed blocks that were published and not posted yet.
     unposted: BTreeMap<Height, Bytes>,
     unposted_bytes: usize,
-    is_sequencer: bool,
+    role: Role,
     /// The rest of what is told, as the workers learn it.
     pub attached: bool,
     pub da_height: u64,
@@ -78,7 +79,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(teller: Rc<Teller>, journal: Journal, chain_id: ChainId, is_sequencer: bool) -> Self {
+    pub fn new(teller: Rc<Teller>, journal: Journal, chain_id: ChainId, role: Role) -> Self {
         Self {
             teller,
             journal,
@@ -89,7 +90,7 @@ impl Host {
             broken: BTreeSet::new(),
             unposted: BTreeMap::new(),
             unposted_bytes: 0,
-            is_sequencer,
+            role,
             attached: false,
             da_height: 0,
             peers: 0,
@@ -227,7 +228,10 @@ impl Host {
             posted: self.journal.memory().posted,
             peers: self.peers,
             received: self.received,
-            soft_latency_ms: if self.is_sequencer { None } else { self.soft_latency.percentiles() },
+            soft_latency_ms: match self.role {
+                Role::Sequencer => None,
+                Role::Full => self.soft_latency.percentiles(),
+            },
             hard_latency_ms: self.hard_latency.percentiles(),
             waiting_for: self.waiting_for.clone(),
             violations: self.violations(),

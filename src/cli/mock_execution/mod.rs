@@ -158,7 +158,7 @@ fn try_run(args: &Args) -> Result<(), Failure> {
 /// One session after the other, until there is a reason to stop.
 async fn sessions(args: &Args, production: &Production) -> Result<(), Failure> {
     let teller = Rc::new(Teller::new().map_err(|error| Failure::new(Code::Io, format!("standard output: {error}")))?);
-    let stop = stop_token(args.exit_on_stdin_eof)?;
+    let stop = stop_token(args)?;
     let mut host: Option<RefCell<Host>> = None;
     let mut pause = RECONNECT;
     loop {
@@ -230,7 +230,7 @@ async fn rules(client: &Client, info: &Info) -> Result<Rules, Ended> {
 fn open_state(args: &Args, teller: &Rc<Teller>, rules: &Rules) -> Result<RefCell<Host>, Failure> {
     let journal = Journal::open(&args.state, &rules.chain_id, rules.initial_height)
         .map_err(|why| Failure::new(Code::Data, format!("state file {why}")))?;
-    Ok(RefCell::new(Host::new(teller.clone(), journal, rules.chain_id.clone(), args.role == Role::Sequencer)))
+    Ok(RefCell::new(Host::new(teller.clone(), journal, rules.chain_id.clone(), args.role)))
 }
 
 /// Serves until the session ends; asks for a last status when the end is an orderly one.
@@ -320,7 +320,7 @@ async fn ask_status(host: &RefCell<Host>, observer: &Observer) -> Result<(), End
 }
 
 /// Cancelled by SIGINT, by SIGTERM, and by the end of standard input when that is asked for.
-fn stop_token(exit_on_stdin_eof: bool) -> Result<CancellationToken, Failure> {
+fn stop_token(args: &Args) -> Result<CancellationToken, Failure> {
     let stop = CancellationToken::new();
     let internal = |error: std::io::Error| Failure::new(Code::Internal, format!("signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
@@ -333,7 +333,7 @@ fn stop_token(exit_on_stdin_eof: bool) -> Result<CancellationToken, Failure> {
         }
         signalled.cancel();
     });
-    if exit_on_stdin_eof {
+    if args.exit_on_stdin_eof {
         let ended = stop.clone();
         // A thread of its own: a read of standard input cannot be cancelled, and must not hold up the end.
         std::thread::spawn(move || {
