@@ -7,13 +7,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::supervisor::{self, Cause, Ending, Ready, ReadyLine};
 use super::{Code, Failure};
-use crate::block::{BlockFormat as _, Format};
+use crate::block::{BlockFormat as _, Format, PublicKey};
 use crate::config::{self, Config, Seed, Sources};
 use crate::node::{self, Control, Fatal, Shutdown};
 use crate::store::{self, StoreError};
 use crate::telemetry::{self, FilterHandle};
 use crate::verify::Rules;
 use crate::{api, p2p, sync};
+
+/// The format of every chain's blocks, so far.
+const FORMAT: Format = Format::Native;
 
 /// Beyond `shutdown_grace`, which the parts keep among themselves, the process is given this much to end by itself.
 const LAST_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -202,69 +205,82 @@ async fn supervise(
 
 /// What each part needs to know.
 fn node_config(config: Config) -> node::Config {
-    let Config { genesis, budget, max_block_bytes, .. } = config;
-    let format = Format::Native;
     let proposer = config.proposer_key.as_ref().map(Seed::public);
-    let defaults = sync::Limits::default();
-    let limits = sync::Limits {
+    let limits = sync_limits(&config);
+    node::Config {
+        store: store::Options {
+            dir: config.store.dir.clone(),
+            guard: config.guard.clone(),
+            durability: config.store.durability,
+            cache_bytes: config.budget.store_cache as u64,
+            max_evidence: limits.evidence,
+        },
+        p2p: p2p_config(&config),
+        api: api_config(&config, proposer),
+        sync: sync_config(&config, proposer, limits),
+        verify_bytes: config.budget.verify,
+        reserve_bytes: config.store.reserve_bytes,
+        proposer_key: config.proposer_key.map(Seed::into_secret),
+    }
+}
+
+fn p2p_config(config: &Config) -> p2p::Config {
+    p2p::Config {
+        node_key: *config.p2p.node_key.secret(),
+        listen: config.p2p.listen.clone(),
+        seeds: config.p2p.seeds.clone(),
+        policy: config.p2p.policy.clone(),
+        book: Some(config.store.dir.join("peers.json")),
+        network_ids: FORMAT.network_ids(&config.genesis.chain_id),
+        max_block_bytes: config.max_block_bytes,
+        memory_bytes: config.budget.p2p.memory_bytes,
+    }
+}
+
+fn api_config(config: &Config, proposer: Option<PublicKey>) -> api::Config {
+    api::Config {
+        socket: config.api.socket.clone(),
+        allow_uids: config.api.allow_uids.clone(),
+        chain_id: config.genesis.chain_id.clone(),
+        initial_height: config.genesis.initial_height,
+        peer_id: p2p::peer_id_of(config.p2p.node_key.secret()),
+        proposer,
+        durability: config.store.durability,
+        max_block_bytes: config.max_block_bytes,
+        memory_bytes: config.budget.api,
+        max_connections: config.api.max_connections,
+        block_time: config.sync.block_time,
+    }
+}
+
+fn sync_config(config: &Config, proposer: Option<PublicKey>, limits: sync::Limits) -> sync::Config {
+    sync::Config {
+        rules: Rules {
+            format: FORMAT,
+            chain_id: config.genesis.chain_id.clone(),
+            initial_height: config.genesis.initial_height,
+            max_block_bytes: config.max_block_bytes,
+            max_clock_drift: config.sync.max_clock_drift,
+            schedule: config.genesis.schedule.clone(),
+        },
+        signs: proposer,
+        on_divergence: config.sync.on_divergence,
+        history: config.sync.history,
+        limits,
+        timing: sync::Timing::default(),
+    }
+}
+
+/// The core's limits, as far as they follow from the memory that there is.
+fn sync_limits(Config { budget, .. }: &Config) -> sync::Limits {
+    sync::Limits {
         held_bytes: budget.core.held,
         requests: budget.p2p.requests(),
         range_bytes: sync::Limits::range_bytes_within(budget.core.held),
         commit_bytes: budget.core.commits,
         sighting_bytes: budget.core.sightings,
         publish_queue: budget.core.proposals,
-        ..defaults
-    };
-    let book = config.store.dir.join("peers.json");
-    node::Config {
-        store: store::Options {
-            dir: config.store.dir,
-            guard: config.guard,
-            durability: config.store.durability,
-            cache_bytes: budget.store_cache as u64,
-            max_evidence: limits.evidence,
-        },
-        p2p: p2p::Config {
-            node_key: *config.p2p.node_key.secret(),
-            listen: config.p2p.listen,
-            seeds: config.p2p.seeds,
-            policy: config.p2p.policy,
-            book: Some(book),
-            network_ids: format.network_ids(&genesis.chain_id),
-            max_block_bytes,
-            memory_bytes: budget.p2p.memory_bytes,
-        },
-        api: api::Config {
-            socket: config.api.socket,
-            allow_uids: config.api.allow_uids,
-            chain_id: genesis.chain_id.clone(),
-            initial_height: genesis.initial_height,
-            peer_id: p2p::peer_id_of(config.p2p.node_key.secret()),
-            proposer,
-            durability: config.store.durability,
-            max_block_bytes,
-            memory_bytes: budget.api,
-            max_connections: config.api.max_connections,
-            block_time: config.sync.block_time,
-        },
-        sync: sync::Config {
-            rules: Rules {
-                format,
-                chain_id: genesis.chain_id,
-                initial_height: genesis.initial_height,
-                max_block_bytes,
-                max_clock_drift: config.sync.max_clock_drift,
-                schedule: genesis.schedule,
-            },
-            signs: proposer,
-            on_divergence: config.sync.on_divergence,
-            history: config.sync.history,
-            limits,
-            timing: sync::Timing::default(),
-        },
-        proposer_key: config.proposer_key.map(Seed::into_secret),
-        verify_bytes: budget.verify,
-        reserve_bytes: config.store.reserve_bytes,
+        ..sync::Limits::default()
     }
 }
 
