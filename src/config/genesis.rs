@@ -14,8 +14,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::error::ConfigError;
+use super::files::read_text;
 use super::layers::{line_of, one_line};
-use super::{ConfigError, read_text};
 use crate::block::{ChainId, Height, PublicKey};
 use crate::verify::{Schedule, ScheduleEntry};
 

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use crate::atomic_file;
 use crate::block::PublicKey;
 use crate::util::hex;

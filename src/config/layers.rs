@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::settings::{ENV_PREFIX, Kind, SETTINGS, Setting};
 use super::units::parse_bytes;
 use crate::util::printable::{Escape, Limit, printable};
