@@ -19,7 +19,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// What is not on the network: checks, writes.
 const OWN_TIME: Duration = Duration::from_millis(10);
 
-/// The first nodes are servers; the last one is the follower; after it come the liars.
+/// The first nodes are servers; the last one is the follower; after it come the adversaries.
 struct Scene {
     world: World,
     blocks: Vec<AuthenticBlock>,
@@ -28,8 +28,8 @@ struct Scene {
 
 impl Scene {
     /// The servers store `stored` blocks of so many, the follower the first of these.
-    fn new(servers: usize, liars: &[Behaviour], blocks: usize, stored: usize, follower_has: usize) -> Self {
-        let mut world = World::new(Plan::calm(servers + 1, liars.to_vec()), None, Trace::off());
+    fn new(servers: usize, adversaries: &[Behaviour], blocks: usize, stored: usize, follower_has: usize) -> Self {
+        let mut world = World::new(Plan::calm(servers + 1, adversaries.to_vec()), None, Trace::off());
         world.net = Network::empty();
         let payload = Bytes::from_static(b"payload");
         let mut all: Vec<AuthenticBlock> = Vec::new();
@@ -67,11 +67,11 @@ impl Scene {
 
     fn meet_all(&mut self) {
         (0..self.follower).for_each(|server| self.meet(server));
-        self.meet_liars();
+        self.meet_adversaries();
     }
 
-    fn meet_liars(&mut self) {
-        (0..self.world.liars.len()).for_each(|liar| self.meet(self.follower + 1 + liar));
+    fn meet_adversaries(&mut self) {
+        (0..self.world.adversaries.len()).for_each(|adversary| self.meet(self.follower + 1 + adversary));
     }
 
     fn hears(&mut self, from: usize, index: usize) {
@@ -122,9 +122,9 @@ fn catching_up_takes_as_many_round_trips_as_windows() {
 
 #[test]
 fn who_does_not_even_give_its_head_delays_nobody() {
-    let took = |liars: &[Behaviour]| {
-        let mut scene = Scene::new(1, liars, 2_600, 2_600, 1);
-        scene.meet_liars();
+    let took = |adversaries: &[Behaviour]| {
+        let mut scene = Scene::new(1, adversaries, 2_600, 2_600, 1);
+        scene.meet_adversaries();
         scene.meet(0);
         scene.takes(2_600)
     };
@@ -134,14 +134,14 @@ fn who_does_not_even_give_its_head_delays_nobody() {
 /// Everything that was asked of it is asked of somebody else, when its turn comes, and that one has shown that it serves.
 #[test]
 fn who_gives_its_head_and_nothing_else_is_waited_for_once() {
-    for liars in [1, 3] {
-        let mut scene = Scene::new(1, &vec![Behaviour::HeadOnly; liars], 2_600, 2_600, 1);
-        scene.meet_liars();
+    for adversaries in [1, 3] {
+        let mut scene = Scene::new(1, &vec![Behaviour::HeadOnly; adversaries], 2_600, 2_600, 1);
+        scene.meet_adversaries();
         scene.meet(0);
         let took = scene.takes(2_600);
         let ranges = u32::try_from(2_600_u64.div_ceil(MAX_RANGE)).expect("few");
-        let most = timing().hedge_after * u32::try_from(liars).expect("few") + ROUND_TRIP * (ranges + 2);
-        assert!(took <= most, "{liars} liars: {took:?}, not {most:?}");
+        let most = timing().hedge_after * u32::try_from(adversaries).expect("few") + ROUND_TRIP * (ranges + 2);
+        assert!(took <= most, "{adversaries} adversaries: {took:?}, not {most:?}");
     }
 }
 
@@ -156,7 +156,7 @@ fn a_crowd_of_fifty_around_one_honest_peer_is_passed_within_a_minute() {
         Behaviour::WrongHeights,
     ] {
         let mut scene = Scene::new(1, &[behaviour; 50], 1_000, 1_000, 1);
-        scene.meet_liars();
+        scene.meet_adversaries();
         scene.meet(0);
         let took = scene.takes(1_000);
         println!("50 x {behaviour:?}: {took:?}");
@@ -166,10 +166,10 @@ fn a_crowd_of_fifty_around_one_honest_peer_is_passed_within_a_minute() {
 
 // ------------------------------------------------------------------------------------------- at the head
 
-/// Servers, liars and the follower know each other, and each other's heads; then two blocks are made, and the follower hears
-/// only of the second one, from `source`. Says how long the first one takes from the end of the grace on.
-fn gap_of_one(servers: usize, liars: &[Behaviour], source: usize) -> Duration {
-    let mut scene = Scene::new(servers, liars, 50, 48, 48);
+/// Servers, adversaries and the follower know each other, and each other's heads; then two blocks are made, and the follower
+/// hears only of the second one, from `source`. Says how long the first one takes from the end of the grace on.
+fn gap_of_one(servers: usize, adversaries: &[Behaviour], source: usize) -> Duration {
+    let mut scene = Scene::new(servers, adversaries, 50, 48, 48);
     scene.meet_all();
     scene.pass(Duration::from_secs(2));
     for server in 0..servers {
@@ -183,7 +183,7 @@ fn gap_of_one(servers: usize, liars: &[Behaviour], source: usize) -> Duration {
 
 #[test]
 fn a_gap_of_one_block_closes_within_two_round_trips_of_the_grace() {
-    for (servers, liars, source) in [
+    for (servers, adversaries, source) in [
         (1, &[][..], 0),
         (1, &[Behaviour::HeadOnly], 0),
         (2, &[Behaviour::Silent, Behaviour::HeadOnly], 1),
@@ -191,8 +191,8 @@ fn a_gap_of_one_block_closes_within_two_round_trips_of_the_grace() {
         (1, &[Behaviour::HeadOnly], 2),
         (2, &[Behaviour::HeadOnly], 3),
     ] {
-        let took = gap_of_one(servers, liars, source);
-        assert!(took <= ROUND_TRIP * 2 + OWN_TIME, "{servers} servers, {liars:?}: {took:?}");
+        let took = gap_of_one(servers, adversaries, source);
+        assert!(took <= ROUND_TRIP * 2 + OWN_TIME, "{servers} servers, {adversaries:?}: {took:?}");
     }
 }
 
@@ -216,10 +216,10 @@ fn after_minutes_without_any_peer_it_goes_on_as_soon_as_one_is_back() {
 #[test]
 fn after_minutes_of_silence_it_goes_on_within_the_longest_backoff() {
     let mut scene = Scene::new(1, &[Behaviour::HeadOnly; 2], 300, 300, 1);
-    scene.meet_liars();
+    scene.meet_adversaries();
     scene.pass(Duration::from_mins(5));
     assert_eq!(scene.soft(), Some(scene.blocks[0].height()));
-    scene.world.liars.iter_mut().for_each(|liar| liar.behaviour = Behaviour::WeakRelay);
+    scene.world.adversaries.iter_mut().for_each(|adversary| adversary.behaviour = Behaviour::WeakRelay);
     let took = scene.takes(300);
     assert!(took <= timing().backoff_max + ROUND_TRIP * 2, "{took:?}");
 }

@@ -77,11 +77,11 @@ pub struct Plan {
     pub honest: usize,
     /// By node.
     pub keeps: Vec<Keeps>,
-    pub liars: Vec<Behaviour>,
-    /// All of the liars are around this node.
+    pub adversaries: Vec<Behaviour>,
+    /// All of the adversaries are around this node.
     pub crowd_around: Option<usize>,
-    /// Liars go on lying after everything else has healed.
-    pub liars_persist: bool,
+    /// Adversaries go on misbehaving after everything else has healed.
+    pub adversaries_persist: bool,
     pub twin: Option<Twin>,
     pub policy: Policy,
     /// An operator abandons the losing branch at halted nodes when everything heals.
@@ -170,20 +170,21 @@ impl Plan {
         if seed % CROWD_EVERY == 77 { Self::crowd(seed) } else { Self::mixed(seed) }
     }
 
-    /// One follower, which knows one honest peer and fifty liars, every kind among them. They go on for ever.
+    /// One follower, which knows one honest peer and fifty adversaries, every kind among them. They go on for ever.
     pub fn crowd(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0xc0_40d5);
-        let mut liars = Behaviour::ALL.to_vec();
-        liars.extend(
-            std::iter::repeat_with(|| Behaviour::ALL[rng.usize(0..Behaviour::ALL.len())]).take(CROWD - liars.len()),
+        let mut adversaries = Behaviour::ALL.to_vec();
+        adversaries.extend(
+            std::iter::repeat_with(|| Behaviour::ALL[rng.usize(0..Behaviour::ALL.len())])
+                .take(CROWD - adversaries.len()),
         );
-        rng.shuffle(&mut liars);
+        rng.shuffle(&mut adversaries);
         Self {
             honest: 2,
             keeps: vec![Keeps::default(); 2],
             without_da: false,
-            liars,
-            liars_persist: true,
+            adversaries,
+            adversaries_persist: true,
             crowd_around: Some(1),
             max_block_bytes: 1 << 20,
             limits: Limits::default(),
@@ -194,14 +195,14 @@ impl Plan {
     }
 
     /// Nothing goes wrong, and everything takes exactly as long as it says: half a round trip of 100 ms.
-    pub fn calm(honest: usize, liars: Vec<Behaviour>) -> Self {
+    pub fn calm(honest: usize, adversaries: Vec<Behaviour>) -> Self {
         let one_way = Duration::from_millis(50);
         Self {
             honest,
             keeps: vec![Keeps::default(); honest],
             without_da: false,
-            liars,
-            liars_persist: true,
+            adversaries,
+            adversaries_persist: true,
             crowd_around: None,
             twin: None,
             initial_height: 1,
@@ -231,12 +232,12 @@ impl Plan {
         let mut rng = Rng::with_seed(seed ^ 0x51b0_c0de);
         let rng = &mut rng;
         let honest = rng.usize(2..=5);
-        let mut liars: Vec<Behaviour> = if rng.f64() < 0.6 {
+        let mut adversaries: Vec<Behaviour> = if rng.f64() < 0.6 {
             (0..rng.usize(1..=(9 - honest).min(4))).map(|_| Behaviour::draw(rng)).collect()
         } else {
             Vec::new()
         };
-        for behaviour in &mut liars {
+        for behaviour in &mut adversaries {
             if late.f64() < 0.25 {
                 *behaviour = [Behaviour::HeadOnly, Behaviour::TooHeavy, Behaviour::Flaps][late.usize(0..3)];
             }
@@ -272,9 +273,9 @@ impl Plan {
             honest,
             keeps,
             without_da,
-            liars,
+            adversaries,
             crowd_around: None,
-            liars_persist: rng.bool(),
+            adversaries_persist: rng.bool(),
             twin,
             policy: if rng.f64() < 0.9 { Policy::FollowDa } else { Policy::Halt },
             operator_abandons: rng.f64() < 0.7,

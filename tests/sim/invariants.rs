@@ -260,7 +260,7 @@ impl World {
         let innocent = match self.behaviour_of(peer) {
             None => true,
             // A relay that checks nothing may be banned where it relays little but forgeries.
-            Some(Behaviour::WeakRelay) => ban.is_some() && !self.forgeries_abound(),
+            Some(Behaviour::WeakRelay) => ban.is_some() && !self.has_forgers(),
             Some(behaviour) => !behaviour.deserves_bans(),
         };
         if innocent {

@@ -4,7 +4,7 @@
 //! ```text
 //!   seed --> Plan (which faults, how strong) --> World --> converged, every invariant kept at every step
 //!                                                 |
-//!     Syncer + model disk + model loop  x 2..5    |    liars, a twin of the sequencer
+//!     Syncer + model disk + model loop  x 2..5    |    adversaries, a twin of the sequencer
 //!     host (real cursor) + DA reporter  x 2..5    |    links, partitions, clocks, DA
 //! ```
 //!
@@ -16,6 +16,7 @@
 //!
 //! What it is not: it knows nothing of libp2p, of Cap'n Proto, or of the real store; those have rigs of their own.
 
+mod adversary;
 mod byzantine_answers;
 mod chain;
 mod da;
@@ -24,7 +25,6 @@ mod disk;
 mod faults;
 mod host;
 mod invariants;
-mod mischief;
 mod misfortune;
 mod mutations;
 mod network;
@@ -100,9 +100,9 @@ fn seeds_keep_every_invariant_and_converge() {
     assert!(failures.is_empty(), "{} of {} seeds failed: {failures:?}", failures.len(), seeds.end - seeds.start);
 }
 
-/// Fifty liars around one honest peer: whatever they do, the follower follows, and nobody honest is blamed.
+/// Fifty adversaries around one honest peer: whatever they do, the follower follows, and nobody honest is blamed.
 #[test]
-fn a_crowd_of_liars_keeps_nobody_from_the_truth() {
+fn a_crowd_of_adversaries_keeps_nobody_from_the_truth() {
     for seed in CROWDS {
         let world = World::new(Plan::crowd(seed), None, Trace::off());
         if let Err(why) = world.run() {

@@ -31,7 +31,7 @@ impl World {
             self.crash_for_a_while(n);
         }
         if self.happens(self.plan.partition_rate) {
-            let side: Vec<usize> = (0..honest + self.liars.len()).filter(|_| self.rng.bool()).collect();
+            let side: Vec<usize> = (0..honest + self.adversaries.len()).filter(|_| self.rng.bool()).collect();
             let asymmetric = self.plan.asymmetric && self.rng.bool();
             self.net.partition(&side, asymmetric, self.now);
             let lasts = Duration::from_millis(self.rng.u64(300..9_000));

@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //! 1. A link has a generation: what was sent over a connection that is gone never arrives.
-//! 2. The honest nodes are connected among themselves, once all partitions have healed: liars can lie, but not cut.
+//! 2. The honest nodes are connected among themselves, once all partitions have healed: adversaries can lie, but
+//!    not cut.
 //! 3. Every fetch is answered exactly once, by its deadline at the latest, unless it was cancelled.
 
 use std::collections::BTreeMap;
@@ -94,8 +95,8 @@ fn ends(a: usize, b: usize) -> (usize, usize) {
 }
 
 impl Network {
-    /// A ring of the honest, chords, and liars beside it.
-    pub fn new(honest: usize, liars: usize, rng: &mut Rng) -> Self {
+    /// A ring of the honest, chords, and adversaries beside it.
+    pub fn new(honest: usize, adversaries: usize, rng: &mut Rng) -> Self {
         let mut links = BTreeMap::new();
         for node in 0..honest {
             links.insert(ends(node, (node + 1) % honest), Link::default());
@@ -105,11 +106,11 @@ impl Network {
                 }
             }
         }
-        for liar in honest..honest + liars {
-            links.insert(ends(rng.usize(0..honest), liar), Link::default());
-            for other in 0..liar {
+        for adversary in honest..honest + adversaries {
+            links.insert(ends(rng.usize(0..honest), adversary), Link::default());
+            for other in 0..adversary {
                 if rng.bool() {
-                    links.insert(ends(liar, other), Link::default());
+                    links.insert(ends(adversary, other), Link::default());
                 }
             }
         }
@@ -117,13 +118,13 @@ impl Network {
         Self { links }
     }
 
-    /// The honest in a ring, and liars all around one of them.
-    pub fn crowd(honest: usize, liars: usize, around: usize, rng: &mut Rng) -> Self {
+    /// The honest in a ring, and adversaries all around one of them.
+    pub fn crowd(honest: usize, adversaries: usize, around: usize, rng: &mut Rng) -> Self {
         let mut links = Self::new(honest, 0, rng).links;
-        for liar in honest..honest + liars {
-            links.insert(ends(around, liar), Link::default());
+        for adversary in honest..honest + adversaries {
+            links.insert(ends(around, adversary), Link::default());
             if rng.f64() < 0.1 {
-                links.insert(ends(rng.usize(0..honest), liar), Link::default());
+                links.insert(ends(rng.usize(0..honest), adversary), Link::default());
             }
         }
         Self { links }
@@ -280,7 +281,7 @@ impl World {
         }
         match (to < self.nodes.len(), packet) {
             (true, Packet::Gossip(message)) => self.node_hears(to, from, message),
-            (false, Packet::Gossip(message)) => self.liar_hears(to, from, &message),
+            (false, Packet::Gossip(message)) => self.adversary_hears(to, from, &message),
             (_, Packet::Ask { request, life, ask }) => self.serve(to, from, request, life, ask),
             (true, Packet::Answer { request, life, bodies, end }) => {
                 self.on_answer(to, request, life, bodies, end);

@@ -15,6 +15,7 @@ use blocksyncd::sync::{Answer, Ended, GuardState, Input, PeerId, RequestId, Tick
 use blocksyncd::verify::AuthenticBlock;
 use fastrand::Rng;
 
+use super::adversary::Adversary;
 use super::byzantine_answers::Behaviour;
 use super::chain::Chain;
 use super::da::Da;
@@ -22,7 +23,6 @@ use super::disk::DiskFault;
 use super::faults::Plan;
 use super::host::Host;
 use super::invariants::Oracle;
-use super::mischief::Liar;
 use super::mutations::Bug;
 use super::network::{Network, Packet};
 use super::node::{Node, Waits};
@@ -82,7 +82,7 @@ pub enum Event {
     HostsTurn,
     Produce,
     DaTurn,
-    LiarsTurn,
+    AdversariesTurn,
     TwinTurn,
     LinksTurn,
     FaultsTurn,
@@ -159,7 +159,7 @@ pub struct World {
     pub chain: Chain,
     pub net: Network,
     pub nodes: Vec<Node>,
-    pub liars: Vec<Liar>,
+    pub adversaries: Vec<Adversary>,
     pub hosts: Vec<Host>,
     pub da: Da,
     /// The blocks of the second branch.
@@ -196,7 +196,7 @@ impl World {
     pub fn new(plan: Plan, bug: Option<Bug>, trace: Trace) -> Self {
         let mut rng = Rng::with_seed(plan.seed);
         let initial_height = Height::new(plan.initial_height).expect("at least 1");
-        let mut behaviours = plan.liars.clone();
+        let mut behaviours = plan.adversaries.clone();
         if plan.twin.is_some() {
             behaviours.insert(0, Behaviour::Twin);
         }
@@ -227,9 +227,9 @@ impl World {
             },
             hosts: nodes.iter().map(|_| Host::new()).collect(),
             nodes,
-            liars: behaviours
+            adversaries: behaviours
                 .into_iter()
-                .map(|behaviour| Liar { behaviour, seen: BTreeSet::new(), messages: 0 })
+                .map(|behaviour| Adversary { behaviour, seen: BTreeSet::new(), messages: 0 })
                 .collect(),
             da: Da::default(),
             twins: BTreeSet::new(),
@@ -272,7 +272,7 @@ impl World {
             let late = if n > 0 && self.rng.f64() < 0.2 { self.rng.u64(1_000..15_000) } else { self.rng.u64(0..100) };
             self.later(Duration::from_millis(late), Event::StartNode { node: n });
         }
-        for event in [Event::LinksTurn, Event::FaultsTurn, Event::HostsTurn, Event::LiarsTurn, Event::TwinTurn] {
+        for event in [Event::LinksTurn, Event::FaultsTurn, Event::HostsTurn, Event::AdversariesTurn, Event::TwinTurn] {
             self.later(Duration::from_millis(20), event);
         }
         self.later(self.plan.block_time, Event::Produce);
@@ -390,8 +390,8 @@ impl World {
                 self.da_turn();
                 self.plan.da_block_time
             }
-            Event::LiarsTurn => {
-                self.liars_turn();
+            Event::AdversariesTurn => {
+                self.adversaries_turn();
                 Duration::from_millis(self.rng.u64(200..900))
             }
             Event::TwinTurn => {

@@ -1,5 +1,5 @@
-//! What the liars do of their own: what they gossip, what they pass on, and the second branch of whoever stole the key. What
-//! they answer when they are asked is in [`byzantine_answers`].
+//! What the adversaries do of their own: what they gossip, what they pass on, and the second branch of whoever stole the key.
+//! What they answer when they are asked is in [`byzantine_answers`].
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::network::{Message, MessageId};
 use super::world::World;
 
 #[derive(Debug)]
-pub struct Liar {
+pub struct Adversary {
     pub behaviour: Behaviour,
     pub seen: BTreeSet<MessageId>,
     pub messages: u64,
@@ -25,20 +25,23 @@ impl World {
 
     /// `None` for an honest node.
     pub fn behaviour_of(&self, index: usize) -> Option<Behaviour> {
-        self.liars.get(index.checked_sub(self.nodes.len())?).map(|liar| liar.behaviour)
+        self.adversaries.get(index.checked_sub(self.nodes.len())?).map(|adversary| adversary.behaviour)
     }
 
-    fn reformed(&self) -> bool {
-        self.healed && !self.plan.liars_persist
+    fn adversaries_have_stopped(&self) -> bool {
+        self.healed && !self.plan.adversaries_persist
     }
 
-    pub fn forgeries_abound(&self) -> bool {
-        self.liars.iter().any(|liar| {
-            matches!(liar.behaviour, Behaviour::Copies | Behaviour::Forges | Behaviour::FalseHead | Behaviour::Garbage)
+    pub fn has_forgers(&self) -> bool {
+        self.adversaries.iter().any(|adversary| {
+            matches!(
+                adversary.behaviour,
+                Behaviour::Copies | Behaviour::Forges | Behaviour::FalseHead | Behaviour::Garbage
+            )
         })
     }
 
-    /// The blocks that a liar builds its lies on.
+    /// The blocks that an adversary builds its lies on.
     pub fn branch_of(&self, index: usize) -> Vec<AuthenticBlock> {
         if self.behaviour_of(index) == Some(Behaviour::Twin) && !self.twin_branch.is_empty() {
             return self.twin_base.iter().chain(&self.twin_branch).cloned().collect();
@@ -60,13 +63,13 @@ impl World {
 
     pub fn behaviour_now(&self, index: usize) -> Behaviour {
         let behaviour = self.behaviour_of(index).unwrap_or(Behaviour::WeakRelay);
-        if self.reformed() && behaviour != Behaviour::Twin { Behaviour::WeakRelay } else { behaviour }
+        if self.adversaries_have_stopped() && behaviour != Behaviour::Twin { Behaviour::WeakRelay } else { behaviour }
     }
 
-    pub fn liar_hears(&mut self, index: usize, from: usize, message: &Message) {
+    pub fn adversary_hears(&mut self, index: usize, from: usize, message: &Message) {
         let behaviour = self.behaviour_now(index);
-        let liar = index - self.nodes.len();
-        if !behaviour.forwards() || !self.liars[liar].seen.insert(message.id) {
+        let adversary = index - self.nodes.len();
+        if !behaviour.forwards() || !self.adversaries[adversary].seen.insert(message.id) {
             return;
         }
         let sound = self.chain.check(&message.bytes);
@@ -83,32 +86,32 @@ impl World {
             }
             (Behaviour::Copies, Ok(block)) => {
                 let copy = byzantine_answers::copy(block, &mut self.rng);
-                self.liar_gossips(liar, copy);
+                self.adversary_gossips(adversary, copy);
             }
             _ => {}
         }
         self.spread(index, Some(from), message);
     }
 
-    fn liar_gossips(&mut self, liar: usize, bytes: Bytes) {
-        let index = self.nodes.len() + liar;
-        self.liars[liar].messages += 1;
-        let message = Message { id: (index, self.liars[liar].messages), bytes };
+    fn adversary_gossips(&mut self, adversary: usize, bytes: Bytes) {
+        let index = self.nodes.len() + adversary;
+        self.adversaries[adversary].messages += 1;
+        let message = Message { id: (index, self.adversaries[adversary].messages), bytes };
         self.spread(index, None, &message);
     }
 
-    pub fn liars_turn(&mut self) {
-        if self.reformed() {
+    pub fn adversaries_turn(&mut self) {
+        if self.adversaries_have_stopped() {
             return;
         }
         let branch = self.main_branch();
         let Some(top) = branch.last() else { return };
-        for liar in 0..self.liars.len() {
-            let bytes = match self.liars[liar].behaviour {
+        for adversary in 0..self.adversaries.len() {
+            let bytes = match self.adversaries[adversary].behaviour {
                 Behaviour::Replays => branch[self.rng.usize(0..branch.len())].block().bytes().clone(),
                 Behaviour::Copies => byzantine_answers::copy(&branch[self.rng.usize(0..branch.len())], &mut self.rng),
                 Behaviour::Flaps => {
-                    let index = self.nodes.len() + liar;
+                    let index = self.nodes.len() + adversary;
                     self.net.neighbours(index).into_iter().for_each(|peer| self.disconnect(index, peer));
                     continue;
                 }
@@ -123,7 +126,7 @@ impl World {
                 Behaviour::Garbage => (0..self.rng.usize(0..150)).map(|_| self.rng.u8(..)).collect(),
                 _ => continue,
             };
-            self.liar_gossips(liar, bytes);
+            self.adversary_gossips(adversary, bytes);
         }
     }
 
@@ -156,7 +159,7 @@ impl World {
         }
         self.trace.note(self.now, format_args!("the twin signs {:?}", block.id()));
         self.twin_branch.push(block.clone());
-        self.liar_gossips(0, block.block().bytes().clone());
+        self.adversary_gossips(0, block.block().bytes().clone());
         self.post_to_da(&block, true);
     }
 }
