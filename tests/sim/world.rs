@@ -403,7 +403,7 @@ impl World {
                 LINKS_EVERY
             }
             Event::FaultsTurn => {
-                self.faults_turn();
+                self.inject_faults();
                 FAULTS_EVERY
             }
             Event::OperatorTurn => {

@@ -1,5 +1,5 @@
-//! What befalls the honest: crashes, damage, partitions, full disks, clocks that jump; the moment at which all of it ends; and
-//! an operator who does what the documentation says.
+//! Faults that the plan injects into honest nodes: crashes, damage, partitions, full disks, clocks that jump; the moment at
+//! which all of it ends; and an operator who does what the documentation says.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::faults::Signing;
 use super::world::{Event, FAULTS_EVERY, World};
 
 impl World {
-    fn happens(&mut self, rate: f64) -> bool {
+    fn draw(&mut self, rate: f64) -> bool {
         self.rng.f64() < rate * FAULTS_EVERY.as_secs_f64()
     }
 
-    pub fn faults_turn(&mut self) {
+    pub fn inject_faults(&mut self) {
         if self.healed {
             return;
         }
@@ -27,37 +27,37 @@ impl World {
         if self.rng.f64() < 0.03 {
             self.hosts[n].back_up();
         }
-        if self.happens(self.plan.crash_rate) {
+        if self.draw(self.plan.crash_rate) {
             self.crash_for_a_while(n);
         }
-        if self.happens(self.plan.partition_rate) {
+        if self.draw(self.plan.partition_rate) {
             let side: Vec<usize> = (0..honest + self.adversaries.len()).filter(|_| self.rng.bool()).collect();
             let asymmetric = self.plan.asymmetric && self.rng.bool();
             self.net.partition(&side, asymmetric, self.now);
             let lasts = Duration::from_millis(self.rng.u64(300..9_000));
             self.later(lasts, Event::Unblock);
         }
-        if self.happens(self.plan.storage_full_rate) && !self.nodes[n].storage_full {
+        if self.draw(self.plan.storage_full_rate) && !self.nodes[n].storage_full {
             self.set_storage_full(n, true);
             let lasts = Duration::from_millis(self.rng.u64(300..6_000));
             self.later(lasts, Event::StorageFree { node: n });
         }
-        if self.happens(self.plan.clock_jump_rate) {
+        if self.draw(self.plan.clock_jump_rate) {
             let second = 1_000_000_000;
             let span = if self.rng.bool() { 60 * second } else { 86_400 * second };
             self.nodes[n].wall_offset = self.rng.i128(-span..=span);
         }
-        if self.happens(self.plan.host_crash_rate) && self.hosts[n].up {
+        if self.draw(self.plan.host_crash_rate) && self.hosts[n].up {
             let from_backup = self.rng.f64() < self.plan.host_backup;
             self.crash_host(n, from_backup);
         }
-        if self.happens(self.plan.veto_rate) {
+        if self.draw(self.plan.veto_rate) {
             self.veto(n);
         }
-        if self.happens(self.plan.drain_rate) {
+        if self.draw(self.plan.drain_rate) {
             self.drain_for_a_while(n);
         }
-        if self.happens(self.plan.extend_rate) {
+        if self.draw(self.plan.extend_rate) {
             self.extend_schedule(n);
         }
     }
