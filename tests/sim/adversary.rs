@@ -66,7 +66,7 @@ impl World {
         if self.adversaries_have_stopped() && behaviour != Behaviour::Twin { Behaviour::WeakRelay } else { behaviour }
     }
 
-    pub fn adversary_hears(&mut self, index: usize, from: usize, message: &Message) {
+    pub fn adversary_receives(&mut self, index: usize, from: usize, message: &Message) {
         let behaviour = self.behaviour_now(index);
         let adversary = index - self.nodes.len();
         if !behaviour.forwards() || !self.adversaries[adversary].seen.insert(message.id) {

@@ -76,7 +76,7 @@ impl Scene {
 
     fn hears(&mut self, from: usize, index: usize) {
         let bytes = self.blocks[index].block().bytes().clone();
-        self.world.node_hears(self.follower, from, Message { id: (from, index as u64), bytes });
+        self.world.node_receives(self.follower, from, Message { id: (from, index as u64), bytes });
     }
 
     fn pass(&mut self, time: Duration) {

@@ -212,7 +212,7 @@ impl World {
         }
     }
 
-    pub fn check_heard(&mut self, n: usize, from: usize, message: &Message) {
+    pub fn check_received(&mut self, n: usize, from: usize, message: &Message) {
         if from < self.nodes.len() && self.chain.check(&message.bytes).is_err() {
             self.fail(format!("n{from} passed on to n{n} what is no block"));
         }

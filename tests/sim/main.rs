@@ -26,11 +26,11 @@ mod fault_injection;
 mod faults;
 mod host;
 mod invariants;
+mod messages;
 mod mutations;
 mod network;
 mod node;
 mod publisher;
-mod talk;
 mod trace;
 mod world;
 

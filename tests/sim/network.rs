@@ -280,8 +280,8 @@ impl World {
             return;
         }
         match (to < self.nodes.len(), packet) {
-            (true, Packet::Gossip(message)) => self.node_hears(to, from, message),
-            (false, Packet::Gossip(message)) => self.adversary_hears(to, from, &message),
+            (true, Packet::Gossip(message)) => self.node_receives(to, from, message),
+            (false, Packet::Gossip(message)) => self.adversary_receives(to, from, &message),
             (_, Packet::Ask { request, life, ask }) => self.serve(to, from, request, life, ask),
             (true, Packet::Answer { request, life, bodies, end }) => {
                 self.on_answer(to, request, life, bodies, end);

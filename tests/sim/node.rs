@@ -16,9 +16,9 @@ use bytes::Bytes;
 use super::chain::EPOCH_UNIX_NANOS;
 use super::disk::{Disk, Write};
 use super::faults::Signing;
+use super::messages::{OpenFetch, UnjudgedMessage};
 use super::mutations::Bug;
 use super::network::{Answered, Message, MessageId, StreamEnd};
-use super::talk::{OpenFetch, Unjudged};
 use super::world::{Event, World, index_of};
 
 /// Who waits for the answer to a ticket.
@@ -66,7 +66,7 @@ pub struct Node {
     waits: BTreeMap<Ticket, (Waits, usize, u64)>,
     /// What a signer outside is to sign, once the guard of it is on disk.
     unsigned: BTreeMap<Ticket, Unsigned>,
-    pub gossip: BTreeMap<Ticket, Unjudged>,
+    pub gossip: BTreeMap<Ticket, UnjudgedMessage>,
     pub seen: BTreeSet<MessageId>,
     pub checking: usize,
     pub checked_until: Duration,

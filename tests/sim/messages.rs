@@ -1,5 +1,5 @@
-//! How a node talks to its peers: gossip that is queued, checked and judged, and fetches whose answers are gathered until they
-//! end, as the sidecar's network and verify pool do it.
+//! The messages between a node and its peers: gossip that is queued, checked and judged, and fetches whose answers are
+//! gathered until they end, as the sidecar's network and verify pool do it.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ pub struct OpenFetch {
 }
 
 #[derive(Debug)]
-pub struct Unjudged {
+pub struct UnjudgedMessage {
     pub from: usize,
     pub message: Message,
 }
 
 impl World {
     /// A gossip message arrived: it is queued for the stateless checks, or dropped unread.
-    pub fn node_hears(&mut self, n: usize, from: usize, message: Message) {
-        self.check_heard(n, from, &message);
+    pub fn node_receives(&mut self, n: usize, from: usize, message: Message) {
+        self.check_received(n, from, &message);
         let pool = self.plan.pool;
         let check = self.plan.check;
         let now = self.now;
@@ -42,7 +42,7 @@ impl World {
         }
         let node = &mut self.nodes[n];
         let ticket = node.ticket();
-        node.gossip.insert(ticket, Unjudged { from, message });
+        node.gossip.insert(ticket, UnjudgedMessage { from, message });
         node.checking += 1;
         node.checked_until = node.checked_until.max(now) + check;
         let wait = node.checked_until.saturating_sub(now);
@@ -66,7 +66,7 @@ impl World {
             (Verdict::Ignore, Some(Bug::KnownIsReject)) => Verdict::Reject,
             _ => verdict,
         };
-        let Some(Unjudged { from, message }) = self.nodes[n].gossip.remove(&ticket) else {
+        let Some(UnjudgedMessage { from, message }) = self.nodes[n].gossip.remove(&ticket) else {
             return self.fail(format!("n{n}: {ticket} was judged, but is no message that waits"));
         };
         self.check_judged(n, from, &message, verdict);
