@@ -254,13 +254,13 @@ impl Stored for Image {
 
 /// The fsynced high-water mark: how far the store once was.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct Watermark {
     soft: Option<Height>,
     hard: Option<Anchor>,
     epoch: Epoch,
 }
 
-impl Mark {
+impl Watermark {
     fn of(image: &Image) -> Self {
         Self { soft: image.heads.soft_height(), hard: image.hard_anchor(), epoch: image.heads.epoch }
     }
@@ -273,7 +273,7 @@ pub enum Damage {
     Wiped,
     /// An older copy of the whole data directory was put back.
     Restored,
-    /// The newest part of the store is gone; the mark knows.
+    /// The newest part of the store is gone; the watermark knows.
     TailLost,
 }
 
@@ -289,24 +289,24 @@ pub enum Write {
 pub struct Disk {
     /// What readers see, and what a crash leaves.
     pub image: Image,
-    mark: Mark,
+    watermark: Watermark,
     pub guard: GuardState,
     /// What the node was told to keep.
     pub history: History,
     initial_height: Height,
     /// In the order of the decisions; the first one is in flight.
     writes: VecDeque<Write>,
-    snapshots: Vec<(Image, Mark)>,
+    snapshots: Vec<(Image, Watermark)>,
     /// In a world with a planted bug: how the disk goes wrong, and what was there before the last write.
     fault: Option<DiskFault>,
-    undo: Option<(Image, Mark, GuardState)>,
+    undo: Option<(Image, Watermark, GuardState)>,
 }
 
 /// How a disk breaks what it promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFault {
-    /// The mark of a write may be there without the write.
-    MarkAhead,
+    /// The watermark of a write may be there without the write.
+    WatermarkAhead,
     /// The last write was not there yet when it was said to be.
     FsyncLies,
 }
@@ -315,7 +315,7 @@ impl Disk {
     pub fn new(initial_height: Height) -> Self {
         let image = Image::empty(initial_height);
         Self {
-            mark: Mark::of(&image),
+            watermark: Watermark::of(&image),
             image,
             guard: GuardState::Unused,
             history: History::default(),
@@ -364,7 +364,7 @@ impl Disk {
     pub fn written(&mut self) -> Result<(Write, bool), String> {
         let write = self.writes.pop_front().ok_or("a write ended that never began")?;
         if self.fault == Some(DiskFault::FsyncLies) {
-            self.undo = Some((self.image.clone(), self.mark, self.guard));
+            self.undo = Some((self.image.clone(), self.watermark, self.guard));
         }
         match &write {
             Write::Commit(batch) => self.apply(batch)?,
@@ -390,7 +390,7 @@ impl Disk {
     fn apply(&mut self, batch: &Batch) -> Result<(), String> {
         self.apply_guard(batch)?;
         self.image.apply(batch, &self.history)?;
-        self.mark = Mark::of(&self.image);
+        self.watermark = Watermark::of(&self.image);
         Ok(())
     }
 
@@ -409,7 +409,7 @@ impl Disk {
         let in_flight = self.writes.pop_front();
         self.writes.clear();
         if let Some(before) = self.undo.take() {
-            (self.image, self.mark, self.guard) = before;
+            (self.image, self.watermark, self.guard) = before;
             return Ok(());
         }
         match in_flight {
@@ -429,15 +429,15 @@ impl Disk {
         if rng.bool() {
             return self.apply(batch);
         }
-        if self.fault == Some(DiskFault::MarkAhead) {
-            self.mark.soft = self.mark.soft.max(batch.heads.soft_height());
+        if self.fault == Some(DiskFault::WatermarkAhead) {
+            self.watermark.soft = self.watermark.soft.max(batch.heads.soft_height());
         }
         if rng.bool() { self.apply_guard(batch) } else { Ok(()) }
     }
 
     /// Somebody copies the data directory.
     pub fn snapshot(&mut self) {
-        self.snapshots.push((self.image.clone(), self.mark));
+        self.snapshots.push((self.image.clone(), self.watermark));
     }
 
     /// While the process is down.
@@ -449,10 +449,10 @@ impl Disk {
         match (damage, older) {
             (Damage::Wiped, _) => {
                 self.image = Image::empty(self.initial_height);
-                self.mark = Mark::of(&self.image);
+                self.watermark = Watermark::of(&self.image);
                 self.snapshots.clear();
             }
-            (Damage::Restored, Some((image, mark))) => (self.image, self.mark) = (image, mark),
+            (Damage::Restored, Some((image, watermark))) => (self.image, self.watermark) = (image, watermark),
             (Damage::TailLost, Some((image, _))) => self.image = image,
             (Damage::Restored | Damage::TailLost, None) => {}
         }
@@ -468,8 +468,9 @@ impl Disk {
         let image = &self.image;
         let mut heads = image.heads;
         let next = heads.next_height();
-        heads.epoch = heads.epoch.max(self.mark.epoch);
-        heads.lost = self.mark.soft.filter(|soft| *soft >= next).map(|to| DataLoss { from: next, to }).or(heads.lost);
+        heads.epoch = heads.epoch.max(self.watermark.epoch);
+        heads.lost =
+            self.watermark.soft.filter(|soft| *soft >= next).map(|to| DataLoss { from: next, to }).or(heads.lost);
         let behind = |anchor: &Anchor| heads.hard.is_none_or(|hard| hard.height < anchor.id.height);
         let evidence = image.evidence.values().map(|evidence| evidence.height);
         let open = evidence.filter(|height| Some(*height) > heads.hard_height());
@@ -480,7 +481,7 @@ impl Disk {
             schedule: image.schedule.clone(),
             vetoed: image.vetoed,
             halted: image.halted,
-            anchor: self.mark.hard.filter(behind),
+            anchor: self.watermark.hard.filter(behind),
             guard: self.guard,
             consumers: image.acked.iter().map(|(name, id)| (name.clone(), *id)).collect(),
             stored_bytes: image.bytes(),

@@ -36,8 +36,8 @@ pub enum Bug {
     UnclampedRange,
     /// A host that lags behind misses what came meanwhile.
     DropWhenLagging,
-    /// The mark says more than the store has.
-    MarkAhead,
+    /// The watermark says more than the store has.
+    WatermarkAhead,
     /// Ranges are asked for one height too high, and what comes is taken for what was wanted.
     RangeOneFurther,
     /// Nothing bounds the blocks that wait above a gap.
@@ -83,7 +83,7 @@ impl Bug {
         Self::CursorPastOutage,
         Self::UnclampedRange,
         Self::DropWhenLagging,
-        Self::MarkAhead,
+        Self::WatermarkAhead,
         Self::RangeOneFurther,
         Self::HeldUnbounded,
         Self::BanWeakRelay,

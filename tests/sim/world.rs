@@ -206,7 +206,7 @@ impl World {
             node.disk.guard = GuardState::Missing;
         }
         let disk_fault = match bug {
-            Some(Bug::MarkAhead) => Some(DiskFault::MarkAhead),
+            Some(Bug::WatermarkAhead) => Some(DiskFault::WatermarkAhead),
             Some(Bug::FsyncLies) => Some(DiskFault::FsyncLies),
             _ => None,
         };
