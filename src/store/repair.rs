@@ -292,19 +292,7 @@ pub(super) fn install(
     source: Option<Arc<Db>>,
     cache_bytes: u64,
 ) -> Result<(), StoreError> {
-    let kept = match &source {
-        Some(source) => intact(source.view().about())?.and_then(AboutRecord::known),
-        None => None,
-    };
-    let about = About {
-        version: super::VERSION,
-        store_id: match kept {
-            Some(about) => about.store_id,
-            None => random_id()?,
-        },
-        chain_id: rules.chain_id.to_string(),
-        initial_height: rules.initial_height,
-    };
+    let about = describe(source.as_ref(), rules)?;
     let aside = paths.new_store()?;
     {
         let new = Db::open(&aside, cache_bytes, None).map_err(|fault| match fault {
@@ -327,6 +315,24 @@ pub(super) fn install(
     drop(source);
     sync_tree(&aside)?;
     replace(paths, &aside)
+}
+
+/// What the new database says it is: the same one, as long as the source still says which.
+fn describe(source: Option<&Arc<Db>>, rules: &Rules) -> Result<About, StoreError> {
+    let kept = match source {
+        Some(source) => intact(source.view().about())?.and_then(AboutRecord::known),
+        None => None,
+    };
+    let store_id = match kept {
+        Some(about) => about.store_id,
+        None => random_id()?,
+    };
+    Ok(About {
+        version: super::VERSION,
+        store_id,
+        chain_id: rules.chain_id.to_string(),
+        initial_height: rules.initial_height,
+    })
 }
 
 fn random_id() -> Result<[u8; 16], StoreError> {
