@@ -280,8 +280,11 @@ impl World {
         self.later(self.plan.faults_last, Event::Heal);
         while let Some(Scheduled { at, event, .. }) = self.queue.pop() {
             self.now = at;
-            if matches!(event, Event::Judge) && self.has_converged() {
-                return Ok(self.outcome());
+            if matches!(event, Event::Judge) {
+                match self.converged() {
+                    Ok(()) => return Ok(self.outcome()),
+                    Err(why) => self.why_not_converged = Some(why),
+                }
             }
             self.step(event);
             if let Some(why) = self.violation.take() {
@@ -324,16 +327,6 @@ impl World {
             retractions: self.retractions
                 + self.nodes.iter().map(|n| n.disk.image.retractions.len() as u64).sum::<u64>(),
             hash: self.trace.hash(),
-        }
-    }
-
-    fn has_converged(&mut self) -> bool {
-        match self.converged() {
-            Ok(()) => true,
-            Err(why) => {
-                self.why_not_converged = Some(why);
-                false
-            }
         }
     }
 
