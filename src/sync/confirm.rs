@@ -8,6 +8,7 @@
 use super::da::Judgement;
 use super::{Answer, Ctx, DaPosition, DaReport, Halt, Origin, ReportAnswer, Seen, Sighting, Syncer, Ticket};
 use crate::block::{BlockId, Hash};
+use crate::util::saturate;
 use crate::verify::{AuthenticBlock, Fault};
 
 /// Whether there is more to judge after a judgement was carried out.
@@ -21,7 +22,7 @@ enum Judging {
 impl Syncer {
     pub(super) fn da_reported(&mut self, ctx: Ctx<'_>, ticket: Ticket, report: DaReport) {
         let junk = report.sightings.iter().filter(|sighting| sighting.what == Seen::Junk).count();
-        let junk = u32::try_from(junk).unwrap_or(u32::MAX);
+        let junk = saturate::to_u32(junk);
         if !self.retention.disk_is_full() && report.after <= self.chain.heads().scanned_through {
             for sighting in report.sightings {
                 self.sight(ctx, sighting);

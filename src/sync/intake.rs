@@ -22,6 +22,7 @@ use super::{
 };
 use crate::block::{BlockId, Hash, Height};
 use crate::clock::Now;
+use crate::util::saturate;
 use crate::verify::{AuthenticBlock, Fault};
 
 // ---- Gossip and answers --------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ impl Syncer {
             let serves = self.exchange.serves(peer);
             return if serves { AnswerUse::TooHeavy(from) } else { AnswerUse::Useless };
         }
-        let count = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
+        let count = saturate::to_u64(blocks.len());
         if count > amount || !is_run(from, blocks) {
             self.exchange.penalize(ctx.now, peer, Offence::BadRange, &mut self.decision);
             return nothing_of_use(ended);
@@ -140,7 +141,7 @@ impl Syncer {
 
     fn use_below_tail(&mut self, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> AnswerUse {
         let Fetched { blocks, ended } = fetched;
-        let count = u64::try_from(blocks.len()).unwrap_or(u64::MAX);
+        let count = saturate::to_u64(blocks.len());
         if count > amount || !is_run(from, blocks) {
             return AnswerUse::Wrong(Some(Offence::BadRange));
         }

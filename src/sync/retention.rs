@@ -16,6 +16,7 @@ use super::chain::Chain;
 use super::decision::Decision;
 use super::{Change, CommitId, History, Stored};
 use crate::block::{BlockId, Height};
+use crate::util::saturate;
 
 /// The most blocks that one decision forgets: more than one range answer brings, so that pruning keeps pace with any catch-up.
 const STEP: u64 = 256;
@@ -187,7 +188,7 @@ impl Retention {
 
     /// Bytes of the stored blocks, with what is decided and not durable yet.
     fn stored_bytes(&self, chain: &Chain) -> u64 {
-        let fresh = u64::try_from(chain.fresh_bytes()).unwrap_or(u64::MAX);
+        let fresh = saturate::to_u64(chain.fresh_bytes());
         let pruned = self.in_flight.iter().map(|prune| prune.bytes).sum();
         self.stored_bytes.saturating_add(fresh).saturating_sub(pruned)
     }

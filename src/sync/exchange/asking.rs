@@ -20,6 +20,7 @@ use crate::sync::chain::Chain;
 use crate::sync::decision::Decision;
 use crate::sync::pending::Pending;
 use crate::sync::{Ask, Fetch, PeerId, RequestId};
+use crate::util::saturate;
 
 /// A gap of up to this many blocks is left to gossip for a moment: they are probably being verified right now. After that
 /// two peers are asked for it.
@@ -65,7 +66,7 @@ impl Exchange {
         let due: Vec<_> = self.peers.iter().filter(|(_, peer)| is_due(peer)).map(|(id, _)| id.clone()).collect();
         for peer in due {
             // Spread out, so that a node with many peers does not ask them all at once.
-            let jitter = Duration::from_millis(self.rng.u64(0..=u64::try_from(interval.as_millis() / 4).unwrap_or(0)));
+            let jitter = Duration::from_millis(self.rng.u64(0..=saturate::millis(interval) / 4));
             self.send(self.request(now, &peer, Ask::Head, self.max_block_bytes), decision);
             if let Some(peer) = self.peers.get_mut(&peer) {
                 peer.probe_again_at(now + interval + jitter);
@@ -181,7 +182,7 @@ impl Exchange {
         }
         let mut free = limits.held_bytes.saturating_sub(pending.bytes() + self.requests.bytes());
         let sizes = self.sizes();
-        let farthest = next.plus(u64::try_from(limits.held_blocks).unwrap_or(u64::MAX).saturating_sub(1));
+        let farthest = next.plus(saturate::to_u64(limits.held_blocks).saturating_sub(1));
         let mut covered = pending.runs();
         covered.extend(self.requests.runs(next));
         covered.sort_unstable();

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use crate::block::{BlockId, Height};
 use crate::sync::{Ask, Ended, Offence, PeerId, PeerStanding, RequestId, Timing};
+use crate::util::backoff::Backoff;
+use crate::util::saturate;
 
 /// Above this many bad signatures a minute, and above half of what it delivers, a peer is banned.
 const BAD_SIGNATURES_PER_MINUTE: u32 = 10;
@@ -184,7 +186,7 @@ impl Peers {
             return;
         }
         peer.failed_at = Some(now);
-        let backoff = backoff_min.saturating_mul(1 << peer.failures.min(16)).min(backoff_max);
+        let backoff = Backoff { shortest: backoff_min, longest: backoff_max }.pause(peer.failures);
         peer.failures = peer.failures.saturating_add(1);
         peer.serves = false;
         peer.rest_until = now + backoff;
@@ -218,7 +220,7 @@ impl Peers {
         if !earned {
             return None;
         }
-        let ban = ban_min.saturating_mul(1 << record.bans.min(16)).min(ban_max);
+        let ban = Backoff { shortest: ban_min, longest: ban_max }.pause(record.bans);
         record.bans = record.bans.saturating_add(1);
         Some(ban)
     }
@@ -396,7 +398,7 @@ impl Peer {
     /// Lower is better: expected waiting time.
     pub fn cost(&self) -> Duration {
         let latency = self.latency.unwrap_or(Duration::from_millis(50));
-        latency.saturating_mul(u32::try_from(self.open).unwrap_or(u32::MAX).saturating_add(1))
+        latency.saturating_mul(saturate::to_u32(self.open).saturating_add(1))
     }
 
     fn took(&mut self, took: Duration) {

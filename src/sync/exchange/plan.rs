@@ -3,6 +3,7 @@
 use super::requests::HeightRun;
 use crate::block::Height;
 use crate::sync::MAX_RANGE;
+use crate::util::saturate;
 
 /// How large requests should be, from what blocks have weighed lately. All in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl Sizes {
     /// The most that an answer of so many blocks may weigh: a quarter more than expected. An answer that would weigh more is cut;
     /// what is cut is asked for again, and when everything waits for it, as [`Self::next_answer_bytes`].
     pub fn answer_bytes(self, amount: u64) -> usize {
-        let amount = usize::try_from(amount).unwrap_or(usize::MAX);
+        let amount = saturate::to_usize(amount);
         let expected = self.block.saturating_mul(amount);
         expected.saturating_add(expected / 4).saturating_add(Self::SLACK).min(self.max_block.saturating_mul(amount))
     }
