@@ -82,7 +82,7 @@ impl Node {
 }
 
 /// An answer from the network, each block checked. What comes after a bad one is not looked at.
-fn check_answer(checker: &Checker, lane: Lane, bodies: &[Bytes], ended: p2p::StreamEnded) -> Fetched {
+fn check_answer(checker: &Checker, lane: Lane, bodies: &[Bytes], ended: Ended) -> Fetched {
     let mut blocks = Vec::with_capacity(bodies.len());
     for body in bodies {
         match checker.check(lane, body) {
@@ -90,16 +90,5 @@ fn check_answer(checker: &Checker, lane: Lane, bodies: &[Bytes], ended: p2p::Str
             Err(fault) => return Fetched { blocks, ended: Ended::Invalid(Some(fault)) },
         }
     }
-    let ended = match ended {
-        p2p::StreamEnded::Complete => Ended::Complete,
-        p2p::StreamEnded::Cut => Ended::Cut,
-        p2p::StreamEnded::NotFound => Ended::NotFound,
-        p2p::StreamEnded::Reset => Ended::Reset,
-        p2p::StreamEnded::Timeout => Ended::Timeout,
-        p2p::StreamEnded::Disconnected => Ended::Disconnected,
-        p2p::StreamEnded::Unsupported => Ended::Unsupported,
-        p2p::StreamEnded::Broken => Ended::Invalid(None),
-        p2p::StreamEnded::NotSent => Ended::NotSent,
-    };
     Fetched { blocks, ended }
 }

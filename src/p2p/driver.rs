@@ -31,10 +31,10 @@ use super::resolve::{Resolved, resolve};
 use super::saver::Saver;
 use super::seeds::{SeedId, Seeds};
 use super::swarm::{Network, NetworkEvent};
-use super::{Command, Event, StreamEnded, exchange, policy};
+use super::{Command, Event, exchange, policy};
 use crate::block::Lane;
 use crate::clock::Clock;
-use crate::sync::{self, Fetch, Offence, RequestId, Ticket, Verdict};
+use crate::sync::{self, Ended, Fetch, Offence, RequestId, Ticket, Verdict};
 
 /// How long the driver sleeps when nothing is due.
 const NEVER: Duration = Duration::from_hours(1);
@@ -226,17 +226,17 @@ impl Driver {
         }
     }
 
-    fn try_fetch(&mut self, fetch: &Fetch) -> Result<(), StreamEnded> {
-        let peer = PeerId::from_bytes(fetch.peer.as_bytes()).map_err(|_| StreamEnded::Disconnected)?;
+    fn try_fetch(&mut self, fetch: &Fetch) -> Result<(), Ended> {
+        let peer = PeerId::from_bytes(fetch.peer.as_bytes()).map_err(|_| Ended::Disconnected)?;
         if self.swarm.is_connected(&peer) && !self.peers.is_up(peer) {
-            return Err(StreamEnded::Unsupported);
+            return Err(Ended::Unsupported);
         }
         let room = self.limits.fetch_bytes - self.reserved.values().map(|(_, bytes)| bytes).sum::<usize>();
         let max_bytes = fetch.max_bytes.min(self.limits.fetch_bytes_per_request());
         // What the stream's window lets in beyond the answer is there, too.
         let reserved = max_bytes.max(STREAM_WINDOW);
         if reserved > room {
-            return Err(StreamEnded::NotSent);
+            return Err(Ended::NotSent);
         }
         self.swarm.behaviour_mut().exchange.ask(peer, fetch, max_bytes)?;
         self.reserved.insert(fetch.request, (peer, reserved));

@@ -30,13 +30,12 @@ use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::StreamEnded;
 use super::fetch::Job;
 use super::limits::{MAX_ASKS_PER_CONNECTION, MAX_SERVED_PER_CONNECTION};
 use super::room::Room;
 use super::serve::Server;
 use crate::block::Lane;
-use crate::sync::{Fetch, RequestId};
+use crate::sync::{Ended, Fetch, RequestId};
 
 /// The protocol of one lane, as negotiated.
 #[derive(Clone, Debug)]
@@ -99,7 +98,7 @@ pub struct Event {
     pub request: RequestId,
     pub lane: Lane,
     pub bodies: Vec<Bytes>,
-    pub ended: StreamEnded,
+    pub ended: Ended,
 }
 
 struct Open {
@@ -138,19 +137,16 @@ impl Behaviour {
     }
 
     /// Sends a request whose answer may have `max_bytes`. An error means that nothing was sent, and no event follows.
-    pub fn ask(&mut self, peer: PeerId, fetch: &Fetch, max_bytes: usize) -> Result<(), StreamEnded> {
-        let connections = self.connections.get(&peer).ok_or(StreamEnded::Disconnected)?;
+    pub fn ask(&mut self, peer: PeerId, fetch: &Fetch, max_bytes: usize) -> Result<(), Ended> {
+        let connections = self.connections.get(&peer).ok_or(Ended::Disconnected)?;
         if usize::from(fetch.lane.0) >= self.protocols.len() || self.open.contains_key(&fetch.request) {
-            return Err(StreamEnded::NotSent);
+            return Err(Ended::NotSent);
         }
         let load = |connection: &ConnectionId| self.open.values().filter(|open| open.connection == *connection).count();
-        let (load, connection) = connections
-            .iter()
-            .map(|connection| (load(connection), *connection))
-            .min()
-            .ok_or(StreamEnded::Disconnected)?;
+        let (load, connection) =
+            connections.iter().map(|connection| (load(connection), *connection)).min().ok_or(Ended::Disconnected)?;
         if load >= MAX_ASKS_PER_CONNECTION {
-            return Err(StreamEnded::NotSent);
+            return Err(Ended::NotSent);
         }
         let (wanting, wanted) = oneshot::channel();
         let job = Job {
@@ -176,7 +172,7 @@ impl Behaviour {
         self.open.remove(&request).is_some()
     }
 
-    fn answered(&mut self, request: RequestId, bodies: Vec<Bytes>, ended: StreamEnded) {
+    fn answered(&mut self, request: RequestId, bodies: Vec<Bytes>, ended: Ended) {
         if let Some(open) = self.open.remove(&request) {
             self.to_swarm.push_back(ToSwarm::GenerateEvent(Event { request, lane: open.lane, bodies, ended }));
         }
@@ -194,7 +190,7 @@ impl Behaviour {
         };
         let lost: Vec<_> = self.open.iter().filter_map(lost).collect();
         for request in lost {
-            self.answered(request, Vec::new(), StreamEnded::Disconnected);
+            self.answered(request, Vec::new(), Ended::Disconnected);
         }
     }
 
@@ -271,7 +267,7 @@ pub struct ToHandler {
 pub struct FromHandler {
     request: RequestId,
     bodies: Vec<Bytes>,
-    ended: StreamEnded,
+    ended: Ended,
 }
 
 /// One connection's streams.
@@ -314,10 +310,10 @@ impl Handler {
 
     fn not_opened(&mut self, order: &ToHandler, error: &StreamUpgradeError<Infallible>) {
         let ended = match error {
-            StreamUpgradeError::Timeout => StreamEnded::Timeout,
-            StreamUpgradeError::NegotiationFailed => StreamEnded::Unsupported,
+            StreamUpgradeError::Timeout => Ended::Timeout,
+            StreamUpgradeError::NegotiationFailed => Ended::Unsupported,
             StreamUpgradeError::Apply(never) => match *never {},
-            StreamUpgradeError::Io(_) => StreamEnded::Reset,
+            StreamUpgradeError::Io(_) => Ended::Reset,
         };
         self.failed.push_back(FromHandler { request: order.job.request, bodies: Vec::new(), ended });
     }
@@ -367,7 +363,7 @@ impl ConnectionHandler for Handler {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<FromHandler>> {
         while let Poll::Ready(Some(asked)) = self.asking.poll_next_unpin(cx) {
             if let Some(answer) = asked {
-                return Poll::Ready(Some(FromHandler { ended: StreamEnded::Disconnected, ..answer }));
+                return Poll::Ready(Some(FromHandler { ended: Ended::Disconnected, ..answer }));
             }
         }
         Poll::Ready(None)

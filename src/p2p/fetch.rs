@@ -14,9 +14,8 @@ use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::StreamEnded;
 use super::wire::{self, Answer, FrameError, FrameReader, HeaderRequest};
-use crate::sync::{Ask, RequestId};
+use crate::sync::{Ask, Ended, RequestId};
 
 /// One request, on its way to a stream.
 #[derive(Debug)]
@@ -51,17 +50,14 @@ impl Job {
     }
 
     /// Asks, and reads the answer. `None`: nobody waits for it any more.
-    pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
-        mut self,
-        stream: S,
-    ) -> Option<(Vec<Bytes>, StreamEnded)> {
+    pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(mut self, stream: S) -> Option<(Vec<Bytes>, Ended)> {
         let mut bodies = Vec::new();
         let mut wanted = std::mem::replace(&mut self.wanted, oneshot::channel().1);
         let ended = tokio::select! {
             biased;
             _ = &mut wanted => return None,
             ended = self.exchange(stream, &mut bodies) => ended,
-            () = sleep_until(self.deadline) => StreamEnded::Timeout,
+            () = sleep_until(self.deadline) => Ended::Timeout,
         };
         Some((bodies, ended))
     }
@@ -69,14 +65,14 @@ impl Job {
     /// The stream is half-closed at once when the answer is a single frame. An answer of many may have to be given up, and yamux
     /// resets a stream that is dropped only while both halves are open: dropped half-closed, the server would wait for a
     /// reader until it loses patience.
-    async fn exchange<S>(&self, stream: S, bodies: &mut Vec<Bytes>) -> StreamEnded
+    async fn exchange<S>(&self, stream: S, bodies: &mut Vec<Bytes>) -> Ended
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let (reading, mut writing) = stream.split();
         let frame = self.to_request().to_frame();
         if writing.write_all(&frame).await.is_err() || writing.flush().await.is_err() {
-            return StreamEnded::Reset;
+            return Ended::Reset;
         }
         let mut reader = FrameReader::new(reading, self.max_block_bytes.saturating_add(wire::RESPONSE_OVERHEAD));
         let patience = if self.expected() == 1 { Duration::ZERO } else { HALF_CLOSE_AFTER };
@@ -92,7 +88,7 @@ impl Job {
             }
         };
         let ended = self.read_answer(first, &mut reader, bodies).await;
-        if ended == StreamEnded::Complete && bodies.len() as u64 == self.expected() {
+        if ended == Ended::Complete && bodies.len() as u64 == self.expected() {
             let _ = writing.close().await;
         }
         ended
@@ -103,7 +99,7 @@ impl Job {
         first: Result<Option<usize>, FrameError>,
         reader: &mut FrameReader<R>,
         bodies: &mut Vec<Bytes>,
-    ) -> StreamEnded {
+    ) -> Ended {
         let mut next = Some(first);
         let mut room = self.max_bytes;
         while (bodies.len() as u64) < self.expected() {
@@ -113,13 +109,14 @@ impl Job {
             };
             let length = match length {
                 Ok(Some(length)) => length,
-                // A yamux stream ends the same way when it is reset. Nobody who serves ends it without any frame.
-                Ok(None) if bodies.is_empty() => return StreamEnded::Reset,
-                Ok(None) => return StreamEnded::Complete,
+                // A yamux stream that is reset between two frames cannot be told from one that is closed there. Nobody who
+                // serves ends it without any frame.
+                Ok(None) if bodies.is_empty() => return Ended::Reset,
+                Ok(None) => return Ended::Complete,
                 Err(error) => return ended_by(&error),
             };
             if length > room.saturating_add(wire::RESPONSE_OVERHEAD) {
-                return StreamEnded::Cut;
+                return Ended::Cut;
             }
             let frame = match reader.message(length).await {
                 Ok(frame) => frame,
@@ -127,18 +124,18 @@ impl Job {
             };
             match wire::decode_response(frame) {
                 Some(Answer::Block(body)) if body.len() <= self.max_block_bytes => bodies.push(body),
-                Some(Answer::NotFound) => return StreamEnded::NotFound,
-                _ => return StreamEnded::Broken,
+                Some(Answer::NotFound) => return Ended::NotFound,
+                _ => return Ended::Invalid(None),
             }
             room = room.saturating_sub(length);
         }
-        StreamEnded::Complete
+        Ended::Complete
     }
 }
 
-const fn ended_by(error: &FrameError) -> StreamEnded {
+const fn ended_by(error: &FrameError) -> Ended {
     match error {
-        FrameError::TooLong { .. } | FrameError::NoLength => StreamEnded::Broken,
-        FrameError::Truncated | FrameError::Io(_) => StreamEnded::Reset,
+        FrameError::TooLong { .. } | FrameError::NoLength => Ended::Invalid(None),
+        FrameError::Truncated | FrameError::Io(_) => Ended::Reset,
     }
 }

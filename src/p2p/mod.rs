@@ -61,7 +61,7 @@ use tokio::time::Instant;
 use crate::block::Lane;
 use crate::clock::Clock;
 use crate::store::Reader;
-use crate::sync::{Fetch, Offence, PeerId, PeerList, PeerOrder, PeerStanding, RequestId, Ticket, Verdict};
+use crate::sync::{Ended, Fetch, Offence, PeerId, PeerList, PeerOrder, PeerStanding, RequestId, Ticket, Verdict};
 
 use address::{Address, word};
 use book::Book;
@@ -121,7 +121,7 @@ pub enum Command {
     /// The verdict on a gossiped message. One that comes later than six seconds changes nothing.
     Judge { ticket: Ticket, verdict: Verdict },
     /// Asks a peer. The answer is cut at `max_bytes`, and at the network's own share of memory, but never below one block:
-    /// it then ends early, as [`StreamEnded::Cut`].
+    /// it then ends early, as [`Ended::Cut`].
     Fetch(Fetch),
     /// Nobody waits for the answer any more: there will be none.
     Cancel(RequestId),
@@ -151,29 +151,9 @@ pub enum Event {
     /// One or more messages from this peer were dropped unread: our own queue was full.
     GossipMissed(PeerId),
     /// `bodies` are whole, not empty, at most `max_block_bytes` each and no more than asked for, in the order of arrival;
-    /// good to use however it ended.
-    Fetched { request: RequestId, lane: Lane, bodies: Vec<Bytes>, ended: StreamEnded },
-}
-
-/// As `sync::Ended`, before the bodies have been looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamEnded {
-    /// All that was asked for, or fewer and an orderly end: the peer has no more.
-    Complete,
-    /// We took no more than `max_bytes`; the peer may well have the rest.
-    Cut,
-    NotFound,
-    /// The stream ended before any frame, or inside of one. (A yamux stream that is reset between two frames cannot be told
-    /// from one that is closed there.)
-    Reset,
-    Timeout,
-    Disconnected,
-    /// The peer does not speak the protocol.
-    Unsupported,
-    /// A frame broke the exchange protocol.
-    Broken,
-    /// Too many requests, or too many bytes, are open already.
-    NotSent,
+    /// good to use however it ended. What is in them nobody has looked at: [`Ended::Invalid`] means that a frame broke the
+    /// exchange protocol, and never carries a fault.
+    Fetched { request: RequestId, lane: Lane, bodies: Vec<Bytes>, ended: Ended },
 }
 
 /// The running network. Dropping it ends it.

@@ -1,7 +1,6 @@
 //! Strangers that mean harm, on every protocol that we speak. Whatever they send, the others are served.
 
-use blocksyncd::p2p::StreamEnded;
-use blocksyncd::sync::Ask;
+use blocksyncd::sync::{Ask, Ended};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -16,7 +15,7 @@ fn many(count: usize) -> Vec<String> {
 
 async fn still_serves(honest: &mut Network, server: &Network, after: &str) {
     let (bodies, ended) = honest.fetch(&server.id(), Ask::Head).await;
-    assert_eq!((bodies.len(), ended), (1, StreamEnded::Complete), "after {after}");
+    assert_eq!((bodies.len(), ended), (1, Ended::Complete), "after {after}");
 }
 
 #[tokio::test]

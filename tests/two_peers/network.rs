@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height, Lane};
-use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Policy, Source, StartError, StreamEnded, View};
+use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Policy, Source, StartError, View};
 use blocksyncd::store::StoreError;
 use blocksyncd::sync::serve::Span;
-use blocksyncd::sync::{Ask, Fetch, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket, Verdict};
+use blocksyncd::sync::{Ask, Ended, Fetch, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket, Verdict};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -362,7 +362,7 @@ impl Network {
         request
     }
 
-    pub async fn answer(&mut self, wanted: RequestId) -> (Vec<Bytes>, StreamEnded) {
+    pub async fn answer(&mut self, wanted: RequestId) -> (Vec<Bytes>, Ended) {
         self.wait("Fetched", |event| match event {
             Event::Fetched { request, bodies, ended, .. } if request == wanted => Ok((bodies, ended)),
             other => Err(other),
@@ -370,7 +370,7 @@ impl Network {
         .await
     }
 
-    pub async fn fetch(&mut self, peer: &PeerId, ask: Ask) -> (Vec<Bytes>, StreamEnded) {
+    pub async fn fetch(&mut self, peer: &PeerId, ask: Ask) -> (Vec<Bytes>, Ended) {
         let request = self.ask(peer, ask, usize::MAX, PATIENCE).await;
         self.answer(request).await
     }
