@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::address::{self, Address, name, without_peer, word};
 use super::book::Book;
 use super::dialer::Dialer;
+use super::direction::Direction;
 use super::discovery::Discovery;
 use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
@@ -362,13 +363,15 @@ impl Driver {
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let now = Instant::now();
-                let outbound = endpoint.is_dialer();
+                let direction = Direction::from(&endpoint);
                 let address = endpoint.get_remote_address().clone();
-                self.peers.connected(peer_id, connection_id, address, outbound, now);
+                self.peers.connected(peer_id, connection_id, address, direction, now);
                 self.seeds.connected(peer_id, connection_id, now);
                 self.dialer.reached(&peer_id);
                 // What it can, the operator said, or it showed before: that saves a round trip.
-                if outbound && (self.seeds.includes(peer_id) || self.book.get(&peer_id).is_some()) {
+                if direction == Direction::Outbound
+                    && (self.seeds.includes(peer_id) || self.book.get(&peer_id).is_some())
+                {
                     let change = self.peers.presumed(peer_id);
                     self.tell(peer_id, change);
                 }

@@ -22,6 +22,7 @@
 mod address;
 mod book;
 mod dialer;
+mod direction;
 mod discovery;
 mod driver;
 mod exchange;

@@ -9,6 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::address::without_peer;
+use super::direction::Direction;
 use crate::sync::PeerInfo;
 use crate::util::printable::{Escape, Limit, printable};
 
@@ -31,7 +32,7 @@ pub enum Change {
 struct Connection {
     id: ConnectionId,
     address: Multiaddr,
-    outbound: bool,
+    direction: Direction,
     since: Instant,
     lost_pings: u32,
 }
@@ -52,7 +53,14 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub fn connected(&mut self, peer: PeerId, id: ConnectionId, address: Multiaddr, outbound: bool, now: Instant) {
+    pub fn connected(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        address: Multiaddr,
+        direction: Direction,
+        now: Instant,
+    ) {
         let entry = self.peers.entry(peer).or_insert_with(|| Peer {
             connections: Vec::new(),
             agent: String::new(),
@@ -60,7 +68,7 @@ impl Peers {
             stranger_since: Some(now),
             latency: None,
         });
-        entry.connections.push(Connection { id, address, outbound, since: now, lost_pings: 0 });
+        entry.connections.push(Connection { id, address, direction, since: now, lost_pings: 0 });
     }
 
     /// Whether it was the last connection, and what to tell.
@@ -139,7 +147,10 @@ impl Peers {
     /// Where we dialled it.
     pub fn dialled(&self, peer: PeerId) -> Option<&Multiaddr> {
         let connections = &self.peers.get(&peer)?.connections;
-        connections.iter().find(|connection| connection.outbound).map(|connection| &connection.address)
+        connections
+            .iter()
+            .find(|connection| connection.direction == Direction::Outbound)
+            .map(|connection| &connection.address)
     }
 
     /// For an operator to read, as far as it is known here.
@@ -148,7 +159,7 @@ impl Peers {
         let Some(peer) = self.peers.get(&id) else { return info };
         if let Some(oldest) = peer.connections.first() {
             info.addresses.push(without_peer(&oldest.address).to_string());
-            info.outbound = oldest.outbound;
+            info.outbound = oldest.direction == Direction::Outbound;
             info.connected = Some(now.duration_since(oldest.since));
         }
         info.agent.clone_from(&peer.agent);
@@ -169,11 +180,11 @@ mod tests {
     fn two_connections_are_one_peer_and_only_speakers_are_up() {
         let (now, peer) = (Instant::now(), PeerId::random());
         let mut peers = Peers::default();
-        peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
+        peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         assert!(!peers.is_up(peer));
         assert_eq!(peers.identified(peer, "other/1", false), None);
         assert_eq!(peers.identified(peer, "blocksyncd/1", true), Some(Change::Up));
-        peers.connected(peer, connection(2), Multiaddr::empty(), false, now);
+        peers.connected(peer, connection(2), Multiaddr::empty(), Direction::Inbound, now);
         assert_eq!(peers.identified(peer, "blocksyncd/1", true), None);
         assert_eq!(peers.disconnected(peer, connection(1)), (false, None));
         assert!(peers.info(peer, now).connected.is_some());
@@ -189,7 +200,7 @@ mod tests {
     fn what_a_peer_calls_itself_is_cut_and_escaped() {
         let (now, peer) = (Instant::now(), PeerId::random());
         let mut peers = Peers::default();
-        peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
+        peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         peers.identified(peer, &format!("\x1b[31m\n{}", "é".repeat(5000)), true);
         let agent = peers.info(peer, now).agent;
         assert!(agent.starts_with("\\u{1b}[31m\\n\\u{e9}"), "{agent}");
@@ -200,8 +211,8 @@ mod tests {
     fn who_does_not_speak_our_protocol_does_not_stay() {
         let (now, [peer, other]) = (Instant::now(), [PeerId::random(), PeerId::random()]);
         let mut peers = Peers::default();
-        peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
-        peers.connected(other, connection(2), Multiaddr::empty(), true, now);
+        peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
+        peers.connected(other, connection(2), Multiaddr::empty(), Direction::Outbound, now);
         peers.identified(peer, "", true);
         peers.identified(other, "", false);
         assert_eq!(peers.next_useless(), Some(now + STRANGER_FOR));
@@ -214,7 +225,7 @@ mod tests {
     fn lost_pings_in_a_row_mean_a_dead_connection() {
         let (now, peer) = (Instant::now(), PeerId::random());
         let mut peers = Peers::default();
-        peers.connected(peer, connection(1), Multiaddr::empty(), true, now);
+        peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(!peers.pinged(peer, connection(1), None));
         assert!(!peers.pinged(peer, connection(1), Some(Duration::from_millis(3))));

@@ -25,6 +25,7 @@ use libp2p::swarm::{
 };
 
 use super::address::{ip_of, name, word};
+use super::direction::Direction;
 use crate::clock::Clock;
 
 pub use bans::{Ban, Bans, LONGEST};
@@ -85,7 +86,7 @@ impl NetworkBehaviour for Gate {
     ) -> Result<(), ConnectionDenied> {
         let ip = ip_of(remote);
         self.table.may_try(ip, self.now()).map_err(|refusal| refused(None, ip, refusal))?;
-        self.table.pending(id, true, None, ip);
+        self.table.pending(id, Direction::Inbound, None, ip);
         Ok(())
     }
 
@@ -120,7 +121,7 @@ impl NetworkBehaviour for Gate {
         let named = peer.map(word);
         let judged = self.table.may_dial(named.as_ref(), &ips, self.now());
         judged.map_err(|refusal| refused(peer, ips.first().copied(), refusal))?;
-        self.table.pending(id, false, named.as_ref(), None);
+        self.table.pending(id, Direction::Outbound, named.as_ref(), None);
         Ok(Vec::new())
     }
 
@@ -144,7 +145,7 @@ impl NetworkBehaviour for Gate {
                 let (now, endpoint) = (self.now(), established.endpoint);
                 let ip = ip_of(endpoint.get_remote_address());
                 let peer = word(established.peer_id);
-                self.table.established(established.connection_id, peer, endpoint.is_listener(), ip, now);
+                self.table.established(established.connection_id, peer, endpoint.into(), ip, now);
             }
             FromSwarm::ConnectionClosed(closed) => self.table.gone(closed.connection_id),
             FromSwarm::DialFailure(failure) => self.table.gone(failure.connection_id),

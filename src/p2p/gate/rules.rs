@@ -13,6 +13,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::super::direction::Direction;
 use super::bans::Bans;
 use super::evict::{Candidate, victim};
 use super::subject::{Subject, Subnet};
@@ -59,7 +60,7 @@ pub enum Refusal {
 
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    inbound: bool,
+    direction: Direction,
     ip: Option<IpAddr>,
     /// Of a persistent peer, or of a seed.
     free: bool,
@@ -68,7 +69,7 @@ struct Pending {
 #[derive(Clone, Debug)]
 struct Established {
     peer: PeerId,
-    inbound: bool,
+    direction: Direction,
     ip: Option<IpAddr>,
     since: Duration,
 }
@@ -142,7 +143,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
         if self.persistent.is_empty() && by_address_only && !self.is_allowed(None, ip) {
             return Err(Refusal::NotAllowed);
         }
-        let trying = || self.pending.values().filter(|other| other.inbound);
+        let trying = || self.pending.values().filter(|other| other.direction == Direction::Inbound);
         if trying().count() >= pending {
             return Err(Refusal::TooMany(pending, "p2p.max_pending"));
         }
@@ -189,7 +190,9 @@ impl<C: Copy + Eq + Hash> Table<C> {
         if peer.is_some_and(|peer| self.is_free(peer)) {
             return Ok(());
         }
-        if self.pending.values().filter(|other| !other.inbound && !other.free).count() >= pending {
+        if self.pending.values().filter(|other| other.direction == Direction::Outbound && !other.free).count()
+            >= pending
+        {
             return Err(Refusal::TooMany(pending, "p2p.max_pending"));
         }
         if self.outbound() >= outbound {
@@ -212,16 +215,16 @@ impl<C: Copy + Eq + Hash> Table<C> {
     }
 
     /// A handshake has begun.
-    pub fn pending(&mut self, id: C, inbound: bool, peer: Option<&PeerId>, ip: Option<IpAddr>) {
+    pub fn pending(&mut self, id: C, direction: Direction, peer: Option<&PeerId>, ip: Option<IpAddr>) {
         let free = peer.is_some_and(|peer| self.is_free(peer));
-        self.pending.insert(id, Pending { inbound, ip: ip.map(|ip| ip.to_canonical()), free });
+        self.pending.insert(id, Pending { direction, ip: ip.map(|ip| ip.to_canonical()), free });
     }
 
     /// A connection is there.
-    pub fn established(&mut self, id: C, peer: PeerId, inbound: bool, ip: Option<IpAddr>, now: Duration) {
+    pub fn established(&mut self, id: C, peer: PeerId, direction: Direction, ip: Option<IpAddr>, now: Duration) {
         self.pending.remove(&id);
         let ip = ip.map(|ip| ip.to_canonical());
-        self.established.insert(id, Established { peer, inbound, ip, since: now });
+        self.established.insert(id, Established { peer, direction, ip, since: now });
     }
 
     /// It failed, or is closed.
@@ -254,12 +257,12 @@ impl<C: Copy + Eq + Hash> Table<C> {
 
     /// Connections that count, and that we dialled.
     pub fn outbound(&self) -> usize {
-        self.counted().filter(|(_, connection)| !connection.inbound).count()
+        self.counted().filter(|(_, connection)| connection.direction == Direction::Outbound).count()
     }
 
     /// The subnets of the connections that we dialled.
     pub fn outbound_subnets(&self) -> BTreeSet<Subnet> {
-        let outbound = self.established.values().filter(|connection| !connection.inbound);
+        let outbound = self.established.values().filter(|connection| connection.direction == Direction::Outbound);
         outbound.filter_map(|connection| connection.ip.map(Subnet::around)).collect()
     }
 
@@ -342,7 +345,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
             useful: self.useful.get(&connection.peer).copied().unwrap_or(0),
             since: connection.since,
         };
-        self.counted().filter(|(_, connection)| connection.inbound).map(candidate).collect()
+        self.counted().filter(|(_, connection)| connection.direction == Direction::Inbound).map(candidate).collect()
     }
 }
 
@@ -447,7 +450,7 @@ mod tests {
         for (id, from) in [(0, "10.0.0.1"), (1, "10.0.0.1"), (2, "10.0.0.2")] {
             let who = peer(10 + u8::try_from(id).expect("small"));
             assert_eq!(table.may_enter(&who, ip(from), NOW), Ok(None));
-            table.established(id, who, true, ip(from), NOW);
+            table.established(id, who, Direction::Inbound, ip(from), NOW);
         }
         let enters = |table: &Table<u32>, who: u8, from| table.may_enter(&peer(who), ip(from), NOW).err();
         assert_eq!(enters(&table, 20, "10.0.0.1"), too_many(2, "p2p.max_per_ip"));
@@ -463,14 +466,14 @@ mod tests {
         assert_eq!(enters(&table, 20, "10.0.0.1"), None, "a place is free again");
 
         // One peer's own.
-        table.established(30, peer(1), true, ip("10.9.0.1"), NOW);
-        table.established(31, peer(1), false, ip("10.9.0.1"), NOW);
+        table.established(30, peer(1), Direction::Inbound, ip("10.9.0.1"), NOW);
+        table.established(31, peer(1), Direction::Outbound, ip("10.9.0.1"), NOW);
         assert_eq!(enters(&table, 1, "10.9.0.2"), too_many(2, "p2p.max_per_peer"), "also a persistent one");
 
         // Outbound, where persistent ones do not count.
         for (id, who, from) in [(40, 40, "10.1.0.1"), (41, 41, "10.2.0.1")] {
             assert_eq!(table.may_dial(Some(&peer(who)), &[], NOW), Ok(()));
-            table.established(id, peer(who), false, ip(from), NOW);
+            table.established(id, peer(who), Direction::Outbound, ip(from), NOW);
         }
         assert_eq!(table.may_dial(Some(&peer(42)), &[], NOW).err(), too_many(2, "p2p.max_outbound"));
         assert_eq!(table.may_be_joined(&peer(42), ip("10.3.0.1"), NOW).err(), too_many(2, "p2p.max_outbound"));
@@ -482,18 +485,18 @@ mod tests {
     fn handshakes_are_counted_before_anybody_is_known() {
         let mut table = table(rules());
         let tries = |table: &Table<u32>, from| table.may_try(ip(from), NOW).is_ok();
-        table.pending(0, true, None, ip("10.0.0.1"));
+        table.pending(0, Direction::Inbound, None, ip("10.0.0.1"));
         assert!(tries(&table, "10.0.0.1"));
-        table.pending(1, true, None, ip("10.0.0.1"));
+        table.pending(1, Direction::Inbound, None, ip("10.0.0.1"));
         assert!(!tries(&table, "10.0.0.1") && tries(&table, "10.0.0.2"));
         assert!(!tries(&table, "::ffff:10.0.0.1"), "the same, written otherwise");
-        table.pending(2, true, None, ip("10.5.0.1"));
+        table.pending(2, Direction::Inbound, None, ip("10.5.0.1"));
         assert!(!tries(&table, "10.6.0.1"), "all places to wait are taken");
         table.gone(2);
         assert!(tries(&table, "10.6.0.1"));
         // While persistent peers are missing, a full house may still be theirs; without any, it is refused at the door.
-        table.established(0, peer(8), true, ip("10.0.0.1"), NOW);
-        table.established(1, peer(9), true, ip("10.0.0.1"), NOW);
+        table.established(0, peer(8), Direction::Inbound, ip("10.0.0.1"), NOW);
+        table.established(1, peer(9), Direction::Inbound, ip("10.0.0.1"), NOW);
         assert!(tries(&table, "10.0.0.1"));
         table.remove_persistent(&peer(1));
         table.seeds.clear();
@@ -501,7 +504,7 @@ mod tests {
         // Ours are counted apart.
         for id in 10..13 {
             assert_eq!(table.may_dial(None, &[], NOW), Ok(()));
-            table.pending(id, false, None, None);
+            table.pending(id, Direction::Outbound, None, None);
         }
         assert!(table.may_dial(None, &[], NOW).is_err());
         assert!(tries(&table, "10.6.0.1"));
@@ -511,7 +514,7 @@ mod tests {
     fn a_full_house_makes_room_for_another_subnet_only() {
         let mut table = table(rules());
         for (id, from) in [(0, "10.0.0.1"), (1, "10.0.0.2"), (2, "10.0.1.1"), (3, "10.0.2.1")] {
-            table.established(id, peer(10 + u8::try_from(id).expect("small")), true, ip(from), NOW);
+            table.established(id, peer(10 + u8::try_from(id).expect("small")), Direction::Inbound, ip(from), NOW);
         }
         table.gave(&peer(11), 5);
         assert_eq!(table.may_enter(&peer(20), ip("10.0.3.1"), NOW), Ok(Some(0)), "the less useful of the pair");
@@ -526,9 +529,9 @@ mod tests {
     #[test]
     fn who_is_inside_is_judged_again_by_new_rules() {
         let mut table = table(rules());
-        table.established(0, peer(9), true, ip("192.0.2.1"), NOW);
-        table.established(1, peer(3), true, ip("192.0.2.2"), NOW);
-        table.established(2, peer(1), true, ip("203.0.113.1"), NOW);
+        table.established(0, peer(9), Direction::Inbound, ip("192.0.2.1"), NOW);
+        table.established(1, peer(3), Direction::Inbound, ip("192.0.2.2"), NOW);
+        table.established(2, peer(1), Direction::Inbound, ip("203.0.113.1"), NOW);
         let mut unwelcome = table.unwelcome(NOW);
         unwelcome.sort_by_key(|(id, _)| *id);
         assert_eq!(unwelcome, [(1, peer(3)), (2, peer(1))]);
