@@ -54,6 +54,15 @@ impl Entry {
     }
 }
 
+/// What something that was learned means for the file on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BookUpdate {
+    /// The book says something else now: it is to be written.
+    Changed,
+    /// The book says what it said: nothing is to be written.
+    Unchanged,
+}
+
 #[derive(Debug, Default)]
 pub struct Book {
     entries: BTreeMap<PeerId, Entry>,
@@ -68,15 +77,16 @@ impl Book {
         self.entries.iter()
     }
 
-    /// An address of somebody, perhaps: nobody was reached there yet. Whether it is new.
-    pub fn heard_of(&mut self, peer: PeerId, address: &str) -> bool {
-        let Some(entry) = self.entry(peer, false) else { return false };
+    /// An address of somebody, perhaps: nobody was reached there yet.
+    pub fn heard_of(&mut self, peer: PeerId, address: &str) -> BookUpdate {
+        let Some(entry) = self.entry(peer, false) else { return BookUpdate::Unchanged };
         let known = entry.addresses.iter().any(|known| known == address);
         let fits = entry.addresses.len() < MAX_ADDRESSES && address.len() <= MAX_TEXT;
-        if !known && fits {
-            entry.addresses.push(address.to_owned());
+        if known || !fits {
+            return BookUpdate::Unchanged;
         }
-        !known && fits
+        entry.addresses.push(address.to_owned());
+        BookUpdate::Changed
     }
 
     /// It is connected; `address` is where we dialled it.
@@ -107,9 +117,15 @@ impl Book {
         Ok(())
     }
 
-    /// The operator removes it. Whether the operator had added it.
-    pub fn remove(&mut self, peer: &PeerId) -> bool {
-        self.entries.get_mut(peer).is_some_and(|entry| std::mem::take(&mut entry.added))
+    /// The operator removes it: unchanged when the operator had not added it.
+    pub fn remove(&mut self, peer: &PeerId) -> BookUpdate {
+        match self.entries.get_mut(peer) {
+            Some(entry) if entry.added => {
+                entry.added = false;
+                BookUpdate::Changed
+            }
+            _ => BookUpdate::Unchanged,
+        }
     }
 
     /// The entry of this peer, made if there is room. `worthy`: for it, another one may have to go.
@@ -326,10 +342,11 @@ mod tests {
             book.reached(PeerId::random(), None, NOW + Duration::from_secs(1));
         }
         let [rumour, other] = [PeerId::random(), PeerId::random()];
-        assert!(book.heard_of(rumour, ADDRESS) && !book.heard_of(rumour, ADDRESS));
-        assert!(book.heard_of(other, ADDRESS), "for a rumour, another one goes");
+        assert_eq!(book.heard_of(rumour, ADDRESS), BookUpdate::Changed);
+        assert_eq!(book.heard_of(rumour, ADDRESS), BookUpdate::Unchanged);
+        assert_eq!(book.heard_of(other, ADDRESS), BookUpdate::Changed, "for a rumour, another one goes");
         book.reached(PeerId::random(), None, NOW + Duration::from_secs(1));
-        assert!(!book.heard_of(rumour, ADDRESS), "now all were reached");
+        assert_eq!(book.heard_of(rumour, ADDRESS), BookUpdate::Unchanged, "now all were reached");
         book.reached(PeerId::random(), None, NOW + Duration::from_secs(2));
         assert!(book.get(&oldest).is_none() && book.get(&added).is_some());
         assert_eq!(book.entries.len(), MAX_PEERS);
@@ -344,7 +361,7 @@ mod tests {
         book.reached(peer, Some(ADDRESS), NOW);
         let entry = book.get(&peer).expect("known");
         assert_eq!((entry.addresses.len(), entry.addresses[0].as_str()), (MAX_ADDRESSES, ADDRESS));
-        assert!(!book.heard_of(PeerId::random(), &"x".repeat(MAX_TEXT + 1)));
+        assert_eq!(book.heard_of(PeerId::random(), &"x".repeat(MAX_TEXT + 1)), BookUpdate::Unchanged);
     }
 
     #[test]
@@ -357,7 +374,7 @@ mod tests {
         }
         assert!(book.add(PeerId::random(), ADDRESS).is_err());
         book.add(first, ADDRESS).expect("it is there already");
-        assert!(book.remove(&first) && !book.remove(&first));
+        assert_eq!([book.remove(&first), book.remove(&first)], [BookUpdate::Changed, BookUpdate::Unchanged]);
         book.add(PeerId::random(), ADDRESS).expect("room again");
     }
 

@@ -22,17 +22,18 @@ use super::book::Book;
 use super::dialer::Dialer;
 use super::direction::Direction;
 use super::discovery::Discovery;
+use super::exchange::{self, Cancellation};
 use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
 use super::limits::{Limits, STREAM_WINDOW};
-use super::listeners::Listeners;
+use super::listeners::{Listeners, Spoke};
 use super::outbox::{Closed, Outbox};
-use super::peers::{Change, Peers};
+use super::peers::{Change, Disconnection, Liveness, Peers};
 use super::resolve::{Resolved, resolve};
 use super::saver::Saver;
 use super::seeds::{SeedId, Seeds};
 use super::swarm::{Network, NetworkEvent};
-use super::{Command, Event, exchange, policy};
+use super::{Command, Event, policy};
 use crate::block::Lane;
 use crate::clock::Clock;
 use crate::sync::{self, Ended, Fetch, Offence, RequestId, Ticket, Verdict};
@@ -187,11 +188,13 @@ impl Driver {
         match command {
             Command::Judge { ticket, verdict } => self.judge(ticket, verdict),
             Command::Fetch(fetch) => self.fetch(&fetch),
-            Command::Cancel(request) => {
-                if self.swarm.behaviour_mut().exchange.cancel(request) {
+            Command::Cancel(request) => match self.swarm.behaviour_mut().exchange.cancel(request) {
+                Cancellation::Forgotten => {
                     self.reserved.remove(&request);
                 }
-            }
+                // Its event gives back what is reserved.
+                Cancellation::TooLate => {}
+            },
             Command::Ban { peer, offence, duration } => self.ban(&peer, offence, duration),
             Command::Broadcast { lane, bytes } => self.broadcast(lane, &bytes),
             // Whoever asked may have gone away.
@@ -404,8 +407,9 @@ impl Driver {
     }
 
     fn listener_spoke(&mut self, listener: ListenerId) {
-        if self.listeners.spoke(listener) {
-            self.say_started();
+        match self.listeners.spoke(listener) {
+            Spoke::Last => self.say_started(),
+            Spoke::NotLast => {}
         }
     }
 
@@ -420,14 +424,15 @@ impl Driver {
     }
 
     fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) {
-        let (last, change) = self.peers.disconnected(peer, connection);
-        if last {
-            self.seeds.disconnected(peer, Instant::now());
-            self.outbox.forget(&word(peer));
-            if self.book.get(&peer).is_some() {
-                self.book.reached(peer, None, self.unix());
-                self.saver.soon(Instant::now());
-            }
+        let change = match self.peers.disconnected(peer, connection) {
+            Disconnection::OneOfSeveral => return,
+            Disconnection::Last(change) => change,
+        };
+        self.seeds.disconnected(peer, Instant::now());
+        self.outbox.forget(&word(peer));
+        if self.book.get(&peer).is_some() {
+            self.book.reached(peer, None, self.unix());
+            self.saver.soon(Instant::now());
         }
         self.tell(peer, change);
     }
@@ -480,8 +485,11 @@ impl Driver {
                     Err(ping::Failure::Unsupported) => return,
                     Err(_) => None,
                 };
-                if self.peers.pinged(peer, connection, round_trip) {
-                    self.swarm.close_connection(connection);
+                match self.peers.pinged(peer, connection, round_trip) {
+                    Liveness::Alive => {}
+                    Liveness::Dead => {
+                        self.swarm.close_connection(connection);
+                    }
                 }
             }
             NetworkEvent::Gate(never) | NetworkEvent::Memory(never) => match never {},

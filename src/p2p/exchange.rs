@@ -101,6 +101,15 @@ pub struct Event {
     pub ended: Ended,
 }
 
+/// What became of a request that nobody waits for any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancellation {
+    /// It was open, and is forgotten: no event follows.
+    Forgotten,
+    /// It had ended before, so that its event is on its way, or it was never sent.
+    TooLate,
+}
+
 struct Open {
     peer: PeerId,
     connection: ConnectionId,
@@ -167,9 +176,11 @@ impl Behaviour {
         Ok(())
     }
 
-    /// Forgets a request: no event follows. Whether there was one.
-    pub fn cancel(&mut self, request: RequestId) -> bool {
-        self.open.remove(&request).is_some()
+    pub fn cancel(&mut self, request: RequestId) -> Cancellation {
+        match self.open.remove(&request) {
+            Some(_) => Cancellation::Forgotten,
+            None => Cancellation::TooLate,
+        }
     }
 
     fn answered(&mut self, request: RequestId, bodies: Vec<Bytes>, ended: Ended) {

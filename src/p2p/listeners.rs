@@ -12,6 +12,15 @@ use tokio::time::Instant;
 /// The system is asked for its addresses, which takes no time; this is for when it has none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What it means that a listener has said where it listens, or why it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoke {
+    /// It was the last that was waited for: all have said it now. At most once.
+    Last,
+    /// Others are still waited for, or it was not.
+    NotLast,
+}
+
 #[derive(Debug)]
 pub struct Listeners {
     silent: HashSet<ListenerId>,
@@ -23,9 +32,9 @@ impl Listeners {
         Self { silent: all.into_iter().collect(), give_up_at: now + PATIENCE }
     }
 
-    /// This one has said where it listens, or why it does not. Whether it is the last that was waited for.
-    pub fn spoke(&mut self, listener: ListenerId) -> bool {
-        self.silent.remove(&listener) && self.silent.is_empty()
+    /// This one has said where it listens, or why it does not.
+    pub fn spoke(&mut self, listener: ListenerId) -> Spoke {
+        if self.silent.remove(&listener) && self.silent.is_empty() { Spoke::Last } else { Spoke::NotLast }
     }
 
     /// Until when they are waited for; `None` when nobody is.
@@ -52,10 +61,11 @@ mod tests {
     fn all_of_them_are_waited_for_whatever_one_of_them_says() {
         let (now, [first, second]) = (Instant::now(), [ListenerId::next(), ListenerId::next()]);
         let mut listeners = Listeners::new([first, second], now);
-        assert!(!listeners.spoke(first) && !listeners.spoke(first), "two addresses of one listener");
+        let twice = [listeners.spoke(first), listeners.spoke(first)];
+        assert_eq!(twice, [Spoke::NotLast; 2], "two addresses of one listener");
         assert!(listeners.wait_until().is_some());
-        assert!(listeners.spoke(second));
-        assert!(!listeners.spoke(second), "the last one is the last one once");
+        assert_eq!(listeners.spoke(second), Spoke::Last);
+        assert_eq!(listeners.spoke(second), Spoke::NotLast, "the last one is the last one once");
         assert_eq!((listeners.wait_until(), listeners.give_up(now + 2 * PATIENCE)), (None, 0));
     }
 
@@ -67,6 +77,6 @@ mod tests {
         assert_eq!(listeners.give_up(now), 0);
         assert_eq!(listeners.give_up(now + PATIENCE), 1);
         assert_eq!(listeners.wait_until(), None);
-        assert!(!listeners.spoke(second), "that it spoke after all is no news");
+        assert_eq!(listeners.spoke(second), Spoke::NotLast, "that it spoke after all is no news");
     }
 }

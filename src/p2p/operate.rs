@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::address::{self, name, word};
-use super::book::{self, Entry};
+use super::book::{self, BookUpdate, Entry};
 use super::driver::Driver;
 use super::gate::{Ban, LONGEST, Subject};
 use super::policy;
@@ -104,7 +104,7 @@ impl Driver {
         if self.configured.contains(&peer) {
             return Err("p2p.persistent names it: take it out there".into());
         }
-        if !self.book.remove(&peer) {
+        if self.book.remove(&peer) == BookUpdate::Unchanged {
             return Err("it is no persistent peer".into());
         }
         self.seeds.remove_added(peer);
@@ -133,7 +133,9 @@ impl Driver {
 
     fn unban(&mut self, text: &str) -> Result<(), String> {
         let subject = policy::subject(text)?;
-        let lifted = self.swarm.behaviour_mut().gate.table.bans.lift(&subject);
-        if lifted { Ok(()) } else { Err("it is not banned".into()) }
+        match self.swarm.behaviour_mut().gate.table.bans.lift(&subject) {
+            Some(_) => Ok(()),
+            None => Err("it is not banned".into()),
+        }
     }
 }

@@ -29,6 +29,23 @@ pub enum Change {
     Down,
 }
 
+/// What a closed connection means for its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnection {
+    /// Others to the same peer are there: it is connected as before.
+    OneOfSeveral,
+    /// The peer is gone, or never was here; the node is told if it was up.
+    Last(Option<Change>),
+}
+
+/// What a ping says of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    Alive,
+    /// Too many pings in a row were lost: the connection is to be closed.
+    Dead,
+}
+
 struct Connection {
     id: ConnectionId,
     address: Multiaddr,
@@ -71,18 +88,17 @@ impl Peers {
         entry.connections.push(Connection { id, address, direction, since: now, lost_pings: 0 });
     }
 
-    /// Whether it was the last connection, and what to tell.
-    pub fn disconnected(&mut self, peer: PeerId, id: ConnectionId) -> (bool, Option<Change>) {
+    pub fn disconnected(&mut self, peer: PeerId, id: ConnectionId) -> Disconnection {
         let Some(entry) = self.peers.get_mut(&peer) else {
-            return (true, None);
+            return Disconnection::Last(None);
         };
         entry.connections.retain(|connection| connection.id != id);
         if !entry.connections.is_empty() {
-            return (false, None);
+            return Disconnection::OneOfSeveral;
         }
         let change = entry.up.then_some(Change::Down);
         self.peers.remove(&peer);
-        (true, change)
+        Disconnection::Last(change)
     }
 
     /// It is one that speaks our protocol, as far as we know from elsewhere: it need not be waited for until it says so itself.
@@ -109,19 +125,19 @@ impl Peers {
         self.peers.get(&peer).is_some_and(|peer| peer.up)
     }
 
-    /// `None` for a lost ping. Whether the connection is dead.
-    pub fn pinged(&mut self, peer: PeerId, id: ConnectionId, round_trip: Option<Duration>) -> bool {
+    /// `None` for a lost ping.
+    pub fn pinged(&mut self, peer: PeerId, id: ConnectionId, round_trip: Option<Duration>) -> Liveness {
         let Some(entry) = self.peers.get_mut(&peer) else {
-            return false;
+            return Liveness::Alive;
         };
         if round_trip.is_some() {
             entry.latency = round_trip;
         }
         let Some(connection) = entry.connections.iter_mut().find(|connection| connection.id == id) else {
-            return false;
+            return Liveness::Alive;
         };
         connection.lost_pings = if round_trip.is_some() { 0 } else { connection.lost_pings + 1 };
-        connection.lost_pings >= MAX_LOST_PINGS
+        if connection.lost_pings >= MAX_LOST_PINGS { Liveness::Dead } else { Liveness::Alive }
     }
 
     /// When somebody may be found to be of no use.
@@ -186,12 +202,12 @@ mod tests {
         assert_eq!(peers.identified(peer, "blocksyncd/1", true), Some(Change::Up));
         peers.connected(peer, connection(2), Multiaddr::empty(), Direction::Inbound, now);
         assert_eq!(peers.identified(peer, "blocksyncd/1", true), None);
-        assert_eq!(peers.disconnected(peer, connection(1)), (false, None));
+        assert_eq!(peers.disconnected(peer, connection(1)), Disconnection::OneOfSeveral);
         assert!(peers.info(peer, now).connected.is_some());
         // It stops to speak the protocol, and starts again.
         assert_eq!(peers.identified(peer, "blocksyncd/1", false), Some(Change::Down));
         assert_eq!(peers.identified(peer, "blocksyncd/1", true), Some(Change::Up));
-        assert_eq!(peers.disconnected(peer, connection(2)), (true, Some(Change::Down)));
+        assert_eq!(peers.disconnected(peer, connection(2)), Disconnection::Last(Some(Change::Down)));
         assert_eq!(peers.identified(peer, "too late", true), None);
         assert_eq!((peers.ids().count(), peers.info(peer, now).connected), (0, None));
     }
@@ -226,12 +242,11 @@ mod tests {
         let (now, peer) = (Instant::now(), PeerId::random());
         let mut peers = Peers::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
-        assert!(!peers.pinged(peer, connection(1), None));
-        assert!(!peers.pinged(peer, connection(1), None));
-        assert!(!peers.pinged(peer, connection(1), Some(Duration::from_millis(3))));
+        let lost = |peers: &mut Peers| peers.pinged(peer, connection(1), None);
+        assert_eq!([lost(&mut peers), lost(&mut peers)], [Liveness::Alive; 2]);
+        assert_eq!(peers.pinged(peer, connection(1), Some(Duration::from_millis(3))), Liveness::Alive);
         assert_eq!(peers.info(peer, now).latency, Some(Duration::from_millis(3)));
-        assert!(!peers.pinged(peer, connection(1), None));
-        assert!(!peers.pinged(peer, connection(1), None));
-        assert!(peers.pinged(peer, connection(1), None));
+        assert_eq!([lost(&mut peers), lost(&mut peers)], [Liveness::Alive; 2]);
+        assert_eq!(lost(&mut peers), Liveness::Dead);
     }
 }

@@ -9,6 +9,7 @@ use libp2p::{Multiaddr, PeerId, identify, kad};
 use tokio::time::Instant;
 
 use super::address::{self, without_peer, word};
+use super::book::BookUpdate;
 use super::driver::Driver;
 
 /// Addresses that a peer says it listens at, as many as are kept.
@@ -79,7 +80,7 @@ impl Driver {
         }
         if speaks {
             for address in &listens {
-                if self.book.heard_of(peer, &address.to_string()) {
+                if self.book.heard_of(peer, &address.to_string()) == BookUpdate::Changed {
                     self.saver.soon(Instant::now());
                 }
             }

@@ -54,12 +54,12 @@ impl Bans {
         self.by_subject.insert(subject, ban);
     }
 
-    /// Whether there was one.
-    pub fn lift(&mut self, subject: &Subject) -> bool {
-        let Some(ban) = self.by_subject.remove(subject) else { return false };
+    /// Ends a ban before its time, and returns it if there was one.
+    pub fn lift(&mut self, subject: &Subject) -> Option<Ban> {
+        let ban = self.by_subject.remove(subject)?;
         self.ends.remove(&(ban.until, subject.clone()));
         self.addresses -= usize::from(matches!(subject, Subject::Addresses(_)));
-        true
+        Some(ban)
     }
 
     /// The ban of this very peer.
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(bans.next_end(), Some(NOW + LONGEST));
         bans.add(peer(2), Ban { by_operator: true, ..ban(MINUTE) }, NOW);
         assert_eq!(bans.next_end(), Some(NOW + MINUTE), "an operator may");
-        assert!(bans.lift(&peer(2)) && !bans.lift(&peer(2)));
+        assert!(bans.lift(&peer(2)).is_some() && bans.lift(&peer(2)).is_none());
         assert!(bans.by_subject.is_empty() && bans.ends.is_empty());
     }
 
@@ -134,7 +134,7 @@ mod tests {
         assert!(bans.of_address(IpAddr::from([192, 0, 3, 7]), NOW).is_none());
         let later = NOW + MINUTE;
         assert!(bans.of_address(inside, later).is_none() && bans.of_peer(&id, later).is_none());
-        assert!(bans.lift(&Subject::Addresses(subnet)));
+        assert!(bans.lift(&Subject::Addresses(subnet)).is_some());
         assert_eq!(bans.addresses, 0);
     }
 

@@ -104,8 +104,8 @@ impl<C: Copy + Eq + Hash> Table<C> {
         self.persistent.insert(peer);
     }
 
-    pub fn remove_persistent(&mut self, peer: &PeerId) -> bool {
-        self.persistent.remove(peer)
+    pub fn remove_persistent(&mut self, peer: &PeerId) {
+        self.persistent.remove(peer);
     }
 
     pub fn is_persistent(&self, peer: &PeerId) -> bool {
