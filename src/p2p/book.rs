@@ -63,6 +63,15 @@ pub enum BookUpdate {
     Unchanged,
 }
 
+/// Why a peer is to have an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// Somebody named it: only one that was never reached either has to go for it.
+    Heard,
+    /// It was reached, or the operator adds it: for it, another one may have to go.
+    Earned,
+}
+
 #[derive(Debug, Default)]
 pub struct Book {
     entries: BTreeMap<PeerId, Entry>,
@@ -79,7 +88,7 @@ impl Book {
 
     /// An address of somebody, perhaps: nobody was reached there yet.
     pub fn heard_of(&mut self, peer: PeerId, address: &str) -> BookUpdate {
-        let Some(entry) = self.entry(peer, false) else { return BookUpdate::Unchanged };
+        let Some(entry) = self.entry(peer, Claim::Heard) else { return BookUpdate::Unchanged };
         let known = entry.addresses.iter().any(|known| known == address);
         let fits = entry.addresses.len() < MAX_ADDRESSES && address.len() <= MAX_TEXT;
         if known || !fits {
@@ -91,7 +100,7 @@ impl Book {
 
     /// It is connected; `address` is where we dialled it.
     pub fn reached(&mut self, peer: PeerId, address: Option<&str>, now: Duration) {
-        let Some(entry) = self.entry(peer, true) else { return };
+        let Some(entry) = self.entry(peer, Claim::Earned) else { return };
         entry.last_success = Some(now);
         if let Some(address) = address.filter(|address| address.len() <= MAX_TEXT) {
             entry.put_first(address);
@@ -111,7 +120,7 @@ impl Book {
         if added >= MAX_PERSISTENT && self.entries.get(&peer).is_none_or(|entry| !entry.added) {
             return Err(format!("{MAX_PERSISTENT} persistent peers were added already: remove one"));
         }
-        let Some(entry) = self.entry(peer, true) else { return Err("there is no room".into()) };
+        let Some(entry) = self.entry(peer, Claim::Earned) else { return Err("there is no room".into()) };
         entry.added = true;
         entry.put_first(address);
         Ok(())
@@ -128,15 +137,15 @@ impl Book {
         }
     }
 
-    /// The entry of this peer, made if there is room. `worthy`: for it, another one may have to go.
-    fn entry(&mut self, peer: PeerId, worthy: bool) -> Option<&mut Entry> {
+    /// The entry of this peer, made if there is room.
+    fn entry(&mut self, peer: PeerId, claim: Claim) -> Option<&mut Entry> {
         if !self.entries.contains_key(&peer) && self.entries.len() >= MAX_PEERS {
             let least = self.entries.iter().filter(|(_, entry)| !entry.added);
             let (least, entry) = least.min_by_key(|(_, entry)| {
                 // Of those that were reached, who gave little goes first; what counts is the magnitude.
                 (entry.last_success.is_some(), entry.blocks.checked_ilog2(), entry.last_success)
             })?;
-            if !worthy && entry.last_success.is_some() {
+            if claim == Claim::Heard && entry.last_success.is_some() {
                 return None;
             }
             let least = *least;

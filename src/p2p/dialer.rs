@@ -48,16 +48,19 @@ impl Dialer {
         self.next
     }
 
-    /// Who is to be dialled now, and where. `have`: outbound connections; `may`: whether somebody, at an address, may be dialled
-    /// at all, and is not connected.
-    pub fn due(
+    /// Chooses who is to be dialled now, and where; nobody until it is time again. `have`: outbound connections; `may`: whether
+    /// somebody, at an address, may be dialled at all, and is not connected.
+    pub fn choose<F>(
         &mut self,
         book: &Book,
         have: usize,
         subnets: &BTreeSet<Subnet>,
-        may: impl Fn(&PeerId, IpAddr) -> bool,
+        may: F,
         now: Instant,
-    ) -> Vec<(PeerId, Vec<Multiaddr>)> {
+    ) -> Vec<(PeerId, Vec<Multiaddr>)>
+    where
+        F: Fn(&PeerId, IpAddr) -> bool,
+    {
         if now < self.next {
             return Vec::new();
         }
@@ -127,7 +130,7 @@ mod tests {
     fn dialled(dialer: &mut Dialer, book: &Book, peers: &[PeerId], have: usize, near: &[&str]) -> Vec<usize> {
         let subnets = near.iter().filter_map(|ip| Some(Subnet::around(ip.parse().ok()?))).collect();
         let now = dialer.next();
-        let due = dialer.due(book, have, &subnets, |_, ip| ip != IpAddr::from([9, 9, 9, 9]), now);
+        let due = dialer.choose(book, have, &subnets, |_, ip| ip != IpAddr::from([9, 9, 9, 9]), now);
         due.iter().filter_map(|(peer, _)| peers.iter().position(|known| known == peer)).collect()
     }
 

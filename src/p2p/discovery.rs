@@ -42,8 +42,8 @@ fn rendezvous(namespace: &str) -> RecordKey {
     RecordKey::new(&[&[0x12, 0x20], &digest[..]].concat())
 }
 
-/// `reachable`: whether others can ask us.
-pub fn behaviour(local: PeerId, reachable: bool) -> Kad {
+/// A server is one that others can ask.
+pub fn behaviour(local: PeerId, mode: Mode) -> Kad {
     let mut config = kad::Config::new(PROTOCOL_NAME);
     config
         .set_record_filtering(StoreInserts::FilterBoth)
@@ -63,8 +63,15 @@ pub fn behaviour(local: PeerId, reachable: bool) -> Kad {
         max_provided_keys: 2,
     };
     let mut kad = Kad::with_config(local, MemoryStore::with_config(local, store), config);
-    kad.set_mode(Some(if reachable { Mode::Server } else { Mode::Client }));
+    kad.set_mode(Some(mode));
     kad
+}
+
+/// Whether there are as many peers of our own choice as we want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerSupply {
+    Lacking,
+    Enough,
 }
 
 /// When to ask, and what for.
@@ -87,11 +94,11 @@ impl Discovery {
     }
 
     /// Announces and asks, if it is time.
-    pub fn ask_if_due(&mut self, kad: &mut Kad, lacking: bool, now: Instant) {
+    pub fn ask_if_due(&mut self, kad: &mut Kad, supply: PeerSupply, now: Instant) {
         if now < self.next {
             return;
         }
-        self.next = now + self.pause(lacking);
+        self.next = now + self.pause(supply);
         if kad.kbuckets().all(|bucket| bucket.is_empty()) {
             return;
         }
@@ -101,8 +108,11 @@ impl Discovery {
         kad.get_providers(self.key.clone());
     }
 
-    fn pause(&mut self, lacking: bool) -> Duration {
-        self.lacking = if lacking { self.lacking.saturating_add(1) } else { 0 };
+    fn pause(&mut self, supply: PeerSupply) -> Duration {
+        self.lacking = match supply {
+            PeerSupply::Lacking => self.lacking.saturating_add(1),
+            PeerSupply::Enough => 0,
+        };
         let pause = match self.lacking {
             0 => ENOUGH,
             rounds => Backoff { shortest: SHORTEST, longest: LONGEST }.pause(rounds),
@@ -170,11 +180,11 @@ mod tests {
     fn it_asks_for_ever_often_while_peers_lack_and_seldom_when_not() {
         let mut now = Instant::now();
         let local = PeerId::random();
-        let (mut kad, mut discovery) = (behaviour(local, true), Discovery::new("abc", now));
+        let (mut kad, mut discovery) = (behaviour(local, Mode::Server), Discovery::new("abc", now));
         let mut pauses = Vec::new();
         for round in 0..20 {
             now = discovery.next();
-            discovery.ask_if_due(&mut kad, round < 15, now);
+            discovery.ask_if_due(&mut kad, if round < 15 { PeerSupply::Lacking } else { PeerSupply::Enough }, now);
             pauses.push(discovery.next() - now);
         }
         assert!(pauses[0] <= 2 * SHORTEST * 5 / 4, "{pauses:?}");
@@ -186,14 +196,14 @@ mod tests {
         assert!(discovery.next() > now + SOON, "it is no peer of the DHT");
         discovery.met(&mut kad, peer, &[PROTOCOL_NAME], std::slice::from_ref(&address), now);
         assert_eq!(discovery.next(), now + SOON);
-        discovery.ask_if_due(&mut kad, false, now + SOON);
+        discovery.ask_if_due(&mut kad, PeerSupply::Enough, now + SOON);
         discovery.met(&mut kad, peer, &[PROTOCOL_NAME], &[address], now + SOON);
         assert!(discovery.next() > now + 2 * SOON);
     }
 
     #[test]
     fn only_providers_of_our_own_key_are_kept() {
-        let (mut kad, discovery) = (behaviour(PeerId::random(), true), Discovery::new("abc", Instant::now()));
+        let (mut kad, discovery) = (behaviour(PeerId::random(), Mode::Server), Discovery::new("abc", Instant::now()));
         for (namespace, kept) in [("abc", 1), ("other", 0)] {
             let record = kad::ProviderRecord::new(rendezvous(namespace), PeerId::random(), Vec::new());
             let request = InboundRequest::AddProvider { record: Some(record) };

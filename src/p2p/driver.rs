@@ -31,7 +31,7 @@ use super::outbox::{Closed, Outbox};
 use super::peers::{Change, Disconnection, Liveness, Peers};
 use super::resolve::{Resolved, resolve};
 use super::saver::Saver;
-use super::seeds::{SeedId, Seeds};
+use super::seeds::{AddedBy, SeedId, Seeds};
 use super::swarm::{Network, NetworkEvent};
 use super::{Command, Event, policy};
 use crate::block::Lane;
@@ -138,7 +138,7 @@ impl Driver {
                 if let Ok(address) = address::parse(text)
                     && (self.dials_quic || !address.quic)
                 {
-                    self.seeds.add(Address { peer: Some(*peer), ..address }, true, Instant::now());
+                    self.seeds.add(Address { peer: Some(*peer), ..address }, AddedBy::Operator, Instant::now());
                 }
             }
         }
@@ -313,7 +313,7 @@ impl Driver {
         match &address.host {
             None => self.dial_at(seed, address, vec![address.dial.clone()], now),
             Some(host) => {
-                self.seeds.resolving(seed);
+                self.seeds.mark_resolving(seed);
                 self.resolving.push(resolve(seed, address.clone(), host.clone()));
             }
         }
@@ -348,7 +348,7 @@ impl Driver {
         };
         let connection = options.connection_id();
         match self.swarm.dial(options) {
-            Ok(()) => self.seeds.dialling(seed, connection),
+            Ok(()) => self.seeds.mark_dialling(seed, connection),
             Err(error) => {
                 tracing::debug!(address = %address.dial, %error, "a seed cannot be dialled now");
                 self.seeds.not_dialled(seed, now);
@@ -472,9 +472,9 @@ impl Driver {
             }
             NetworkEvent::Gossip(event) => tracing::debug!(?event, "gossip"),
             NetworkEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                let speaks = self.swarm.behaviour().exchange.is_spoken_by(&info.protocols);
-                self.met(peer_id, &info, speaks);
-                let change = self.peers.identified(peer_id, &info.agent_version, speaks);
+                let kind = self.swarm.behaviour().exchange.kind_of(&info.protocols);
+                self.met(peer_id, &info, kind);
+                let change = self.peers.identified(peer_id, &info.agent_version, kind);
                 self.tell(peer_id, change);
             }
             NetworkEvent::Kad(event) => self.on_kad(event),

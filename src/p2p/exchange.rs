@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use super::fetch::Job;
 use super::limits::{MAX_ASKS_PER_CONNECTION, MAX_SERVED_PER_CONNECTION};
+use super::peers::PeerKind;
 use super::room::Room;
 use super::serve::Server;
 use crate::block::Lane;
@@ -140,9 +141,13 @@ impl Behaviour {
         }
     }
 
-    /// Whether a peer that lists these protocols can be asked.
-    pub fn is_spoken_by(&self, listed: &[StreamProtocol]) -> bool {
-        self.protocols.iter().any(|protocol| listed.contains(&protocol.name))
+    /// What a peer is that lists these protocols.
+    pub fn kind_of(&self, listed: &[StreamProtocol]) -> PeerKind {
+        if self.protocols.iter().any(|protocol| listed.contains(&protocol.name)) {
+            PeerKind::Chain
+        } else {
+            PeerKind::Other
+        }
     }
 
     /// Sends a request whose answer may have `max_bytes`. An error means that nothing was sent, and no event follows.

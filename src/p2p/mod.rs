@@ -56,6 +56,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::TransportError;
+use libp2p::kad::Mode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -242,7 +243,11 @@ pub async fn start_with(
     let book = config.book.as_deref().map(|path| Book::read(path, &mut table.bans, now)).unwrap_or_default();
     let gate = Gate::new(table, clock);
     let now = Instant::now();
-    let kad = config.policy.rendezvous.as_ref().map(|_| discovery::behaviour(local, !listen.is_empty()));
+    let kad = config
+        .policy
+        .rendezvous
+        .as_ref()
+        .map(|_| discovery::behaviour(local, if listen.is_empty() { Mode::Client } else { Mode::Server }));
     // Who wants to be found says where, unless the operator says it better.
     let hides = kad.is_none() || !config.policy.announce.is_empty();
     let seek = Seek {

@@ -16,6 +16,7 @@ use super::book::{self, BookUpdate, Entry};
 use super::driver::Driver;
 use super::gate::{Ban, LONGEST, Subject};
 use super::policy;
+use super::seeds::AddedBy;
 use crate::sync::{BanInfo, PeerInfo, PeerList, PeerOrder, PeerStanding};
 
 type Standings = BTreeMap<crate::sync::PeerId, PeerStanding>;
@@ -91,9 +92,9 @@ impl Driver {
         self.book.add(peer, &address.dial.to_string())?;
         table.bans.lift(&Subject::Peer(named.clone()));
         table.add_persistent(named);
-        self.seeds.add(address, true, now);
+        self.seeds.add(address, AddedBy::Operator, now);
         if self.swarm.is_connected(&peer) {
-            self.seeds.is_connected(peer, now);
+            self.seeds.mark_connected(peer, now);
         }
         Ok(())
     }

@@ -29,6 +29,15 @@ pub enum Change {
     Down,
 }
 
+/// What a peer is to us, by the protocols that it lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerKind {
+    /// It speaks our range exchange, and can be asked for blocks.
+    Chain,
+    /// It does not, as peers of the DHT may not.
+    Other,
+}
+
 /// What a closed connection means for its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disconnection {
@@ -108,16 +117,16 @@ impl Peers {
     }
 
     /// A peer has told, perhaps anew, what it is and whether it speaks our protocol.
-    pub fn identified(&mut self, peer: PeerId, agent: &str, speaks: bool) -> Option<Change> {
+    pub fn identified(&mut self, peer: PeerId, agent: &str, kind: PeerKind) -> Option<Change> {
         let entry = self.peers.get_mut(&peer)?;
         entry.agent = printable(agent, Escape::Ascii, Limit::Bytes(MAX_AGENT));
-        if speaks {
-            entry.stranger_since = None;
-        }
-        match (std::mem::replace(&mut entry.up, speaks), speaks) {
-            (false, true) => Some(Change::Up),
-            (true, false) => Some(Change::Down),
-            _ => None,
+        let was_up = std::mem::replace(&mut entry.up, kind == PeerKind::Chain);
+        match kind {
+            PeerKind::Chain => {
+                entry.stranger_since = None;
+                (!was_up).then_some(Change::Up)
+            }
+            PeerKind::Other => was_up.then_some(Change::Down),
         }
     }
 
@@ -198,17 +207,17 @@ mod tests {
         let mut peers = Peers::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         assert!(!peers.is_up(peer));
-        assert_eq!(peers.identified(peer, "other/1", false), None);
-        assert_eq!(peers.identified(peer, "blocksyncd/1", true), Some(Change::Up));
+        assert_eq!(peers.identified(peer, "other/1", PeerKind::Other), None);
+        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), Some(Change::Up));
         peers.connected(peer, connection(2), Multiaddr::empty(), Direction::Inbound, now);
-        assert_eq!(peers.identified(peer, "blocksyncd/1", true), None);
+        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), None);
         assert_eq!(peers.disconnected(peer, connection(1)), Disconnection::OneOfSeveral);
         assert!(peers.info(peer, now).connected.is_some());
         // It stops to speak the protocol, and starts again.
-        assert_eq!(peers.identified(peer, "blocksyncd/1", false), Some(Change::Down));
-        assert_eq!(peers.identified(peer, "blocksyncd/1", true), Some(Change::Up));
+        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Other), Some(Change::Down));
+        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), Some(Change::Up));
         assert_eq!(peers.disconnected(peer, connection(2)), Disconnection::Last(Some(Change::Down)));
-        assert_eq!(peers.identified(peer, "too late", true), None);
+        assert_eq!(peers.identified(peer, "too late", PeerKind::Chain), None);
         assert_eq!((peers.ids().count(), peers.info(peer, now).connected), (0, None));
     }
 
@@ -217,7 +226,7 @@ mod tests {
         let (now, peer) = (Instant::now(), PeerId::random());
         let mut peers = Peers::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
-        peers.identified(peer, &format!("\x1b[31m\n{}", "é".repeat(5000)), true);
+        peers.identified(peer, &format!("\x1b[31m\n{}", "é".repeat(5000)), PeerKind::Chain);
         let agent = peers.info(peer, now).agent;
         assert!(agent.starts_with("\\u{1b}[31m\\n\\u{e9}"), "{agent}");
         assert!(agent.len() == MAX_AGENT && agent.is_ascii(), "{agent}");
@@ -229,8 +238,8 @@ mod tests {
         let mut peers = Peers::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         peers.connected(other, connection(2), Multiaddr::empty(), Direction::Outbound, now);
-        peers.identified(peer, "", true);
-        peers.identified(other, "", false);
+        peers.identified(peer, "", PeerKind::Chain);
+        peers.identified(other, "", PeerKind::Other);
         assert_eq!(peers.next_useless(), Some(now + STRANGER_FOR));
         assert!(peers.useless(now).is_empty());
         assert_eq!(peers.useless(now + STRANGER_FOR), [other]);

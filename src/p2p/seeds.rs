@@ -20,12 +20,19 @@ const GOOD_AFTER: Duration = Duration::from_mins(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeedId(u64);
 
+/// Who named a seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddedBy {
+    Settings,
+    /// While the node ran: what was added so can be removed again.
+    Operator,
+}
+
 #[derive(Debug)]
 struct Seed {
     id: SeedId,
     address: Address,
-    /// By the operator, while the node ran.
-    added: bool,
+    added_by: AddedBy,
     state: State,
     /// Failed dials and short connections in a row.
     failures: u32,
@@ -58,28 +65,28 @@ impl Seeds {
     pub fn new(addresses: Vec<Address>, now: Instant) -> Self {
         let mut seeds = Self { all: Vec::new(), next: 0, random: fastrand::Rng::new() };
         for address in addresses {
-            seeds.add(address, false, now);
+            seeds.add(address, AddedBy::Settings, now);
         }
         seeds
     }
 
     /// One more, due at once; the same address is not dialled twice.
-    pub fn add(&mut self, address: Address, added: bool, now: Instant) {
+    pub fn add(&mut self, address: Address, added_by: AddedBy, now: Instant) {
         if self.all.iter().any(|seed| seed.address == address) {
             return;
         }
         let id = SeedId(self.next);
         self.next += 1;
-        self.all.push(Seed { id, address, added, state: State::Waiting { until: now }, failures: 0 });
+        self.all.push(Seed { id, address, added_by, state: State::Waiting { until: now }, failures: 0 });
     }
 
     /// Those of its addresses that the operator added are not dialled any more.
     pub fn remove_added(&mut self, peer: PeerId) {
-        self.all.retain(|seed| !seed.added || seed.address.peer != Some(peer));
+        self.all.retain(|seed| seed.added_by == AddedBy::Settings || seed.address.peer != Some(peer));
     }
 
     /// It is here already: nothing is to be dialled.
-    pub fn is_connected(&mut self, peer: PeerId, now: Instant) {
+    pub fn mark_connected(&mut self, peer: PeerId, now: Instant) {
         for seed in self.all.iter_mut().filter(|seed| seed.address.peer == Some(peer)) {
             seed.state = State::Connected { peer, since: now };
         }
@@ -100,7 +107,7 @@ impl Seeds {
         self.all.iter().filter(due).map(|seed| (seed.id, seed.address.clone())).collect()
     }
 
-    pub fn resolving(&mut self, id: SeedId) {
+    pub fn mark_resolving(&mut self, id: SeedId) {
         if let Some(seed) = self.all.iter_mut().find(|seed| seed.id == id) {
             seed.state = State::Resolving;
         }
@@ -111,7 +118,7 @@ impl Seeds {
         self.all.iter().any(|seed| seed.id == id && matches!(seed.state, State::Resolving))
     }
 
-    pub fn dialling(&mut self, id: SeedId, connection: ConnectionId) {
+    pub fn mark_dialling(&mut self, id: SeedId, connection: ConnectionId) {
         if let Some(seed) = self.all.iter_mut().find(|seed| seed.id == id) {
             seed.state = State::Dialling(connection);
         }
@@ -196,7 +203,7 @@ mod tests {
         let mut pauses = Vec::new();
         for id in 0..12 {
             assert_eq!(seeds.due(now).len(), 1);
-            seeds.dialling(SeedId(0), connection(id));
+            seeds.mark_dialling(SeedId(0), connection(id));
             assert_eq!((seeds.due(now).len(), seeds.next_dial()), (0, None));
             assert!(seeds.dial_failed(connection(99), now).is_none());
             let (_, pause) = seeds.dial_failed(connection(id), now).expect("ours");
@@ -234,18 +241,18 @@ mod tests {
         let (now, [peer, other]) = (Instant::now(), [PeerId::random(), PeerId::random()]);
         let mut seeds = one(Some(peer), now);
         let address = |peer| Address { peer: Some(peer), ..parse("/ip4/127.0.0.1/tcp/2").expect("an address") };
-        seeds.add(address(peer), true, now);
-        seeds.add(address(other), true, now);
-        seeds.add(address(other), true, now);
+        seeds.add(address(peer), AddedBy::Operator, now);
+        seeds.add(address(other), AddedBy::Operator, now);
+        seeds.add(address(other), AddedBy::Operator, now);
         let due = seeds.due(now);
         assert_eq!(due.len(), 3, "none twice");
         seeds.remove_added(peer);
-        seeds.dialling(due[1].0, connection(1));
+        seeds.mark_dialling(due[1].0, connection(1));
         seeds.not_dialled(due[1].0, now);
         let left: Vec<_> = [0, 2].map(|place: usize| due[place].clone()).into();
         assert_eq!(seeds.due(now), left, "what is gone is gone, and the others are still themselves");
-        seeds.is_connected(other, now);
-        seeds.is_connected(peer, now);
+        seeds.mark_connected(other, now);
+        seeds.mark_connected(peer, now);
         assert_eq!(seeds.next_dial(), None);
     }
 
@@ -254,7 +261,7 @@ mod tests {
         let now = Instant::now();
         let peer = PeerId::random();
         let mut seeds = one(None, now);
-        seeds.dialling(SeedId(0), connection(1));
+        seeds.mark_dialling(SeedId(0), connection(1));
         seeds.connected(PeerId::random(), connection(2), now);
         assert!(seeds.next_dial().is_none(), "still dialling");
         seeds.connected(peer, connection(1), now);

@@ -10,14 +10,16 @@ use tokio::time::Instant;
 
 use super::address::{self, without_peer, word};
 use super::book::BookUpdate;
+use super::discovery::{Discovery, PeerSupply};
 use super::driver::Driver;
+use super::peers::PeerKind;
 
 /// Addresses that a peer says it listens at, as many as are kept.
 const MAX_HEARD: usize = 4;
 
 impl Driver {
     pub(super) fn next_seek(&self) -> Option<Instant> {
-        let asks = self.discovery.as_ref().map(super::discovery::Discovery::next);
+        let asks = self.discovery.as_ref().map(Discovery::next);
         [asks, Some(self.dialer.next()), self.peers.next_useless()].into_iter().flatten().min()
     }
 
@@ -48,7 +50,7 @@ impl Driver {
                 && !table.is_free(&word(*peer))
                 && table.may_dial(Some(&word(*peer)), &[ip], unix).is_ok()
         };
-        let due = self.dialer.due(&self.book, table.outbound(), &table.outbound_subnets(), may, now);
+        let due = self.dialer.choose(&self.book, table.outbound(), &table.outbound_subnets(), may, now);
         for (peer, addresses) in due {
             let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);
             let options = options.addresses(addresses).allocate_new_port().build();
@@ -60,14 +62,14 @@ impl Driver {
     }
 
     fn ask_dht(&mut self, now: Instant) {
-        let lacking = self.lacking() > 0;
+        let supply = if self.lacking() > 0 { PeerSupply::Lacking } else { PeerSupply::Enough };
         if let (Some(discovery), Some(kad)) = (&mut self.discovery, self.swarm.behaviour_mut().kad.as_mut()) {
-            discovery.ask_if_due(kad, lacking, now);
+            discovery.ask_if_due(kad, supply, now);
         }
     }
 
     /// A peer has told what it is.
-    pub(super) fn met(&mut self, peer: PeerId, info: &identify::Info, speaks: bool) {
+    pub(super) fn met(&mut self, peer: PeerId, info: &identify::Info, kind: PeerKind) {
         // Only what we could dial: an address that names a host would have us ask for any name that a stranger likes.
         let dials_quic = self.dials_quic;
         let usable = |address: &&Multiaddr| {
@@ -78,7 +80,7 @@ impl Driver {
         if let (Some(discovery), Some(kad)) = (&mut self.discovery, self.swarm.behaviour_mut().kad.as_mut()) {
             discovery.met(kad, peer, &info.protocols, &listens, Instant::now());
         }
-        if speaks {
+        if kind == PeerKind::Chain {
             for address in &listens {
                 if self.book.heard_of(peer, &address.to_string()) == BookUpdate::Changed {
                     self.saver.soon(Instant::now());
