@@ -43,6 +43,28 @@ impl Family {
     }
 }
 
+/// What the node was started with: QUIC only when an address of the settings needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transports {
+    Tcp,
+    TcpAndQuic,
+}
+
+impl Transports {
+    /// Those that all of these addresses need.
+    pub fn needed_by<'a>(mut addresses: impl Iterator<Item = &'a Address>) -> Self {
+        if addresses.any(|address| address.quic) { Self::TcpAndQuic } else { Self::Tcp }
+    }
+
+    /// Whether this address can be dialled with them.
+    pub const fn reach(self, address: &Address) -> bool {
+        match self {
+            Self::Tcp => !address.quic,
+            Self::TcpAndQuic => true,
+        }
+    }
+}
+
 impl Address {
     /// Whether a name has to be resolved before it can be dialled.
     pub const fn is_named(&self) -> bool {

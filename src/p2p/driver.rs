@@ -17,7 +17,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::address::{self, Address, name, without_peer, word};
+use super::address::{self, Address, Transports, name, without_peer, word};
 use super::book::Book;
 use super::dialer::Dialer;
 use super::direction::Direction;
@@ -44,6 +44,13 @@ const NEVER: Duration = Duration::from_hours(1);
 /// How many events of the network are taken in one go: more than a machine has addresses.
 const MAX_AT_ONCE: usize = 64;
 
+/// libp2p, set up and listening.
+pub struct ListeningSwarm {
+    pub swarm: Swarm<Network>,
+    pub listeners: Listeners,
+    pub topics: Topics,
+}
+
 /// The driver's ends of what it shares with the node.
 pub struct Ends {
     pub commands: mpsc::Receiver<Command>,
@@ -60,7 +67,7 @@ pub struct Known {
     pub configured: HashSet<PeerId>,
     pub book: Book,
     pub saver: Saver,
-    pub dials_quic: bool,
+    pub transports: Transports,
 }
 
 /// How peers are found and chosen.
@@ -82,7 +89,7 @@ pub struct Driver {
     pub(super) configured: HashSet<PeerId>,
     pub(super) book: Book,
     pub(super) saver: Saver,
-    pub(super) dials_quic: bool,
+    pub(super) transports: Transports,
     clock: Clock,
     pub(super) discovery: Option<Discovery>,
     pub(super) dialer: Dialer,
@@ -97,10 +104,8 @@ pub struct Driver {
 
 impl Driver {
     pub fn new(
-        swarm: Swarm<Network>,
-        listeners: Listeners,
-        topics: Topics,
-        Known { seeds, configured, book, saver, dials_quic }: Known,
+        ListeningSwarm { swarm, listeners, topics }: ListeningSwarm,
+        Known { seeds, configured, book, saver, transports }: Known,
         Seek { discovery, dialer, clock }: Seek,
         limits: Limits,
         Ends { commands, events, stop }: Ends,
@@ -116,7 +121,7 @@ impl Driver {
             configured,
             book,
             saver,
-            dials_quic,
+            transports,
             discovery,
             dialer,
             resolving: FuturesUnordered::new(),
@@ -136,7 +141,7 @@ impl Driver {
             self.swarm.behaviour_mut().gate.table.add_persistent(word(*peer));
             for text in &entry.addresses {
                 if let Ok(address) = address::parse(text)
-                    && (self.dials_quic || !address.quic)
+                    && self.transports.reach(&address)
                 {
                     self.seeds.add(Address { peer: Some(*peer), ..address }, AddedBy::Operator, Instant::now());
                 }

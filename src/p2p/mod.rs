@@ -43,6 +43,7 @@ mod saver;
 mod seeds;
 mod seek;
 mod serve;
+mod start;
 mod swarm;
 mod view;
 mod wire;
@@ -51,35 +52,19 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p::TransportError;
-use libp2p::kad::Mode;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 use crate::block::Lane;
-use crate::clock::Clock;
-use crate::store::Reader;
 use crate::sync::{Ended, Fetch, Offence, PeerId, PeerList, PeerOrder, PeerStanding, RequestId, Ticket, Verdict};
-
-use address::{Address, word};
-use book::Book;
-use dialer::Dialer;
-use discovery::Discovery;
-use driver::{Driver, Ends, Known, Seek};
-use gate::{Gate, Table};
-use gossip::Topics;
-use listeners::Listeners;
-use saver::Saver;
-use serve::Server;
 
 pub use address::{check_listen_address, check_seed_address};
 pub use key::peer_id_of;
 pub use limits::{Limits, LimitsError, Queue};
 pub use policy::{Policy, PolicyError};
+pub use start::{start, start_with};
 pub use view::{Source, View};
 
 /// What the network is to be.
@@ -186,107 +171,4 @@ pub enum StartError {
     KeyLog,
     #[error("the network cannot be set up: {0}")]
     Library(String),
-}
-
-/// Starts listening and dialling. Seeds are dialled for ever, with backoff.
-///
-/// `events` should have room for [`Limits::gossip_unjudged`] events.
-///
-/// # Errors
-/// [`StartError`]; nothing is left running then.
-pub async fn start(config: Config, reader: Reader, events: mpsc::Sender<Event>) -> Result<Handle, StartError> {
-    start_with(config, Arc::new(reader), events).await
-}
-
-/// [`start`], serving from any [`Source`].
-///
-/// # Errors
-/// As [`start`].
-#[allow(clippy::unused_async, reason = "it needs a runtime, and a signature that says so")]
-pub async fn start_with(
-    config: Config,
-    source: Arc<dyn Source>,
-    events: mpsc::Sender<Event>,
-) -> Result<Handle, StartError> {
-    let limits = Limits::derive(config.memory_bytes, config.max_block_bytes)?;
-    let listen = parse_all(&config.listen)?;
-    let keypair = key::keypair(&config.node_key);
-    let local = keypair.public().to_peer_id();
-    let mut seeds = parse_all(&config.seeds)?;
-    let policy::Understood { rules, mut persistent, quota } = config.policy.understand(&limits, &config.seeds)?;
-    // One list for all nodes is a good idea, and then we are in it.
-    seeds.retain(|seed| seed.peer != Some(local));
-    persistent.retain(|peer| peer.peer != Some(local));
-
-    let uses_quic = listen.iter().chain(&seeds).chain(&persistent).any(|address| address.quic);
-    if uses_quic && std::env::var_os("SSLKEYLOGFILE").is_some() {
-        return Err(StartError::KeyLog);
-    }
-    if let Some(bad) = config.network_ids.iter().find(|id| id.is_empty()) {
-        return Err(StartError::NetworkId(bad.clone()));
-    }
-    let protocols = exchange::lane_protocols(&config.network_ids)
-        .ok_or_else(|| StartError::NetworkId(config.network_ids.concat()))?;
-    let topics = Topics::new(&config.network_ids);
-    let gossip = gossip::behaviour(&keypair, &topics, &limits).map_err(StartError::Library)?;
-    let exchange = exchange::Behaviour::new(
-        protocols,
-        limits.max_block_bytes,
-        Server::new(source, limits.serve_bytes, limits.max_block_bytes, config.policy.pace()),
-    );
-    let mut table = Table::new(rules);
-    seeds.iter().filter_map(|seed| seed.peer).for_each(|peer| table.add_seed(word(peer)));
-    persistent.iter().filter_map(|peer| peer.peer).for_each(|peer| table.add_persistent(word(peer)));
-    let configured = persistent.iter().filter_map(|peer| peer.peer).collect();
-    let clock = Clock::start();
-    let now = Duration::from_nanos(clock.now().unix_nanos);
-    let book = config.book.as_deref().map(|path| Book::read(path, &mut table.bans, now)).unwrap_or_default();
-    let gate = Gate::new(table, clock);
-    let now = Instant::now();
-    let kad = config
-        .policy
-        .rendezvous
-        .as_ref()
-        .map(|_| discovery::behaviour(local, if listen.is_empty() { Mode::Client } else { Mode::Server }));
-    // Who wants to be found says where, unless the operator says it better.
-    let hides = kad.is_none() || !config.policy.announce.is_empty();
-    let seek = Seek {
-        discovery: config.policy.rendezvous.as_deref().map(|namespace| Discovery::new(namespace, now)),
-        dialer: Dialer::new(quota, now),
-        clock,
-    };
-    let mut swarm = swarm::build(&keypair, uses_quic, gate, kad, hides, exchange, gossip)
-        .map_err(|error| StartError::Library(error.to_string()))?;
-    for address in &config.policy.announce {
-        let address = address::parse(address).map_err(|why| StartError::Address { address: address.clone(), why })?;
-        swarm.add_external_address(address.dial);
-    }
-    let mut listeners = Vec::with_capacity(listen.len());
-    for (address, text) in listen.iter().zip(&config.listen) {
-        let failed = |why| StartError::Listen { address: text.clone(), why };
-        address.check_free().map_err(|error| failed(error.to_string()))?;
-        listeners.push(swarm.listen_on(address.dial.clone()).map_err(|error| failed(reason(error)))?);
-    }
-
-    let (commands, commands_in) = mpsc::channel(limits.commands);
-    let (stop, stopped) = oneshot::channel();
-    let ends = Ends { commands: commands_in, events, stop: stopped };
-    let listeners = Listeners::new(listeners, Instant::now());
-    seeds.extend(persistent);
-    let known = Known { seeds, configured, book, saver: Saver::new(config.book), dials_quic: uses_quic };
-    tokio::spawn(Driver::new(swarm, listeners, topics, known, seek, limits.clone(), ends).run());
-    Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
-}
-
-/// libp2p's own text leaves out what matters.
-fn reason(error: TransportError<std::io::Error>) -> String {
-    match error {
-        TransportError::MultiaddrNotSupported(_) => "there is no transport for it".into(),
-        TransportError::Other(error) => error.to_string(),
-    }
-}
-
-fn parse_all(texts: &[String]) -> Result<Vec<Address>, StartError> {
-    let parse = |text: &String| address::parse(text).map_err(|why| StartError::Address { address: text.clone(), why });
-    texts.iter().map(parse).collect()
 }

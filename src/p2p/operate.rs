@@ -79,7 +79,7 @@ impl Driver {
         if peer == *self.swarm.local_peer_id() {
             return Err("that is this node itself".into());
         }
-        if address.quic && !self.dials_quic {
+        if !self.transports.reach(&address) {
             return Err(
                 "this node was started without any QUIC address, and cannot dial one: put it into the settings".into(),
             );

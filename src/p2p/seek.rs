@@ -71,10 +71,9 @@ impl Driver {
     /// A peer has told what it is.
     pub(super) fn met(&mut self, peer: PeerId, info: &identify::Info, kind: PeerKind) {
         // Only what we could dial: an address that names a host would have us ask for any name that a stranger likes.
-        let dials_quic = self.dials_quic;
+        let transports = self.transports;
         let usable = |address: &&Multiaddr| {
-            address::parse(&address.to_string())
-                .is_ok_and(|address| !address.is_named() && (dials_quic || !address.quic))
+            address::parse(&address.to_string()).is_ok_and(|address| !address.is_named() && transports.reach(&address))
         };
         let listens: Vec<_> = info.listen_addrs.iter().filter(usable).map(without_peer).take(MAX_HEARD).collect();
         if let (Some(discovery), Some(kad)) = (&mut self.discovery, self.swarm.behaviour_mut().kad.as_mut()) {

@@ -11,6 +11,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, Swarm, Transport as _, identify, memory_connection_limits, noise, ping, quic, swarm, tcp, yamux};
 
+use super::address::Transports;
 use super::discovery::Kad;
 use super::exchange;
 use super::gate::Gate;
@@ -44,28 +45,37 @@ pub struct Network {
     pub ping: ping::Behaviour,
 }
 
-/// `quic`: whether any address needs it. `hides`: peers are not told where we listen.
-pub fn build(
-    keypair: &Keypair,
-    quic: bool,
-    gate: Gate,
-    kad: Option<Kad>,
-    hides: bool,
-    exchange: exchange::Behaviour,
-    gossip: Gossip,
-) -> Result<Swarm<Network>, noise::Error> {
-    let transport = transport(keypair, quic)?;
+/// Whether peers are told the addresses that we listen at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenAddresses {
+    Told,
+    Hidden,
+}
+
+/// What of a swarm follows from the settings.
+pub struct Parts {
+    pub transports: Transports,
+    pub listen_addresses: ListenAddresses,
+    pub gate: Gate,
+    pub exchange: exchange::Behaviour,
+    pub gossip: Gossip,
+    /// `None`: no DHT.
+    pub kad: Option<Kad>,
+}
+
+pub fn build(keypair: &Keypair, parts: Parts) -> Result<Swarm<Network>, noise::Error> {
+    let transport = transport(keypair, parts.transports)?;
     let network = Network {
-        gate,
+        gate: parts.gate,
         memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),
-        exchange,
-        gossip,
-        kad: kad.into(),
+        exchange: parts.exchange,
+        gossip: parts.gossip,
+        kad: parts.kad.into(),
         identify: identify::Behaviour::new(
             identify::Config::new(IDENTIFY_VERSION.into(), keypair.public())
                 .with_agent_version(concat!("blocksyncd/", env!("CARGO_PKG_VERSION")).into())
                 .with_cache_size(0)
-                .with_hide_listen_addrs(hides)
+                .with_hide_listen_addrs(parts.listen_addresses == ListenAddresses::Hidden)
                 .with_push_listen_addr_updates(false),
         ),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY)),
@@ -81,7 +91,7 @@ pub fn build(
     Ok(Swarm::new(transport, network, keypair.public().to_peer_id(), config))
 }
 
-fn transport(keypair: &Keypair, with_quic: bool) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+fn transport(keypair: &Keypair, transports: Transports) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let mut multiplexer = yamux::Config::default();
     multiplexer.set_max_num_streams(MAX_STREAMS);
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
@@ -90,7 +100,7 @@ fn transport(keypair: &Keypair, with_quic: bool) -> Result<Boxed<(PeerId, Stream
         .multiplex(multiplexer)
         .timeout(CONNECT_WITHIN)
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
-    if !with_quic {
+    if transports == Transports::Tcp {
         return Ok(tcp.boxed());
     }
     let mut config = quic::Config::new(keypair);
