@@ -63,6 +63,17 @@ pub enum BookUpdate {
     Unchanged,
 }
 
+/// Why nothing of a file can be used.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("it is of version {0}, and this program knows {VERSION}")]
+    Version(u32),
+}
+
 /// Why a peer is to have an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claim {
@@ -179,10 +190,10 @@ impl Book {
     }
 
     /// Reads it back; what cannot be understood is left out, and counted.
-    pub fn from_text(text: &str, bans: &mut Bans, now: Duration) -> Result<(Self, usize), String> {
-        let file: FileIn = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    fn from_text(text: &str, bans: &mut Bans, now: Duration) -> Result<(Self, usize), Unreadable> {
+        let file: FileIn = serde_json::from_str(text)?;
         if file.version != VERSION {
-            return Err(format!("it is of version {}, and this program knows {VERSION}", file.version));
+            return Err(Unreadable::Version(file.version));
         }
         let (mut book, mut left_out) = (Self::default(), 0);
         for row in file.peers {
@@ -219,7 +230,7 @@ impl Book {
         let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
         let understood = match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
             Ok(_) => Self::from_text(&text, bans, now),
         };
         match understood {
@@ -229,6 +240,7 @@ impl Book {
                 book
             }
             Err(error) => {
+                let error = error.to_string();
                 tracing::warn!(path = %path.display(), error, "what was remembered of peers cannot be read; it starts anew");
                 Self::default()
             }
