@@ -24,7 +24,9 @@
 //! Invariants:
 //! 1. Effects run in the order in which the core gave them; those that wait for durability run in that order too.
 //! 2. The core takes one input at a time, and its effects are begun before the next one.
-//! 3. The loop never waits for anything but its inputs, and does no work on bytes that is longer than handing it over.
+//! 3. The loop waits for its inputs, and for no other task. It reads the disk itself: what the core looks up, the free space,
+//!    and each block that is broadcast, which is read back whole. Otherwise it does no work on bytes that is longer than
+//!    handing it over.
 //! 4. A store that fails ends the process, and nothing that was decided on a failed read is done.
 
 mod host;

@@ -1,4 +1,5 @@
-//! The network: libp2p, and nothing that decides. Commands go in, events come out, everything bounded.
+//! The network: libp2p. It decides about connections (whom to dial, whom to let in, who is evicted, when a ban ends, how fast
+//! a peer is served), and never about blocks. Commands go in, events come out, everything bounded.
 //!
 //! ```text
 //!   Command --> driver --> swarm --+-- gossip     blocks as they are made, passed on only after their verdict
