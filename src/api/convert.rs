@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use capnp::Error;
 
+use super::NodeStatus;
 use super::blocksync_capnp as wire;
-use super::limits::{MAX_CALLS, MAX_EVENTS, MAX_WAIT};
-use super::server::Server;
-use super::{Announced, NodeStatus};
-use crate::block::{Block, BlockId, Hash, Height};
-use crate::store::{Durability, StoreError};
-use crate::sync::{BanInfo, DaPosition, DataLoss, Heads, Origin, PeerInfo, Phase, PublishAnswer};
+use super::info::{self, Info};
+use crate::block::{Block, BlockId, Hash, Height, PublicKey};
+use crate::store::Durability;
+use crate::sync::{BanInfo, DaPosition, DataLoss, Origin, PeerInfo, Phase, PublishAnswer};
 use crate::util::printable::{Escape, Limit, printable};
 
 type Result<T> = std::result::Result<T, Error>;
+
+/// What a client says of an answer that it cannot believe.
+pub(super) fn wrong(what: &str) -> Error {
+    Error::failed(format!("the sidecar's answer makes no sense: {what}"))
+}
 
 pub(super) fn text(from: capnp::text::Reader<'_>) -> Result<String> {
     Ok(from.to_str()?.to_owned())
@@ -31,6 +35,15 @@ pub(super) fn hash(from: &[u8]) -> Result<Hash> {
 /// Empty bytes mean "none".
 pub(super) fn optional_hash(from: &[u8]) -> Result<Option<Hash>> {
     (!from.is_empty()).then(|| hash(from)).transpose()
+}
+
+pub(super) fn key(bytes: &[u8]) -> Result<PublicKey> {
+    PublicKey::from_slice(bytes).ok_or_else(|| wrong("a public key has not 32 bytes"))
+}
+
+/// Empty bytes mean "none".
+pub(super) fn optional_key(bytes: &[u8]) -> Result<Option<PublicKey>> {
+    (!bytes.is_empty()).then(|| key(bytes)).transpose()
 }
 
 pub(super) fn id(from: wire::block_id::Reader<'_>) -> Result<BlockId> {
@@ -60,10 +73,13 @@ pub(super) const fn durability_to_wire(durability: Durability) -> wire::Durabili
     }
 }
 
-pub(super) const fn durability_from_wire(durability: wire::Durability) -> Durability {
+/// A promise that we do not know is taken for the weakest one.
+pub(super) fn durability_from_wire(
+    durability: std::result::Result<wire::Durability, capnp::NotInSchema>,
+) -> Durability {
     match durability {
-        wire::Durability::Power => Durability::Power,
-        wire::Durability::Process => Durability::Process,
+        Ok(wire::Durability::Power) => Durability::Power,
+        Ok(wire::Durability::Process) | Err(_) => Durability::Process,
     }
 }
 
@@ -88,9 +104,6 @@ pub(super) fn phase_from_wire(phase: std::result::Result<wire::Phase, capnp::Not
     }
 }
 
-/// The names of what this sidecar can do beyond the first schema.
-const FEATURES: [&str; 0] = [];
-
 /// A length, for a list or a counter of the schema.
 pub(super) fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
@@ -99,56 +112,6 @@ pub(super) fn count(len: usize) -> u32 {
 /// Foreign text, fit for a log line: escaped, and at most about `max` bytes.
 pub(super) fn cut(text: &str, max: usize) -> String {
     printable(text, Escape::Debug, Limit::Bytes(max))
-}
-
-/// A host cannot help it, and reading again may.
-#[allow(clippy::needless_pass_by_value, reason = "it is mapped over results")]
-pub(super) fn store_error(error: StoreError) -> Error {
-    tracing::error!(%error, "the store cannot be read");
-    Error::failed(format!("the store cannot be read: {error}"))
-}
-
-pub(super) fn set_heads(mut to: wire::heads::Builder<'_>, heads: &Heads) {
-    to.set_tail(heads.tail.get());
-    if let Some(hard) = heads.hard {
-        to.set_hard(hard.height.get());
-        to.set_hard_hash(&hard.hash.0);
-    }
-    if let Some(soft) = heads.soft_id() {
-        to.set_soft(soft.height.get());
-        to.set_soft_hash(&soft.hash.0);
-    }
-    to.set_target(heads.target.map_or(0, |target| target.height.get()));
-    to.set_epoch(heads.epoch.0);
-    to.set_scanned_through(heads.scanned_through);
-}
-
-pub(super) fn set_info(mut to: wire::server_info::Builder<'_>, server: &Server) {
-    let (config, limits) = (&server.config, &server.limits);
-    let Announced { heads, phase } = server.announced();
-    to.set_version(env!("CARGO_PKG_VERSION"));
-    to.set_schema_revision(wire::SCHEMA_REVISION);
-    let mut features = to.reborrow().init_features(count(FEATURES.len()));
-    for (index, feature) in (0..).zip(FEATURES) {
-        features.set(index, feature);
-    }
-    to.set_chain_id(config.chain_id.as_str());
-    to.set_initial_height(config.initial_height.get());
-    to.set_store_id(&server.source.store_id());
-    to.set_peer_id(&config.peer_id);
-    let mut own = to.reborrow().init_limits();
-    own.set_max_message_bytes(limits.max_message_bytes as u64);
-    own.set_max_block_bytes(limits.max_block_bytes as u64);
-    own.set_max_inline_bytes(limits.max_inline_bytes() as u64);
-    own.set_max_events(MAX_EVENTS);
-    own.set_max_wait_ms(count(usize::try_from(MAX_WAIT.as_millis()).unwrap_or(usize::MAX)));
-    own.set_max_calls(MAX_CALLS);
-    to.set_phase(phase_to_wire(phase));
-    set_heads(to.reborrow().init_heads(), &heads);
-    if let Some(proposer) = server.proposer() {
-        to.set_proposer(&proposer.0);
-    }
-    to.set_durability(durability_to_wire(config.durability));
 }
 
 /// How a block's payload is given.
@@ -267,9 +230,15 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, status: &NodeStatus) {
+pub(super) fn set_status(
+    mut to: wire::status::Builder<'_>,
+    info: &Info,
+    status: &NodeStatus,
+    sessions: u32,
+    streams: u32,
+) {
     let core = &status.core;
-    set_info(to.reborrow().init_info(), server);
+    info::write(to.reborrow().init_info(), info);
     to.set_uptime_ms(u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX));
     to.set_peers(count(core.peers));
     let mut received = to.reborrow().init_received();
@@ -304,8 +273,8 @@ pub(super) fn set_status(mut to: wire::status::Builder<'_>, server: &Server, sta
     if let Some(lost) = &core.heads.lost {
         set_range(to.reborrow().init_lost(), lost);
     }
-    to.set_sessions(server.sessions.get());
-    to.set_streams(server.streams.get());
+    to.set_sessions(sessions);
+    to.set_streams(streams);
     let mut listen = to.init_listen(count(status.listen.len()));
     for (index, address) in (0..).zip(&status.listen) {
         listen.set(index, address);

@@ -23,6 +23,7 @@ pub mod client;
 mod convert;
 mod feed;
 mod frame;
+mod info;
 mod limits;
 mod link;
 mod meter;

@@ -10,7 +10,7 @@ use super::Request;
 use super::blocksync_capnp as wire;
 use super::convert;
 use super::limits::MAX_EVIDENCE;
-use super::server::Connection;
+use super::server::{Connection, store_error};
 use crate::block::PublicKey;
 use crate::sync::{Command, EvidenceId, EvidenceSide, PeerList, PeerOrder};
 use crate::verify::ScheduleEntry;
@@ -125,7 +125,7 @@ impl wire::admin::Server for Operator {
     ) -> Result<()> {
         let _call = self.connection.enter()?;
         let (acks, _permit) = self.connection.read(|view| view.acks()).await?;
-        let acks = acks.map_err(convert::store_error)?;
+        let acks = acks.map_err(store_error)?;
         let len = convert::count(acks.len());
         let mut list = results.get().init_consumers(len);
         for (index, (name, acked)) in (0..len).zip(&acks) {
@@ -157,7 +157,7 @@ impl wire::admin::Server for Operator {
         drop(params);
         let max = if max == 0 { MAX_EVIDENCE } else { max.min(MAX_EVIDENCE) } as usize;
         let (found, _permit) = self.connection.read(move |view| view.evidence(EvidenceId(after), max)).await?;
-        let found = found.map_err(convert::store_error)?;
+        let found = found.map_err(store_error)?;
         let len = convert::count(found.len());
         let mut list = results.get().init_evidence(len);
         for (index, evidence) in (0..len).zip(&found) {

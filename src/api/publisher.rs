@@ -10,8 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::blocksync_capnp as wire;
 use super::convert::{self, cut};
 use super::limits::SIGNER_DEADLINE;
-use super::server::{Connection, Fence, NoAnswer, RETRY_MS, Seat, Server};
-use super::session::public_key;
+use super::server::{Connection, Fence, NoAnswer, RETRY_MS, Seat, Server, store_error};
 use super::stream::{Part, Pieces};
 use super::{Request, SignRequest};
 use crate::block::{Block, BlockId, Hash, Height, PublicKey, native};
@@ -53,6 +52,18 @@ impl HostSigner {
             before.task.abort();
         }
         Ok(installed)
+    }
+}
+
+/// Asks a signer for its key.
+async fn public_key(signer: &wire::signer::Client) -> std::result::Result<PublicKey, String> {
+    let answer = tokio::time::timeout(SIGNER_DEADLINE, signer.public_key_request().send().promise);
+    let answer = answer.await.map_err(|_| "the signer did not answer in time".to_owned())?;
+    let read = || -> Result<Option<PublicKey>> { Ok(PublicKey::from_slice(answer?.get()?.get_public_key()?)) };
+    match read() {
+        Ok(Some(key)) => Ok(key),
+        Ok(None) => Err(format!("a public key has {} bytes", Hash::LEN)),
+        Err(error) => Err(format!("the signer failed: {}", cut(&error.extra, 200))),
     }
 }
 
@@ -171,7 +182,7 @@ impl Desk {
     /// The signed block as it was made durable.
     async fn stored(&self, id: BlockId) -> Result<Block> {
         let (found, _permit) = self.connection.read(move |view| view.block(id.height)).await?;
-        match found.map_err(convert::store_error)? {
+        match found.map_err(store_error)? {
             Some((block, _)) if block.hash() == id.hash => Ok(block),
             _ => Err(Error::disconnected(format!("block {id} was published, and then taken back"))),
         }

@@ -29,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocksync_capnp::{self as wire, block_sync};
 use super::convert;
-use super::limits::Limits;
+use super::info::{self, Info};
+use super::limits::{Limits, MAX_CALLS, MAX_EVENTS, MAX_WAIT};
 use super::link::Link;
 use super::meter::{Counted, InFlight, Meter};
 use super::publisher::{HostSigner, Uploads};
@@ -38,8 +39,11 @@ use super::socket::Place;
 use super::view::{Source, View};
 use super::{Announced, Config, Request, StartError};
 use crate::block::PublicKey;
+use crate::store::StoreError;
 use crate::sync::Phase;
 
+/// The names of what this sidecar can do beyond the first schema.
+const FEATURES: [&str; 0] = [];
 /// Said to a client whose call came too soon after too many others.
 pub(super) const RETRY_MS: u32 = 100;
 /// A pause when the system has no file descriptor for a client.
@@ -86,6 +90,13 @@ impl From<NoAnswer> for Error {
     }
 }
 
+/// A host cannot help it, and reading again may.
+#[allow(clippy::needless_pass_by_value, reason = "it is mapped over results")]
+pub(super) fn store_error(error: StoreError) -> Error {
+    tracing::error!(%error, "the store cannot be read");
+    Error::failed(format!("the store cannot be read: {error}"))
+}
+
 impl Server {
     pub fn new(
         config: Config,
@@ -129,6 +140,33 @@ impl Server {
         self.config.proposer.or_else(|| self.signer.borrow().upgrade().map(|signer| signer.key))
     }
 
+    /// Who we are and where we stand, as every client may ask.
+    pub fn info(&self) -> Info {
+        let (config, limits) = (&self.config, &self.limits);
+        let Announced { heads, phase } = self.announced();
+        Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema_revision: wire::SCHEMA_REVISION,
+            features: FEATURES.map(str::to_owned).into(),
+            chain_id: config.chain_id.as_str().to_owned(),
+            initial_height: config.initial_height,
+            store_id: self.source.store_id(),
+            peer_id: config.peer_id.clone(),
+            limits: info::Limits {
+                max_message_bytes: limits.max_message_bytes as u64,
+                max_block_bytes: limits.max_block_bytes as u64,
+                max_inline_bytes: limits.max_inline_bytes() as u64,
+                max_events: MAX_EVENTS,
+                max_wait: MAX_WAIT,
+                max_calls: MAX_CALLS,
+            },
+            phase,
+            heads: (&heads).into(),
+            proposer: self.proposer(),
+            durability: config.durability,
+        }
+    }
+
     /// Asks the node.
     pub async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, NoAnswer> {
         let (reply, answer) = oneshot::channel();
@@ -139,7 +177,7 @@ impl Server {
     /// What the node says of itself, together with what only the API knows.
     pub async fn tell_status(&self, to: wire::status::Builder<'_>) -> Result<(), Error> {
         let status = self.ask(|reply| Request::Status { reply }).await?;
-        convert::set_status(to, self, &status);
+        convert::set_status(to, &self.info(), &status, self.sessions.get(), self.streams.get());
         Ok(())
     }
 

@@ -8,13 +8,14 @@ use capnp::Error;
 use super::blocksync_capnp as wire;
 use super::convert::{self, cut};
 use super::feed::{self, Lookup};
-use super::limits::{MAX_NAME_BYTES, MAX_SESSIONS, MAX_STREAMS, SIGNER_DEADLINE};
+use super::info;
+use super::limits::{MAX_NAME_BYTES, MAX_SESSIONS, MAX_STREAMS};
 use super::operator::Operator;
 use super::publisher::{HostSigner, Publisher};
-use super::server::{Connection, Fence, Seat};
+use super::server::{Connection, Fence, Seat, store_error};
 use super::stream::{Opened, Part, Pieces, Stream};
 use super::{ReportedAs, ReportedSighting, Request};
-use crate::block::{Hash, Height, PublicKey};
+use crate::block::Height;
 use crate::sync::cursor::{Locator, MAX_LOCATOR, Start, Wanted};
 use crate::sync::{DaPosition, RejectAnswer};
 
@@ -45,7 +46,7 @@ impl wire::block_sync::Server for Root {
         mut results: wire::block_sync::InfoResults,
     ) -> Result<()> {
         let _call = self.connection.enter()?;
-        convert::set_info(results.get().init_info(), &self.connection.server);
+        info::write(results.get().init_info(), &self.connection.server.info());
         Ok(())
     }
 
@@ -115,7 +116,7 @@ impl wire::block_sync::Server for Root {
             let reporter = Reporter { connection: self.connection.clone(), fence, _seat: seat };
             granted.set_reporter(capnp_rpc::new_client(reporter));
         }
-        convert::set_info(granted.init_info(), server);
+        info::write(granted.init_info(), &server.info());
         tracing::info!(
             name = %hello.name,
             observer = hello.observer,
@@ -210,7 +211,7 @@ impl wire::observer::Server for Observer {
         let announced = connection.server.announced().heads;
         let (found, _permit) = connection.read(move |view| feed::look_up(height, hash, view, &announced)).await?;
         let mut to = results.get().init_result();
-        match found.map_err(convert::store_error)? {
+        match found.map_err(store_error)? {
             Lookup::NotFound => to.set_not_found(()),
             Lookup::Pruned(tail) => to.set_pruned(tail.get()),
             Lookup::Stored { block, origin, inclusion } => {
@@ -376,16 +377,4 @@ fn read_sighting(from: wire::da_sighting::Reader<'_>) -> Result<ReportedSighting
             Which::PayloadHash(hash) => ReportedAs::PayloadHash(convert::hash(hash?)?),
         },
     })
-}
-
-/// Asks a signer for its key.
-pub(super) async fn public_key(signer: &wire::signer::Client) -> std::result::Result<PublicKey, String> {
-    let answer = tokio::time::timeout(SIGNER_DEADLINE, signer.public_key_request().send().promise);
-    let answer = answer.await.map_err(|_| "the signer did not answer in time".to_owned())?;
-    let read = || -> Result<Option<PublicKey>> { Ok(PublicKey::from_slice(answer?.get()?.get_public_key()?)) };
-    match read() {
-        Ok(Some(key)) => Ok(key),
-        Ok(None) => Err(format!("a public key has {} bytes", Hash::LEN)),
-        Err(error) => Err(format!("the signer failed: {}", cut(&error.extra, 200))),
-    }
 }

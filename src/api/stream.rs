@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use super::blocksync_capnp as wire;
 use super::convert;
 use super::feed::{self, Body, Bounds, Ended, Place, Said};
+use super::info;
 use super::limits::{MAX_EVENTS, MAX_READERS, MAX_WAIT};
-use super::server::{Connection, Seat};
+use super::server::{Connection, NoAnswer, Seat, store_error};
 use super::{Announced, Request};
 use crate::block::{Block, BlockId};
 use crate::sync::cursor::{Start, Wanted};
@@ -43,7 +44,7 @@ impl From<Ended> for Error {
     /// What a host cannot help is `disconnected`: it opens a new stream, from its own state.
     fn from(ended: Ended) -> Self {
         match ended {
-            Ended::Store(error) => convert::store_error(error),
+            Ended::Store(error) => store_error(error),
             Ended::Resume(_) | Ended::Forked { .. } => Self::disconnected(ended.to_string()),
         }
     }
@@ -108,7 +109,7 @@ impl Stream {
             let tick = until.min(Instant::now() + server.config.block_time);
             tokio::select! {
                 // The node is ending when nobody announces any more.
-                changed = announcements.changed() => changed.map_err(|_| super::server::NoAnswer::Ending)?,
+                changed = announcements.changed() => changed.map_err(|_| NoAnswer::Ending)?,
                 _ = draining.wait_for(|draining| *draining) => {}
                 () = tokio::time::sleep_until(tick) => {}
             }
@@ -123,7 +124,7 @@ impl Stream {
         results: &mut wire::block_stream::NextResults,
     ) -> Result<()> {
         let mut batch = results.get().init_batch();
-        convert::set_heads(batch.reborrow().init_heads(), heads);
+        info::write_heads(batch.reborrow().init_heads(), &heads.into());
         batch.set_phase(convert::phase_to_wire(phase));
         let progress = events.is_empty() && *heads != self.heads.get() && phase != Phase::Draining;
         let len = u32::try_from(events.len()).unwrap_or(u32::MAX);
@@ -220,7 +221,7 @@ impl wire::block_stream::Server for Stream {
             self.connection.server.ask(|reply| Request::Ack { consumer, up_to, reply }).await?
         } else {
             let (known, _permit) = self.connection.read(move |view| view.has(up_to)).await?;
-            known.map_err(convert::store_error)?
+            known.map_err(store_error)?
         };
         results.get().set_known(known);
         Ok(())
@@ -289,7 +290,7 @@ impl wire::bytes_reader::Server for Pieces {
         let _room = self.connection.room(to - from).await;
         let id = self.id;
         let (found, _permit) = self.connection.read(move |view| view.block(id.height)).await?;
-        match found.map_err(convert::store_error)? {
+        match found.map_err(store_error)? {
             Some((block, _)) if block.hash() == id.hash => {
                 results.get().set_data(self.part.of(&block).get(from..to).unwrap_or_default());
                 Ok(())

@@ -31,8 +31,11 @@ pub use observe::{Observer, Stream};
 pub use publish::{Publisher, Reporter, Signer};
 pub use words::*;
 
+pub use super::info::{HeadsView, Info, Limits};
+
 use super::blocksync_capnp as wire;
 use super::convert::{self, text};
+use super::info;
 use crate::block::BlockId;
 
 /// Why a call did not give what it promises.
@@ -165,7 +168,7 @@ impl Client {
     /// Who the sidecar is and where it stands. Never waits.
     pub async fn info(&self) -> Result<Info, ClientError> {
         let answer = self.root.info_request().send().promise.await?;
-        Ok(read::info(answer.get()?.get_info()?)?)
+        Ok(info::read(answer.get()?.get_info()?)?)
     }
 
     /// Takes roles. With `signer`, which needs the publisher's role, the sidecar signs nothing itself and asks for every
@@ -194,7 +197,7 @@ impl Client {
             Which::Busy(why) => return Err(ClientError::Busy(text(why?)?)),
             Which::NotSigner(why) => return Err(ClientError::NotSigner(text(why?)?)),
         };
-        let info = read::info(granted.get_info()?)?;
+        let info = info::read(granted.get_info()?)?;
         let inline = info.limits.max_inline_bytes;
         Ok(Session {
             observer: granted

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::words::{Batch, Event, Lookup, Payload, SoftBlock, Start, StatusView, StreamOptions, Which};
-use super::{ClientError, Connection, convert, read, wire};
+use super::{ClientError, Connection, convert, info, read, wire};
 use crate::block::{BlockId, Height};
 use crate::sync::{DaPosition, RejectAnswer};
 
@@ -146,7 +146,7 @@ impl Stream {
         }
         Ok(Batch {
             events,
-            heads: read::heads(batch.get_heads()?)?,
+            heads: info::read_heads(batch.get_heads()?)?,
             phase: convert::phase_from_wire(batch.get_phase()),
         })
     }
@@ -215,7 +215,7 @@ pub(super) async fn read_all(from: &wire::bytes_reader::Client) -> Result<Bytes,
         let answer = request.send().promise.await?;
         let piece = answer.get()?.get_data()?;
         if piece.is_empty() {
-            return Err(read::wrong("a payload ended before its size").into());
+            return Err(convert::wrong("a payload ended before its size").into());
         }
         bytes.extend_from_slice(piece);
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::observe::read_all;
 use super::words::{NewBlock, PublishResult, Published};
-use super::{ClientError, Connection, convert, read, wire};
+use super::{ClientError, Connection, convert, wire};
 use crate::api::{Reported, ReportedAs, ReportedSighting};
 use crate::block::{BlockId, PublicKey};
 
@@ -178,7 +178,7 @@ async fn published(from: wire::published::Reader<'_>) -> Result<Published, Clien
     Ok(Published {
         id: convert::id(from.get_id()?)?,
         signed_block,
-        durability: read::durability(from.get_durability()),
+        durability: convert::durability_from_wire(from.get_durability()),
     })
 }
 

@@ -6,72 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use capnp::Error;
 
-use super::words::{HeadsView, Info, Limits, PeerView, StatusView};
+use super::info;
+use super::words::{PeerView, StatusView};
 use crate::api::blocksync_capnp as wire;
-use crate::api::convert::{durability_from_wire, hash, height, id, optional_hash, optional_id, phase_from_wire, text};
-use crate::block::{BlockId, PublicKey, SignedHeader};
-use crate::store::Durability;
+use crate::api::convert::{height, id, key, optional_hash, optional_id, text, wrong};
+use crate::block::{BlockId, SignedHeader};
 use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceId, EvidenceSide, Origin, Received};
 use crate::verify::ScheduleEntry;
 
 type Result<T> = std::result::Result<T, Error>;
-
-pub(super) fn wrong(what: &str) -> Error {
-    Error::failed(format!("the sidecar's answer makes no sense: {what}"))
-}
-
-pub(super) fn info(from: wire::server_info::Reader<'_>) -> Result<Info> {
-    let limits = from.get_limits()?;
-    Ok(Info {
-        version: text(from.get_version()?)?,
-        schema_revision: from.get_schema_revision(),
-        features: from.get_features()?.iter().map(|name| text(name?)).collect::<Result<_>>()?,
-        chain_id: text(from.get_chain_id()?)?,
-        initial_height: height(from.get_initial_height())?,
-        store_id: from.get_store_id()?.try_into().map_err(|_| wrong("the store id has not 16 bytes"))?,
-        peer_id: text(from.get_peer_id()?)?,
-        limits: Limits {
-            max_message_bytes: limits.get_max_message_bytes(),
-            max_block_bytes: limits.get_max_block_bytes(),
-            max_inline_bytes: limits.get_max_inline_bytes(),
-            max_events: limits.get_max_events(),
-            max_wait: Duration::from_millis(limits.get_max_wait_ms().into()),
-            max_calls: limits.get_max_calls(),
-        },
-        phase: phase_from_wire(from.get_phase()),
-        heads: heads(from.get_heads()?)?,
-        proposer: optional_key(from.get_proposer()?)?,
-        durability: durability(from.get_durability()),
-    })
-}
-
-/// A promise that we do not know is taken for the weakest one.
-pub(super) fn durability(from: std::result::Result<wire::Durability, capnp::NotInSchema>) -> Durability {
-    from.map_or(Durability::Process, durability_from_wire)
-}
-
-pub(super) fn heads(from: wire::heads::Reader<'_>) -> Result<HeadsView> {
-    Ok(HeadsView {
-        tail: height(from.get_tail())?,
-        hard: tip(from.get_hard(), from.get_hard_hash()?)?,
-        soft: tip(from.get_soft(), from.get_soft_hash()?)?,
-        target: crate::block::Height::new(from.get_target()),
-        epoch: from.get_epoch(),
-        scanned_through: from.get_scanned_through(),
-    })
-}
-
-fn tip(at: u64, hash_bytes: &[u8]) -> Result<Option<BlockId>> {
-    crate::block::Height::new(at).map(|height| Ok(BlockId { height, hash: hash(hash_bytes)? })).transpose()
-}
-
-fn key(bytes: &[u8]) -> Result<PublicKey> {
-    PublicKey::from_slice(bytes).ok_or_else(|| wrong("a public key has not 32 bytes"))
-}
-
-fn optional_key(bytes: &[u8]) -> Result<Option<PublicKey>> {
-    (!bytes.is_empty()).then(|| key(bytes)).transpose()
-}
 
 pub(super) fn signature(bytes: &[u8]) -> Result<[u8; 64]> {
     bytes.try_into().map_err(|_| wrong("a signature has not 64 bytes"))
@@ -115,7 +58,7 @@ pub(super) fn status(from: wire::status::Reader<'_>) -> Result<StatusView> {
     let received = from.get_received()?;
     let bound = |bound: u64| (bound > 0).then_some(bound);
     Ok(StatusView {
-        info: info(from.get_info()?)?,
+        info: info::read(from.get_info()?)?,
         uptime: Duration::from_millis(from.get_uptime_ms()),
         peers: from.get_peers(),
         received: Received {

@@ -4,59 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::{HeadsView, Info};
 use crate::block::{BlockId, ChainId, Hash, Height, PublicKey};
 use crate::store::Durability;
 use crate::sync::{DaPosition, Origin, Phase, Received};
-
-/// Who the sidecar is and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Info {
-    pub version: String,
-    pub schema_revision: u32,
-    /// Names of optional abilities.
-    pub features: Vec<String>,
-    pub chain_id: String,
-    pub initial_height: Height,
-    /// Differs after the database was made anew.
-    pub store_id: [u8; 16],
-    /// libp2p's text form, base58.
-    pub peer_id: String,
-    pub limits: Limits,
-    pub phase: Phase,
-    pub heads: HeadsView,
-    /// The key that the node signs with, when it does.
-    pub proposer: Option<PublicKey>,
-    /// What an accepted publish survives.
-    pub durability: Durability,
-}
-
-/// The bounds that the sidecar holds its clients to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// A larger message ends the connection.
-    pub max_message_bytes: u64,
-    /// Of an encoded signed block.
-    pub max_block_bytes: u64,
-    /// A larger payload travels in pieces; this client does that by itself.
-    pub max_inline_bytes: u64,
-    /// In one batch of a stream.
-    pub max_events: u32,
-    /// The longest long poll.
-    pub max_wait: Duration,
-    /// In flight on one connection; one more fails with [`super::ClientError::Overloaded`].
-    pub max_calls: u32,
-}
-
-/// The heights as a host is told them: `tail <= hard <= soft <= target`, as far as each is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadsView {
-    pub tail: Height,
-    pub hard: Option<BlockId>,
-    pub soft: Option<BlockId>,
-    pub target: Option<Height>,
-    pub epoch: u64,
-    pub scanned_through: u64,
-}
 
 /// Which roles a host takes. The newest publisher and the newest reporter fence the ones before them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
