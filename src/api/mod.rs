@@ -6,9 +6,11 @@
 //!                                                  '--> store (read beside the thread)
 //! ```
 //!
-//! - `limits`: every bound, from one budget; `socket`: who may come in; `server`: the thread; `link`: one client's bytes.
-//! - `session`, `stream`, `publisher`, `operator`: what a client can call; `feed`: what a stream says; `convert`: words.
-//! - [`client`]: the other side, for `ctl`, the mock execution and tests.
+//! - `limits`: every bound, from one budget; `socket`: who may come in; `accept`: the thread; `link`: one client's bytes.
+//! - `shared`: what connections share; on it `session`, `stream`, `publisher`, `operator`: what a client can call; `feed`: what a
+//!   stream says.
+//! - `convert`, `info`: words that the server writes and a client reads.
+//! - [`client`]: the other side, for `ctl`, the mock execution and tests. It names nothing of the server's.
 //!
 //! Invariants:
 //! 1. Memory is bounded by [`Config::memory_bytes`], whatever clients do.
@@ -19,6 +21,7 @@
 #[rustfmt::skip]
 #[allow(clippy::all, clippy::pedantic, clippy::unwrap_used, missing_debug_implementations, unused_qualifications)]
 mod blocksync_capnp;
+mod accept;
 pub mod client;
 mod convert;
 mod feed;
@@ -29,10 +32,11 @@ mod link;
 mod meter;
 mod operator;
 mod publisher;
-mod server;
 mod session;
+mod shared;
 mod socket;
 mod stream;
+mod upload;
 mod view;
 
 use std::path::PathBuf;
@@ -246,8 +250,8 @@ pub fn start_over(
     let (end, ended) = oneshot::channel();
     let (started, outcome) = std::sync::mpsc::sync_channel(1);
     let stop = CancellationToken::new();
-    let thread = server::Thread {
-        server: Box::new(move || server::Server::new(config, limits, source, announced, requests, drains)),
+    let thread = accept::Thread {
+        server: Box::new(move || shared::Server::new(config, limits, source, announced, requests, drains)),
         place,
         stop: stop.clone(),
         started,

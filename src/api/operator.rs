@@ -10,7 +10,7 @@ use super::Request;
 use super::blocksync_capnp as wire;
 use super::convert;
 use super::limits::MAX_EVIDENCE;
-use super::server::{Connection, store_error};
+use super::shared::{Connection, store_error};
 use crate::block::PublicKey;
 use crate::sync::{Command, EvidenceId, EvidenceSide, PeerList, PeerOrder};
 use crate::verify::ScheduleEntry;

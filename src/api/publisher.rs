@@ -1,7 +1,6 @@
 //! The publisher's role: blocks in, whole or in pieces; and the host that signs for itself.
 
-use std::cell::RefCell;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use capnp::Error;
@@ -10,28 +9,17 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::blocksync_capnp as wire;
 use super::convert::{self, cut};
 use super::limits::SIGNER_DEADLINE;
-use super::server::{Connection, Fence, NoAnswer, RETRY_MS, Seat, Server, store_error};
+use super::shared::{Connection, Fence, HostSigner, NoAnswer, RETRY_MS, Seat, Server, store_error};
 use super::stream::{Part, Pieces};
+use super::upload::{Parts, UploadSlot, Work};
 use super::{Request, SignRequest};
-use crate::block::{Block, BlockId, Hash, Height, PublicKey, native};
+use crate::block::{Block, BlockId, Hash, PublicKey};
 use crate::sync::{Proposal, PublishAnswer};
 
 type Result<T> = std::result::Result<T, Error>;
 
 /// Smaller payloads are hashed where they arrive.
 const HASH_AT_ONCE_BYTES: usize = 16 << 10;
-
-/// A host that signs. Dropping it ends that.
-pub(super) struct HostSigner {
-    pub key: PublicKey,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for HostSigner {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 impl HostSigner {
     /// Lets `signer` sign from now on, instead of whoever did.
@@ -114,36 +102,8 @@ impl Publisher {
             before.task.abort();
         }
         // Nobody will complete what was begun before.
-        for upload in server.uploads.take() {
-            if let Some(upload) = upload.upgrade() {
-                upload.take();
-            }
-        }
+        server.uploads.forget_all();
         Self { desk: Rc::new(Desk { connection, fence, _seat: seat, _signer: signer }) }
-    }
-}
-
-/// What a host wants published, checked as far as it can be here.
-enum Work {
-    Propose { height: Height, parent: Option<Hash>, time_unix_nanos: u64, host_id: Bytes },
-    Signed,
-}
-
-impl Work {
-    /// # Errors
-    /// Why the block makes no sense, for the host to read.
-    fn read(from: wire::new_block::Reader<'_>) -> Result<std::result::Result<Self, String>> {
-        let Some(height) = Height::new(from.get_height()) else { return Ok(Err("heights begin at 1".into())) };
-        let parent = match convert::optional_hash(from.get_parent_hash()?) {
-            Ok(parent) => parent,
-            Err(error) => return Ok(Err(error.extra)),
-        };
-        let host_id = from.get_host_id()?;
-        if host_id.len() > native::MAX_HOST_ID_BYTES {
-            return Ok(Err(format!("a host id has at most {} bytes", native::MAX_HOST_ID_BYTES)));
-        }
-        let host_id = Bytes::copy_from_slice(host_id);
-        Ok(Ok(Self::Propose { height, parent, time_unix_nanos: from.get_time_unix_nanos(), host_id }))
     }
 }
 
@@ -309,31 +269,16 @@ impl wire::publisher::Server for Publisher {
             to.set_overloaded(RETRY_MS);
             return Ok(());
         };
-        let parts = Rc::new(RefCell::new(Some(Parts { work, size, bytes: BytesMut::new(), permit })));
-        let mut uploads = server.uploads.borrow_mut();
-        uploads.retain(|upload| upload.strong_count() > 0);
-        uploads.push(Rc::downgrade(&parts));
+        let parts = server.uploads.begin(Parts { work, size, bytes: BytesMut::new(), permit });
         to.set_upload(capnp_rpc::new_client(Upload { desk: desk.clone(), parts }));
         Ok(())
     }
 }
 
-/// An upload that is not committed yet.
-pub(super) struct Parts {
-    work: Work,
-    size: usize,
-    /// What has arrived.
-    bytes: BytesMut,
-    permit: OwnedSemaphorePermit,
-}
-
-/// The uploads of the publisher; a newer publisher forgets them.
-pub(super) type Uploads = RefCell<Vec<Weak<RefCell<Option<Parts>>>>>;
-
 /// A block that arrives in pieces.
 struct Upload {
     desk: Rc<Desk>,
-    parts: Rc<RefCell<Option<Parts>>>,
+    parts: UploadSlot,
 }
 
 impl wire::upload::Server for Upload {

@@ -13,7 +13,7 @@ use super::convert;
 use super::feed::{self, Body, Bounds, Ended, Place, Said};
 use super::info;
 use super::limits::{MAX_EVENTS, MAX_READERS, MAX_WAIT};
-use super::server::{Connection, NoAnswer, Seat, store_error};
+use super::shared::{Connection, NoAnswer, Seat, store_error};
 use super::{Announced, Request};
 use crate::block::{Block, BlockId};
 use crate::sync::cursor::{Start, Wanted};

@@ -1,43 +1,21 @@
-//! The thread of the API: accepts clients, gives each a connection of its own, and ends them.
-//!
-//! ```text
-//!   start --> [thread: one current-thread runtime, one LocalSet]
-//!               accept loop --> connection task per client: Link + RpcSystem + Root
-//!               blocking pool: reads of the store, hashing
-//!   Handle --drain--> streams answer `draining`, no new clients --quiet--> disconnect --grace--> end
-//! ```
-//!
-//! Invariants:
-//! 1. Cap'n Proto objects never leave the thread; what crosses it are the words of this module's `Request`s and answers.
-//! 2. A client that breaks the protocol, panics a handler, or exceeds a bound ends its own connection and no other.
-//!
-//! The RPC library prints the errors of some tasks to the standard output; a program whose standard output has a reader must
-//! redirect it after its ready line.
+//! What connections share: the server's state, the roles that one session has at a time, and what each connection counts.
+//! Everything that a client can call stands on this file, and it knows none of it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
 use capnp::Error;
-use capnp_rpc::RpcSystem;
-use futures::FutureExt as _;
-use interprocess::local_socket::tokio::Listener;
-use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
-use super::blocksync_capnp::{self as wire, block_sync};
+use super::blocksync_capnp as wire;
 use super::convert;
 use super::info::{self, Info};
 use super::limits::{Limits, MAX_CALLS, MAX_EVENTS, MAX_WAIT};
-use super::link::Link;
 use super::meter::{Counted, InFlight, Meter};
-use super::publisher::{HostSigner, Uploads};
-use super::session::Root;
-use super::socket::Place;
+use super::upload::Uploads;
 use super::view::{Source, View};
-use super::{Announced, Config, Request, StartError};
+use super::{Announced, Config, Request};
 use crate::block::PublicKey;
 use crate::store::StoreError;
 use crate::sync::Phase;
@@ -46,10 +24,6 @@ use crate::sync::Phase;
 const FEATURES: [&str; 0] = [];
 /// Said to a client whose call came too soon after too many others.
 pub(super) const RETRY_MS: u32 = 100;
-/// A pause when the system has no file descriptor for a client.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 pub(super) struct Server {
@@ -213,6 +187,19 @@ impl Server {
     }
 }
 
+/// A host that signs. Dropping it ends that.
+pub(super) struct HostSigner {
+    pub key: PublicKey,
+    /// Passes one block after the other to the host.
+    pub task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for HostSigner {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// A role that one session has at a time.
 #[derive(Debug)]
 pub(super) struct Role {
@@ -292,7 +279,7 @@ impl Drop for Seat {
 /// What the objects of one connection share.
 pub(super) struct Connection {
     pub server: Rc<Server>,
-    pub meter: Rc<Meter>,
+    meter: Rc<Meter>,
     pub sessions: Cell<u32>,
     pub streams: Cell<u32>,
     pub readers: Cell<u32>,
@@ -301,6 +288,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    pub fn new(server: Rc<Server>, meter: Rc<Meter>) -> Rc<Self> {
+        Rc::new(Self {
+            server,
+            meter,
+            sessions: Cell::new(0),
+            streams: Cell::new(0),
+            readers: Cell::new(0),
+            turn: Semaphore::new(1),
+        })
+    }
+
     /// Every handler begins with this.
     pub fn enter(&self) -> Result<InFlight, Error> {
         self.meter.enter()
@@ -323,133 +321,5 @@ impl Connection {
         tokio::task::spawn_blocking(move || (read(&*source.view()), permit))
             .await
             .map_err(|error| Error::failed(format!("reading the store: {error}")))
-    }
-}
-
-/// Serves until it is told to stop, or has drained.
-pub(super) async fn run(server: Rc<Server>, place: &Place, listener: Listener) {
-    let mut draining = server.draining.clone();
-    loop {
-        let accepted = tokio::select! {
-            accepted = place.accept(&listener) => accepted,
-            _ = draining.wait_for(|draining| *draining) => break,
-        };
-        match accepted {
-            Ok(_) if server.connections.get() >= server.limits.max_connections => {
-                tracing::warn!(
-                    limit = server.limits.max_connections,
-                    "a client is turned away: too many are connected"
-                );
-            }
-            Ok(stream) => {
-                server.connections.update(|count| count + 1);
-                let server = server.clone();
-                tokio::task::spawn_local(async move {
-                    let _leave = Leave(server.clone());
-                    serve(server, stream).await;
-                });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                tracing::warn!(%error, "a client is turned away");
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a client");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    while server.connections.get() > 0 {
-        // Rare and short: the end of a process.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Counts a connection down, also when its task panics.
-struct Leave(Rc<Server>);
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        self.0.connections.update(|count| count - 1);
-    }
-}
-
-/// One client, from its first byte to its last.
-async fn serve(server: Rc<Server>, stream: UnixStream) {
-    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-    tracing::debug!(pid, "a client has connected");
-    let meter = Meter::new(server.limits);
-    let (reader, writer) = stream.into_split();
-    let mut draining = server.draining.clone();
-    let connection = Rc::new(Connection {
-        server,
-        meter: meter.clone(),
-        sessions: Cell::new(0),
-        streams: Cell::new(0),
-        readers: Cell::new(0),
-        turn: Semaphore::new(1),
-    });
-    let root: block_sync::Client = capnp_rpc::new_client(Root::new(connection));
-    let mut rpc = RpcSystem::new(Box::new(Link::new(reader, writer, meter.clone())), Some(root.client));
-    let goodbye = rpc.get_disconnector();
-    let ended = rpc.get_disconnector();
-    let quiet = async {
-        // An error means that the server itself is gone.
-        let _ = draining.wait_for(|draining| *draining).await;
-        meter.quiet().await;
-    };
-    let outcome = tokio::select! {
-        outcome = &mut rpc => outcome,
-        () = quiet => {
-            let both = async { tokio::join!(goodbye, &mut rpc).1 };
-            tokio::time::timeout(GOODBYE, both).await.unwrap_or(Ok(()))
-        }
-    };
-    // However it ended: what the client held is let go now, or a capability of its own would keep it alive.
-    let _ = ended.now_or_never();
-    match outcome {
-        Ok(()) => tracing::debug!(pid, "a client has left"),
-        Err(error) => tracing::info!(pid, error = %convert::cut(&error.extra, 200), "a client is disconnected"),
-    }
-}
-
-/// The other end of [`super::Handle`].
-pub(super) struct Thread {
-    pub server: Box<dyn FnOnce() -> Server + Send>,
-    pub place: Place,
-    pub stop: CancellationToken,
-    pub started: std::sync::mpsc::SyncSender<Result<(), StartError>>,
-}
-
-impl Thread {
-    /// The body of the thread; returns when everything is let go.
-    pub fn main(self) {
-        let Self { server, place, stop, started } = self;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .thread_name("api-read")
-            .max_blocking_threads(super::limits::MAX_READS + 2)
-            .build()
-            .map_err(|error| StartError::Io(error.to_string()));
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(started.send(Err(error))),
-        };
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, async {
-            let listener = match place.listen() {
-                Ok(listener) => listener,
-                Err(error) => return drop(started.send(Err(error))),
-            };
-            let _ = started.send(Ok(()));
-            let server = Rc::new(server());
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = run(server, &place, listener) => {}
-            }
-        });
-        drop(local);
-        runtime.shutdown_timeout(GOODBYE);
-        drop(place);
     }
 }

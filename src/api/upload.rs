@@ -1,0 +1,73 @@
+//! What a host hands over to be published, as far as it has arrived.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use bytes::{Bytes, BytesMut};
+use capnp::Error;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::blocksync_capnp as wire;
+use super::convert;
+use crate::block::{Hash, Height, native};
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// What a host wants published, checked as far as it can be here.
+pub(super) enum Work {
+    Propose { height: Height, parent: Option<Hash>, time_unix_nanos: u64, host_id: Bytes },
+    Signed,
+}
+
+impl Work {
+    /// # Errors
+    /// Why the block makes no sense, for the host to read.
+    pub fn read(from: wire::new_block::Reader<'_>) -> Result<std::result::Result<Self, String>> {
+        let Some(height) = Height::new(from.get_height()) else { return Ok(Err("heights begin at 1".into())) };
+        let parent = match convert::optional_hash(from.get_parent_hash()?) {
+            Ok(parent) => parent,
+            Err(error) => return Ok(Err(error.extra)),
+        };
+        let host_id = from.get_host_id()?;
+        if host_id.len() > native::MAX_HOST_ID_BYTES {
+            return Ok(Err(format!("a host id has at most {} bytes", native::MAX_HOST_ID_BYTES)));
+        }
+        let host_id = Bytes::copy_from_slice(host_id);
+        Ok(Ok(Self::Propose { height, parent, time_unix_nanos: from.get_time_unix_nanos(), host_id }))
+    }
+}
+
+/// The bytes of an upload that is not committed yet.
+pub(super) struct Parts {
+    pub work: Work,
+    pub size: usize,
+    /// What has arrived.
+    pub bytes: BytesMut,
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// One upload: empty when it was committed, or forgotten.
+pub(super) type UploadSlot = Rc<RefCell<Option<Parts>>>;
+
+/// The uploads of the publisher that are under way. Whoever was given a slot holds it.
+#[derive(Default)]
+pub(super) struct Uploads(RefCell<Vec<Weak<RefCell<Option<Parts>>>>>);
+
+impl Uploads {
+    pub fn begin(&self, parts: Parts) -> UploadSlot {
+        let slot = Rc::new(RefCell::new(Some(parts)));
+        let mut uploads = self.0.borrow_mut();
+        uploads.retain(|upload| upload.strong_count() > 0);
+        uploads.push(Rc::downgrade(&slot));
+        slot
+    }
+
+    /// Forgets what nobody will complete any more, and the memory that it holds.
+    pub fn forget_all(&self) {
+        for upload in self.0.take() {
+            if let Some(upload) = upload.upgrade() {
+                upload.take();
+            }
+        }
+    }
+}
