@@ -9,7 +9,7 @@
 //! - `limits`: every bound, from one budget; `socket`: who may come in; `accept`: the thread; `link`: one client's bytes.
 //! - `shared`: what connections share; on it `session`, `stream`, `publisher`, `operator`: what a client can call; `feed`: what a
 //!   stream says.
-//! - `convert`, `info`: words that the server writes and a client reads.
+//! - `convert`, `info`, `report`: words that the server writes and a client reads.
 //! - [`client`]: the other side, for `ctl`, the mock execution and tests. It names nothing of the server's.
 //!
 //! Invariants:
@@ -32,6 +32,7 @@ mod link;
 mod meter;
 mod operator;
 mod publisher;
+mod report;
 mod session;
 mod shared;
 mod socket;
@@ -48,13 +49,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use limits::{SIGNER_DEADLINE, least_memory};
+pub use report::{ReportedAs, ReportedSighting};
 pub use socket::MAX_SOCKET_PATH_BYTES;
 pub use view::{Source, View};
 
 use crate::block::{BlockId, ChainId, Height, PublicKey};
 use crate::store::{Durability, Reader};
 use crate::sync::{
-    Command, DaPosition, Heads, PeerList, PeerOrder, Phase, Proposal, PublishAnswer, RejectAnswer, Status,
+    Command, Heads, PeerList, PeerOrder, Phase, Proposal, PublishAnswer, RejectAnswer, ReportAnswer, Status,
 };
 use crate::verify::ScheduleEntry;
 
@@ -101,7 +103,7 @@ pub enum Request {
         after: u64,
         scanned_through: u64,
         sightings: Vec<ReportedSighting>,
-        reply: oneshot::Sender<Reported>,
+        reply: oneshot::Sender<ReportAnswer>,
     },
     Reject {
         block: BlockId,
@@ -152,30 +154,6 @@ pub struct SignRequest {
     pub message: Bytes,
     pub id: BlockId,
     pub reply: oneshot::Sender<[u8; 64]>,
-}
-
-/// A sighting as the host reports it; blocks among them are not checked yet.
-#[derive(Clone, Debug)]
-pub struct ReportedSighting {
-    pub position: DaPosition,
-    pub height: Height,
-    pub what: ReportedAs,
-}
-
-#[derive(Clone, Debug)]
-pub enum ReportedAs {
-    Hash(crate::block::Hash),
-    SignedBlock(Bytes),
-    HostId(Bytes),
-    PayloadHash(crate::block::Hash),
-}
-
-#[derive(Clone, Debug)]
-pub struct Reported {
-    pub scanned_through: u64,
-    pub wanted: Vec<BlockId>,
-    /// Sightings that were no valid blocks of this chain.
-    pub junk: u32,
 }
 
 /// The core's status, and what the node adds to it.

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use capnp::Error;
 
+use super::Request;
 use super::blocksync_capnp as wire;
 use super::convert::{self, cut};
 use super::feed::{self, Lookup};
@@ -12,12 +12,12 @@ use super::info;
 use super::limits::{MAX_NAME_BYTES, MAX_SESSIONS, MAX_STREAMS};
 use super::operator::Operator;
 use super::publisher::Publisher;
+use super::report;
 use super::shared::{Connection, Fence, HostSigner, Seat, store_error};
 use super::stream::{Opened, Part, Pieces, Stream};
-use super::{ReportedAs, ReportedSighting, Request};
 use crate::block::Height;
+use crate::sync::RejectAnswer;
 use crate::sync::cursor::{Locator, MAX_LOCATOR, Start, Wanted};
-use crate::sync::{DaPosition, RejectAnswer};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -331,20 +331,13 @@ impl wire::da_reporter::Server for Reporter {
                 )));
             }
             let permit = server.intake(cost).ok_or_else(|| Error::overloaded("too much is on its way in".into()))?;
-            let sightings = list.iter().map(read_sighting).collect::<Result<Vec<_>>>()?;
+            let sightings = list.iter().map(report::read_sighting).collect::<Result<Vec<_>>>()?;
             (permit, from.get_after(), from.get_scanned_through(), sightings)
         };
         drop(params);
-        let report = |reply| Request::Report { after, scanned_through, sightings, reply };
-        let answer = server.ask_holding(permit, report).await?;
-        let mut to = results.get().init_result();
-        to.set_scanned_through(answer.scanned_through);
-        to.set_junk(answer.junk);
-        let len = u32::try_from(answer.wanted.len()).unwrap_or(u32::MAX);
-        let mut wanted = to.init_wanted(len);
-        for (index, id) in (0..len).zip(answer.wanted) {
-            convert::set_id(wanted.reborrow().get(index), id);
-        }
+        let request = |reply| Request::Report { after, scanned_through, sightings, reply };
+        let answer = server.ask_holding(permit, request).await?;
+        report::write_answer(results.get().init_result(), &answer);
         Ok(())
     }
 
@@ -358,23 +351,4 @@ impl wire::da_reporter::Server for Reporter {
         results.get().set_scanned_through(self.connection.server.announced().heads.scanned_through);
         Ok(())
     }
-}
-
-fn read_sighting(from: wire::da_sighting::Reader<'_>) -> Result<ReportedSighting> {
-    use wire::da_sighting::what::Which;
-    let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-    let position = DaPosition { height: from.get_da_height(), index: from.get_index() };
-    if position.height == 0 {
-        return Err(Error::failed("DA heights begin at 1".into()));
-    }
-    Ok(ReportedSighting {
-        position,
-        height: convert::height(from.get_height())?,
-        what: match from.get_what().which()? {
-            Which::Hash(hash) => ReportedAs::Hash(convert::hash(hash?)?),
-            Which::SignedBlock(block) => ReportedAs::SignedBlock(bytes(block?)),
-            Which::HostId(id) => ReportedAs::HostId(bytes(id?)),
-            Which::PayloadHash(hash) => ReportedAs::PayloadHash(convert::hash(hash?)?),
-        },
-    })
 }

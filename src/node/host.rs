@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use super::pool::{Checker, Load, Source};
-use crate::api::{self, NodeStatus, ReportedAs, ReportedSighting, Request};
+use crate::api::{NodeStatus, ReportedAs, ReportedSighting, Request};
 use crate::block::{Hash, Lane};
 use crate::p2p;
 use crate::sync::{self, Answer, Command, DaReport, Input, PublishAnswer, Seen, Sighting, Ticket};
@@ -17,7 +17,7 @@ pub(super) const FIRST_TICKET: Ticket = Ticket(1 << 63);
 /// Who waits for an answer of the core.
 pub(super) enum Reply {
     Publish(oneshot::Sender<PublishAnswer>),
-    Report(oneshot::Sender<api::Reported>),
+    Report(oneshot::Sender<sync::ReportAnswer>),
     Reject(oneshot::Sender<sync::RejectAnswer>),
     Ack(oneshot::Sender<bool>),
     Operate(oneshot::Sender<Result<(), String>>),
@@ -101,10 +101,7 @@ impl Node {
     pub(super) fn reply(&mut self, ticket: Ticket, answer: Answer) {
         match (self.replies.remove(&ticket), answer) {
             (Some(Reply::Publish(reply)), Answer::Publish(answer)) => drop(reply.send(answer)),
-            (Some(Reply::Report(reply)), Answer::Report(answer)) => {
-                let sync::ReportAnswer { scanned_through, wanted, junk } = answer;
-                drop(reply.send(api::Reported { scanned_through, wanted, junk }));
-            }
+            (Some(Reply::Report(reply)), Answer::Report(answer)) => drop(reply.send(answer)),
             (Some(Reply::Reject(reply)), Answer::Reject(answer)) => drop(reply.send(answer)),
             (Some(Reply::Ack(reply)), Answer::Ack(known)) => drop(reply.send(known)),
             (Some(Reply::Operate(reply)), Answer::Operator(outcome)) => drop(reply.send(outcome)),

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use blocksyncd::api::{self, Announced, Handle, NodeStatus, Reported, Request, SignRequest, Source, View};
+use blocksyncd::api::{self, Announced, Handle, NodeStatus, Request, SignRequest, Source, View};
 use blocksyncd::block::{Block, BlockId, Format, Hash, Header, Height, Lane, PublicKey, native};
 use blocksyncd::store::{Durability, StoreError};
 use blocksyncd::sync::{
     DaPosition, Epoch, Evidence, EvidenceId, Heads, History, Origin, PeerList, Phase, Proposal, PublishAnswer,
-    Received, RejectAnswer, Status,
+    Received, RejectAnswer, ReportAnswer, Status,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip};
 use bytes::Bytes;
@@ -183,7 +183,7 @@ impl Node {
                 Request::Publish { proposal, reply } => drop(reply.send(self.publish(proposal).await)),
                 Request::PublishSigned { bytes, reply } => drop(reply.send(self.append(&bytes))),
                 Request::Report { scanned_through, sightings, reply, .. } => {
-                    drop(reply.send(Reported {
+                    drop(reply.send(ReportAnswer {
                         scanned_through,
                         wanted: vec![],
                         junk: u32::try_from(sightings.len()).unwrap(),

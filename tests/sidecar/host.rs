@@ -11,9 +11,9 @@ use blocksyncd::api::client::{
     Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Published, Publisher, Reporter, Roles,
     Session, Signer, SoftBlock, Start, StatusView, Stream, StreamOptions, Which,
 };
-use blocksyncd::api::{Reported, ReportedAs, ReportedSighting};
+use blocksyncd::api::{ReportedAs, ReportedSighting};
 use blocksyncd::block::{BlockId, ChainId, Hash, Height};
-use blocksyncd::sync::{DaPosition, Origin};
+use blocksyncd::sync::{DaPosition, Origin, ReportAnswer};
 use bytes::Bytes;
 
 use super::place::{CHAIN_ID, Signed};
@@ -248,7 +248,7 @@ impl Host {
     }
 
     /// Reports one DA height in which these blocks are, in this order.
-    pub async fn report(&self, da_height: u64, blocks: &[(Height, ReportedAs)]) -> Reported {
+    pub async fn report(&self, da_height: u64, blocks: &[(Height, ReportedAs)]) -> ReportAnswer {
         let sightings: Vec<_> = (0..)
             .zip(blocks)
             .map(|(index, (height, what))| ReportedSighting {
@@ -264,7 +264,7 @@ impl Host {
     }
 
     /// Reports one DA height that names these blocks by their hashes.
-    pub async fn report_hashes(&self, da_height: u64, blocks: &[BlockId]) -> Reported {
+    pub async fn report_hashes(&self, da_height: u64, blocks: &[BlockId]) -> ReportAnswer {
         let blocks: Vec<_> = blocks.iter().map(|id| (id.height, ReportedAs::Hash(id.hash))).collect();
         self.report(da_height, &blocks).await
     }

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use super::observe::read_all;
 use super::words::{NewBlock, PublishResult, Published};
 use super::{ClientError, Connection, convert, wire};
-use crate::api::{Reported, ReportedAs, ReportedSighting};
+use crate::api::report::{self, ReportedSighting};
 use crate::block::{BlockId, PublicKey};
+use crate::sync::ReportAnswer;
 
 /// A host that keeps the proposer's key to itself.
 pub trait Signer {
@@ -207,32 +208,17 @@ impl Reporter {
         after: u64,
         scanned_through: u64,
         sightings: &[ReportedSighting],
-    ) -> Result<Reported, ClientError> {
+    ) -> Result<ReportAnswer, ClientError> {
         let len = u32::try_from(sightings.len()).map_err(|_| ClientError::Invalid("too many sightings".into()))?;
         let mut request = self.role.report_request();
         request.get().set_after(after);
         request.get().set_scanned_through(scanned_through);
         let mut list = request.get().init_sightings(len);
         for (index, sighting) in (0..len).zip(sightings) {
-            let mut to = list.reborrow().get(index);
-            to.set_da_height(sighting.position.height);
-            to.set_index(sighting.position.index);
-            to.set_height(sighting.height.get());
-            let mut what = to.init_what();
-            match &sighting.what {
-                ReportedAs::Hash(hash) => what.set_hash(&hash.0),
-                ReportedAs::SignedBlock(bytes) => what.set_signed_block(bytes),
-                ReportedAs::HostId(bytes) => what.set_host_id(bytes),
-                ReportedAs::PayloadHash(hash) => what.set_payload_hash(&hash.0),
-            }
+            report::write_sighting(list.reborrow().get(index), sighting);
         }
         let answer = request.send().promise.await?;
-        let from = answer.get()?.get_result()?;
-        Ok(Reported {
-            scanned_through: from.get_scanned_through(),
-            wanted: from.get_wanted()?.iter().map(convert::id).collect::<Result<_, _>>()?,
-            junk: from.get_junk(),
-        })
+        Ok(report::read_answer(answer.get()?.get_result()?)?)
     }
 
     /// The DA height up to which everything was reported; go on from the next one.

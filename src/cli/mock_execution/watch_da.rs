@@ -13,10 +13,10 @@ use bytes::Bytes;
 use super::da_blob;
 use super::host::{Ended, Host};
 use crate::api::client::{ClientError, Reporter};
-use crate::api::{Reported, ReportedAs, ReportedSighting};
+use crate::api::{ReportedAs, ReportedSighting};
 use crate::block::{BlockId, Lane};
 use crate::cli::dev_da::{DaClient, DaError};
-use crate::sync::DaPosition;
+use crate::sync::{DaPosition, ReportAnswer};
 use crate::verify::{AuthenticBlock, Rules};
 
 /// Sightings in one report: a few hundred bytes of message each.
@@ -140,7 +140,7 @@ impl Watch<'_> {
         scanned: u64,
         through: u64,
         sightings: Vec<ReportedSighting>,
-    ) -> Result<Reported, ClientError> {
+    ) -> Result<ReportAnswer, ClientError> {
         let (mut after, mut rest) = (scanned, sightings.as_slice());
         while rest.len() > MAX_SIGHTINGS {
             let (now, later) = rest.split_at(MAX_SIGHTINGS);
@@ -155,7 +155,7 @@ impl Watch<'_> {
     }
 
     /// DA names blocks that nobody has given to the sidecar.
-    async fn answer_wanted(&self, reported: &Reported) -> Result<(), Trouble> {
+    async fn answer_wanted(&self, reported: &ReportAnswer) -> Result<(), Trouble> {
         let wanted = reported.wanted.iter().filter(|_| self.settings.bodies);
         let found: Vec<DaPosition> = wanted
             .filter_map(|id| self.seen.iter().find(|(seen, _)| seen == id))
