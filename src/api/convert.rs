@@ -1,13 +1,10 @@
 //! Cap'n Proto to the words of the core, and back. Foreign bytes are checked here and nowhere else.
 
-use std::num::NonZeroU64;
 use std::time::Duration;
 
 use capnp::Error;
 
-use super::NodeStatus;
 use super::blocksync_capnp as wire;
-use super::info::{self, Info};
 use crate::block::{Block, BlockId, Hash, Height, PublicKey};
 use crate::store::Durability;
 use crate::sync::{BanInfo, DaPosition, DataLoss, Origin, PeerInfo, Phase, PublishAnswer};
@@ -22,6 +19,21 @@ pub(super) fn wrong(what: &str) -> Error {
 
 pub(super) fn text(from: capnp::text::Reader<'_>) -> Result<String> {
     Ok(from.to_str()?.to_owned())
+}
+
+/// Empty text means "none".
+pub(super) fn optional_text(from: capnp::text::Reader<'_>) -> Result<Option<String>> {
+    Ok(Some(text(from)?).filter(|text| !text.is_empty()))
+}
+
+pub(super) fn texts(from: capnp::text_list::Reader<'_>) -> Result<Vec<String>> {
+    from.iter().map(|one| text(one?)).collect()
+}
+
+pub(super) fn set_texts(mut to: capnp::text_list::Builder<'_>, texts: &[String]) {
+    for (index, one) in (0..).zip(texts) {
+        to.set(index, one);
+    }
 }
 
 pub(super) fn height(from: u64) -> Result<Height> {
@@ -158,6 +170,10 @@ pub(super) fn set_range(mut to: wire::range::Builder<'_>, loss: &DataLoss) {
     to.set_to(loss.to.get());
 }
 
+pub(super) fn range(from: wire::range::Reader<'_>) -> Result<(Height, Height)> {
+    Ok((height(from.get_from())?, height(from.get_to())?))
+}
+
 /// What a publish comes to when there is no block to show.
 pub(super) fn set_refusal(mut to: wire::publish_result::Builder<'_>, answer: &PublishAnswer, retry_ms: u32) {
     match answer {
@@ -190,10 +206,7 @@ pub(super) fn set_peer(mut to: wire::peer_info::Builder<'_>, peer: &PeerInfo) {
     if let [address] = here {
         to.set_address(address);
     }
-    let mut known = to.reborrow().init_known(count(others.len()));
-    for (index, address) in (0..).zip(others) {
-        known.set(index, address);
-    }
+    set_texts(to.reborrow().init_known(count(others.len())), others);
     to.set_outbound(peer.outbound);
     to.set_agent(&peer.agent);
     to.set_connected(peer.connected.is_some());
@@ -222,63 +235,12 @@ pub(super) fn set_ban(mut to: wire::ban_info::Builder<'_>, ban: &BanInfo) {
     to.set_by_operator(ban.by_operator);
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-pub(super) fn set_status(
-    mut to: wire::status::Builder<'_>,
-    info: &Info,
-    status: &NodeStatus,
-    sessions: u32,
-    streams: u32,
-) {
-    let core = &status.core;
-    info::write(to.reborrow().init_info(), info);
-    to.set_uptime_ms(u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX));
-    to.set_peers(count(core.peers));
-    let mut received = to.reborrow().init_received();
-    received.set_published(core.received.published);
-    received.set_gossip(core.received.gossip);
-    received.set_range(core.received.range);
-    received.set_da(core.received.da);
-    to.set_forked(core.forked);
-    to.set_history_unavailable(core.history_unavailable);
-    to.set_stored_bytes(core.stored_bytes);
-    to.set_pruning_waits_for(core.pruning_waits_for.as_deref().unwrap_or_default());
-    to.set_retain_blocks(core.history.retain_blocks.map_or(0, NonZeroU64::get));
-    to.set_max_bytes(core.history.max_bytes.map_or(0, NonZeroU64::get));
-    to.set_prune_unconfirmed(core.history.prune_unconfirmed);
-    to.set_backfills(core.history.backfills());
-    if let Some(halt) = &core.halted {
-        to.set_halt(halt.to_string());
-    }
-    if let Some(vetoed) = core.vetoed {
-        set_id(to.reborrow().init_vetoed(), vetoed);
-    }
-    if let Some(why) = &core.not_ready {
-        to.set_not_ready(why);
-    }
-    if let Some(wanted) = core.wanted {
-        set_id(to.reborrow().init_wanted(), wanted);
-    }
-    to.set_held_blocks(count(core.held_blocks));
-    to.set_open_requests(count(core.open_requests));
-    to.set_pending_sightings(count(core.pending_sightings));
-    to.set_storage_full(core.storage_full);
-    if let Some(lost) = &core.heads.lost {
-        set_range(to.reborrow().init_lost(), lost);
-    }
-    to.set_sessions(sessions);
-    to.set_streams(streams);
-    let mut listen = to.init_listen(count(status.listen.len()));
-    for (index, address) in (0..).zip(&status.listen) {
-        listen.set(index, address);
-    }
 }
 
 #[cfg(test)]

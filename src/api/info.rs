@@ -7,8 +7,8 @@ use capnp::Error;
 
 use super::blocksync_capnp as wire;
 use super::convert::{
-    count, durability_from_wire, durability_to_wire, hash, height, optional_key, phase_from_wire, phase_to_wire, text,
-    wrong,
+    count, durability_from_wire, durability_to_wire, hash, height, optional_key, phase_from_wire, phase_to_wire,
+    set_texts, text, texts, wrong,
 };
 use crate::block::{BlockId, Height, PublicKey};
 use crate::store::Durability;
@@ -83,10 +83,7 @@ impl From<&Heads> for HeadsView {
 pub(super) fn write(mut to: wire::server_info::Builder<'_>, info: &Info) {
     to.set_version(&info.version);
     to.set_schema_revision(info.schema_revision);
-    let mut features = to.reborrow().init_features(count(info.features.len()));
-    for (index, feature) in (0..).zip(&info.features) {
-        features.set(index, feature);
-    }
+    set_texts(to.reborrow().init_features(count(info.features.len())), &info.features);
     to.set_chain_id(&info.chain_id);
     to.set_initial_height(info.initial_height.get());
     to.set_store_id(&info.store_id);
@@ -111,7 +108,7 @@ pub(super) fn read(from: wire::server_info::Reader<'_>) -> Result<Info> {
     Ok(Info {
         version: text(from.get_version()?)?,
         schema_revision: from.get_schema_revision(),
-        features: from.get_features()?.iter().map(|name| text(name?)).collect::<Result<_>>()?,
+        features: texts(from.get_features()?)?,
         chain_id: text(from.get_chain_id()?)?,
         initial_height: height(from.get_initial_height())?,
         store_id: from.get_store_id()?.try_into().map_err(|_| wrong("the store id has not 16 bytes"))?,

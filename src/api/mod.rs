@@ -9,7 +9,7 @@
 //! - `limits`: every bound, from one budget; `socket`: who may come in; `accept`: the thread; `link`: one client's bytes.
 //! - `shared`: what connections share; on it `session`, `stream`, `publisher`, `operator`: what a client can call; `feed`: what a
 //!   stream says.
-//! - `convert`, `info`, `report`: words that the server writes and a client reads.
+//! - `convert`, `info`, `status`, `report`: words that the server writes and a client reads.
 //! - [`client`]: the other side, for `ctl`, the mock execution and tests. It names nothing of the server's.
 //!
 //! Invariants:
@@ -36,6 +36,7 @@ mod report;
 mod session;
 mod shared;
 mod socket;
+mod status;
 mod stream;
 mod upload;
 mod view;

@@ -9,13 +9,13 @@ use capnp::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::blocksync_capnp as wire;
-use super::convert;
 use super::info::{self, Info};
 use super::limits::{Limits, MAX_CALLS, MAX_EVENTS, MAX_WAIT};
 use super::meter::{Counted, InFlight, Meter};
+use super::status::{self, StatusNow};
 use super::upload::Uploads;
 use super::view::{Source, View};
-use super::{Announced, Config, Request};
+use super::{Announced, Config, NodeStatus, Request};
 use crate::block::PublicKey;
 use crate::store::StoreError;
 use crate::sync::Phase;
@@ -150,8 +150,9 @@ impl Server {
 
     /// What the node says of itself, together with what only the API knows.
     pub async fn tell_status(&self, to: wire::status::Builder<'_>) -> Result<(), Error> {
-        let status = self.ask(|reply| Request::Status { reply }).await?;
-        convert::set_status(to, &self.info(), &status, self.sessions.get(), self.streams.get());
+        let NodeStatus { core, uptime, listen } = self.ask(|reply| Request::Status { reply }).await?;
+        let (sessions, streams) = (self.sessions.get(), self.streams.get());
+        status::write(to, &StatusNow { info: self.info(), core: &core, uptime, listen: &listen, sessions, streams });
         Ok(())
     }
 

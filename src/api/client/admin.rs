@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::words::{Peers, StatusView};
-use super::{ClientError, Connection, convert, read, wire};
+use super::words::Peers;
+use super::{ClientError, Connection, StatusView, convert, read, status, wire};
 use crate::block::BlockId;
 use crate::sync::{Evidence, EvidenceId, PeerOrder};
 use crate::verify::ScheduleEntry;
@@ -28,7 +28,7 @@ impl Admin {
 
     pub async fn status(&self) -> Result<StatusView, ClientError> {
         let answer = self.desk.status_request().send().promise.await?;
-        Ok(read::status(answer.get()?.get_status()?)?)
+        Ok(status::read(answer.get()?.get_status()?)?)
     }
 
     pub async fn peers(&self) -> Result<Peers, ClientError> {

@@ -32,10 +32,11 @@ pub use publish::{Publisher, Reporter, Signer};
 pub use words::*;
 
 pub use super::info::{HeadsView, Info, Limits};
+pub use super::status::{StatusField, StatusValue, StatusView};
 
 use super::blocksync_capnp as wire;
 use super::convert::{self, text};
-use super::info;
+use super::{info, status};
 use crate::block::BlockId;
 
 /// Why a call did not give what it promises.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::words::{Batch, Event, Lookup, Payload, SoftBlock, Start, StatusView, StreamOptions, Which};
-use super::{ClientError, Connection, convert, info, read, wire};
+use super::words::{Batch, Event, Lookup, Payload, SoftBlock, Start, StreamOptions, Which};
+use super::{ClientError, Connection, StatusView, convert, info, read, status, wire};
 use crate::block::{BlockId, Height};
 use crate::sync::{DaPosition, RejectAnswer};
 
@@ -112,7 +112,7 @@ impl Observer {
 
     pub async fn status(&self) -> Result<StatusView, ClientError> {
         let answer = self.role.status_request().send().promise.await?;
-        Ok(read::status(answer.get()?.get_status()?)?)
+        Ok(status::read(answer.get()?.get_status()?)?)
     }
 }
 
@@ -179,7 +179,7 @@ async fn event(from: wire::event::Reader<'_>) -> Result<Option<Event>, ClientErr
             Event::Gap { from: convert::height(from.get_from())?, to: convert::height(from.get_to())? }
         }
         Which::DataLoss(from) => {
-            let (from, to): (Height, Height) = read::range(from?)?;
+            let (from, to): (Height, Height) = convert::range(from?)?;
             Event::DataLoss { from, to }
         }
         Which::Equivocation(from) => {

@@ -6,12 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use capnp::Error;
 
-use super::info;
-use super::words::{PeerView, StatusView};
+use super::words::PeerView;
 use crate::api::blocksync_capnp as wire;
-use crate::api::convert::{height, id, key, optional_hash, optional_id, text, wrong};
+use crate::api::convert::{height, id, key, optional_hash, optional_text, text, texts, wrong};
 use crate::block::{BlockId, SignedHeader};
-use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceId, EvidenceSide, Origin, Received};
+use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceId, EvidenceSide, Origin};
 use crate::verify::ScheduleEntry;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -45,51 +44,6 @@ pub(super) fn inclusion(from: wire::da_inclusion::Reader<'_>) -> Result<(BlockId
     Ok((id(from.get_id()?)?, DaPosition { height: from.get_da_height(), index: from.get_index() }))
 }
 
-pub(super) fn range(from: wire::range::Reader<'_>) -> Result<(crate::block::Height, crate::block::Height)> {
-    Ok((height(from.get_from())?, height(from.get_to())?))
-}
-
-/// Empty: nothing was said.
-fn said(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
-}
-
-pub(super) fn status(from: wire::status::Reader<'_>) -> Result<StatusView> {
-    let received = from.get_received()?;
-    let bound = |bound: u64| (bound > 0).then_some(bound);
-    Ok(StatusView {
-        info: info::read(from.get_info()?)?,
-        uptime: Duration::from_millis(from.get_uptime_ms()),
-        peers: from.get_peers(),
-        received: Received {
-            published: received.get_published(),
-            gossip: received.get_gossip(),
-            range: received.get_range(),
-            da: received.get_da(),
-        },
-        forked: from.get_forked(),
-        history_unavailable: from.get_history_unavailable(),
-        stored_bytes: from.get_stored_bytes(),
-        pruning_waits_for: said(text(from.get_pruning_waits_for()?)?),
-        retain_blocks: bound(from.get_retain_blocks()),
-        max_bytes: bound(from.get_max_bytes()),
-        prune_unconfirmed: from.get_prune_unconfirmed(),
-        backfills: from.get_backfills(),
-        halt: said(text(from.get_halt()?)?),
-        vetoed: optional_id(from.get_vetoed()?)?,
-        not_ready: said(text(from.get_not_ready()?)?),
-        wanted: optional_id(from.get_wanted()?)?,
-        held_blocks: from.get_held_blocks(),
-        open_requests: from.get_open_requests(),
-        pending_sightings: from.get_pending_sightings(),
-        storage_full: from.get_storage_full(),
-        lost: from.has_lost().then(|| range(from.get_lost()?)).transpose()?,
-        sessions: from.get_sessions(),
-        streams: from.get_streams(),
-        listen: from.get_listen()?.iter().map(|address| text(address?)).collect::<Result<_>>()?,
-    })
-}
-
 pub(super) fn consumer(from: wire::consumer_info::Reader<'_>) -> Result<(String, BlockId)> {
     Ok((text(from.get_name()?)?, id(from.get_acked()?)?))
 }
@@ -98,8 +52,8 @@ pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> Result<PeerView> {
     let micros = |micros: u64| (micros > 0).then(|| Duration::from_micros(micros));
     Ok(PeerView {
         peer: text(from.get_peer_id()?)?,
-        address: said(text(from.get_address()?)?),
-        known: from.get_known()?.iter().map(|address| text(address?)).collect::<Result<_>>()?,
+        address: optional_text(from.get_address()?)?,
+        known: texts(from.get_known()?)?,
         outbound: from.get_outbound(),
         agent: text(from.get_agent()?)?,
         connected: from.get_connected().then(|| Duration::from_millis(from.get_connected_ms())),
@@ -112,7 +66,7 @@ pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> Result<PeerView> {
         rests: Duration::from_millis(from.get_rest_ms()),
         bans: from.get_bans(),
         bad_signatures: from.get_bad_signatures(),
-        last_offence: said(text(from.get_last_offence()?)?)
+        last_offence: optional_text(from.get_last_offence()?)?
             .map(|offence| (offence, Duration::from_millis(from.get_last_offence_ms()))),
     })
 }

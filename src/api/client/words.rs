@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{HeadsView, Info};
+use super::HeadsView;
 use crate::block::{BlockId, ChainId, Hash, Height, PublicKey};
 use crate::store::Durability;
-use crate::sync::{DaPosition, Origin, Phase, Received};
+use crate::sync::{DaPosition, Origin, Phase};
 
 /// Which roles a host takes. The newest publisher and the newest reporter fence the ones before them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -198,49 +198,6 @@ pub struct Published {
     /// The encoded signed block, ready to be posted to DA.
     pub signed_block: Bytes,
     pub durability: Durability,
-}
-
-/// What the sidecar says of itself to an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusView {
-    pub info: Info,
-    pub uptime: Duration,
-    pub peers: u32,
-    pub received: Received,
-    /// Somebody holds another branch that the sequencer signed; only DA can decide.
-    pub forked: bool,
-    /// Peers have blocks above ours, and none of them has the next one any more.
-    pub history_unavailable: bool,
-    /// Bytes of the stored blocks; the database adds to it.
-    pub stored_bytes: u64,
-    /// The consumer for which blocks are kept that would be pruned.
-    pub pruning_waits_for: Option<String>,
-    /// How many blocks are kept; `None`: all.
-    pub retain_blocks: Option<u64>,
-    /// How many bytes of blocks are kept at most.
-    pub max_bytes: Option<u64>,
-    /// What DA has never confirmed is pruned, too.
-    pub prune_unconfirmed: bool,
-    /// What lies below the tail is being fetched, or will be.
-    pub backfills: bool,
-    /// Why publishing has stopped.
-    pub halt: Option<String>,
-    pub vetoed: Option<BlockId>,
-    /// Why nothing can be published now.
-    pub not_ready: Option<String>,
-    /// DA names this block and nobody has it.
-    pub wanted: Option<BlockId>,
-    pub held_blocks: u32,
-    pub open_requests: u32,
-    pub pending_sightings: u32,
-    pub storage_full: bool,
-    /// Lost to damage and not fetched again yet: first and last height.
-    pub lost: Option<(Height, Height)>,
-    /// Connected hosts.
-    pub sessions: u32,
-    pub streams: u32,
-    /// Addresses, each with `/p2p/<peer id>`.
-    pub listen: Vec<String>,
 }
 
 /// Who is connected or persistent, and who is kept away.

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::{Code, Failure};
 use crate::api::client::{
-    Event, HeadsView, Info, Payload, PeerView, Peers, PublishResult, Published, SoftBlock, StatusView,
+    Event, HeadsView, Info, Payload, PeerView, Peers, PublishResult, Published, SoftBlock, StatusValue, StatusView,
 };
 use crate::block::{BlockId, Hash};
 use crate::cli::phase_name;
 use crate::config::units::show_bytes;
 use crate::store::Durability;
-use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceSide, Origin, Phase};
+use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceSide, Origin, Phase, Received};
 use crate::util::hex::encode as hex;
 use crate::util::printable::{Escape, Limit, printable};
 use crate::verify::ScheduleEntry;
@@ -52,7 +52,7 @@ pub fn plain(text: &str) -> String {
 }
 
 /// Two columns, the first as wide as its widest.
-fn columns(rows: &[(&str, String)]) -> String {
+fn columns(rows: &[Row]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect::<Vec<_>>().join("\n")
 }
@@ -154,6 +154,111 @@ fn info_rows(info: &Info) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Two columns of text: a label, and what is said.
+type Row = (&'static str, String);
+
+fn status_json(status: &StatusView) -> Value {
+    status.fields().iter().map(|field| (field.name.to_owned(), value_json(&field.value))).collect()
+}
+
+fn value_json(value: &StatusValue<'_>) -> Value {
+    match *value {
+        StatusValue::Info(info) => info_json(info),
+        StatusValue::Received(received) => json!({
+            "published": received.published,
+            "gossip": received.gossip,
+            "range": received.range,
+            "da": received.da,
+        }),
+        StatusValue::Duration(duration) => millis(duration).into(),
+        StatusValue::Flag(flag) => flag.into(),
+        StatusValue::Number(number) => number.into(),
+        StatusValue::Text(text) => text.into(),
+        StatusValue::Texts(texts) => texts.into(),
+        StatusValue::Block(id) => id.map(id_json).into(),
+        StatusValue::Heights(heights) => heights.map(|(from, to)| json!({ "from": from.get(), "to": to.get() })).into(),
+    }
+}
+
+/// Each field's own row, in the table's order, and in its place the row that is composed for it.
+fn status_rows(status: &StatusView) -> Vec<Row> {
+    let mut rows = info_rows(&status.info);
+    for field in status.fields() {
+        match field.label {
+            Some(label) => rows.extend(value_texts(&field.value).into_iter().map(|text| (label, text))),
+            None => rows.extend(composed_row(field.name, status)),
+        }
+    }
+    rows
+}
+
+/// One for each row; none where there is nothing to say.
+fn value_texts(value: &StatusValue<'_>) -> Vec<String> {
+    match *value {
+        StatusValue::Info(info) => vec![plain(&info.version)],
+        StatusValue::Received(Received { published, gossip, range, da }) => {
+            vec![format!("{published} published, {gossip} gossip, {range} range, {da} da")]
+        }
+        StatusValue::Duration(duration) => vec![seconds(duration)],
+        StatusValue::Flag(flag) => vec![flag.to_string()],
+        StatusValue::Number(number) => number.iter().map(u64::to_string).collect(),
+        StatusValue::Text(text) => text.into_iter().map(plain).collect(),
+        StatusValue::Texts(texts) => texts.iter().map(|text| plain(text)).collect(),
+        StatusValue::Block(id) => id.iter().map(BlockId::to_string).collect(),
+        StatusValue::Heights(heights) => heights.iter().map(|(from, to)| format!("{from} to {to}")).collect(),
+    }
+}
+
+/// The row in the place of a field that has none of its own: what says more than one field's value.
+fn composed_row(field: &str, status: &StatusView) -> Option<Row> {
+    Some(match field {
+        "storedBytes" => ("stores", stored(status)),
+        "sessions" => ("hosts", format!("{} sessions, {} streams", status.sessions, status.streams)),
+        "forked" if status.forked => ("FORKED", "the sequencer signed another branch, too; only DA can decide".into()),
+        "historyUnavailable" if status.history_unavailable => {
+            let gone = match status.info.phase {
+                Phase::Following => "no peer has what lies below the tail: add one that keeps more",
+                _ => {
+                    "no peer has the next block any more: report it from DA, add a peer that keeps more, or begin later (sync.from)"
+                }
+            };
+            ("HISTORY GONE", gone.into())
+        }
+        "pruningWaitsFor" => {
+            let consumer = plain(status.pruning_waits_for.as_ref()?);
+            let advice = "if it is gone for good: ctl forget-consumer";
+            ("pruning waits", format!("for the consumer {consumer} to acknowledge; {advice} {consumer}"))
+        }
+        "storageFull" if status.storage_full => {
+            let why = match status.max_bytes {
+                Some(max) if status.stored_bytes >= max => "store.max_bytes is reached, and nothing may be pruned yet",
+                _ => "make room",
+            };
+            ("DISK FULL", format!("nothing is taken in: {why}; it goes on by itself"))
+        }
+        "lost" => {
+            let (from, to) = status.lost?;
+            ("LOST to damage", format!("heights {from} to {to}; they are fetched again"))
+        }
+        _ => return None,
+    })
+}
+
+/// How much of the chain is here, and how much is kept.
+fn stored(status: &StatusView) -> String {
+    let heads = &status.info.heads;
+    let blocks = heads.soft.map_or(0, |soft| (soft.height.get() + 1).saturating_sub(heads.tail.get()));
+    let kept = match (status.retain_blocks, status.max_bytes) {
+        (None, None) if status.backfills => "archival, with what lies below the tail".to_owned(),
+        (None, None) => "archival".to_owned(),
+        (Some(blocks), None) => format!("keeps {blocks} blocks"),
+        (None, Some(bytes)) => format!("keeps {}", show_bytes(bytes)),
+        (Some(blocks), Some(bytes)) => format!("keeps {blocks} blocks, {} at most", show_bytes(bytes)),
+    };
+    let unconfirmed = if status.prune_unconfirmed { ", prunes what DA has not confirmed" } else { "" };
+    format!("{blocks} blocks, {}; {kept}{unconfirmed}", show_bytes(status.stored_bytes))
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -182,96 +287,7 @@ impl Answer {
     }
 
     pub fn status(self, status: &StatusView) -> Result<(), Failure> {
-        let received = &status.received;
-        self.say(
-            || {
-                json!({
-                    "info": info_json(&status.info),
-                    "uptimeMs": millis(status.uptime),
-                    "peers": status.peers,
-                    "received": {
-                        "published": received.published,
-                        "gossip": received.gossip,
-                        "range": received.range,
-                        "da": received.da,
-                    },
-                    "forked": status.forked,
-                    "historyUnavailable": status.history_unavailable,
-                    "storedBytes": status.stored_bytes,
-                    "pruningWaitsFor": status.pruning_waits_for,
-                    "retainBlocks": status.retain_blocks,
-                    "maxBytes": status.max_bytes,
-                    "pruneUnconfirmed": status.prune_unconfirmed,
-                    "backfills": status.backfills,
-                    "halt": status.halt,
-                    "vetoed": status.vetoed.map(id_json),
-                    "notReady": status.not_ready,
-                    "wanted": status.wanted.map(id_json),
-                    "heldBlocks": status.held_blocks,
-                    "openRequests": status.open_requests,
-                    "pendingSightings": status.pending_sightings,
-                    "storageFull": status.storage_full,
-                    "lost": status.lost.map(|(from, to)| json!({ "from": from.get(), "to": to.get() })),
-                    "sessions": status.sessions,
-                    "streams": status.streams,
-                    "listen": status.listen,
-                })
-            },
-            || {
-                let mut rows = info_rows(&status.info);
-                rows.push(("uptime", seconds(status.uptime)));
-                rows.push(("peers", status.peers.to_string()));
-                rows.extend(status.listen.iter().map(|address| ("listens on", plain(address))));
-                rows.push((
-                    "received",
-                    format!(
-                        "{} published, {} gossip, {} range, {} da",
-                        received.published, received.gossip, received.range, received.da
-                    ),
-                ));
-                rows.push(("stores", stored(status)));
-                rows.push(("held blocks", status.held_blocks.to_string()));
-                rows.push(("open requests", status.open_requests.to_string()));
-                rows.push(("DA sightings waiting", status.pending_sightings.to_string()));
-                rows.push(("hosts", format!("{} sessions, {} streams", status.sessions, status.streams)));
-                // What follows is there only when something is wrong.
-                if status.forked {
-                    rows.push(("FORKED", "the sequencer signed another branch, too; only DA can decide".into()));
-                }
-                if status.history_unavailable {
-                    let gone = match status.info.phase {
-                        Phase::Following => "no peer has what lies below the tail: add one that keeps more",
-                        _ => "no peer has the next block any more: report it from DA, add a peer that keeps more, or begin later (sync.from)",
-                    };
-                    rows.push(("HISTORY GONE", gone.into()));
-                }
-                let said = [("HALTED", &status.halt), ("not ready", &status.not_ready)];
-                rows.extend(said.iter().filter_map(|(name, why)| Some((*name, plain(why.as_ref()?)))));
-                let blocks = [("VETOED by the host", status.vetoed), ("wanted by DA", status.wanted)];
-                rows.extend(blocks.iter().filter_map(|(name, id)| Some((*name, id.as_ref()?.to_string()))));
-                if let Some(consumer) = &status.pruning_waits_for {
-                    let consumer = plain(consumer);
-                    let advice = "if it is gone for good: ctl forget-consumer";
-                    rows.push((
-                        "pruning waits",
-                        format!("for the consumer {consumer} to acknowledge; {advice} {consumer}"),
-                    ));
-                }
-                if status.storage_full {
-                    let why = match status.max_bytes {
-                        Some(max) if status.stored_bytes >= max => {
-                            "store.max_bytes is reached, and nothing may be pruned yet"
-                        }
-                        _ => "make room",
-                    };
-                    rows.push(("DISK FULL", format!("nothing is taken in: {why}; it goes on by itself")));
-                }
-                if let Some((from, to)) = status.lost {
-                    rows.push(("LOST to damage", format!("heights {from} to {to}; they are fetched again")));
-                }
-                columns(&rows)
-            },
-        )
+        self.say(|| status_json(status), || columns(&status_rows(status)))
     }
 
     pub fn peers(self, peers: &Peers) -> Result<(), Failure> {
@@ -414,21 +430,6 @@ fn position(at: DaPosition) -> String {
         return "as a block above it is".into();
     }
     format!("at DA height {}, index {}", at.height, at.index)
-}
-
-/// How much of the chain is here, and how much is kept.
-fn stored(status: &StatusView) -> String {
-    let heads = &status.info.heads;
-    let blocks = heads.soft.map_or(0, |soft| (soft.height.get() + 1).saturating_sub(heads.tail.get()));
-    let kept = match (status.retain_blocks, status.max_bytes) {
-        (None, None) if status.backfills => "archival, with what lies below the tail".to_owned(),
-        (None, None) => "archival".to_owned(),
-        (Some(blocks), None) => format!("keeps {blocks} blocks"),
-        (None, Some(bytes)) => format!("keeps {}", show_bytes(bytes)),
-        (Some(blocks), Some(bytes)) => format!("keeps {blocks} blocks, {} at most", show_bytes(bytes)),
-    };
-    let unconfirmed = if status.prune_unconfirmed { ", prunes what DA has not confirmed" } else { "" };
-    format!("{blocks} blocks, {}; {kept}{unconfirmed}", show_bytes(status.stored_bytes))
 }
 
 /// RFC 3339, in UTC.
