@@ -3,34 +3,26 @@
 //! Answers go to stdout: aligned text for people, or with `--json` one JSON object (of a list: one a line). What a peer
 //! or a host has chosen is escaped before it reaches a terminal. Exit codes are those of [`super::exit`].
 
+mod publish;
 mod show;
 mod tail;
 
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Subcommand;
 
 use super::{Code, Failure, local};
-use crate::api::client::{
-    Admin, Client, ClientError, Hello, Lookup, NewBlock, Observer, Payload, PublishResult, Publisher, Roles, Which,
-};
+use crate::api::client::{Admin, Client, ClientError, Hello, Lookup, Observer, Payload, Roles, Which};
 use crate::block::{BlockId, Hash, Height, PublicKey};
-use crate::clock::Clock;
 use crate::config::{self, Sources};
 use crate::sync::{EvidenceId, PeerOrder, Phase};
-use crate::util::hex;
 use crate::verify::ScheduleEntry;
 use show::{Answer, print};
 
 /// The contract with every host, as this program was built with it.
 const SCHEMA: &str = include_str!("../../../schema/blocksync.capnp");
-
-/// The largest file that `publish` reads.
-const MAX_PUBLISH_BYTES: u64 = 1 << 30;
 
 /// Asks, or operates, a running sidecar over its socket.
 #[derive(Debug, clap::Args)]
@@ -99,23 +91,7 @@ enum Verb {
         payload: Option<PathBuf>,
     },
     /// Publish a file's contents as the payload of the next block
-    Publish {
-        /// The payload; - reads stdin
-        #[arg(value_name = "FILE|-")]
-        file: PathBuf,
-        /// Instead of the next height
-        #[arg(long, value_parser = height)]
-        height: Option<Height>,
-        /// The rollup's own id of the block, in hex, at most 64 bytes
-        #[arg(long, value_name = "HEX", value_parser = host_id)]
-        host_id: Option<Bytes>,
-        /// The block's time, in nanoseconds since the Unix epoch, instead of now
-        #[arg(long, value_name = "NANOS")]
-        time: Option<u64>,
-        /// The file is an encoded `SignedBlock`, not a payload
-        #[arg(long, conflicts_with_all = ["height", "host_id", "time"])]
-        signed: bool,
-    },
+    Publish(publish::Args),
     /// Proofs that the sequencer signed two blocks for one height
     Evidence {
         /// Only what is newer than this id
@@ -232,10 +208,6 @@ fn last_signed(text: &str) -> Result<LastSigned, String> {
     if text == "none" { Ok(LastSigned(None)) } else { block_id(text).map(|id| LastSigned(Some(id))) }
 }
 
-fn host_id(text: &str) -> Result<Bytes, String> {
-    hex::decode(text.as_bytes()).map(Bytes::from).ok_or_else(|| "it must be an even number of hex digits".into())
-}
-
 pub fn run(args: &Args) -> Result<(), Failure> {
     if matches!(args.verb, Verb::Schema) {
         return print(SCHEMA.trim_end());
@@ -313,27 +285,7 @@ impl Desk {
             Verb::Consumers => self.answer.consumers(&self.admin().await?.consumers().await?),
             Verb::ForgetConsumer { name } => self.done(self.admin().await?.forget_consumer(name).await?),
             Verb::Get { block, payload } => self.get(block, payload.as_ref()).await,
-            Verb::Publish { file, height, host_id, time, signed } => {
-                let bytes = read_input(file)?;
-                let client = self.connect().await?;
-                let info = client.info().await?;
-                let roles = Roles { publisher: true, ..Roles::default() };
-                let publisher: Publisher = granted(client.open(&hello(roles), None).await?.publisher)?;
-                let result = if *signed {
-                    publisher.publish_signed(&bytes).await?
-                } else {
-                    let next = info.heads.soft.map_or(info.heads.tail, |soft| soft.height.next());
-                    let block = NewBlock {
-                        height: height.unwrap_or(next),
-                        parent: None,
-                        time_unix_nanos: time.unwrap_or_else(|| Clock::start().now().unix_nanos),
-                        host_id: host_id.clone().unwrap_or_default(),
-                        payload: bytes,
-                    };
-                    publisher.publish(&block).await?
-                };
-                self.published(&result)
-            }
+            Verb::Publish(args) => publish::run(self, args).await,
             Verb::Evidence { after, max } => {
                 self.answer.evidence(&self.admin().await?.evidence(EvidenceId(*after), *max).await?)
             }
@@ -400,34 +352,6 @@ impl Desk {
         self.answer.block(&block, inclusion)
     }
 
-    /// Every answer is printed; those that did not publish the block are failures, too.
-    fn published(&self, result: &PublishResult) -> Result<(), Failure> {
-        self.answer.published(result)?;
-        let fail = |code, message: String| Err(Failure::new(code, message));
-        match result {
-            PublishResult::Accepted(_) | PublishResult::Duplicate(_) => Ok(()),
-            PublishResult::Conflict(id) => {
-                fail(Code::Data, format!("conflict: {id} is stored, or was signed, at that height"))
-            }
-            PublishResult::NotNext { height, .. } => {
-                fail(Code::Data, format!("not next: publish height {height} first"))
-            }
-            PublishResult::Invalid(why) => fail(Code::Data, format!("invalid: {}", show::plain(why))),
-            PublishResult::TooLarge { max_block_bytes } => {
-                fail(Code::Data, format!("too large: a block may have {max_block_bytes} bytes"))
-            }
-            PublishResult::NotReady(why) => fail(Code::Unavailable, format!("not ready: {}", show::plain(why))),
-            PublishResult::Halted(why) => fail(Code::Unavailable, format!("halted: {}", show::plain(why))),
-            PublishResult::StorageFull => {
-                fail(Code::Io, "the sidecar's disk is full: make room, it goes on by itself".into())
-            }
-            PublishResult::Overloaded { retry_after } => {
-                fail(Code::Temporary, format!("overloaded: try again in {}", humantime::format_duration(*retry_after)))
-            }
-            PublishResult::Draining => fail(Code::Temporary, "the sidecar is about to end".into()),
-        }
-    }
-
     fn done(&self, outcome: Result<(), String>) -> Result<(), Failure> {
         outcome.map_err(|why| Failure::new(Code::Data, format!("refused: {}", show::plain(&why))))?;
         self.answer.done()
@@ -440,24 +364,6 @@ fn hello(roles: Roles) -> Hello {
 
 fn granted<T>(role: Option<T>) -> Result<T, Failure> {
     role.ok_or_else(|| Failure::new(Code::Internal, "the sidecar granted less than was asked for"))
-}
-
-fn read_input(file: &Path) -> Result<Bytes, Failure> {
-    let source: Box<dyn std::io::Read> = if file.as_os_str() == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(std::fs::File::open(file).map_err(|error| unreadable(file, &error))?)
-    };
-    let mut bytes = Vec::new();
-    source.take(MAX_PUBLISH_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(file, &error))?;
-    if bytes.len() as u64 > MAX_PUBLISH_BYTES {
-        return Err(Failure::new(Code::Data, format!("{} is larger than any block", file.display())));
-    }
-    Ok(bytes.into())
-}
-
-fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Code::Io, format!("cannot read {}: {error}", file.display()))
 }
 
 impl From<ClientError> for Failure {

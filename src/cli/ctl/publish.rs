@@ -1,0 +1,147 @@
+//! `ctl publish`: a file's contents as the payload of the next block, and what becomes of it.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::show::{Answer, durability_name, id_json, millis, plain, print};
+use super::{Code, Desk, Failure, granted, height, hello};
+use crate::api::client::{NewBlock, PublishResult, Published, Publisher, Roles};
+use crate::block::Height;
+use crate::clock::Clock;
+use crate::util::hex;
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 1 << 30;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The payload; - reads stdin
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// Instead of the next height
+    #[arg(long, value_parser = height)]
+    height: Option<Height>,
+    /// The rollup's own id of the block, in hex, at most 64 bytes
+    #[arg(long, value_name = "HEX", value_parser = host_id)]
+    host_id: Option<Bytes>,
+    /// The block's time, in nanoseconds since the Unix epoch, instead of now
+    #[arg(long, value_name = "NANOS")]
+    time: Option<u64>,
+    /// The file is an encoded `SignedBlock`, not a payload
+    #[arg(long, conflicts_with_all = ["height", "host_id", "time"])]
+    signed: bool,
+}
+
+fn host_id(text: &str) -> Result<Bytes, String> {
+    hex::decode(text.as_bytes()).map(Bytes::from).ok_or_else(|| "it must be an even number of hex digits".into())
+}
+
+pub async fn run(desk: &Desk, args: &Args) -> Result<(), Failure> {
+    let bytes = read_input(&args.file)?;
+    let client = desk.connect().await?;
+    let info = client.info().await?;
+    let roles = Roles { publisher: true, ..Roles::default() };
+    let publisher: Publisher = granted(client.open(&hello(roles), None).await?.publisher)?;
+    let result = if args.signed {
+        publisher.publish_signed(&bytes).await?
+    } else {
+        let next = info.heads.soft.map_or(info.heads.tail, |soft| soft.height.next());
+        let block = NewBlock {
+            height: args.height.unwrap_or(next),
+            parent: None,
+            time_unix_nanos: args.time.unwrap_or_else(|| Clock::start().now().unix_nanos),
+            host_id: args.host_id.clone().unwrap_or_default(),
+            payload: bytes,
+        };
+        publisher.publish(&block).await?
+    };
+    show(desk.answer, &result)
+}
+
+fn read_input(file: &Path) -> Result<Bytes, Failure> {
+    let source: Box<dyn std::io::Read> = if file.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(file).map_err(|error| unreadable(file, &error))?)
+    };
+    let mut bytes = Vec::new();
+    source.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(file, &error))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Failure::new(Code::Data, format!("{} is larger than any block", file.display())));
+    }
+    Ok(bytes.into())
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Code::Io, format!("cannot read {}: {error}", file.display()))
+}
+
+/// Every answer is printed; those that did not publish the block are failures, too.
+fn show(answer: Answer, result: &PublishResult) -> Result<(), Failure> {
+    let published = |name: &str, published: &Published| {
+        answer.say(
+            || {
+                json!({
+                    "result": name,
+                    "id": id_json(published.id),
+                    "signedBlockBytes": published.signed_block.len(),
+                    "durability": durability_name(published.durability),
+                })
+            },
+            || format!("{name} {}", published.id),
+        )
+    };
+    // In text, the failure says all.
+    let refused = |code: Code, message: String, line: Value| {
+        if answer.json {
+            print(&line.to_string())?;
+        }
+        Err(Failure::new(code, message))
+    };
+    match result {
+        PublishResult::Accepted(block) => published("accepted", block),
+        PublishResult::Duplicate(block) => published("duplicate", block),
+        PublishResult::Conflict(id) => refused(
+            Code::Data,
+            format!("conflict: {id} is stored, or was signed, at that height"),
+            json!({ "result": "conflict", "id": id_json(*id) }),
+        ),
+        PublishResult::NotNext { height, parent } => refused(
+            Code::Data,
+            format!("not next: publish height {height} first"),
+            json!({ "result": "notNext", "height": height.get(), "parent": parent.map(|hash| hash.to_string()) }),
+        ),
+        PublishResult::Invalid(why) => {
+            refused(Code::Data, format!("invalid: {}", plain(why)), json!({ "result": "invalid", "why": why }))
+        }
+        PublishResult::TooLarge { max_block_bytes } => refused(
+            Code::Data,
+            format!("too large: a block may have {max_block_bytes} bytes"),
+            json!({ "result": "tooLarge", "maxBlockBytes": max_block_bytes }),
+        ),
+        PublishResult::NotReady(why) => refused(
+            Code::Unavailable,
+            format!("not ready: {}", plain(why)),
+            json!({ "result": "notReady", "why": why }),
+        ),
+        PublishResult::Halted(why) => {
+            refused(Code::Unavailable, format!("halted: {}", plain(why)), json!({ "result": "halted", "why": why }))
+        }
+        PublishResult::StorageFull => refused(
+            Code::Io,
+            "the sidecar's disk is full: make room, it goes on by itself".into(),
+            json!({ "result": "storageFull" }),
+        ),
+        PublishResult::Overloaded { retry_after } => refused(
+            Code::Temporary,
+            format!("overloaded: try again in {}", humantime::format_duration(*retry_after)),
+            json!({ "result": "overloaded", "retryAfterMs": millis(*retry_after) }),
+        ),
+        PublishResult::Draining => {
+            refused(Code::Temporary, "the sidecar is about to end".into(), json!({ "result": "draining" }))
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Blocks, events, evidence, and who may propose.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Answer, Failure, columns, id_json, or_none, print, table};
+use crate::api::client::{Event, Payload, SoftBlock};
+use crate::block::Hash;
+use crate::config::units::show_bytes;
+use crate::sync::{DaPosition, Evidence, EvidenceSide, Origin};
+use crate::util::hex::encode as hex;
+use crate::verify::ScheduleEntry;
+
+impl Answer {
+    pub fn block(self, block: &SoftBlock, inclusion: Option<DaPosition>) -> Result<(), Failure> {
+        self.say(
+            || {
+                let mut line = block_json(block);
+                line["inclusion"] = inclusion.map_or(Value::Null, position_json);
+                line
+            },
+            || {
+                columns(&[
+                    ("height", block.id.height.to_string()),
+                    ("hash", block.id.hash.to_string()),
+                    ("parent", or_none(block.parent)),
+                    ("time", time(block.time_unix_nanos)),
+                    ("host id", if block.host_id.is_empty() { "none".into() } else { hex(&block.host_id) }),
+                    ("proposer", block.proposer.to_string()),
+                    ("payload", show_bytes(block.payload.size())),
+                    ("received by", origin_name(block.origin).into()),
+                    ("confirmed", inclusion.map_or_else(|| "soft".into(), |at| format!("hard, {}", position(at)))),
+                ])
+            },
+        )
+    }
+    pub fn evidence(self, evidence: &[Evidence]) -> Result<(), Failure> {
+        if self.json {
+            return evidence.iter().try_for_each(|one| print(&evidence_json(one).to_string()));
+        }
+        let rows: Vec<_> = evidence
+            .iter()
+            .map(|one| {
+                [one.id.to_string(), one.height.to_string(), first_hash(one).to_string(), one.second.hash().to_string()]
+            })
+            .collect();
+        print(&table(["ID", "HEIGHT", "FIRST", "SECOND"], &rows))
+    }
+
+    pub fn schedule(self, entries: &[ScheduleEntry]) -> Result<(), Failure> {
+        if self.json {
+            return entries.iter().try_for_each(|entry| {
+                let line = json!({ "fromHeight": entry.from.get(), "proposer": entry.proposer.to_string() });
+                print(&line.to_string())
+            });
+        }
+        let rows: Vec<_> = entries.iter().map(|entry| [entry.from.to_string(), entry.proposer.to_string()]).collect();
+        print(&table(["FROM", "PROPOSER"], &rows))
+    }
+
+    /// One event of a stream, as one line.
+    pub fn event(self, event: &Event) -> Result<(), Failure> {
+        self.say(|| event_json(event), || event_text(event))
+    }
+}
+
+fn block_json(block: &SoftBlock) -> Value {
+    json!({
+        "id": id_json(block.id),
+        "parentHash": block.parent.map(|hash| hash.to_string()),
+        "timeUnixNanos": block.time_unix_nanos,
+        "hostId": hex(&block.host_id),
+        "proposer": block.proposer.to_string(),
+        "header": hex(&block.header),
+        "signature": hex(&block.signature),
+        "payloadBytes": block.payload.size(),
+        "origin": origin_name(block.origin),
+    })
+}
+
+fn position_json(at: DaPosition) -> Value {
+    json!({ "daHeight": at.height, "index": at.index })
+}
+
+fn position(at: DaPosition) -> String {
+    if at == DaPosition::IMPLIED {
+        return "as a block above it is".into();
+    }
+    format!("at DA height {}, index {}", at.height, at.index)
+}
+
+/// RFC 3339, in UTC.
+fn time(unix_nanos: u64) -> String {
+    // 64 bits of nanoseconds end in the year 2554.
+    let at = std::time::UNIX_EPOCH + Duration::from_nanos(unix_nanos);
+    humantime::format_rfc3339_nanos(at).to_string()
+}
+
+fn first_hash(evidence: &Evidence) -> Hash {
+    match &evidence.first {
+        EvidenceSide::Stored(id) => id.hash,
+        EvidenceSide::Carried(signed) => signed.hash(),
+    }
+}
+
+fn evidence_json(evidence: &Evidence) -> Value {
+    let mut line = json!({
+        "id": evidence.id.0,
+        "height": evidence.height.get(),
+        "first": { "hash": first_hash(evidence).to_string() },
+        "second": {
+            "hash": evidence.second.hash().to_string(),
+            "header": hex(&evidence.second.header),
+            "signature": hex(&evidence.second.signature),
+        },
+    });
+    if let EvidenceSide::Carried(signed) = &evidence.first {
+        line["first"]["header"] = hex(&signed.header).into();
+        line["first"]["signature"] = hex(&signed.signature).into();
+    }
+    line
+}
+
+fn event_json(event: &Event) -> Value {
+    match event {
+        Event::Soft(block) => json!({ "soft": block_json(block) }),
+        Event::Hard { id, position } => {
+            json!({ "hard": { "id": id_json(*id), "daHeight": position.height, "index": position.index } })
+        }
+        Event::Retract { to, epoch } => json!({ "retract": { "to": to.map(id_json), "epoch": epoch } }),
+        Event::Gap { from, to } => json!({ "gap": { "from": from.get(), "to": to.get() } }),
+        Event::DataLoss { from, to } => json!({ "dataLoss": { "from": from.get(), "to": to.get() } }),
+        Event::Equivocation { height, first, second } => json!({
+            "equivocation": { "height": height.get(), "first": first.to_string(), "second": second.to_string() }
+        }),
+        Event::Progress => json!({ "progress": null }),
+    }
+}
+
+fn event_text(event: &Event) -> String {
+    match event {
+        Event::Soft(block) => {
+            let size = match &block.payload {
+                Payload::Bytes(bytes) => bytes.len() as u64,
+                Payload::Omitted(size) => *size,
+            };
+            let (height, hash) = (block.id.height, block.id.hash);
+            format!("soft     {height:>8}  {hash}  {}  {}", show_bytes(size), origin_name(block.origin))
+        }
+        Event::Hard { id, position: at } => format!("hard     {:>8}  {}  {}", id.height, id.hash, position(*at)),
+        Event::Retract { to: Some(to), epoch } => format!("retract  {:>8}  {}  epoch {epoch}", to.height, to.hash),
+        Event::Retract { to: None, epoch } => format!("retract  everything  epoch {epoch}"),
+        Event::Gap { from, to } => format!("gap      {from} to {to}"),
+        Event::DataLoss { from, to } => format!("lost     {from} to {to}"),
+        Event::Equivocation { height, first, second } => format!("equivoc. {height:>8}  {first}  {second}"),
+        Event::Progress => "progress".into(),
+    }
+}
+
+fn origin_name(origin: Option<Origin>) -> &'static str {
+    match origin {
+        Some(Origin::Published) => "published",
+        Some(Origin::Gossip) => "gossip",
+        Some(Origin::Range) => "range",
+        Some(Origin::Da) => "da",
+        None => "unknown",
+    }
+}
