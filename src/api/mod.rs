@@ -9,7 +9,7 @@
 //! - `limits`: every bound, from one budget; `socket`: who may come in; `accept`: the thread; `link`: one client's bytes.
 //! - `shared`: what connections share; on it `session`, `stream`, `publisher`, `operator`: what a client can call; `feed`: what a
 //!   stream says.
-//! - `convert`, `info`, `status`, `report`: words that the server writes and a client reads.
+//! - `convert`, `info`, `status`, `report`, `orders`: words that the server writes and a client reads.
 //! - [`client`]: the other side, for `ctl`, the mock execution and tests. It names nothing of the server's.
 //!
 //! Invariants:
@@ -31,6 +31,7 @@ mod limits;
 mod link;
 mod meter;
 mod operator;
+mod orders;
 mod publisher;
 mod report;
 mod session;
@@ -50,6 +51,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use limits::{SIGNER_DEADLINE, least_memory};
+pub use orders::ShutdownMode;
 pub use report::{ReportedAs, ReportedSighting};
 pub use socket::MAX_SOCKET_PATH_BYTES;
 pub use view::{Source, View};
@@ -144,7 +146,7 @@ pub enum Request {
         reply: oneshot::Sender<Result<(), String>>,
     },
     Shutdown {
-        abrupt: bool,
+        mode: ShutdownMode,
     },
 }
 

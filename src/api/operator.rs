@@ -10,6 +10,7 @@ use super::Request;
 use super::blocksync_capnp as wire;
 use super::convert;
 use super::limits::MAX_EVIDENCE;
+use super::orders::{OperatorOutcome, ShutdownMode};
 use super::shared::{Connection, store_error};
 use crate::block::PublicKey;
 use crate::sync::{Command, EvidenceId, EvidenceSide, PeerList, PeerOrder};
@@ -28,9 +29,9 @@ impl Operator {
         order: impl FnOnce(oneshot::Sender<std::result::Result<(), String>>) -> Request,
         mut to: wire::operator_result::Builder<'_>,
     ) -> Result<()> {
-        match self.connection.server.ask(order).await? {
-            Ok(()) => to.set_done(()),
-            Err(why) => to.set_refused(why),
+        match self.connection.server.ask(order).await?.into() {
+            OperatorOutcome::Done => to.set_done(()),
+            OperatorOutcome::Refused(why) => to.set_refused(why),
         }
         Ok(())
     }
@@ -258,6 +259,7 @@ impl wire::admin::Server for Operator {
         let _call = self.connection.enter()?;
         let abrupt = params.get()?.get_abrupt();
         tracing::warn!(abrupt, "an operator ends the sidecar");
-        Ok(self.connection.server.tell(Request::Shutdown { abrupt })?)
+        let mode = if abrupt { ShutdownMode::Abrupt } else { ShutdownMode::Drain };
+        Ok(self.connection.server.tell(Request::Shutdown { mode })?)
     }
 }

@@ -190,8 +190,8 @@ async fn supervise(
             Ok(()) = stopped.changed() => {
                 shutdown.send_replace(Shutdown::Drain(grace));
             }
-            Some(abrupt) = requests.recv() => {
-                if abrupt {
+            Some(mode) = requests.recv() => {
+                if mode == api::ShutdownMode::Abrupt {
                     shutdown.send_replace(Shutdown::Abrupt);
                 } else if !asked {
                     // One way to end: as if the supervisor had said it.

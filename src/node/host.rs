@@ -90,9 +90,9 @@ impl Node {
             Request::SetLogFilter { filter, reply } => {
                 let _ = reply.send((self.set_log_filter)(&filter));
             }
-            Request::Shutdown { abrupt } => {
+            Request::Shutdown { mode } => {
                 // The process hears it once; more of the same say nothing new.
-                let _ = self.shutdown_requested.try_send(abrupt);
+                let _ = self.shutdown_requested.try_send(mode);
             }
         }
     }

@@ -93,7 +93,7 @@ pub type SetLogFilter = Box<dyn Fn(&str) -> Result<(), String> + Send>;
 pub struct Control {
     pub shutdown: watch::Receiver<Shutdown>,
     /// An operator asked for it over the API; the process decides, and tells `shutdown`.
-    pub shutdown_requested: mpsc::Sender<bool>,
+    pub shutdown_requested: mpsc::Sender<api::ShutdownMode>,
     pub ready: oneshot::Sender<Ready>,
     pub set_log_filter: SetLogFilter,
 }
@@ -222,7 +222,7 @@ struct Node {
     reserve_bytes: u64,
     storage_full: bool,
     set_log_filter: SetLogFilter,
-    shutdown_requested: mpsc::Sender<bool>,
+    shutdown_requested: mpsc::Sender<api::ShutdownMode>,
     peer_id: String,
 }
 

@@ -1,12 +1,16 @@
 //! DA has another block than the one that was gossiped, both signed by the proposer.
 
 use blocksyncd::api::ReportedAs;
-use blocksyncd::api::client::PublishResult;
+use blocksyncd::api::client::{ClientError, OperatorOutcome, PublishResult};
 use blocksyncd::sync::{EvidenceId, Phase};
 
 use super::host::{Host, time_of};
 use super::place::{Place, sign};
 use super::{height, hosts};
+
+fn refused(outcome: Result<OperatorOutcome, ClientError>) -> bool {
+    matches!(outcome, Ok(OperatorOutcome::Refused(_)))
+}
 
 #[test]
 fn a_follower_rewinds_a_signer_halts_and_an_operator_lets_it_go_on() {
@@ -61,13 +65,13 @@ fn a_follower_rewinds_a_signer_halts_and_an_operator_lets_it_go_on() {
 
         // An operator decides, about the very block and no other.
         let admin = a.admin().await;
-        assert!(admin.abandon_branch(ours[2]).await.unwrap().is_err());
-        admin.abandon_branch(ours[1]).await.unwrap().unwrap();
+        assert!(refused(admin.abandon_branch(ours[2]).await));
+        assert_eq!(admin.abandon_branch(ours[1]).await, Ok(OperatorOutcome::Done));
         a.until_hard(3).await;
         assert_eq!((&a.ledger.chain[..], &a.ledger.retracts[..]), (&theirs[..], &[1][..]));
         let status = a.until_status("going on", |status| status.halt.is_none()).await;
         assert_ne!(status.info.phase, Phase::Halted);
-        assert!(admin.abandon_branch(ours[1]).await.unwrap().is_err(), "there is nothing to abandon any more");
+        assert!(refused(admin.abandon_branch(ours[1]).await), "there is nothing to abandon any more");
 
         // And the chain goes on, on DA's branch, everywhere.
         let fourth = a.publish(Some(third.id), "fourth, on DA's branch").await.id;
@@ -93,7 +97,7 @@ fn a_follower_that_is_to_halt_keeps_what_it_has() {
         assert_eq!(evidence.iter().map(|evidence| evidence.height).collect::<Vec<_>>(), [height(1)]);
         b.until("the news of it", |ledger| ledger.equivocations == [height(1)]).await;
 
-        b.admin().await.abandon_branch(ours[0].id).await.unwrap().unwrap();
+        assert_eq!(b.admin().await.abandon_branch(ours[0].id).await, Ok(OperatorOutcome::Done));
         b.until_hard(1).await;
         assert_eq!((&b.ledger.chain[..], &b.ledger.retracts[..]), (&[first.id][..], &[0][..]));
     });

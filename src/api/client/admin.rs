@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use super::words::Peers;
-use super::{ClientError, Connection, StatusView, convert, read, status, wire};
+use super::{ClientError, Connection, OperatorOutcome, ShutdownMode, StatusView, convert, read, status, wire};
 use crate::block::BlockId;
 use crate::sync::{Evidence, EvidenceId, PeerOrder};
 use crate::verify::ScheduleEntry;
 
-/// What an operator may ask and command. `Ok(Err(why))` of a command: the sidecar refuses, and says what would be needed.
+/// What an operator may ask and command.
 #[derive(Clone)]
 pub struct Admin {
     desk: wire::admin::Client,
@@ -39,30 +39,30 @@ impl Admin {
         })
     }
 
-    /// In force, and on disk, when it is `Ok(Ok(()))`.
-    pub async fn order(&self, order: &PeerOrder) -> Result<Result<(), String>, ClientError> {
+    /// In force, and on disk, when it is done.
+    pub async fn order(&self, order: &PeerOrder) -> Result<OperatorOutcome, ClientError> {
         match order {
             PeerOrder::Add { address } => {
                 let mut request = self.desk.add_peer_request();
                 request.get().set_address(address);
-                result(request.send().promise.await?.get()?.get_result()?)
+                outcome(request.send().promise.await?.get()?.get_result()?)
             }
             PeerOrder::Remove { peer } => {
                 let mut request = self.desk.remove_peer_request();
                 request.get().set_peer_id(peer);
-                result(request.send().promise.await?.get()?.get_result()?)
+                outcome(request.send().promise.await?.get()?.get_result()?)
             }
             PeerOrder::Ban { subject, duration, reason } => {
                 let mut request = self.desk.ban_peer_request();
                 request.get().set_subject(subject);
                 request.get().set_seconds(duration.as_secs());
                 request.get().set_reason(reason);
-                result(request.send().promise.await?.get()?.get_result()?)
+                outcome(request.send().promise.await?.get()?.get_result()?)
             }
             PeerOrder::Unban { subject } => {
                 let mut request = self.desk.unban_peer_request();
                 request.get().set_subject(subject);
-                result(request.send().promise.await?.get()?.get_result()?)
+                outcome(request.send().promise.await?.get()?.get_result()?)
             }
         }
     }
@@ -75,10 +75,10 @@ impl Admin {
     }
 
     /// Pruning waits for this consumer no longer.
-    pub async fn forget_consumer(&self, name: &str) -> Result<Result<(), String>, ClientError> {
+    pub async fn forget_consumer(&self, name: &str) -> Result<OperatorOutcome, ClientError> {
         let mut request = self.desk.forget_consumer_request();
         request.get().set_name(name);
-        result(request.send().promise.await?.get()?.get_result()?)
+        outcome(request.send().promise.await?.get()?.get_result()?)
     }
 
     /// At most `max`, ascending, above `after`.
@@ -95,53 +95,52 @@ impl Admin {
         Ok(answer.get()?.get_entries()?.iter().map(read::schedule_entry).collect::<Result<_, _>>()?)
     }
 
-    pub async fn extend_schedule(&self, entry: ScheduleEntry) -> Result<Result<(), String>, ClientError> {
+    pub async fn extend_schedule(&self, entry: ScheduleEntry) -> Result<OperatorOutcome, ClientError> {
         let mut request = self.desk.extend_schedule_request();
         let mut to = request.get().init_entry();
         to.set_from_height(entry.from.get());
         to.set_proposer(&entry.proposer.0);
-        result(request.send().promise.await?.get()?.get_result()?)
+        outcome(request.send().promise.await?.get()?.get_result()?)
     }
 
     /// After a divergence on DA: takes back our own branch from this block on.
-    pub async fn abandon_branch(&self, from: BlockId) -> Result<Result<(), String>, ClientError> {
+    pub async fn abandon_branch(&self, from: BlockId) -> Result<OperatorOutcome, ClientError> {
         let mut request = self.desk.abandon_branch_request();
         convert::set_id(request.get().init_from(), from);
-        result(request.send().promise.await?.get()?.get_result()?)
+        outcome(request.send().promise.await?.get()?.get_result()?)
     }
 
     /// The last block that the node's key ever signed; `None`: it never signed.
-    pub async fn assert_signed(&self, last: Option<BlockId>) -> Result<Result<(), String>, ClientError> {
+    pub async fn assert_signed(&self, last: Option<BlockId>) -> Result<OperatorOutcome, ClientError> {
         let mut request = self.desk.assert_signed_request();
         if let Some(last) = last {
             convert::set_id(request.get().init_last(), last);
         }
-        result(request.send().promise.await?.get()?.get_result()?)
+        outcome(request.send().promise.await?.get()?.get_result()?)
     }
 
-    pub async fn lift_veto(&self) -> Result<Result<(), String>, ClientError> {
-        result(self.desk.lift_veto_request().send().promise.await?.get()?.get_result()?)
+    pub async fn lift_veto(&self) -> Result<OperatorOutcome, ClientError> {
+        outcome(self.desk.lift_veto_request().send().promise.await?.get()?.get_result()?)
     }
 
-    pub async fn set_log_filter(&self, filter: &str) -> Result<Result<(), String>, ClientError> {
+    pub async fn set_log_filter(&self, filter: &str) -> Result<OperatorOutcome, ClientError> {
         let mut request = self.desk.set_log_filter_request();
         request.get().set_filter(filter);
-        result(request.send().promise.await?.get()?.get_result()?)
+        outcome(request.send().promise.await?.get()?.get_result()?)
     }
 
-    /// Ends the sidecar, as SIGTERM does; `abrupt`: at once.
-    pub async fn shutdown(&self, abrupt: bool) -> Result<(), ClientError> {
+    pub async fn shutdown(&self, mode: ShutdownMode) -> Result<(), ClientError> {
         let mut request = self.desk.shutdown_request();
-        request.get().set_abrupt(abrupt);
+        request.get().set_abrupt(mode == ShutdownMode::Abrupt);
         request.send().promise.await?;
         Ok(())
     }
 }
 
-fn result(from: wire::operator_result::Reader<'_>) -> Result<Result<(), String>, ClientError> {
+fn outcome(from: wire::operator_result::Reader<'_>) -> Result<OperatorOutcome, ClientError> {
     use wire::operator_result::Which;
     Ok(match from.which()? {
-        Which::Done(()) => Ok(()),
-        Which::Refused(why) => Err(convert::text(why?)?),
+        Which::Done(()) => OperatorOutcome::Done,
+        Which::Refused(why) => OperatorOutcome::Refused(convert::text(why?)?),
     })
 }

@@ -32,6 +32,7 @@ pub use publish::{Publisher, Reporter, Signer};
 pub use words::*;
 
 pub use super::info::{HeadsView, Info, Limits};
+pub use super::orders::{OperatorOutcome, ShutdownMode};
 pub use super::status::{StatusField, StatusValue, StatusView};
 
 use super::blocksync_capnp as wire;

@@ -14,7 +14,9 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::{Code, Failure, local};
-use crate::api::client::{Admin, Client, ClientError, Hello, Lookup, Observer, Payload, Roles, Which};
+use crate::api::client::{
+    Admin, Client, ClientError, Hello, Info, Lookup, Observer, OperatorOutcome, Payload, Roles, ShutdownMode, Which,
+};
 use crate::block::{BlockId, Hash, Height, PublicKey};
 use crate::config::{self, Sources};
 use crate::sync::{EvidenceId, PeerOrder, Phase};
@@ -279,11 +281,15 @@ impl Desk {
         match verb {
             Verb::Info => self.answer.info(&self.connect().await?.info().await?),
             Verb::Status => self.answer.status(&self.admin().await?.status().await?),
-            Verb::Health { ready } => self.health(*ready).await,
+            Verb::Health { ready } => {
+                let info = self.connect().await?.info().await?;
+                self.answer.health(&info)?;
+                if *ready { demand_ready(&info) } else { Ok(()) }
+            }
             Verb::Peers => self.answer.peers(&self.admin().await?.peers().await?),
-            Verb::Peer { order } => self.done(self.admin().await?.order(&order.to_order()).await?),
+            Verb::Peer { order } => self.outcome(&self.admin().await?.order(&order.to_order()).await?),
             Verb::Consumers => self.answer.consumers(&self.admin().await?.consumers().await?),
-            Verb::ForgetConsumer { name } => self.done(self.admin().await?.forget_consumer(name).await?),
+            Verb::ForgetConsumer { name } => self.outcome(&self.admin().await?.forget_consumer(name).await?),
             Verb::Get { block, payload } => self.get(block, payload.as_ref()).await,
             Verb::Publish(args) => publish::run(self, args).await,
             Verb::Evidence { after, max } => {
@@ -292,32 +298,22 @@ impl Desk {
             Verb::Schedule { change: None } => self.answer.schedule(&self.admin().await?.schedule().await?),
             Verb::Schedule { change: Some(ScheduleChange::Add { from, proposer }) } => {
                 let entry = ScheduleEntry { from: *from, proposer: *proposer };
-                self.done(self.admin().await?.extend_schedule(entry).await?)
+                self.outcome(&self.admin().await?.extend_schedule(entry).await?)
             }
-            Verb::AbandonBranch { from } => self.done(self.admin().await?.abandon_branch(*from).await?),
-            Verb::AssertSigned { last } => self.done(self.admin().await?.assert_signed(last.0).await?),
-            Verb::LiftVeto => self.done(self.admin().await?.lift_veto().await?),
-            Verb::LogFilter { filter } => self.done(self.admin().await?.set_log_filter(filter).await?),
+            Verb::AbandonBranch { from } => self.outcome(&self.admin().await?.abandon_branch(*from).await?),
+            Verb::AssertSigned { last } => self.outcome(&self.admin().await?.assert_signed(last.0).await?),
+            Verb::LiftVeto => self.outcome(&self.admin().await?.lift_veto().await?),
+            Verb::LogFilter { filter } => self.outcome(&self.admin().await?.set_log_filter(filter).await?),
             Verb::Shutdown { abrupt } => {
-                match self.admin().await?.shutdown(*abrupt).await {
+                let mode = if *abrupt { ShutdownMode::Abrupt } else { ShutdownMode::Drain };
+                match self.admin().await?.shutdown(mode).await {
                     // It ended faster than it could answer.
-                    Ok(()) | Err(ClientError::Disconnected(_)) => self.done(Ok(())),
+                    Ok(()) | Err(ClientError::Disconnected(_)) => self.answer.done(),
                     Err(error) => Err(error.into()),
                 }
             }
             Verb::Tail(_) | Verb::Schema => unreachable!("handled before a connection is made"),
         }
-    }
-
-    /// That it answers is enough to be alive; to be ready it must be at the head of its chain.
-    async fn health(&self, ready: bool) -> Result<(), Failure> {
-        let info = self.connect().await?.info().await?;
-        self.answer.health(&info)?;
-        if ready && info.phase != Phase::Following {
-            let phase = super::phase_name(info.phase);
-            return Err(Failure::new(Code::Unavailable, format!("not ready: the sidecar is {phase}")));
-        }
-        Ok(())
     }
 
     async fn get(&self, block: &str, payload: Option<&PathBuf>) -> Result<(), Failure> {
@@ -352,10 +348,21 @@ impl Desk {
         self.answer.block(&block, inclusion)
     }
 
-    fn done(&self, outcome: Result<(), String>) -> Result<(), Failure> {
-        outcome.map_err(|why| Failure::new(Code::Data, format!("refused: {}", show::plain(&why))))?;
-        self.answer.done()
+    fn outcome(&self, outcome: &OperatorOutcome) -> Result<(), Failure> {
+        match outcome {
+            OperatorOutcome::Done => self.answer.done(),
+            OperatorOutcome::Refused(why) => Err(Failure::new(Code::Data, format!("refused: {}", show::plain(why)))),
+        }
     }
+}
+
+/// That it answers is enough to be alive; to be ready it must be at the head of its chain.
+fn demand_ready(info: &Info) -> Result<(), Failure> {
+    if info.phase == Phase::Following {
+        return Ok(());
+    }
+    let phase = super::phase_name(info.phase);
+    Err(Failure::new(Code::Unavailable, format!("not ready: the sidecar is {phase}")))
 }
 
 fn hello(roles: Roles) -> Hello {
