@@ -9,6 +9,7 @@
 mod fields;
 mod functions;
 mod measure_tests;
+mod paper;
 mod parts;
 #[path = "../support/source/mod.rs"]
 mod source;
