@@ -6,7 +6,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::config::{ConfigError, ErrorKind};
+use crate::config::{ConfigError, ConfigErrorKind};
 
 /// Why the program ends, as a number for supervisors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +84,11 @@ pub fn usage(error: &clap::Error) -> ExitCode {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let code = match error.kind {
-            ErrorKind::Usage => Code::Usage,
-            ErrorKind::Config => Code::Config,
-            ErrorKind::Permission => Code::Permission,
-            ErrorKind::Create => Code::CannotCreate,
-            ErrorKind::Io => Code::Io,
+            ConfigErrorKind::Usage => Code::Usage,
+            ConfigErrorKind::Config => Code::Config,
+            ConfigErrorKind::Permission => Code::Permission,
+            ConfigErrorKind::Create => Code::CannotCreate,
+            ConfigErrorKind::Io => Code::Io,
         };
         Self::new(code, error.message)
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Code, Failure};
 use crate::block::{ChainId, Height, PublicKey};
-use crate::config::{self, Genesis, Seed, keys, settings};
+use crate::config::{self, Genesis, KeySeed, keys, settings};
 use crate::p2p;
 use crate::store;
 use crate::verify::{Schedule, ScheduleEntry};
@@ -75,9 +75,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn make(args: &Args) -> Result<Made, Failure> {
     let home = std::path::absolute(&args.home)
         .map_err(|error| Failure::new(Code::Usage, format!("{}: {error}", args.home.display())))?;
-    let proposer = if args.sequencer { Some(Seed::generate()?) } else { None };
-    let genesis = genesis(args, proposer.as_ref().map(Seed::public))?;
-    let node_key = Seed::generate()?;
+    let proposer = if args.sequencer { Some(KeySeed::generate()?) } else { None };
+    let genesis = genesis(args, proposer.as_ref().map(KeySeed::public))?;
+    let node_key = KeySeed::generate()?;
 
     let guard = match (&proposer, args.host_signs) {
         (Some(_), _) => Some(config::guard_beside(&home.join(PROPOSER_KEY))),

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::supervisor::{self, Cause, Ending, Ready, ReadyLine};
 use super::{Code, Failure};
 use crate::block::{BlockFormat as _, Format, PublicKey};
-use crate::config::{self, Config, Seed, Sources};
+use crate::config::{self, Config, KeySeed, Sources};
 use crate::node::{self, Control, Fatal, Shutdown};
 use crate::store::{self, StoreError};
 use crate::telemetry::{self, FilterHandle};
@@ -205,7 +205,7 @@ async fn supervise(
 
 /// What each part needs to know.
 fn node_config(config: Config) -> node::Config {
-    let proposer = config.proposer_key.as_ref().map(Seed::public);
+    let proposer = config.proposer_key.as_ref().map(KeySeed::public);
     let limits = sync_limits(&config);
     node::Config {
         store: store::Options {
@@ -220,7 +220,7 @@ fn node_config(config: Config) -> node::Config {
         sync: sync_config(&config, proposer, limits),
         verify_bytes: config.budget.verify,
         reserve_bytes: config.store.reserve_bytes,
-        proposer_key: config.proposer_key.map(Seed::into_secret),
+        proposer_key: config.proposer_key.map(KeySeed::into_secret),
     }
 }
 

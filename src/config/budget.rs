@@ -41,7 +41,7 @@ const CORE_PARTS: usize = HELD + COMMITS + SIGHTINGS + PROPOSALS;
 
 /// What there is, and what it must suffice for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct BudgetRequest {
     /// All of it, in bytes.
     pub memory: usize,
     /// The store's cache, when it is set.
@@ -82,8 +82,8 @@ impl Budget {
     ///
     /// # Errors
     /// When a queue would hold fewer than two blocks of `max_block` bytes: which, and what would suffice.
-    pub fn share_out(wanted: Wanted) -> Result<Self, String> {
-        let Wanted { memory, cache, max_block, max_connections } = wanted;
+    pub fn share_out(wanted: BudgetRequest) -> Result<Self, String> {
+        let BudgetRequest { memory, cache, max_block, max_connections } = wanted;
         let store_cache = cache.unwrap_or_else(|| default_cache(memory));
         let store_buffers = write_buffers(store_cache);
         let Some(rest) = memory.checked_sub(store_cache.saturating_add(store_buffers)) else {
@@ -174,7 +174,7 @@ fn default_cache(memory: usize) -> usize {
 }
 
 /// A budget, in whole MiB, that suffices.
-fn enough(Wanted { cache, max_block, max_connections, .. }: Wanted) -> usize {
+fn enough(BudgetRequest { cache, max_block, max_connections, .. }: BudgetRequest) -> usize {
     let two_blocks = max_block.saturating_mul(MIN_BLOCKS);
     // The network has many queues, and complains of one at a time.
     let mut network = two_blocks;
@@ -207,7 +207,7 @@ mod tests {
         for memory in (1..3000).step_by(7).map(|mib| mib * MIB) {
             for cache in [None, Some(0), Some(MIB), Some(64 * MIB)] {
                 for block in [1024, MIB, 8 * MIB] {
-                    let wanted = Wanted { memory, cache, max_block: block, max_connections: 32 };
+                    let wanted = BudgetRequest { memory, cache, max_block: block, max_connections: 32 };
                     if let Ok(budget) = Budget::share_out(wanted) {
                         accepted += 1;
                         assert!(budget.worst_case() <= memory, "{memory} {cache:?} {block}");
@@ -228,16 +228,16 @@ mod tests {
         for cache in [None, Some(0), Some(256 * MIB)] {
             for block in [1024, 64 << 10, MIB, 8 * MIB, 64 * MIB] {
                 for max_connections in [1, 32, 1024] {
-                    let wanted = Wanted { memory: 0, cache, max_block: block, max_connections };
+                    let wanted = BudgetRequest { memory: 0, cache, max_block: block, max_connections };
                     let memory = enough(wanted);
-                    assert!(Budget::share_out(Wanted { memory, ..wanted }).is_ok(), "{memory} {wanted:?}");
+                    assert!(Budget::share_out(BudgetRequest { memory, ..wanted }).is_ok(), "{memory} {wanted:?}");
                 }
             }
         }
-        let wanted = Wanted { memory: 16 * MIB, cache: None, max_block: 8 * MIB, max_connections: 32 };
+        let wanted = BudgetRequest { memory: 16 * MIB, cache: None, max_block: 8 * MIB, max_connections: 32 };
         let why = Budget::share_out(wanted).unwrap_err();
         assert!(why.contains("give it at least"), "{why}");
-        let why = Budget::share_out(Wanted { cache: Some(32 * MIB), ..wanted }).unwrap_err();
+        let why = Budget::share_out(BudgetRequest { cache: Some(32 * MIB), ..wanted }).unwrap_err();
         assert!(why.contains("smaller than store.cache_bytes"), "{why}");
     }
 }

@@ -6,13 +6,13 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ConfigError {
-    pub kind: ErrorKind,
+    pub kind: ConfigErrorKind,
     pub message: String,
 }
 
 /// What kind of exit code a [`ConfigError`] deserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
+pub enum ConfigErrorKind {
     /// The command line is wrong.
     Usage,
     /// A setting, or a file that it names, is wrong.
@@ -26,29 +26,29 @@ pub enum ErrorKind {
 
 impl ConfigError {
     pub(crate) fn usage(message: String) -> Self {
-        Self { kind: ErrorKind::Usage, message }
+        Self { kind: ConfigErrorKind::Usage, message }
     }
 
     pub(crate) fn config(message: String) -> Self {
-        Self { kind: ErrorKind::Config, message }
+        Self { kind: ConfigErrorKind::Config, message }
     }
 
     pub(super) fn permission(message: String) -> Self {
-        Self { kind: ErrorKind::Permission, message }
+        Self { kind: ConfigErrorKind::Permission, message }
     }
 
     pub(crate) fn io(message: String) -> Self {
-        Self { kind: ErrorKind::Io, message }
+        Self { kind: ConfigErrorKind::Io, message }
     }
 
     /// A file that was needed cannot be opened or read.
     pub(super) fn open(path: &Path, what: &str, error: &std::io::Error) -> Self {
         let kind = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+            std::io::ErrorKind::PermissionDenied => ConfigErrorKind::Permission,
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory => {
-                ErrorKind::Config
+                ConfigErrorKind::Config
             }
-            _ => ErrorKind::Io,
+            _ => ConfigErrorKind::Io,
         };
         Self { kind, message: format!("cannot read the {what} {}: {error}", path.display()) }
     }
@@ -56,8 +56,8 @@ impl ConfigError {
     /// A file cannot be made.
     pub(super) fn create(path: &Path, error: &std::io::Error) -> Self {
         let kind = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
-            _ => ErrorKind::Create,
+            std::io::ErrorKind::PermissionDenied => ConfigErrorKind::Permission,
+            _ => ConfigErrorKind::Create,
         };
         Self { kind, message: format!("cannot make {}: {error}", path.display()) }
     }

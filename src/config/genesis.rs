@@ -30,7 +30,7 @@ pub struct Genesis {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct GenesisFile {
     chain_id: String,
     initial_height: u64,
     #[serde(default)]
@@ -53,7 +53,7 @@ impl Genesis {
     /// Checks the text of a file; `path` is for the messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let refuse = |why: String| ConfigError::config(format!("the genesis file {}: {why}", path.display()));
-        let file: File = toml::from_str(text).map_err(|error| {
+        let file: GenesisFile = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             refuse(format!("line {line}: {}", one_line(error.message())))
         })?;

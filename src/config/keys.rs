@@ -21,9 +21,9 @@ use crate::util::hex;
 
 /// A secret seed.
 #[derive(Clone)]
-pub struct Seed(Zeroizing<[u8; 32]>);
+pub struct KeySeed(Zeroizing<[u8; 32]>);
 
-impl Seed {
+impl KeySeed {
     /// From the operating system's generator.
     pub fn generate() -> Result<Self, ConfigError> {
         let mut seed = Zeroizing::new([0; 32]);
@@ -48,14 +48,14 @@ impl Seed {
     }
 }
 
-impl fmt::Debug for Seed {
+impl fmt::Debug for KeySeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Seed(..)")
+        f.write_str("KeySeed(..)")
     }
 }
 
 /// Reads the key file `path`; `what` names it in messages, as `node key`.
-pub fn read(path: &Path, what: &str) -> Result<Seed, ConfigError> {
+pub fn read(path: &Path, what: &str) -> Result<KeySeed, ConfigError> {
     let shown = path.display();
     let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
     let custom = i32::try_from(flags).expect("open(2)'s flags are an int");
@@ -119,7 +119,7 @@ fn check_access(path: &Path, what: &str, meta: &std::fs::Metadata) -> Result<(),
 }
 
 /// Writes `seed` to a new file, 0600.
-pub fn create(path: &Path, seed: &Seed) -> Result<(), ConfigError> {
+pub fn create(path: &Path, seed: &KeySeed) -> Result<(), ConfigError> {
     let mut text = Zeroizing::new(String::with_capacity(65));
     hex::write(&mut *text, seed.secret()).expect("a String grows");
     text.push('\n');
@@ -131,8 +131,8 @@ pub fn create_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), Config
     atomic_file::create_new(path, contents, mode).map_err(|error| ConfigError::create(path, &error))
 }
 
-fn decode(digits: &[u8]) -> Option<Seed> {
+fn decode(digits: &[u8]) -> Option<KeySeed> {
     let mut seed = Zeroizing::new([0; 32]);
     hex::decode_into(seed.as_mut_slice(), digits)?;
-    Some(Seed(seed))
+    Some(KeySeed(seed))
 }

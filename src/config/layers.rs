@@ -19,7 +19,7 @@ use crate::util::printable::{Escape, Limit, printable};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SettingSource {
     Default,
     /// With the line.
     File(PathBuf, usize),
@@ -27,7 +27,7 @@ pub enum Source {
     CommandLine,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -39,13 +39,13 @@ impl fmt::Display for Source {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Value {
+enum SettingValue {
     Text(String),
     Integer(u64),
     List(Vec<String>),
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for SettingValue {
     /// As TOML.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quoted = |text: &str| toml::Value::from(text).to_string();
@@ -61,11 +61,11 @@ impl fmt::Display for Value {
 
 /// The value of every setting, from whichever layer won.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    values: BTreeMap<&'static str, (Value, Source)>,
+pub struct SettingLayers {
+    values: BTreeMap<&'static str, (SettingValue, SettingSource)>,
 }
 
-impl Settings {
+impl SettingLayers {
     /// The defaults.
     #[must_use]
     pub fn new() -> Self {
@@ -75,7 +75,7 @@ impl Settings {
             let _ = writeln!(text, "{} = {}", setting.key, setting.default);
         }
         let table = DeTable::parse(&text).expect("the defaults are TOML");
-        settings.take_table("", table.get_ref(), &|_| Source::Default).expect("the defaults are known settings");
+        settings.take_table("", table.get_ref(), &|_| SettingSource::Default).expect("the defaults are known settings");
         settings
     }
 
@@ -85,7 +85,7 @@ impl Settings {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             ConfigError::config(format!("{} line {line} is not TOML: {}", path.display(), one_line(error.message())))
         })?;
-        self.take_table("", table.get_ref(), &|start| Source::File(path.to_owned(), line_of(text, start)))
+        self.take_table("", table.get_ref(), &|start| SettingSource::File(path.to_owned(), line_of(text, start)))
     }
 
     /// Lays the environment over what is there. `BLOCKSYNCD_HOME` and `BLOCKSYNCD_CONFIG` are the command line's; the
@@ -101,7 +101,7 @@ impl Settings {
                 let near = nearest(&name, SETTINGS.iter().map(Setting::env));
                 return Err(ConfigError::config(format!("the environment's {name} is no setting: {near}")));
             };
-            self.text(setting, &text, Source::Environment(name));
+            self.text(setting, &text, SettingSource::Environment(name));
         }
         Ok(())
     }
@@ -114,16 +114,16 @@ impl Settings {
         let Some(setting) = Setting::find(key) else {
             return Err(ConfigError::usage(format!("--set {assignment}: there is no setting `{key}`: {}", near(key))));
         };
-        self.text(setting, text, Source::CommandLine);
+        self.text(setting, text, SettingSource::CommandLine);
         Ok(())
     }
 
-    fn text(&mut self, setting: &'static Setting, text: &str, source: Source) {
+    fn text(&mut self, setting: &'static Setting, text: &str, source: SettingSource) {
         let value = match setting.kind {
-            Kind::List => {
-                Value::List(text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect())
-            }
-            _ => Value::Text(text.to_owned()),
+            Kind::List => SettingValue::List(
+                text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect(),
+            ),
+            _ => SettingValue::Text(text.to_owned()),
         };
         self.values.insert(setting.key, (value, source));
     }
@@ -132,7 +132,7 @@ impl Settings {
         &mut self,
         section: &str,
         table: &DeTable<'_>,
-        source: &dyn Fn(usize) -> Source,
+        source: &dyn Fn(usize) -> SettingSource,
     ) -> Result<(), ConfigError> {
         for (name, value) in table {
             let key =
@@ -168,13 +168,13 @@ impl Settings {
         Ok(())
     }
 
-    fn get(&self, key: &'static str) -> &(Value, Source) {
+    fn get(&self, key: &'static str) -> &(SettingValue, SettingSource) {
         self.values.get(key).expect("every setting has a default")
     }
 
     /// Where the value of `key` came from.
     #[must_use]
-    pub fn source(&self, key: &'static str) -> &Source {
+    pub fn source(&self, key: &'static str) -> &SettingSource {
         &self.get(key).1
     }
 
@@ -192,8 +192,8 @@ impl Settings {
     /// `None` when it is unset, which is written as an empty text.
     pub fn text_of(&self, key: &'static str) -> Result<Option<&str>, ConfigError> {
         match &self.get(key).0 {
-            Value::Text(text) if text.is_empty() => Ok(None),
-            Value::Text(text) => Ok(Some(text)),
+            SettingValue::Text(text) if text.is_empty() => Ok(None),
+            SettingValue::Text(text) => Ok(Some(text)),
             _ => Err(self.mismatch(key)),
         }
     }
@@ -212,14 +212,14 @@ impl Settings {
         Ok(self.text_of(key)?.map(|text| home.join(text)))
     }
 
-    /// As [`Settings::path`], of a setting that must be set.
+    /// As [`SettingLayers::path`], of a setting that must be set.
     pub fn required_path(&self, key: &'static str, home: &Path) -> Result<PathBuf, ConfigError> {
         self.path(key, home)?.ok_or_else(|| self.mismatch(key))
     }
 
     pub fn list(&self, key: &'static str) -> Result<&[String], ConfigError> {
         match &self.get(key).0 {
-            Value::List(items) => Ok(items),
+            SettingValue::List(items) => Ok(items),
             _ => Err(self.mismatch(key)),
         }
     }
@@ -233,16 +233,16 @@ impl Settings {
 
     pub fn integer(&self, key: &'static str) -> Result<u64, ConfigError> {
         match &self.get(key).0 {
-            Value::Integer(number) => Ok(*number),
-            Value::Text(text) => text.parse().map_err(|_| self.mismatch(key)),
-            Value::List(_) => Err(self.mismatch(key)),
+            SettingValue::Integer(number) => Ok(*number),
+            SettingValue::Text(text) => text.parse().map_err(|_| self.mismatch(key)),
+            SettingValue::List(_) => Err(self.mismatch(key)),
         }
     }
 
-    /// As [`Settings::integer`], of a setting that may be unset.
+    /// As [`SettingLayers::integer`], of a setting that may be unset.
     pub fn optional_integer(&self, key: &'static str) -> Result<Option<u64>, ConfigError> {
         match &self.get(key).0 {
-            Value::Text(text) if text.is_empty() => Ok(None),
+            SettingValue::Text(text) if text.is_empty() => Ok(None),
             _ => self.integer(key).map(Some),
         }
     }
@@ -255,10 +255,10 @@ impl Settings {
     /// A number of bytes; `None` when it is unset.
     pub fn bytes(&self, key: &'static str) -> Result<Option<u64>, ConfigError> {
         match &self.get(key).0 {
-            Value::Integer(number) => Ok(Some(*number)),
-            Value::Text(text) if text.is_empty() => Ok(None),
-            Value::Text(text) => parse_bytes(text).map(Some).ok_or_else(|| self.mismatch(key)),
-            Value::List(_) => Err(self.mismatch(key)),
+            SettingValue::Integer(number) => Ok(Some(*number)),
+            SettingValue::Text(text) if text.is_empty() => Ok(None),
+            SettingValue::Text(text) => parse_bytes(text).map(Some).ok_or_else(|| self.mismatch(key)),
+            SettingValue::List(_) => Err(self.mismatch(key)),
         }
     }
 
@@ -281,20 +281,20 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
+impl Default for SettingLayers {
     fn default() -> Self {
         Self::new()
     }
 }
 
-fn take_value(value: &DeValue<'_>) -> Option<Value> {
+fn take_value(value: &DeValue<'_>) -> Option<SettingValue> {
     let integer = |value: &DeValue<'_>| {
         let number = value.as_integer()?;
         u64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
     };
     match value {
-        DeValue::String(text) => Some(Value::Text(text.to_string())),
-        DeValue::Integer(_) => integer(value).map(Value::Integer),
+        DeValue::String(text) => Some(SettingValue::Text(text.to_string())),
+        DeValue::Integer(_) => integer(value).map(SettingValue::Integer),
         DeValue::Array(items) => items
             .iter()
             .map(|item| match item.get_ref() {
@@ -302,7 +302,7 @@ fn take_value(value: &DeValue<'_>) -> Option<Value> {
                 item => integer(item).map(|number| number.to_string()),
             })
             .collect::<Option<Vec<_>>>()
-            .map(Value::List),
+            .map(SettingValue::List),
         _ => None,
     }
 }

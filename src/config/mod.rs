@@ -20,12 +20,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use budget::{Budget, Wanted};
-pub use error::{ConfigError, ErrorKind};
+pub use budget::{Budget, BudgetRequest};
+pub use error::{ConfigError, ConfigErrorKind};
 pub use genesis::Genesis;
-pub use keys::Seed;
-pub use layers::Settings;
-pub use sections::{Api, Log, P2p, Store, Sync, guard_beside, log, socket};
+pub use keys::KeySeed;
+pub use layers::SettingLayers;
+pub use sections::{ApiSection, LogSection, P2pSection, StoreSection, SyncSection, guard_beside, log, socket};
 
 use crate::p2p;
 use files::read_text;
@@ -51,22 +51,22 @@ pub struct Sources {
 pub struct Config {
     pub home: PathBuf,
     pub genesis: Genesis,
-    pub p2p: P2p,
-    pub api: Api,
-    pub store: Store,
+    pub p2p: P2pSection,
+    pub api: ApiSection,
+    pub store: StoreSection,
     pub budget: Budget,
     pub max_block_bytes: usize,
-    pub sync: Sync,
+    pub sync: SyncSection,
     /// The key that this node signs with, unless its host signs, or nobody here does.
-    pub proposer_key: Option<Seed>,
+    pub proposer_key: Option<KeySeed>,
     /// On a node that signs, or whose host does.
     pub guard: Option<PathBuf>,
-    pub log: Log,
+    pub log: LogSection,
     pub shutdown_grace: Duration,
     /// What is allowed, but probably not meant.
     pub warnings: Vec<String>,
     /// What it was all made from.
-    pub settings: Settings,
+    pub settings: SettingLayers,
 }
 
 /// The variables of this process's environment that are ours.
@@ -84,7 +84,7 @@ pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
 
 impl Sources {
     /// The home, and the settings of all layers; nothing but their form is checked.
-    pub fn settings(&self) -> Result<(PathBuf, Settings), ConfigError> {
+    pub fn settings(&self) -> Result<(PathBuf, SettingLayers), ConfigError> {
         let beside = || self.file.as_ref().map(|file| file.parent().unwrap_or(Path::new("")).to_owned());
         let home = self.home.clone().or_else(beside).ok_or_else(|| {
             ConfigError::usage("say where the home is, with --home DIR; `blocksyncd init DIR` makes one".into())
@@ -102,7 +102,7 @@ impl Sources {
             Err(error) => return Err(ConfigError::open(&home, "home", &error)),
         }
 
-        let mut settings = Settings::new();
+        let mut settings = SettingLayers::new();
         let file = self.file.clone().unwrap_or_else(|| home.join(FILE_NAME));
         // A home without the file is one that is configured by its environment.
         if self.file.is_some() || std::fs::exists(&file).unwrap_or(true) {

@@ -9,12 +9,12 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::budget::{Budget, Wanted};
+use super::budget::{Budget, BudgetRequest};
 use super::error::ConfigError;
 use super::files::check_writable;
 use super::genesis::Genesis;
-use super::keys::{self, Seed};
-use super::layers::Settings;
+use super::keys::{self, KeySeed};
+use super::layers::SettingLayers;
 use super::units;
 use crate::api::MAX_SOCKET_PATH_BYTES;
 use crate::block::{BlockId, ChainId, native};
@@ -25,29 +25,29 @@ use crate::telemetry;
 use crate::util::saturate;
 
 #[derive(Clone, Debug)]
-pub struct P2p {
+pub struct P2pSection {
     pub listen: Vec<String>,
     pub seeds: Vec<String>,
     pub policy: p2p::Policy,
-    pub node_key: Seed,
+    pub node_key: KeySeed,
 }
 
 #[derive(Clone, Debug)]
-pub struct Api {
+pub struct ApiSection {
     pub socket: PathBuf,
     pub allow_uids: Vec<u32>,
     pub max_connections: usize,
 }
 
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct StoreSection {
     pub dir: PathBuf,
     pub durability: Durability,
     pub reserve_bytes: u64,
 }
 
 #[derive(Clone, Debug)]
-pub struct Sync {
+pub struct SyncSection {
     pub on_divergence: Policy,
     pub history: History,
     pub block_time: Duration,
@@ -55,13 +55,13 @@ pub struct Sync {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSection {
     pub filter: String,
     pub format: telemetry::Format,
 }
 
 /// The logging alone, which is all that a SIGHUP reads again.
-pub fn log(settings: &Settings) -> Result<Log, ConfigError> {
+pub fn log(settings: &SettingLayers) -> Result<LogSection, ConfigError> {
     let filter = settings.text_of("log.filter")?.unwrap_or("info").to_owned();
     telemetry::check_filter(&filter).map_err(|why| settings.refuse("log.filter", why))?;
     let format = match settings.choice("log.format")? {
@@ -69,11 +69,11 @@ pub fn log(settings: &Settings) -> Result<Log, ConfigError> {
         "json" => telemetry::Format::Json,
         _ => telemetry::Format::Auto,
     };
-    Ok(Log { filter, format })
+    Ok(LogSection { filter, format })
 }
 
 /// Where a host, or `ctl`, finds the socket.
-pub fn socket(settings: &Settings, home: &Path) -> Result<PathBuf, ConfigError> {
+pub fn socket(settings: &SettingLayers, home: &Path) -> Result<PathBuf, ConfigError> {
     let socket = settings.required_path("api.socket", home)?;
     let len = socket.as_os_str().len();
     if len > MAX_SOCKET_PATH_BYTES {
@@ -88,7 +88,7 @@ pub fn socket(settings: &Settings, home: &Path) -> Result<PathBuf, ConfigError> 
     Ok(socket)
 }
 
-pub(super) fn block_bytes(settings: &Settings) -> Result<usize, ConfigError> {
+pub(super) fn block_bytes(settings: &SettingLayers) -> Result<usize, ConfigError> {
     const KEY: &str = "limits.max_block_bytes";
     let (least, most) = (2 * native::MAX_OVERHEAD_BYTES as u64, 1 << 30);
     let bytes = settings.bytes(KEY)?.unwrap_or(0);
@@ -98,16 +98,22 @@ pub(super) fn block_bytes(settings: &Settings) -> Result<usize, ConfigError> {
     }
 }
 
-pub(super) fn budget(settings: &Settings, max_block_bytes: usize) -> Result<Budget, ConfigError> {
+pub(super) fn budget(settings: &SettingLayers, max_block_bytes: usize) -> Result<Budget, ConfigError> {
     const KEY: &str = "limits.memory_bytes";
     let memory = saturate::to_usize(settings.bytes(KEY)?.unwrap_or(0));
     let cache = settings.bytes("store.cache_bytes")?.map(saturate::to_usize);
-    let wanted = Wanted { memory, cache, max_block: max_block_bytes, max_connections: max_connections(settings)? };
+    let wanted =
+        BudgetRequest { memory, cache, max_block: max_block_bytes, max_connections: max_connections(settings)? };
     Budget::share_out(wanted)
         .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", units::show_bytes(memory))))
 }
 
-pub(super) fn p2p(settings: &Settings, home: &Path, chain: &ChainId, limits: &p2p::Limits) -> Result<P2p, ConfigError> {
+pub(super) fn p2p(
+    settings: &SettingLayers,
+    home: &Path,
+    chain: &ChainId,
+    limits: &p2p::Limits,
+) -> Result<P2pSection, ConfigError> {
     let listen = settings.list("p2p.listen")?;
     for address in listen {
         p2p::check_listen_address(address).map_err(|why| settings.refuse("p2p.listen", why))?;
@@ -122,11 +128,11 @@ pub(super) fn p2p(settings: &Settings, home: &Path, chain: &ChainId, limits: &p2
         return Err(settings.refuse("p2p.listen", "it is empty, as p2p.seeds is: this node could never meet a peer"));
     }
     let node_key = keys::read(&settings.required_path("p2p.node_key", home)?, "node key")?;
-    Ok(P2p { listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
+    Ok(P2pSection { listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
 }
 
 /// Who may be a peer; what it says is checked by the network's own rules.
-fn policy(settings: &Settings, chain: &ChainId) -> Result<p2p::Policy, ConfigError> {
+fn policy(settings: &SettingLayers, chain: &ChainId) -> Result<p2p::Policy, ConfigError> {
     let number = |key| settings.integer(key).map(saturate::to_usize);
     let bytes = |key| Ok::<_, ConfigError>(settings.bytes(key)?.unwrap_or(0));
     let optional = |key| Ok::<_, ConfigError>(settings.optional_integer(key)?.map(saturate::to_usize));
@@ -153,14 +159,18 @@ fn policy(settings: &Settings, chain: &ChainId) -> Result<p2p::Policy, ConfigErr
     })
 }
 
-pub(super) fn api(settings: &Settings, home: &Path) -> Result<Api, ConfigError> {
+pub(super) fn api(settings: &SettingLayers, home: &Path) -> Result<ApiSection, ConfigError> {
     let socket = socket(settings, home)?;
     check_writable(socket.parent().unwrap_or(home))
         .map_err(|why| ConfigError::permission(format!("`api.socket` ({}): {why}", settings.source("api.socket"))))?;
-    Ok(Api { socket, allow_uids: settings.numbers("api.allow_uids")?, max_connections: max_connections(settings)? })
+    Ok(ApiSection {
+        socket,
+        allow_uids: settings.numbers("api.allow_uids")?,
+        max_connections: max_connections(settings)?,
+    })
 }
 
-fn max_connections(settings: &Settings) -> Result<usize, ConfigError> {
+fn max_connections(settings: &SettingLayers) -> Result<usize, ConfigError> {
     const KEY: &str = "api.max_connections";
     match usize::try_from(settings.integer(KEY)?) {
         Ok(number) if (1..=1024).contains(&number) => Ok(number),
@@ -168,7 +178,7 @@ fn max_connections(settings: &Settings) -> Result<usize, ConfigError> {
     }
 }
 
-pub(super) fn store(settings: &Settings, home: &Path) -> Result<Store, ConfigError> {
+pub(super) fn store(settings: &SettingLayers, home: &Path) -> Result<StoreSection, ConfigError> {
     let dir = settings.required_path("store.dir", home)?;
     if std::fs::metadata(&dir).is_ok_and(|meta| !meta.is_dir()) {
         return Err(settings.refuse("store.dir", format_args!("{} is not a directory", dir.display())));
@@ -179,16 +189,20 @@ pub(super) fn store(settings: &Settings, home: &Path) -> Result<Store, ConfigErr
         "process" => Durability::Process,
         _ => Durability::Power,
     };
-    Ok(Store { dir, durability, reserve_bytes: settings.bytes("store.reserve_bytes")?.unwrap_or(0) })
+    Ok(StoreSection { dir, durability, reserve_bytes: settings.bytes("store.reserve_bytes")?.unwrap_or(0) })
 }
 
-pub(super) fn sync(settings: &Settings, genesis: &Genesis, max_block_bytes: usize) -> Result<Sync, ConfigError> {
+pub(super) fn sync(
+    settings: &SettingLayers,
+    genesis: &Genesis,
+    max_block_bytes: usize,
+) -> Result<SyncSection, ConfigError> {
     let on_divergence = match settings.choice("sync.on_divergence")? {
         "halt" => Policy::Halt,
         _ => Policy::FollowDa,
     };
     let hour = Duration::from_hours(1);
-    Ok(Sync {
+    Ok(SyncSection {
         on_divergence,
         history: history(settings, genesis, max_block_bytes)?,
         block_time: duration_within(settings, "sync.block_time", Duration::from_millis(1), hour)?,
@@ -197,7 +211,7 @@ pub(super) fn sync(settings: &Settings, genesis: &Genesis, max_block_bytes: usiz
 }
 
 /// What is kept, and where it begins.
-fn history(settings: &Settings, genesis: &Genesis, max_block_bytes: usize) -> Result<History, ConfigError> {
+fn history(settings: &SettingLayers, genesis: &Genesis, max_block_bytes: usize) -> Result<History, ConfigError> {
     let retain_blocks = settings.optional_integer("store.retain_blocks")?.map(|blocks| {
         let refusal = "at least one block is kept: what comes next links to it (unset: all are)";
         NonZeroU64::new(blocks).ok_or_else(|| settings.refuse("store.retain_blocks", refusal))
@@ -228,7 +242,7 @@ fn history(settings: &Settings, genesis: &Genesis, max_block_bytes: usize) -> Re
 }
 
 /// The block that an empty store begins with, unless it begins at genesis.
-fn trusted(settings: &Settings, genesis: &Genesis) -> Result<Option<BlockId>, ConfigError> {
+fn trusted(settings: &SettingLayers, genesis: &Genesis) -> Result<Option<BlockId>, ConfigError> {
     const KEY: &str = "sync.from";
     let text = settings.text_of(KEY)?.unwrap_or("genesis");
     if text == "genesis" {
@@ -244,7 +258,7 @@ fn trusted(settings: &Settings, genesis: &Genesis) -> Result<Option<BlockId>, Co
 }
 
 /// The proposer key, if it is here, and the guard. A guard without a key is that of a node whose host signs.
-pub(super) fn signer(settings: &Settings, home: &Path) -> Result<(Option<Seed>, Option<PathBuf>), ConfigError> {
+pub(super) fn signer(settings: &SettingLayers, home: &Path) -> Result<(Option<KeySeed>, Option<PathBuf>), ConfigError> {
     let guard = settings.path("signer.guard", home)?;
     match settings.path("signer.key", home)? {
         None => Ok((None, guard)),
@@ -270,12 +284,12 @@ pub fn guard_beside(key: &Path) -> PathBuf {
     path.into()
 }
 
-pub(super) fn shutdown_grace(settings: &Settings) -> Result<Duration, ConfigError> {
+pub(super) fn shutdown_grace(settings: &SettingLayers) -> Result<Duration, ConfigError> {
     duration_within(settings, "shutdown_grace", Duration::ZERO, Duration::from_mins(10))
 }
 
 fn duration_within(
-    settings: &Settings,
+    settings: &SettingLayers,
     key: &'static str,
     least: Duration,
     most: Duration,
@@ -293,7 +307,7 @@ mod tests {
     use super::*;
 
     fn policy_of(assignments: &[&str]) -> p2p::Policy {
-        let mut settings = Settings::new();
+        let mut settings = SettingLayers::new();
         for assignment in assignments {
             settings.assignment(assignment).expect("a setting");
         }
