@@ -28,7 +28,7 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// Text when stderr is a terminal, JSON otherwise.
     #[default]
     Auto,
@@ -51,11 +51,11 @@ impl FilterHandle {
 /// Keeps the log alive. Dropping it writes what still waits.
 #[derive(Debug)]
 pub struct Logs {
-    lines: Option<SyncSender<Line>>,
+    lines: Option<SyncSender<LogLine>>,
     writer: Option<JoinHandle<()>>,
 }
 
-type Line = Vec<u8>;
+type LogLine = Vec<u8>;
 
 /// Whether `filter` is one.
 ///
@@ -75,11 +75,11 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
 ///
 /// # Errors
 /// Says what is wrong with the filter, or that there is a log already.
-pub fn install(filter: &str, format: Format) -> Result<(FilterHandle, Logs), String> {
+pub fn install(filter: &str, format: LogFormat) -> Result<(FilterHandle, Logs), String> {
     let json = match format {
-        Format::Auto => !io::stderr().is_terminal(),
-        Format::Text => false,
-        Format::Json => true,
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
     };
     let (lines, waiting) = sync_channel(MAX_WAITING_LINES);
     let dropped = Arc::new(AtomicU64::new(0));
@@ -102,7 +102,7 @@ pub fn install(filter: &str, format: Format) -> Result<(FilterHandle, Logs), Str
 /// Where the formatter writes to: one queue entry per line.
 #[derive(Clone, Debug)]
 struct LineQueue {
-    lines: SyncSender<Line>,
+    lines: SyncSender<LogLine>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -129,7 +129,7 @@ impl Write for &LineQueue {
 }
 
 /// The writing thread. Ends at the empty line that [`Logs`] sends last.
-fn write_lines(waiting: &Receiver<Line>, dropped: &AtomicU64) {
+fn write_lines(waiting: &Receiver<LogLine>, dropped: &AtomicU64) {
     let mut stderr = io::stderr();
     while let Ok(line) = waiting.recv() {
         if line.is_empty() {
@@ -149,7 +149,7 @@ impl Drop for Logs {
         let (Some(lines), Some(writer)) = (self.lines.take(), self.writer.take()) else { return };
         let deadline = Instant::now() + FLUSH_DEADLINE;
         // The queue may be full; the empty line says that nothing more will come.
-        while let Err(TrySendError::Full(_)) = lines.try_send(Line::new()) {
+        while let Err(TrySendError::Full(_)) = lines.try_send(LogLine::new()) {
             if Instant::now() > deadline {
                 return;
             }

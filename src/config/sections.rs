@@ -57,7 +57,7 @@ pub struct SyncSection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSection {
     pub filter: String,
-    pub format: telemetry::Format,
+    pub format: telemetry::LogFormat,
 }
 
 /// The logging alone, which is all that a SIGHUP reads again.
@@ -65,9 +65,9 @@ pub fn log(settings: &SettingLayers) -> Result<LogSection, ConfigError> {
     let filter = settings.text_of("log.filter")?.unwrap_or("info").to_owned();
     telemetry::check_filter(&filter).map_err(|why| settings.refuse("log.filter", why))?;
     let format = match settings.choice("log.format")? {
-        "text" => telemetry::Format::Text,
-        "json" => telemetry::Format::Json,
-        _ => telemetry::Format::Auto,
+        "text" => telemetry::LogFormat::Text,
+        "json" => telemetry::LogFormat::Json,
+        _ => telemetry::LogFormat::Auto,
     };
     Ok(LogSection { filter, format })
 }
