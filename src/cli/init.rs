@@ -25,7 +25,7 @@ const GENESIS: &str = "genesis.toml";
 
 /// Makes a home: a commented config.toml, node.key, genesis.toml and, for a sequencer, proposer.key with its guard.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct InitArgs {
     /// The directory to make (0700)
     home: PathBuf,
     /// The new chain's id: 1 to 64 of A-Z a-z 0-9 - _ .
@@ -62,7 +62,7 @@ struct Made {
     is_new_chain: bool,
 }
 
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub fn run(args: &InitArgs) -> Result<(), Failure> {
     let made = make(args)?;
     if args.json {
         print_json(&made);
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn make(args: &Args) -> Result<Made, Failure> {
+fn make(args: &InitArgs) -> Result<Made, Failure> {
     let home = std::path::absolute(&args.home)
         .map_err(|error| Failure::new(Code::Usage, format!("{}: {error}", args.home.display())))?;
     let proposer = if args.sequencer { Some(KeySeed::generate()?) } else { None };
@@ -115,7 +115,7 @@ fn make(args: &Args) -> Result<Made, Failure> {
     Ok(Made { home, genesis, peer_id, proposer, files, is_new_chain: args.genesis.is_none() })
 }
 
-fn genesis(args: &Args, sequencer: Option<PublicKey>) -> Result<Genesis, Failure> {
+fn genesis(args: &InitArgs, sequencer: Option<PublicKey>) -> Result<Genesis, Failure> {
     if let Some(file) = &args.genesis {
         return Ok(Genesis::read(file)?);
     }

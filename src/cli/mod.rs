@@ -15,7 +15,7 @@ mod supervisor;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
 pub use exit::{Code, Failure};
 
@@ -25,21 +25,21 @@ use crate::sync::Phase;
 #[command(name = "blocksyncd", version, about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Subcommand,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
     /// Run the sidecar
-    Run(run::Args),
+    Run(run::RunArgs),
     /// Make a home: configuration, keys and genesis file
-    Init(init::Args),
+    Init(init::InitArgs),
     /// Ask, or operate, a running sidecar over its socket
     Ctl(ctl::Args),
     /// Show it working: a sequencer and full nodes on this machine, each with a mock execution
-    Devnet(devnet::Args),
+    Devnet(devnet::DevnetArgs),
     /// A host that stands in for a rollup node: makes or executes blocks, over the host's API only
-    MockExecution(mock_execution::Args),
+    MockExecution(mock_execution::MockArgs),
 }
 
 /// Runs the program with the process's own arguments.
@@ -50,11 +50,11 @@ pub fn main() -> ExitCode {
         Err(error) => return exit::usage(&error),
     };
     match cli.command {
-        Command::Run(args) => exit::report(run::run(&args)),
-        Command::Init(args) => exit::report(init::run(&args)),
-        Command::Ctl(args) => exit::report(ctl::run(&args)),
-        Command::Devnet(args) => devnet::run(&args),
-        Command::MockExecution(args) => mock_execution::run(&args),
+        Subcommand::Run(args) => exit::report(run::run(&args)),
+        Subcommand::Init(args) => exit::report(init::run(&args)),
+        Subcommand::Ctl(args) => exit::report(ctl::run(&args)),
+        Subcommand::Devnet(args) => devnet::run(&args),
+        Subcommand::MockExecution(args) => mock_execution::run(&args),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::supervisor::{self, Cause, Ending, Ready, ReadyLine};
+use super::supervisor::{self, Cause, Ending, ReadyLine, ReadySignal};
 use super::{Code, Failure};
 use crate::block::{BlockFormat as _, Format, PublicKey};
 use crate::config::{self, Config, KeySeed, Sources};
@@ -26,7 +26,7 @@ const LAST_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 /// Settings are read from the home's config.toml, then from the environment (p2p.listen: `BLOCKSYNCD_P2P_LISTEN`), then from
 /// the flags; the later ones win. When it is ready it prints one JSON object, with its socket and addresses, on stdout.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RunArgs {
     #[command(flatten)]
     settings: SettingsArgs,
     /// Check everything, print the effective settings and where the memory goes, and end
@@ -84,7 +84,7 @@ impl SettingsArgs {
     }
 }
 
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let sources = args.settings.sources()?;
     let config = Config::load(&sources)?;
     if args.check_config {
@@ -182,7 +182,7 @@ async fn supervise(
             outcome = &mut node => return outcome.map_err(Failure::from),
             Ok(ready) = &mut is_ready, if ready_line.is_some() => {
                 if let Some(line) = ready_line.take() {
-                    line.announce(&Ready::new(&socket, ready));
+                    line.announce(&ReadySignal::new(&socket, ready));
                     supervisor::notify(&[NotifyState::Ready]);
                     supervisor::report_to_systemd(socket.clone());
                 }

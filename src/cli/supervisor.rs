@@ -23,7 +23,7 @@ use crate::api::client::Client;
 
 /// What the ready line says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Ready {
+pub struct ReadySignal {
     pub pid: u32,
     pub version: &'static str,
     pub socket: PathBuf,
@@ -32,7 +32,7 @@ pub struct Ready {
     pub listen: Vec<String>,
 }
 
-impl Ready {
+impl ReadySignal {
     pub fn new(socket: &Path, node: crate::node::Ready) -> Self {
         Self {
             pid: std::process::id(),
@@ -67,7 +67,7 @@ impl ReadyLine {
     }
 
     /// Writes the line, and closes standard output for good. That nobody reads it is no reason to end.
-    pub fn announce(self, ready: &Ready) {
+    pub fn announce(self, ready: &ReadySignal) {
         let mut line = serde_json::to_string(ready).expect("text and numbers can be written as JSON");
         line.push('\n');
         for mut to in [Some(File::from(self.stdout)), self.extra].into_iter().flatten() {
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_ready_line_has_the_names_that_supervisors_read() {
-        let ready = Ready {
+        let ready = ReadySignal {
             pid: 7,
             version: "1.2.3",
             socket: "/s".into(),

@@ -55,7 +55,7 @@ const STALL_BASE: Duration = Duration::from_secs(30);
 /// Exits with zero when every node has every block confirmed by DA, with the same state, without a breach of the API's
 /// contract, and full nodes got their blocks from their peers.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DevnetArgs {
     /// Nodes, the sequencer included
     // All the others dial the sequencer, which takes no more from one address with the default limits.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=8))]
@@ -86,11 +86,11 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &DevnetArgs) -> ExitCode {
     try_run(args).unwrap_or_else(|failure| super::exit::report(Err(failure)))
 }
 
-fn try_run(args: &Args) -> Result<ExitCode, Failure> {
+fn try_run(args: &DevnetArgs) -> Result<ExitCode, Failure> {
     if args.block_time.is_zero() || args.da_block_time.is_zero() {
         return Err(Failure::new(Code::Usage, "--block-time and --da-block-time must be above zero"));
     }
@@ -99,7 +99,7 @@ fn try_run(args: &Args) -> Result<ExitCode, Failure> {
     runtime.block_on(start_to_end(args))
 }
 
-async fn start_to_end(args: &Args) -> Result<ExitCode, Failure> {
+async fn start_to_end(args: &DevnetArgs) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new()?;
     let mut place = Place::make(args.dir.as_deref())?;
     let mut net = Net::new(args).await?;
@@ -229,7 +229,7 @@ const fn host_of(member: usize) -> usize {
 }
 
 impl Net {
-    async fn new(args: &Args) -> Result<Self, Failure> {
+    async fn new(args: &DevnetArgs) -> Result<Self, Failure> {
         let da = DevDa::start(args.da_block_time)
             .await
             .map_err(|error| Failure::new(Code::Io, format!("cannot serve the dev DA on loopback: {error}")))?;
@@ -257,7 +257,7 @@ impl Net {
     }
 
     /// From empty homes to the last block hard everywhere.
-    async fn play(&mut self, args: &Args, place: &Place) -> Result<(), Trouble> {
+    async fn play(&mut self, args: &DevnetArgs, place: &Place) -> Result<(), Trouble> {
         for member in &self.members {
             place.init(&member.name, member.role).await?;
         }
@@ -277,7 +277,13 @@ impl Net {
         self.reach(Goal::AllHard).await
     }
 
-    fn start_sidecar(&mut self, args: &Args, place: &Place, number: usize, seeds: &[String]) -> Result<(), Failure> {
+    fn start_sidecar(
+        &mut self,
+        args: &DevnetArgs,
+        place: &Place,
+        number: usize,
+        seeds: &[String],
+    ) -> Result<(), Failure> {
         let member = &self.members[number];
         let block_time = humantime::format_duration(args.block_time).to_string().replace(' ', "");
         let mut words: Vec<OsString> = vec!["run".into(), "--home".into(), place.home(&member.name).into()];
@@ -294,7 +300,7 @@ impl Net {
         Ok(())
     }
 
-    fn start_host(&mut self, args: &Args, place: &Place, number: usize) -> Result<(), Failure> {
+    fn start_host(&mut self, args: &DevnetArgs, place: &Place, number: usize) -> Result<(), Failure> {
         let member = &self.members[number];
         let Some(ready) = &member.ready else {
             return Err(Failure::new(Code::Internal, format!("the sidecar of {} is not ready", member.name)));

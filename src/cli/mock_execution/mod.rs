@@ -68,7 +68,7 @@ const LAST_STATUS: Duration = Duration::from_secs(1);
 
 /// Stands in for a rollup node: makes or executes blocks, and knows its sidecar only through the host's API.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct MockArgs {
     /// The sidecar's socket
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
@@ -133,11 +133,11 @@ fn height(text: &str) -> Result<Height, String> {
     text.parse().ok().and_then(Height::new).ok_or_else(|| "a height is a number from 1 on".into())
 }
 
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &MockArgs) -> ExitCode {
     super::exit::report(try_run(args))
 }
 
-fn try_run(args: &Args) -> Result<(), Failure> {
+fn try_run(args: &MockArgs) -> Result<(), Failure> {
     if args.block_time.is_zero() || args.da_poll.is_zero() {
         return Err(Failure::new(Code::Usage, "--block-time and --da-poll must be above zero"));
     }
@@ -156,7 +156,7 @@ fn try_run(args: &Args) -> Result<(), Failure> {
 }
 
 /// One session after the other, until there is a reason to stop.
-async fn sessions(args: &Args, production: &Production) -> Result<(), Failure> {
+async fn sessions(args: &MockArgs, production: &Production) -> Result<(), Failure> {
     let teller = Rc::new(Teller::new().map_err(|error| Failure::new(Code::Io, format!("standard output: {error}")))?);
     let stop = stop_token(args)?;
     let mut host: Option<RefCell<Host>> = None;
@@ -203,7 +203,7 @@ struct Attached {
     da: Option<DaClient>,
 }
 
-async fn attach(args: &Args, chain_id: Option<ChainId>) -> Result<Attached, Ended> {
+async fn attach(args: &MockArgs, chain_id: Option<ChainId>) -> Result<Attached, Ended> {
     let client = Client::connect(&args.socket).await?;
     let roles = Roles { observer: true, publisher: args.role == Role::Sequencer, reporter: args.da.is_some() };
     let session = client.open(&Hello { name: args.name.clone(), chain_id, roles }, None).await?;
@@ -227,7 +227,7 @@ async fn rules(client: &Client, info: &Info) -> Result<Rules, Ended> {
     })
 }
 
-fn open_state(args: &Args, teller: &Rc<Teller>, rules: &Rules) -> Result<RefCell<Host>, Failure> {
+fn open_state(args: &MockArgs, teller: &Rc<Teller>, rules: &Rules) -> Result<RefCell<Host>, Failure> {
     let journal = Journal::open(&args.state, &rules.chain_id, rules.initial_height)
         .map_err(|why| Failure::new(Code::Data, format!("state file {why}")))?;
     Ok(RefCell::new(Host::new(teller.clone(), journal, rules.chain_id.clone(), args.role)))
@@ -235,7 +235,7 @@ fn open_state(args: &Args, teller: &Rc<Teller>, rules: &Rules) -> Result<RefCell
 
 /// Serves until the session ends; asks for a last status when the end is an orderly one.
 async fn one_session(
-    args: &Args,
+    args: &MockArgs,
     production: &Production,
     host: &RefCell<Host>,
     attached: &Attached,
@@ -254,7 +254,7 @@ async fn one_session(
 }
 
 /// All workers of one session; the first that ends, ends it.
-async fn serve(args: &Args, production: &Production, host: &RefCell<Host>, attached: &Attached) -> Ended {
+async fn serve(args: &MockArgs, production: &Production, host: &RefCell<Host>, attached: &Attached) -> Ended {
     let Attached { session, rules, da } = attached;
     let info = &session.info;
     let Some(observer) = &session.observer else {
@@ -320,7 +320,7 @@ async fn ask_status(host: &RefCell<Host>, observer: &Observer) -> Result<(), End
 }
 
 /// Cancelled by SIGINT, by SIGTERM, and by the end of standard input when that is asked for.
-fn stop_token(args: &Args) -> Result<CancellationToken, Failure> {
+fn stop_token(args: &MockArgs) -> Result<CancellationToken, Failure> {
     let stop = CancellationToken::new();
     let internal = |error: std::io::Error| Failure::new(Code::Internal, format!("signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
