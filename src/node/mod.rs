@@ -278,49 +278,45 @@ impl Node {
         let until = tokio::time::Instant::now() + grace;
         self.input(Input::Drain);
         self.decide()?;
-        // What is asked from now on is answered `draining`, and so no longer than what was asked before.
-        let finish = async {
-            while !self.writer.is_idle() || !self.replies.is_empty() || !self.outbox.is_empty() {
-                tokio::select! {
-                    biased;
-                    written = inputs.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
-                    input = inputs.checked.recv() => self.input(input.ok_or(Fatal::Ended("the verify pool"))?),
-                    Some((ticket, signature)) = self.signatures.next(), if !self.signatures.is_empty() => {
-                        self.signature(ticket, signature);
-                    }
-                    permit = p2p.commands.reserve(), if !self.outbox.is_empty() => {
-                        let permit = permit.map_err(|_| Fatal::Ended("the network"))?;
-                        if let Some(command) = self.outbox.pop_front() {
-                            permit.send(command);
-                        }
-                    }
-                    request = inputs.requests.recv() => self.request(request.ok_or(Fatal::Ended("the API"))?),
-                }
-                self.decide()?;
-            }
-            Ok::<(), Fatal>(())
-        };
-        let abrupt = async {
-            while *inputs.shutdown.borrow_and_update() != Shutdown::Abrupt {
-                if inputs.shutdown.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
+        let shutdown = inputs.shutdown.clone();
         tokio::select! {
-            finished = tokio::time::timeout_at(until, finish) => {
+            finished = tokio::time::timeout_at(until, self.finish(&mut inputs, p2p)) => {
                 if let Ok(outcome) = finished {
                     outcome?;
                 } else {
                     tracing::warn!(?grace, "the grace is over: stopping with work unfinished; nothing acknowledged is lost");
                 }
             }
-            () = abrupt => return Ok(()),
+            () = abrupt(shutdown) => return Ok(()),
         }
         // Whoever still waits will hear no more from here, and must not hold up the end.
         drop(inputs);
         self.replies.clear();
         api.drain(until.saturating_duration_since(tokio::time::Instant::now())).await;
+        Ok(())
+    }
+
+    /// Until all that was decided is written, and answered. What is asked from now on is answered `draining`, and so no longer
+    /// than what was asked before.
+    async fn finish(&mut self, inputs: &mut Inputs, p2p: &p2p::Handle) -> Result<(), Fatal> {
+        while !self.writer.is_idle() || !self.replies.is_empty() || !self.outbox.is_empty() {
+            tokio::select! {
+                biased;
+                written = inputs.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
+                input = inputs.checked.recv() => self.input(input.ok_or(Fatal::Ended("the verify pool"))?),
+                Some((ticket, signature)) = self.signatures.next(), if !self.signatures.is_empty() => {
+                    self.signature(ticket, signature);
+                }
+                permit = p2p.commands.reserve(), if !self.outbox.is_empty() => {
+                    let permit = permit.map_err(|_| Fatal::Ended("the network"))?;
+                    if let Some(command) = self.outbox.pop_front() {
+                        permit.send(command);
+                    }
+                }
+                request = inputs.requests.recv() => self.request(request.ok_or(Fatal::Ended("the API"))?),
+            }
+            self.decide()?;
+        }
         Ok(())
     }
 
@@ -431,6 +427,15 @@ fn check_trusted(reader: &Reader, trusted: Option<BlockId>) -> Result<(), Fatal>
             Err(Fatal::OtherThanTrusted { trusted, stored: BlockId { height: trusted.height, hash } })
         }
         _ => Ok(()),
+    }
+}
+
+/// Waits until the process is told to end at once.
+async fn abrupt(mut shutdown: watch::Receiver<Shutdown>) {
+    while *shutdown.borrow_and_update() != Shutdown::Abrupt {
+        if shutdown.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -144,48 +144,56 @@ pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
+/// What an address must be.
+const WANTED: &str = "it must read /ip4/<address>/tcp/<port> or /ip4/<address>/udp/<port>/quic-v1, or the same with /ip6, \
+                      or with /dns4, /dns6 or /dns and a name, and may end in /p2p/<peer id>";
+
 pub(super) fn parse(text: &str) -> Result<Address, String> {
-    let wanted = "it must read /ip4/<address>/tcp/<port> or /ip4/<address>/udp/<port>/quic-v1, or the same with /ip6, \
-                  or with /dns4, /dns6 or /dns and a name, and may end in /p2p/<peer id>";
-    let whole: Multiaddr = text.parse().map_err(|error| format!("is no multiaddr ({error}): {wanted}"))?;
+    let cannot_be_used = || format!("cannot be used: {WANTED}");
+    let whole: Multiaddr = text.parse().map_err(|error| format!("is no multiaddr ({error}): {WANTED}"))?;
     let mut parts = whole.iter();
-    let named = |name: &str, wants| Some(Host { name: name.to_owned(), wants });
     let first = parts.next();
-    let host = match &first {
-        Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => None,
-        Some(Protocol::Dns(name)) => named(name, Family::Any),
-        Some(Protocol::Dns4(name)) => named(name, Family::V4),
-        Some(Protocol::Dns6(name)) => named(name, Family::V6),
-        // The system's resolver, which we ask, knows addresses only.
-        Some(Protocol::Dnsaddr(name)) => {
-            let record = format!("_dnsaddr.{name}").escape_debug().to_string();
-            return Err(format!(
-                "names addresses in TXT records, which are not looked up: write them out, as `dig +short TXT {record}` \
-                 shows them; {wanted}"
-            ));
-        }
-        _ => return Err(format!("cannot be used: {wanted}")),
-    };
-    if host.as_ref().is_some_and(|host| host.name.is_empty() || host.name.len() > 253) {
-        return Err(format!("has a name that no host can have: {wanted}"));
-    }
+    let host = host(first.as_ref())?;
     let dial: Multiaddr = first.into_iter().collect();
     let (dial, quic) = match parts.next() {
         Some(tcp @ Protocol::Tcp(_)) => (dial.with(tcp), false),
         Some(udp @ Protocol::Udp(_)) if parts.next() == Some(Protocol::QuicV1) => {
             (dial.with(udp).with(Protocol::QuicV1), true)
         }
-        _ => return Err(format!("cannot be used: {wanted}")),
+        _ => return Err(cannot_be_used()),
     };
     let peer = match parts.next() {
         None => None,
         Some(Protocol::P2p(peer)) => Some(peer),
-        Some(_) => return Err(format!("cannot be used: {wanted}")),
+        Some(_) => return Err(cannot_be_used()),
     };
     if parts.next().is_some() {
-        return Err(format!("cannot be used: {wanted}"));
+        return Err(cannot_be_used());
     }
     Ok(Address { dial, peer, quic, host })
+}
+
+/// The host that an address begins with, if it names one.
+fn host(first: Option<&Protocol<'_>>) -> Result<Option<Host>, String> {
+    let (name, wants) = match first {
+        Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => return Ok(None),
+        Some(Protocol::Dns(name)) => (name, Family::Any),
+        Some(Protocol::Dns4(name)) => (name, Family::V4),
+        Some(Protocol::Dns6(name)) => (name, Family::V6),
+        // The system's resolver, which we ask, knows addresses only.
+        Some(Protocol::Dnsaddr(name)) => {
+            let record = format!("_dnsaddr.{name}").escape_debug().to_string();
+            return Err(format!(
+                "names addresses in TXT records, which are not looked up: write them out, as `dig +short TXT {record}` \
+                 shows them; {WANTED}"
+            ));
+        }
+        _ => return Err(format!("cannot be used: {WANTED}")),
+    };
+    if name.is_empty() || name.len() > 253 {
+        return Err(format!("has a name that no host can have: {WANTED}"));
+    }
+    Ok(Some(Host { name: name.to_string(), wants }))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::address::ip_of;
-use super::book::{Book, MAX_PEERS};
+use super::book::{Book, Entry, MAX_PEERS};
 use super::gate::Subnet;
 use crate::util::backoff::Backoff;
 
@@ -24,6 +24,16 @@ const EVERY: Duration = Duration::from_secs(5);
 
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_hours(1);
+
+/// Somebody who may be dialled.
+struct Dialable {
+    peer: PeerId,
+    addresses: Vec<Multiaddr>,
+    /// Of the first of the addresses.
+    subnet: Subnet,
+    /// The magnitude of what it gave us, then when it was there last.
+    worth: (Option<u32>, Option<Duration>),
+}
 
 #[derive(Debug)]
 pub struct Dialer {
@@ -69,27 +79,30 @@ impl Dialer {
         if wanted == 0 {
             return Vec::new();
         }
-        let mut found = Vec::new();
-        let rests = |peer: &PeerId| self.failed.get(peer).is_some_and(|(_, until)| now < *until);
-        for (peer, entry) in book.iter().filter(|(peer, entry)| !entry.added && !rests(peer)) {
-            let addresses: Vec<Multiaddr> = entry
-                .addresses
-                .iter()
-                .filter_map(|text| text.parse().ok())
-                .filter(|address| ip_of(address).is_some_and(|ip| may(peer, ip)))
-                .collect();
-            if let Some(ip) = addresses.first().and_then(ip_of) {
-                let subnet = Subnet::around(ip);
-                let worth = (entry.blocks.checked_ilog2(), entry.last_success);
-                found.push(((subnets.contains(&subnet), Reverse(worth)), subnet, *peer, addresses));
-            }
-        }
+        let mut found = self.dialable(book, may, now);
         // Those that are worth the same in any order: nobody can put itself first by its name.
         self.random.shuffle(&mut found);
-        found.sort_by_key(|(order, ..)| *order);
+        found.sort_by_key(|found| (subnets.contains(&found.subnet), Reverse(found.worth)));
         let mut taken = subnets.clone();
-        let (fresh, same): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, subnet, ..)| taken.insert(*subnet));
-        fresh.into_iter().chain(same).take(wanted).map(|(_, _, peer, addresses)| (peer, addresses)).collect()
+        let (fresh, same): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| taken.insert(found.subnet));
+        fresh.into_iter().chain(same).take(wanted).map(|found| (found.peer, found.addresses)).collect()
+    }
+
+    /// Everybody in the book who may be dialled now.
+    fn dialable<F>(&self, book: &Book, may: F, now: Instant) -> Vec<Dialable>
+    where
+        F: Fn(&PeerId, IpAddr) -> bool,
+    {
+        let rests = |peer: &PeerId| self.failed.get(peer).is_some_and(|(_, until)| now < *until);
+        let dialable = |(peer, entry): (&PeerId, &Entry)| {
+            let addresses = entry.addresses.iter().filter_map(|text| text.parse().ok());
+            let addresses: Vec<Multiaddr> =
+                addresses.filter(|address| ip_of(address).is_some_and(|ip| may(peer, ip))).collect();
+            let subnet = Subnet::around(addresses.first().and_then(ip_of)?);
+            let worth = (entry.blocks.checked_ilog2(), entry.last_success);
+            Some(Dialable { peer: *peer, addresses, subnet, worth })
+        };
+        book.iter().filter(|(peer, entry)| !entry.added && !rests(peer)).filter_map(dialable).collect()
     }
 
     pub fn failed(&mut self, peer: PeerId, now: Instant) {

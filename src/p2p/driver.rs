@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -370,19 +371,7 @@ impl Driver {
                 self.listener_spoke(listener_id);
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                let now = Instant::now();
-                let direction = Direction::from(&endpoint);
-                let address = endpoint.get_remote_address().clone();
-                self.peers.connected(peer_id, connection_id, address, direction, now);
-                self.seeds.connected(peer_id, connection_id, now);
-                self.dialer.reached(&peer_id);
-                // What it can, the operator said, or it showed before: that saves a round trip.
-                if direction == Direction::Outbound
-                    && (self.seeds.includes(peer_id) || self.book.get(&peer_id).is_some())
-                {
-                    let change = self.peers.presumed(peer_id);
-                    self.tell(peer_id, change);
-                }
+                self.on_established(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 self.on_closed(peer_id, connection_id);
@@ -408,6 +397,18 @@ impl Driver {
                 self.listener_spoke(listener_id);
             }
             _ => {}
+        }
+    }
+
+    fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let (now, direction) = (Instant::now(), Direction::from(endpoint));
+        self.peers.connected(peer, connection, endpoint.get_remote_address().clone(), direction, now);
+        self.seeds.connected(peer, connection, now);
+        self.dialer.reached(&peer);
+        // What it can, the operator said, or it showed before: that saves a round trip.
+        if direction == Direction::Outbound && (self.seeds.includes(peer) || self.book.get(&peer).is_some()) {
+            let change = self.peers.presumed(peer);
+            self.tell(peer, change);
         }
     }
 

@@ -95,14 +95,7 @@ impl Policy {
 
     pub(super) fn understand(&self, limits: &Limits, seeds: &[String]) -> Result<Understood, PolicyError> {
         let wrong = |setting, why: String| PolicyError { setting, why };
-        let persistent = self.persistent.iter().map(|text| {
-            check_persistent_address(text).map_err(|why| wrong("p2p.persistent", why))?;
-            address::parse(text).map_err(|why| wrong("p2p.persistent", why))
-        });
-        let persistent = persistent.collect::<Result<Vec<_>, _>>()?;
-        if persistent.len() > MAX_PERSISTENT {
-            return Err(wrong("p2p.persistent", format!("there may be {MAX_PERSISTENT} at most")));
-        }
+        let persistent = self.persistent_addresses()?;
         if self.private && persistent.is_empty() {
             return Err(wrong("p2p.mode", "it is private, and p2p.persistent is empty: there would be no peer".into()));
         }
@@ -138,6 +131,19 @@ impl Policy {
         let quota = if self.private { 0 } else { self.min_outbound.min(numbers.outbound) };
         let rules = Rules { numbers, private: self.private, allow, deny };
         Ok(Understood { rules, persistent, quota })
+    }
+
+    fn persistent_addresses(&self) -> Result<Vec<Address>, PolicyError> {
+        let wrong = |why| PolicyError { setting: "p2p.persistent", why };
+        let parse = |text: &String| {
+            check_persistent_address(text).map_err(wrong)?;
+            address::parse(text).map_err(wrong)
+        };
+        let persistent = self.persistent.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        if persistent.len() > MAX_PERSISTENT {
+            return Err(wrong(format!("there may be {MAX_PERSISTENT} at most")));
+        }
+        Ok(persistent)
     }
 
     pub(super) const fn pace(&self) -> Pace {
