@@ -133,7 +133,7 @@ fn keep_memory_private() {
     }
 }
 
-/// Threads that read the store for peers and hosts, write the book of peers, and look up names. Reads are short, and many are asked
+/// Threads that read the store for peers and hosts, write the address book, and look up names. Reads are short, and many are asked
 /// for at once: a thread for each would cost more than it reads.
 const BLOCKING_THREADS: usize = 16;
 
@@ -230,7 +230,7 @@ fn p2p_config(config: &Config) -> p2p::Config {
         listen: config.p2p.listen.clone(),
         seeds: config.p2p.seeds.clone(),
         policy: config.p2p.policy.clone(),
-        book: Some(config.store.dir.join("peers.json")),
+        address_book: Some(config.store.dir.join("peers.json")),
         network_ids: FORMAT.network_ids(&config.genesis.chain_id),
         max_block_bytes: config.max_block_bytes,
         memory_bytes: config.budget.p2p.memory_bytes,

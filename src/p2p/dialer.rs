@@ -13,7 +13,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::address::ip_of;
-use super::book::{Book, Entry, MAX_PEERS};
+use super::address_book::{AddressBook, AddressEntry, MAX_PEERS};
 use super::gate::Subnet;
 use crate::util::backoff::Backoff;
 
@@ -62,7 +62,7 @@ impl Dialer {
     /// somebody, at an address, may be dialled at all, and is not connected.
     pub fn choose<F>(
         &mut self,
-        book: &Book,
+        book: &AddressBook,
         have: usize,
         subnets: &BTreeSet<Subnet>,
         may: F,
@@ -88,13 +88,13 @@ impl Dialer {
         fresh.into_iter().chain(same).take(wanted).map(|found| (found.peer, found.addresses)).collect()
     }
 
-    /// Everybody in the book who may be dialled now.
-    fn dialable<F>(&self, book: &Book, may: F, now: Instant) -> Vec<Dialable>
+    /// Everybody in the address book who may be dialled now.
+    fn dialable<F>(&self, book: &AddressBook, may: F, now: Instant) -> Vec<Dialable>
     where
         F: Fn(&PeerId, IpAddr) -> bool,
     {
         let rests = |peer: &PeerId| self.failed.get(peer).is_some_and(|(_, until)| now < *until);
-        let dialable = |(peer, entry): (&PeerId, &Entry)| {
+        let dialable = |(peer, entry): (&PeerId, &AddressEntry)| {
             let addresses = entry.addresses.iter().filter_map(|text| text.parse().ok());
             let addresses: Vec<Multiaddr> =
                 addresses.filter(|address| ip_of(address).is_some_and(|ip| may(peer, ip))).collect();
@@ -127,8 +127,8 @@ mod tests {
 
     const UNIX: Duration = Duration::from_secs(1_700_000_000);
 
-    fn book(list: &[(&str, u64)]) -> (Book, Vec<PeerId>) {
-        let mut book = Book::default();
+    fn book(list: &[(&str, u64)]) -> (AddressBook, Vec<PeerId>) {
+        let mut book = AddressBook::default();
         let peers = list.iter().map(|(ip, blocks)| {
             let peer = PeerId::random();
             book.reached(peer, Some(&format!("/ip4/{ip}/tcp/1")), UNIX);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     /// The places in the list of who is dialled.
-    fn dialled(dialer: &mut Dialer, book: &Book, peers: &[PeerId], have: usize, near: &[&str]) -> Vec<usize> {
+    fn dialled(dialer: &mut Dialer, book: &AddressBook, peers: &[PeerId], have: usize, near: &[&str]) -> Vec<usize> {
         let subnets = near.iter().filter_map(|ip| Some(Subnet::around(ip.parse().ok()?))).collect();
         let now = dialer.next();
         let due = dialer.choose(book, have, &subnets, |_, ip| ip != IpAddr::from([9, 9, 9, 9]), now);

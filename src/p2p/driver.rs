@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::address::{self, Address, Transports, name, without_peer, word};
-use super::book::Book;
+use super::address_book::{AddressBook, AddressBookWriter};
 use super::dialer::Dialer;
 use super::direction::Direction;
 use super::discovery::Discovery;
@@ -31,7 +31,6 @@ use super::listeners::{Listeners, Spoke};
 use super::outbox::{Closed, Outbox};
 use super::peers::{Change, Disconnection, Liveness, Peers};
 use super::resolve::{Resolved, resolve};
-use super::saver::Saver;
 use super::seeds::{AddedBy, SeedId, Seeds};
 use super::swarm::{Network, NetworkEvent};
 use super::{Command, Event, policy};
@@ -66,8 +65,8 @@ pub struct Known {
     pub seeds: Vec<Address>,
     /// Persistent peers of the settings.
     pub configured: HashSet<PeerId>,
-    pub book: Book,
-    pub saver: Saver,
+    pub address_book: AddressBook,
+    pub address_book_writer: AddressBookWriter,
     pub transports: Transports,
 }
 
@@ -88,8 +87,8 @@ pub struct Driver {
     stop: oneshot::Receiver<Infallible>,
     pub(super) seeds: Seeds,
     pub(super) configured: HashSet<PeerId>,
-    pub(super) book: Book,
-    pub(super) saver: Saver,
+    pub(super) address_book: AddressBook,
+    pub(super) address_book_writer: AddressBookWriter,
     pub(super) transports: Transports,
     clock: Clock,
     pub(super) discovery: Option<Discovery>,
@@ -106,7 +105,7 @@ pub struct Driver {
 impl Driver {
     pub fn new(
         ListeningSwarm { swarm, listeners, topics }: ListeningSwarm,
-        Known { seeds, configured, book, saver, transports }: Known,
+        Known { seeds, configured, address_book, address_book_writer, transports }: Known,
         Seek { discovery, dialer, clock }: Seek,
         limits: Limits,
         Ends { commands, events, stop }: Ends,
@@ -120,8 +119,8 @@ impl Driver {
             stop,
             seeds: Seeds::new(seeds, Instant::now()),
             configured,
-            book,
-            saver,
+            address_book,
+            address_book_writer,
             transports,
             discovery,
             dialer,
@@ -138,7 +137,7 @@ impl Driver {
 
     /// The persistent peers that the operator added in an earlier life.
     fn remember_added(&mut self) {
-        for (peer, entry) in self.book.iter().filter(|(_, entry)| entry.added) {
+        for (peer, entry) in self.address_book.iter().filter(|(_, entry)| entry.added) {
             self.swarm.behaviour_mut().gate.table.add_persistent(word(*peer));
             for text in &entry.addresses {
                 if let Ok(address) = address::parse(text)
@@ -153,8 +152,8 @@ impl Driver {
     /// Runs until the handle is dropped, or the node has gone away.
     pub async fn run(mut self) {
         self.work().await;
-        let text = self.book.to_text(&self.swarm.behaviour().gate.table.bans);
-        self.saver.finish(text).await;
+        let text = self.address_book.to_text(&self.swarm.behaviour().gate.table.bans);
+        self.address_book_writer.finish(text).await;
     }
 
     async fn work(&mut self) {
@@ -166,7 +165,7 @@ impl Driver {
                 self.seeds.next_dial(),
                 self.next_ban_end(),
                 self.listeners.wait_until(),
-                self.saver.next(),
+                self.address_book_writer.next(),
                 self.next_seek(),
             ];
             let due = timers.into_iter().flatten().min();
@@ -184,7 +183,7 @@ impl Driver {
                 }
                 event = self.swarm.select_next_some(), if !self.outbox.is_full() => self.on_swarm_event(event),
                 Some(resolved) = self.resolving.next(), if !self.resolving.is_empty() => self.on_resolved(resolved),
-                outcome = self.saver.written() => self.saver.on_written(&outcome, Instant::now()),
+                outcome = self.address_book_writer.written() => self.address_book_writer.on_written(&outcome, Instant::now()),
                 () = sleep_until(due) => self.on_time(),
             }
         }
@@ -222,11 +221,11 @@ impl Driver {
     /// A peer gave us blocks: gossip that was accepted, or answers. That those are good is for the node to find out; a peer
     /// whose answers are not is banned.
     fn delivered(&mut self, peer: PeerId, blocks: usize, bytes: usize) {
-        if self.book.get(&peer).is_none() {
-            self.book.reached(peer, None, self.unix());
+        if self.address_book.get(&peer).is_none() {
+            self.address_book.reached(peer, None, self.unix());
         }
-        self.book.gave(&peer, blocks as u64, bytes as u64);
-        self.saver.soon(Instant::now());
+        self.address_book.gave(&peer, blocks as u64, bytes as u64);
+        self.address_book_writer.soon(Instant::now());
         self.swarm.behaviour_mut().gate.table.gave(&word(peer), blocks as u64);
     }
 
@@ -265,7 +264,7 @@ impl Driver {
         let ban = Ban { until: now.saturating_add(duration), reason: offence.reason().to_owned(), by_operator: false };
         gate.table.bans.add(Subject::Peer(peer.clone()), ban, now);
         gate.enforce();
-        self.saver.at_once(Instant::now());
+        self.address_book_writer.at_once(Instant::now());
     }
 
     /// Wall-clock time, since the Unix epoch: what bans are measured by.
@@ -297,7 +296,7 @@ impl Driver {
             tracing::info!(subject = policy::show(&subject), "a ban has ended");
         }
         let bans = &self.swarm.behaviour().gate.table.bans;
-        self.saver.write_if_due(|| self.book.to_text(bans), now);
+        self.address_book_writer.write_if_due(|| self.address_book.to_text(bans), now);
         match self.listeners.give_up(now) {
             0 => {}
             silent => {
@@ -406,7 +405,7 @@ impl Driver {
         self.seeds.connected(peer, connection, now);
         self.dialer.reached(&peer);
         // What it can, the operator said, or it showed before: that saves a round trip.
-        if direction == Direction::Outbound && (self.seeds.includes(peer) || self.book.get(&peer).is_some()) {
+        if direction == Direction::Outbound && (self.seeds.includes(peer) || self.address_book.get(&peer).is_some()) {
             let change = self.peers.presumed(peer);
             self.tell(peer, change);
         }
@@ -436,9 +435,9 @@ impl Driver {
         };
         self.seeds.disconnected(peer, Instant::now());
         self.outbox.forget(&word(peer));
-        if self.book.get(&peer).is_some() {
-            self.book.reached(peer, None, self.unix());
-            self.saver.soon(Instant::now());
+        if self.address_book.get(&peer).is_some() {
+            self.address_book.reached(peer, None, self.unix());
+            self.address_book_writer.soon(Instant::now());
         }
         self.tell(peer, change);
     }
@@ -458,8 +457,8 @@ impl Driver {
     fn remember(&mut self, peer: PeerId) {
         if let Some(address) = self.peers.dialled(peer) {
             let address = without_peer(address).to_string();
-            self.book.reached(peer, Some(&address), self.unix());
-            self.saver.soon(Instant::now());
+            self.address_book.reached(peer, Some(&address), self.unix());
+            self.address_book_writer.soon(Instant::now());
         }
     }
 

@@ -21,7 +21,7 @@
 //! Not here: what a block is, who is to be banned, whom to ask for what.
 
 mod address;
-mod book;
+mod address_book;
 mod dialer;
 mod direction;
 mod discovery;
@@ -40,7 +40,6 @@ mod peers;
 mod policy;
 mod resolve;
 mod room;
-mod saver;
 mod seeds;
 mod seek;
 mod serve;
@@ -80,7 +79,7 @@ pub struct Config {
     /// Who may be a peer.
     pub policy: Policy,
     /// Where it is kept what is known of peers, with the bans; `None`: it is forgotten with the process.
-    pub book: Option<PathBuf>,
+    pub address_book: Option<PathBuf>,
     /// One go-header network id per lane.
     pub network_ids: Vec<String>,
     pub max_block_bytes: usize,
@@ -95,7 +94,7 @@ impl fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("seeds", &self.seeds)
             .field("policy", &self.policy)
-            .field("book", &self.book)
+            .field("address_book", &self.address_book)
             .field("network_ids", &self.network_ids)
             .field("max_block_bytes", &self.max_block_bytes)
             .field("memory_bytes", &self.memory_bytes)

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::address::{self, name, word};
-use super::book::{self, BookUpdate, Entry};
+use super::address_book::{self, AddressBookUpdate, AddressEntry};
 use super::driver::Driver;
 use super::gate::{Ban, LONGEST, Subject};
 use super::policy;
@@ -44,7 +44,7 @@ impl Driver {
         let named = word(id);
         info.persistent = self.swarm.behaviour().gate.table.is_persistent(&named);
         info.standing = standings.get(&named).cloned().unwrap_or_default();
-        if let Some(Entry { addresses, blocks, bytes, .. }) = self.book.get(&id) {
+        if let Some(AddressEntry { addresses, blocks, bytes, .. }) = self.address_book.get(&id) {
             for known in addresses {
                 if !info.addresses.contains(known) {
                     info.addresses.push(known.clone());
@@ -65,7 +65,7 @@ impl Driver {
             PeerOrder::Unban { subject } => self.unban(&subject),
         };
         match outcome {
-            Ok(()) => self.saver.and_tell(reply, Instant::now()),
+            Ok(()) => self.address_book_writer.and_tell(reply, Instant::now()),
             // Whoever asked may have gone away.
             Err(why) => drop(reply.send(Err(why))),
         }
@@ -89,7 +89,7 @@ impl Driver {
         if table.is_denied(&named) {
             return Err("p2p.deny names it: take it out there".into());
         }
-        self.book.add(peer, &address.dial.to_string())?;
+        self.address_book.add(peer, &address.dial.to_string())?;
         table.bans.lift(&Subject::Peer(named.clone()));
         table.add_persistent(named);
         self.seeds.add(address, AddedBy::Operator, now);
@@ -105,7 +105,7 @@ impl Driver {
         if self.configured.contains(&peer) {
             return Err("p2p.persistent names it: take it out there".into());
         }
-        if self.book.remove(&peer) == BookUpdate::Unchanged {
+        if self.address_book.remove(&peer) == AddressBookUpdate::Unchanged {
             return Err("it is no persistent peer".into());
         }
         self.seeds.remove_added(peer);
@@ -126,7 +126,7 @@ impl Driver {
         if gate.table.persistent().any(|peer| subject.is_peer(peer)) {
             return Err("it is a persistent peer: remove it first".into());
         }
-        let reason = if reason.is_empty() { "by the operator".into() } else { book::short(reason) };
+        let reason = if reason.is_empty() { "by the operator".into() } else { address_book::short(reason) };
         gate.table.bans.add(subject, Ban { until: now + duration, reason, by_operator: true }, now);
         gate.enforce();
         Ok(())

@@ -1,4 +1,4 @@
-//! The driver's part in finding peers: dialling from the book, asking the DHT, and sending away who is of no use.
+//! The driver's part in finding peers: dialling from the address book, asking the DHT, and sending away who is of no use.
 //!
 //! Invariants:
 //! 1. Nobody is dialled who is connected already, or whom the gate would not let in.
@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId, identify, kad};
 use tokio::time::Instant;
 
 use super::address::{self, without_peer, word};
-use super::book::BookUpdate;
+use super::address_book::AddressBookUpdate;
 use super::discovery::{Discovery, PeerSupply};
 use super::driver::Driver;
 use super::peers::PeerKind;
@@ -24,7 +24,7 @@ impl Driver {
     }
 
     pub(super) fn seek(&mut self, now: Instant) {
-        self.dial_from_book(now);
+        self.dial_from_address_book(now);
         self.ask_dht(now);
         for peer in self.peers.useless(now) {
             if !self.swarm.behaviour().gate.table.is_free(&word(peer)) {
@@ -40,7 +40,7 @@ impl Driver {
         self.dialer.quota().saturating_sub(self.swarm.behaviour().gate.table.outbound())
     }
 
-    fn dial_from_book(&mut self, now: Instant) {
+    fn dial_from_address_book(&mut self, now: Instant) {
         let (unix, swarm) = (self.unix(), &self.swarm);
         let table = &swarm.behaviour().gate.table;
         let local = *swarm.local_peer_id();
@@ -50,7 +50,7 @@ impl Driver {
                 && !table.is_free(&word(*peer))
                 && table.may_dial(Some(&word(*peer)), &[ip], unix).is_ok()
         };
-        let due = self.dialer.choose(&self.book, table.outbound(), &table.outbound_subnets(), may, now);
+        let due = self.dialer.choose(&self.address_book, table.outbound(), &table.outbound_subnets(), may, now);
         for (peer, addresses) in due {
             let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);
             let options = options.addresses(addresses).allocate_new_port().build();
@@ -81,8 +81,8 @@ impl Driver {
         }
         if kind == PeerKind::Chain {
             for address in &listens {
-                if self.book.heard_of(peer, &address.to_string()) == BookUpdate::Changed {
-                    self.saver.soon(Instant::now());
+                if self.address_book.heard_of(peer, &address.to_string()) == AddressBookUpdate::Changed {
+                    self.address_book_writer.soon(Instant::now());
                 }
             }
         }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::address::{self, Address, Transports, word};
-use super::book::Book;
+use super::address_book::{AddressBook, AddressBookWriter};
 use super::dialer::Dialer;
 use super::discovery::{self, Discovery, Kad};
 use super::driver::{Driver, Ends, Known, ListeningSwarm, Seek};
@@ -23,7 +23,6 @@ use super::key;
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::policy::{Policy, Understood};
-use super::saver::Saver;
 use super::serve::Server;
 use super::swarm::{self, ListenAddresses, Network, Parts};
 use super::view::Source;
@@ -62,7 +61,7 @@ pub async fn start_with(
     let server = Server::new(source, limits.serve_bytes, limits.max_block_bytes, config.policy.pace());
 
     let clock = Clock::start();
-    let (gate, book) = gate_and_book(table, config.book.as_deref(), clock);
+    let (gate, address_book) = gate_and_address_book(table, config.address_book.as_deref(), clock);
     let parts = Parts {
         transports,
         listen_addresses: listen_addresses(&config.policy),
@@ -79,7 +78,7 @@ pub async fn start_with(
     let (stop, stopped) = oneshot::channel();
     let swarm = ListeningSwarm { swarm, listeners: Listeners::new(listeners, Instant::now()), topics };
     let seek = seek(&config.policy, quota, clock);
-    let known = known(addresses, transports, book, Saver::new(config.book));
+    let known = known(addresses, transports, address_book, AddressBookWriter::new(config.address_book));
     let ends = Ends { commands: commands_in, events, stop: stopped };
     tokio::spawn(Driver::new(swarm, known, seek, limits.clone(), ends).run());
     Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
@@ -136,11 +135,11 @@ fn lane_protocols(network_ids: &[String]) -> Result<Vec<LaneProtocol>, StartErro
     exchange::lane_protocols(network_ids).ok_or_else(|| StartError::NetworkId(network_ids.concat()))
 }
 
-/// The gate, with the bans that the book remembers.
-fn gate_and_book(mut table: Table<ConnectionId>, book: Option<&Path>, clock: Clock) -> (Gate, Book) {
+/// The gate, with the bans that the address book remembers.
+fn gate_and_address_book(mut table: Table<ConnectionId>, path: Option<&Path>, clock: Clock) -> (Gate, AddressBook) {
     let now = Duration::from_nanos(clock.now().unix_nanos);
-    let book = book.map(|path| Book::read(path, &mut table.bans, now)).unwrap_or_default();
-    (Gate::new(table, clock), book)
+    let address_book = path.map(|path| AddressBook::read(path, &mut table.bans, now)).unwrap_or_default();
+    (Gate::new(table, clock), address_book)
 }
 
 fn listen_addresses(policy: &Policy) -> ListenAddresses {
@@ -180,11 +179,16 @@ fn seek(policy: &Policy, quota: usize, clock: Clock) -> Seek {
     Seek { discovery, dialer: Dialer::new(quota, now), clock }
 }
 
-fn known(addresses: Addresses, transports: Transports, book: Book, saver: Saver) -> Known {
+fn known(
+    addresses: Addresses,
+    transports: Transports,
+    address_book: AddressBook,
+    address_book_writer: AddressBookWriter,
+) -> Known {
     let Addresses { mut seeds, persistent, .. } = addresses;
     let configured = persistent.iter().filter_map(|peer| peer.peer).collect();
     seeds.extend(persistent);
-    Known { seeds, configured, book, saver, transports }
+    Known { seeds, configured, address_book, address_book_writer, transports }
 }
 
 /// libp2p's own text leaves out what matters.

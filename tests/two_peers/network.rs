@@ -188,7 +188,7 @@ pub fn config(options: &Options) -> Config {
         listen: options.listen.split(',').map(str::to_owned).collect(),
         seeds: options.seeds.clone(),
         policy: options.policy.clone(),
-        book: options.book.clone(),
+        address_book: options.book.clone(),
         network_ids: vec![NETWORK.into()],
         max_block_bytes: MAX_BLOCK,
         memory_bytes: 512 << 20,

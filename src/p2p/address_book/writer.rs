@@ -1,4 +1,4 @@
-//! Brings the book to disk, off the driver's task: one write at a time, and the newest state next.
+//! Brings the address book to disk, off the driver's task: one write at a time, and the newest state next.
 //!
 //! Invariants:
 //! 1. Who waits for a change to be on disk is answered after a write that began later than the change.
@@ -12,8 +12,6 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
-use super::book;
-
 /// What may get lost with the process: it is of use, but nobody was promised it.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -22,7 +20,7 @@ const RETRY: Duration = Duration::from_mins(1);
 
 type Reply = oneshot::Sender<Result<(), String>>;
 
-pub struct Saver {
+pub struct AddressBookWriter {
     /// `None`: nothing outlives the process.
     path: Option<PathBuf>,
     due: Option<Instant>,
@@ -32,7 +30,7 @@ pub struct Saver {
     answering: Vec<Reply>,
 }
 
-impl Saver {
+impl AddressBookWriter {
     pub const fn new(path: Option<PathBuf>) -> Self {
         Self { path, due: None, writing: None, waiting: Vec::new(), answering: Vec::new() }
     }
@@ -48,7 +46,7 @@ impl Saver {
         self.due = Some(now);
     }
 
-    /// As [`Saver::at_once`]; `reply` is told when it is on disk.
+    /// As [`AddressBookWriter::at_once`]; `reply` is told when it is on disk.
     pub fn and_tell(&mut self, reply: Reply, now: Instant) {
         if self.path.is_none() {
             drop(reply.send(Ok(())));
@@ -71,7 +69,7 @@ impl Saver {
         let Some(path) = self.path.clone() else { return };
         let text = text();
         self.answering = std::mem::take(&mut self.waiting);
-        self.writing = Some(spawn_blocking(move || book::write(&path, &text)));
+        self.writing = Some(spawn_blocking(move || super::write(&path, &text)));
     }
 
     /// Waits for the write that is under way; for ever, when there is none. May be dropped while it waits.

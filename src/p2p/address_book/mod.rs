@@ -7,6 +7,8 @@
 //! 3. Whatever the file contains, the node starts: what cannot be read is left out, and said in the log.
 //! 4. A file is whole: written aside, synced, and renamed.
 
+mod writer;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -22,6 +24,8 @@ use super::policy::{self, MAX_PERSISTENT};
 use crate::atomic_file::{self, DEFAULT_MODE, Survives};
 use crate::util::printable::{Escape, Limit, printable};
 
+pub use writer::AddressBookWriter;
+
 pub const MAX_PEERS: usize = 1024;
 const MAX_ADDRESSES: usize = 4;
 
@@ -33,7 +37,7 @@ const MAX_TEXT: usize = 256;
 
 /// What is known of one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct AddressEntry {
     /// Multiaddrs without the peer id, the one that worked last first.
     pub addresses: Vec<String>,
     /// When a connection was there, since the Unix epoch.
@@ -45,7 +49,7 @@ pub struct Entry {
     pub bytes: u64,
 }
 
-impl Entry {
+impl AddressEntry {
     /// The address that is tried first from now on.
     fn put_first(&mut self, address: &str) {
         self.addresses.retain(|known| known != address);
@@ -56,7 +60,7 @@ impl Entry {
 
 /// What something that was learned means for the file on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BookUpdate {
+pub enum AddressBookUpdate {
     /// The book says something else now: it is to be written.
     Changed,
     /// The book says what it said: nothing is to be written.
@@ -84,29 +88,29 @@ enum Claim {
 }
 
 #[derive(Debug, Default)]
-pub struct Book {
-    entries: BTreeMap<PeerId, Entry>,
+pub struct AddressBook {
+    entries: BTreeMap<PeerId, AddressEntry>,
 }
 
-impl Book {
-    pub fn get(&self, peer: &PeerId) -> Option<&Entry> {
+impl AddressBook {
+    pub fn get(&self, peer: &PeerId) -> Option<&AddressEntry> {
         self.entries.get(peer)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&PeerId, &Entry)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&PeerId, &AddressEntry)> {
         self.entries.iter()
     }
 
     /// An address of somebody, perhaps: nobody was reached there yet.
-    pub fn heard_of(&mut self, peer: PeerId, address: &str) -> BookUpdate {
-        let Some(entry) = self.entry(peer, Claim::Heard) else { return BookUpdate::Unchanged };
+    pub fn heard_of(&mut self, peer: PeerId, address: &str) -> AddressBookUpdate {
+        let Some(entry) = self.entry(peer, Claim::Heard) else { return AddressBookUpdate::Unchanged };
         let known = entry.addresses.iter().any(|known| known == address);
         let fits = entry.addresses.len() < MAX_ADDRESSES && address.len() <= MAX_TEXT;
         if known || !fits {
-            return BookUpdate::Unchanged;
+            return AddressBookUpdate::Unchanged;
         }
         entry.addresses.push(address.to_owned());
-        BookUpdate::Changed
+        AddressBookUpdate::Changed
     }
 
     /// It is connected; `address` is where we dialled it.
@@ -138,18 +142,18 @@ impl Book {
     }
 
     /// The operator removes it: unchanged when the operator had not added it.
-    pub fn remove(&mut self, peer: &PeerId) -> BookUpdate {
+    pub fn remove(&mut self, peer: &PeerId) -> AddressBookUpdate {
         match self.entries.get_mut(peer) {
             Some(entry) if entry.added => {
                 entry.added = false;
-                BookUpdate::Changed
+                AddressBookUpdate::Changed
             }
-            _ => BookUpdate::Unchanged,
+            _ => AddressBookUpdate::Unchanged,
         }
     }
 
     /// The entry of this peer, made if there is room.
-    fn entry(&mut self, peer: PeerId, claim: Claim) -> Option<&mut Entry> {
+    fn entry(&mut self, peer: PeerId, claim: Claim) -> Option<&mut AddressEntry> {
         if !self.entries.contains_key(&peer) && self.entries.len() >= MAX_PEERS {
             let least = self.entries.iter().filter(|(_, entry)| !entry.added);
             let (least, entry) = least.min_by_key(|(_, entry)| {
@@ -167,7 +171,7 @@ impl Book {
 
     /// As text, with the bans.
     pub fn to_text(&self, bans: &Bans) -> String {
-        let peer = |(peer, entry): (&PeerId, &Entry)| PeerRow {
+        let peer = |(peer, entry): (&PeerId, &AddressEntry)| PeerRow {
             peer: peer.to_base58(),
             addresses: entry.addresses.clone(),
             last_success: entry.last_success.map(|at| at.as_secs()),
@@ -296,13 +300,13 @@ struct BanRow {
 }
 
 impl PeerRow {
-    fn understood(self) -> Option<(PeerId, Entry)> {
+    fn understood(self) -> Option<(PeerId, AddressEntry)> {
         let usable = |text: &String| text.len() <= MAX_TEXT && address::check_seed_address(text).is_ok();
         let mut addresses: Vec<_> = self.addresses.into_iter().filter(usable).collect();
         addresses.truncate(MAX_ADDRESSES);
         let last_success = self.last_success.map(Duration::from_secs);
         let Self { added, blocks, bytes, .. } = self;
-        Some((self.peer.parse().ok()?, Entry { addresses, last_success, added, blocks, bytes }))
+        Some((self.peer.parse().ok()?, AddressEntry { addresses, last_success, added, blocks, bytes }))
     }
 }
 
@@ -316,8 +320,8 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1_700_000_000);
     const ADDRESS: &str = "/ip4/192.0.2.1/tcp/7676";
 
-    fn sample() -> (Book, Bans, PeerId) {
-        let (mut book, mut bans, peer) = (Book::default(), Bans::default(), PeerId::random());
+    fn sample() -> (AddressBook, Bans, PeerId) {
+        let (mut book, mut bans, peer) = (AddressBook::default(), Bans::default(), PeerId::random());
         book.reached(peer, Some(ADDRESS), NOW);
         book.gave(&peer, 3, 4);
         book.add(PeerId::random(), "/ip6/2001:db8::1/tcp/1").expect("room");
@@ -332,12 +336,12 @@ mod tests {
         let (book, bans, peer) = sample();
         let text = book.to_text(&bans);
         let mut read_bans = Bans::default();
-        let (read, left_out) = Book::from_text(&text, &mut read_bans, NOW).expect("whole");
+        let (read, left_out) = AddressBook::from_text(&text, &mut read_bans, NOW).expect("whole");
         assert_eq!((&read.entries, left_out), (&book.entries, 0));
         assert!(read_bans.iter().eq(bans.iter()));
         assert_eq!(read.get(&peer).map(|entry| entry.blocks), Some(3));
         let mut later = Bans::default();
-        Book::from_text(&text, &mut later, NOW + Duration::from_mins(1)).expect("whole");
+        AddressBook::from_text(&text, &mut later, NOW + Duration::from_mins(1)).expect("whole");
         assert_eq!(later.iter().count(), 0);
     }
 
@@ -346,16 +350,16 @@ mod tests {
         let (book, bans, peer) = sample();
         let text = book.to_text(&bans).replace("192.0.2.0/24", "192.0.2.0/99").replace(&peer.to_base58(), "nobody");
         let mut read_bans = Bans::default();
-        let (read, left_out) = Book::from_text(&text, &mut read_bans, NOW).expect("half of it");
+        let (read, left_out) = AddressBook::from_text(&text, &mut read_bans, NOW).expect("half of it");
         assert_eq!((read.entries.len(), read_bans.iter().count(), left_out), (1, 0, 3));
         for bad in ["", "{", "[]", "{\"version\":2}", "{\"version\":1,\"peers\":7}"] {
-            assert!(Book::from_text(bad, &mut Bans::default(), NOW).is_err(), "{bad}");
+            assert!(AddressBook::from_text(bad, &mut Bans::default(), NOW).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn who_was_reached_is_not_forgotten_for_a_rumour() {
-        let mut book = Book::default();
+        let mut book = AddressBook::default();
         let [added, oldest] = [PeerId::random(), PeerId::random()];
         book.add(added, ADDRESS).expect("room");
         book.reached(oldest, Some(ADDRESS), NOW);
@@ -363,11 +367,11 @@ mod tests {
             book.reached(PeerId::random(), None, NOW + Duration::from_secs(1));
         }
         let [rumour, other] = [PeerId::random(), PeerId::random()];
-        assert_eq!(book.heard_of(rumour, ADDRESS), BookUpdate::Changed);
-        assert_eq!(book.heard_of(rumour, ADDRESS), BookUpdate::Unchanged);
-        assert_eq!(book.heard_of(other, ADDRESS), BookUpdate::Changed, "for a rumour, another one goes");
+        assert_eq!(book.heard_of(rumour, ADDRESS), AddressBookUpdate::Changed);
+        assert_eq!(book.heard_of(rumour, ADDRESS), AddressBookUpdate::Unchanged);
+        assert_eq!(book.heard_of(other, ADDRESS), AddressBookUpdate::Changed, "for a rumour, another one goes");
         book.reached(PeerId::random(), None, NOW + Duration::from_secs(1));
-        assert_eq!(book.heard_of(rumour, ADDRESS), BookUpdate::Unchanged, "now all were reached");
+        assert_eq!(book.heard_of(rumour, ADDRESS), AddressBookUpdate::Unchanged, "now all were reached");
         book.reached(PeerId::random(), None, NOW + Duration::from_secs(2));
         assert!(book.get(&oldest).is_none() && book.get(&added).is_some());
         assert_eq!(book.entries.len(), MAX_PEERS);
@@ -375,19 +379,19 @@ mod tests {
 
     #[test]
     fn a_peer_has_few_addresses_the_last_that_worked_first() {
-        let (mut book, peer) = (Book::default(), PeerId::random());
+        let (mut book, peer) = (AddressBook::default(), PeerId::random());
         for port in 1..10 {
             book.heard_of(peer, &format!("/ip4/192.0.2.1/tcp/{port}"));
         }
         book.reached(peer, Some(ADDRESS), NOW);
         let entry = book.get(&peer).expect("known");
         assert_eq!((entry.addresses.len(), entry.addresses[0].as_str()), (MAX_ADDRESSES, ADDRESS));
-        assert_eq!(book.heard_of(PeerId::random(), &"x".repeat(MAX_TEXT + 1)), BookUpdate::Unchanged);
+        assert_eq!(book.heard_of(PeerId::random(), &"x".repeat(MAX_TEXT + 1)), AddressBookUpdate::Unchanged);
     }
 
     #[test]
     fn what_the_operator_adds_is_bounded() {
-        let mut book = Book::default();
+        let mut book = AddressBook::default();
         let first = PeerId::random();
         book.add(first, ADDRESS).expect("room");
         for _ in 1..MAX_PERSISTENT {
@@ -395,17 +399,20 @@ mod tests {
         }
         assert!(book.add(PeerId::random(), ADDRESS).is_err());
         book.add(first, ADDRESS).expect("it is there already");
-        assert_eq!([book.remove(&first), book.remove(&first)], [BookUpdate::Changed, BookUpdate::Unchanged]);
+        assert_eq!(
+            [book.remove(&first), book.remove(&first)],
+            [AddressBookUpdate::Changed, AddressBookUpdate::Unchanged]
+        );
         book.add(PeerId::random(), ADDRESS).expect("room again");
     }
 
     proptest! {
         #[test]
         fn whatever_the_file_contains_it_is_read(text in ".*", cut in any::<prop::sample::Index>()) {
-            let _ = Book::from_text(&text, &mut Bans::default(), NOW);
+            let _ = AddressBook::from_text(&text, &mut Bans::default(), NOW);
             let (book, bans, _) = sample();
             let whole = book.to_text(&bans);
-            let _ = Book::from_text(&whole[..cut.index(whole.len())], &mut Bans::default(), NOW);
+            let _ = AddressBook::from_text(&whole[..cut.index(whole.len())], &mut Bans::default(), NOW);
         }
     }
 }
