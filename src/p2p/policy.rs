@@ -8,7 +8,7 @@ use libp2p::PeerId;
 use super::address::{self, Address, word};
 use super::gate::{Numbers, Rules, Subject, Subnet};
 use super::limits::Limits;
-use super::meter::Rate;
+use super::rate_limit::Rate;
 use super::serve::Pace;
 
 /// The most persistent peers, of the settings and of the operator together: they are free of the other numbers.

@@ -23,7 +23,7 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::limits::{SERVE_CHUNK, serve_chunk_bytes};
-use super::meter::{Meter, Rate};
+use super::rate_limit::{Rate, RateLimiter};
 use super::room::{Lease, Room};
 use super::view::{Source, View};
 use super::wire::{self, FrameReader, HeaderRequest};
@@ -62,7 +62,7 @@ pub struct Pace {
 /// Answers requests of all connections.
 pub struct Server {
     source: Arc<dyn Source>,
-    meter: Meter,
+    rate_limiter: RateLimiter,
     min_bytes_per_second: u64,
     room: Room,
     /// The most room that one connection may take.
@@ -97,7 +97,7 @@ impl Server {
     pub fn new(source: Arc<dyn Source>, bytes: usize, max_block_bytes: usize, pace: Pace) -> Self {
         Self {
             source,
-            meter: Meter::new(pace.rate),
+            rate_limiter: RateLimiter::new(pace.rate),
             min_bytes_per_second: pace.min_bytes_per_second.max(1),
             room: Room::new(bytes),
             // No connection can take all of it, so that some is always left for the others.
@@ -150,7 +150,7 @@ impl Server {
         let mut paced = Paced::new(stream, self.min_bytes_per_second);
         loop {
             lease.shrink_to(chunk.frames.len());
-            self.meter.charge(peer, chunk.frames.len(), Instant::now());
+            self.rate_limiter.charge(peer, chunk.frames.len(), Instant::now());
             let Some(rest) = chunk.rest.filter(|_| paced.writing < ANSWER_FOR) else {
                 paced.write(&chunk.frames).await?;
                 return Ok(paced.stream);
@@ -185,7 +185,7 @@ impl Server {
     async fn paid(&self, peer: PeerId) {
         loop {
             let now = Instant::now();
-            match self.meter.wait(&peer, now) {
+            match self.rate_limiter.wait(&peer, now) {
                 Duration::ZERO => return,
                 // Whoever asks on another stream meanwhile makes it longer.
                 wait => sleep(wait.clamp(Duration::from_millis(1), Duration::from_mins(1))).await,

@@ -31,13 +31,13 @@ struct Bucket {
 }
 
 #[derive(Debug)]
-pub struct Meter {
+pub struct RateLimiter {
     rate: Rate,
     buckets: Mutex<HashMap<PeerId, Bucket>>,
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a byte more or less in 2^53")]
-impl Meter {
+impl RateLimiter {
     pub fn new(rate: Rate) -> Self {
         Self { rate, buckets: Mutex::new(HashMap::new()) }
     }
@@ -80,36 +80,36 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn meter() -> Meter {
-        Meter::new(Rate { bytes_per_second: 100, burst_bytes: 1000 })
+    fn limiter() -> RateLimiter {
+        RateLimiter::new(Rate { bytes_per_second: 100, burst_bytes: 1000 })
     }
 
     #[test]
     fn a_peer_pays_afterwards_for_what_it_was_served_on_credit() {
-        let (meter, now, [peer, other]) = (meter(), Instant::now(), [PeerId::random(), PeerId::random()]);
-        assert_eq!(meter.wait(&peer, now), Duration::ZERO);
-        meter.charge(peer, 1000, now);
-        assert_eq!(meter.wait(&peer, now), Duration::ZERO, "the bucket is empty, and nothing is owed");
-        meter.charge(peer, 300, now);
-        assert_eq!(meter.wait(&peer, now), 3 * SECOND);
-        assert_eq!(meter.wait(&peer, now + SECOND), 2 * SECOND);
-        assert_eq!(meter.wait(&other, now), Duration::ZERO, "each pays for itself");
+        let (limiter, now, [peer, other]) = (limiter(), Instant::now(), [PeerId::random(), PeerId::random()]);
+        assert_eq!(limiter.wait(&peer, now), Duration::ZERO);
+        limiter.charge(peer, 1000, now);
+        assert_eq!(limiter.wait(&peer, now), Duration::ZERO, "the bucket is empty, and nothing is owed");
+        limiter.charge(peer, 300, now);
+        assert_eq!(limiter.wait(&peer, now), 3 * SECOND);
+        assert_eq!(limiter.wait(&peer, now + SECOND), 2 * SECOND);
+        assert_eq!(limiter.wait(&other, now), Duration::ZERO, "each pays for itself");
         // A pause fills it, and no fuller than full.
         let later = now + 1000 * SECOND;
-        meter.charge(peer, 1100, later);
-        assert_eq!(meter.wait(&peer, later), SECOND);
+        limiter.charge(peer, 1100, later);
+        assert_eq!(limiter.wait(&peer, later), SECOND);
     }
 
     #[test]
     fn strangers_cannot_fill_the_memory_nor_wash_off_a_debt() {
-        let (meter, now, debtor) = (meter(), Instant::now(), PeerId::random());
-        meter.charge(debtor, 5000, now);
+        let (limiter, now, debtor) = (limiter(), Instant::now(), PeerId::random());
+        limiter.charge(debtor, 5000, now);
         for _ in 0..MAX_BUCKETS + 10 {
-            meter.charge(PeerId::random(), 1, now);
+            limiter.charge(PeerId::random(), 1, now);
         }
-        assert_eq!(meter.buckets.lock().expect("whole").len(), MAX_BUCKETS);
-        assert_eq!(meter.wait(&debtor, now), 40 * SECOND);
-        meter.charge(PeerId::random(), 1, now + SECOND);
-        assert_eq!(meter.buckets.lock().expect("whole").len(), 2, "those that are full again are forgotten");
+        assert_eq!(limiter.buckets.lock().expect("whole").len(), MAX_BUCKETS);
+        assert_eq!(limiter.wait(&debtor, now), 40 * SECOND);
+        limiter.charge(PeerId::random(), 1, now + SECOND);
+        assert_eq!(limiter.buckets.lock().expect("whole").len(), 2, "those that are full again are forgotten");
     }
 }
