@@ -32,8 +32,8 @@ use tokio::time::Instant;
 
 use super::fetch::Job;
 use super::limits::{MAX_ASKS_PER_CONNECTION, MAX_SERVED_PER_CONNECTION};
+use super::memory_budget::MemoryBudget;
 use super::peers::PeerKind;
-use super::room::Room;
 use super::serve::Server;
 use crate::block::Lane;
 use crate::sync::{Ended, Fetch, RequestId};
@@ -214,7 +214,7 @@ impl Behaviour {
         Handler {
             peer,
             protocols: self.protocols.clone(),
-            room: Arc::new(self.server.room_of_connection()),
+            budget: Arc::new(self.server.connection_budget()),
             server: self.server.clone(),
             to_open: VecDeque::new(),
             asking: FuturesUnordered::new(),
@@ -291,8 +291,8 @@ pub struct Handler {
     peer: PeerId,
     protocols: Arc<[LaneProtocol]>,
     server: Arc<Server>,
-    /// This connection's share of the server.
-    room: Arc<Room>,
+    /// This connection's share of the server's memory.
+    budget: Arc<MemoryBudget>,
     /// At most [`MAX_ASKS_PER_CONNECTION`], with `asking` and `failed` together.
     to_open: VecDeque<ToHandler>,
     asking: FuturesUnordered<BoxFuture<'static, Option<FromHandler>>>,
@@ -307,9 +307,9 @@ impl Handler {
             tracing::debug!("a peer has too many requests open; one is reset");
             return;
         }
-        let (server, room, peer) = (self.server.clone(), self.room.clone(), self.peer);
+        let (server, budget, peer) = (self.server.clone(), self.budget.clone(), self.peer);
         self.serving.push(Box::pin(async move {
-            if let Err(refused) = server.serve(peer, lane, stream, &room).await {
+            if let Err(refused) = server.serve(peer, lane, stream, &budget).await {
                 tracing::debug!(%refused, "a request is not answered");
             }
         }));

@@ -3,11 +3,11 @@
 //! Invariants:
 //! 1. An answer comes from one view of the store: what is written meanwhile does not tear it.
 //! 2. At most two chunks of an answer are in memory, however long it is and however slowly it is read.
-//! 3. What all answers together have in memory fits into one room, and what those of one connection have into a quarter of it.
-//!    Room is taken before blocks are read, for as much as they will take: the store knows their sizes without them.
+//! 3. What all answers together have in memory fits into one budget, and what those of one connection have into a quarter of it.
+//!    Memory is reserved before blocks are read, for as much as they will take: the store knows their sizes without them.
 //! 4. A peer that sends or reads too slowly loses its stream, never its connection, and never delays other streams for long:
-//!    a request takes no room until it is complete, and an answer holds it for [`ANSWER_FOR`] at most.
-//! 5. A peer that asks for more than its share waits before it is given room, and is answered in parts; it is never held
+//!    a request reserves no memory until it is complete, and an answer holds it for [`ANSWER_FOR`] at most.
+//! 5. A peer that asks for more than its share waits before it is given memory, and is answered in parts; it is never held
 //!    against it.
 //!
 //! The stream is *reset* by dropping it without a frame: yamux and QUIC then send a reset or an early end, which all clients
@@ -23,8 +23,8 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::limits::{SERVE_CHUNK, serve_chunk_bytes};
+use super::memory_budget::{MemoryBudget, MemoryReservation};
 use super::rate_limit::{Rate, RateLimiter};
-use super::room::{Lease, Room};
 use super::view::{Source, View};
 use super::wire::{self, FrameReader, HeaderRequest};
 use crate::block::{Height, Lane};
@@ -34,8 +34,8 @@ use crate::sync::serve::{Plan, Wanted, plan};
 /// The whole request must be here by then.
 const REQUEST_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a request waits for room. Go clients wait eight seconds for the whole answer.
-const ROOM_WITHIN: Duration = Duration::from_secs(8);
+/// How long a request waits for memory. Go clients wait eight seconds for the whole answer.
+const MEMORY_WITHIN: Duration = Duration::from_secs(8);
 
 /// A reader that takes nothing for so long is given up.
 const IDLE: Duration = Duration::from_secs(8);
@@ -64,8 +64,8 @@ pub struct Server {
     source: Arc<dyn Source>,
     rate_limiter: RateLimiter,
     min_bytes_per_second: u64,
-    room: Room,
-    /// The most room that one connection may take.
+    budget: MemoryBudget,
+    /// The most of it that one connection may take.
     connection_bytes: usize,
 }
 
@@ -99,19 +99,19 @@ impl Server {
             source,
             rate_limiter: RateLimiter::new(pace.rate),
             min_bytes_per_second: pace.min_bytes_per_second.max(1),
-            room: Room::new(bytes),
+            budget: MemoryBudget::new(bytes),
             // No connection can take all of it, so that some is always left for the others.
             connection_bytes: (bytes / 4).max(serve_chunk_bytes(max_block_bytes)),
         }
     }
 
     /// The share of a new connection.
-    pub fn room_of_connection(&self) -> Room {
-        Room::new(self.connection_bytes)
+    pub fn connection_budget(&self) -> MemoryBudget {
+        MemoryBudget::new(self.connection_bytes)
     }
 
     /// Serves one stream of `peer` to its end. `own` is the connection's share.
-    pub async fn serve<S>(&self, peer: PeerId, lane: Lane, stream: S, own: &Room) -> Result<(), Refused>
+    pub async fn serve<S>(&self, peer: PeerId, lane: Lane, stream: S, own: &MemoryBudget) -> Result<(), Refused>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -136,49 +136,49 @@ impl Server {
         lane: Lane,
         request: HeaderRequest,
         stream: S,
-        own: &Room,
+        own: &MemoryBudget,
     ) -> Result<S, Refused>
     where
         S: AsyncWrite + Unpin + Send,
     {
-        // Not while it holds room that others could use.
-        timeout(ROOM_WITHIN, self.paid(peer)).await.map_err(|_| Refused::OverRate)?;
+        // Not while it holds memory that others could use.
+        timeout(MEMORY_WITHIN, self.paid(peer)).await.map_err(|_| Refused::OverRate)?;
         let source = self.source.clone();
         let reading = spawn_blocking(move || Reading::begin(&*source, lane, &request)).await??;
-        let mut lease = self.wait_for_room(own, reading.next_bytes()).await?;
+        let mut reservation = self.reserve(own, reading.next_bytes()).await?;
         let mut chunk = spawn_blocking(move || reading.read()).await??;
         let mut paced = Paced::new(stream, self.min_bytes_per_second);
         loop {
-            lease.shrink_to(chunk.frames.len());
+            reservation.shrink_to(chunk.frames.len());
             self.rate_limiter.charge(peer, chunk.frames.len(), Instant::now());
             let Some(rest) = chunk.rest.filter(|_| paced.writing < ANSWER_FOR) else {
                 paced.write(&chunk.frames).await?;
                 return Ok(paced.stream);
             };
-            // While one chunk is written the next is read, if there is room for both. Waiting for room with a chunk in hand
+            // While one chunk is written the next is read, if there is memory for both. Waiting for memory with a chunk in hand
             // could be for ever.
-            let next = match Lease::try_take(own, &self.room, rest.next_bytes()) {
-                Some(lease) => Next::Reading(lease, spawn_blocking(move || rest.read())),
+            let next = match MemoryReservation::try_take(own, &self.budget, rest.next_bytes()) {
+                Some(reservation) => Next::Reading(reservation, spawn_blocking(move || rest.read())),
                 None => Next::Waiting(rest),
             };
             paced.write(&chunk.frames).await?;
-            drop((lease, chunk.frames));
+            drop((reservation, chunk.frames));
             if timeout(PAUSE, self.paid(peer)).await.is_err() {
                 return Ok(paced.stream);
             }
-            (lease, chunk) = match next {
-                Next::Reading(lease, reading) => (lease, reading.await??),
+            (reservation, chunk) = match next {
+                Next::Reading(reservation, reading) => (reservation, reading.await??),
                 Next::Waiting(rest) => {
-                    let lease = self.wait_for_room(own, rest.next_bytes()).await?;
-                    (lease, spawn_blocking(move || rest.read()).await??)
+                    let reservation = self.reserve(own, rest.next_bytes()).await?;
+                    (reservation, spawn_blocking(move || rest.read()).await??)
                 }
             };
         }
     }
 
-    async fn wait_for_room<'a>(&'a self, own: &'a Room, bytes: usize) -> Result<Lease<'a>, Refused> {
-        let lease = Lease::take(own, &self.room, bytes);
-        timeout(ROOM_WITHIN, lease).await.ok().flatten().ok_or(Refused::Busy)
+    async fn reserve<'a>(&'a self, own: &'a MemoryBudget, bytes: usize) -> Result<MemoryReservation<'a>, Refused> {
+        let reservation = MemoryReservation::take(own, &self.budget, bytes);
+        timeout(MEMORY_WITHIN, reservation).await.ok().flatten().ok_or(Refused::Busy)
     }
 
     /// Waits until this peer owes nothing.
@@ -206,8 +206,8 @@ struct Reading {
 
 /// The chunk after this one.
 enum Next<'a> {
-    Reading(Lease<'a>, JoinHandle<Result<Chunk, Refused>>),
-    /// There is no room for two.
+    Reading(MemoryReservation<'a>, JoinHandle<Result<Chunk, Refused>>),
+    /// There is no memory for two.
     Waiting(Reading),
 }
 

@@ -1,41 +1,41 @@
 //! Bytes of memory to be shared, by waiting for them.
 //!
 //! Invariants:
-//! 1. What is out on lease is never more than there is.
-//! 2. Nobody waits while he holds a part of what he waits for: a lease takes its connection's share first, then its part of
-//!    the whole, always in this order.
+//! 1. What is reserved is never more than there is.
+//! 2. Nobody waits while he holds a part of what he waits for: a reservation takes its connection's share first, then its
+//!    part of the whole, always in this order.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A number of bytes.
 #[derive(Debug)]
-pub struct Room(Semaphore);
+pub struct MemoryBudget(Semaphore);
 
 /// Bytes are counted in so many.
 const UNIT: usize = 1024;
 
-impl Room {
+impl MemoryBudget {
     pub fn new(bytes: usize) -> Self {
         Self(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS)))
     }
 }
 
-/// Room in a connection's share, and in the whole. Given back when it is dropped.
+/// Bytes of a connection's share, and of the whole. Given back when it is dropped.
 #[derive(Debug)]
-pub struct Lease<'a> {
+pub struct MemoryReservation<'a> {
     own: SemaphorePermit<'a>,
     all: SemaphorePermit<'a>,
 }
 
-impl<'a> Lease<'a> {
-    /// Waits for the bytes. `None` never happens: rooms are not closed.
-    pub async fn take(own: &'a Room, all: &'a Room, bytes: usize) -> Option<Self> {
+impl<'a> MemoryReservation<'a> {
+    /// Waits for the bytes. `None` never happens: budgets are not closed.
+    pub async fn take(own: &'a MemoryBudget, all: &'a MemoryBudget, bytes: usize) -> Option<Self> {
         let own = own.0.acquire_many(units(bytes)).await.ok()?;
         Some(Self { own, all: all.0.acquire_many(units(bytes)).await.ok()? })
     }
 
     /// The bytes, if they are there.
-    pub fn try_take(own: &'a Room, all: &'a Room, bytes: usize) -> Option<Self> {
+    pub fn try_take(own: &'a MemoryBudget, all: &'a MemoryBudget, bytes: usize) -> Option<Self> {
         let own = own.0.try_acquire_many(units(bytes)).ok()?;
         Some(Self { own, all: all.0.try_acquire_many(units(bytes)).ok()? })
     }
@@ -58,12 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_leased_is_never_more_than_there_is() {
-        let (own, all) = (Room::new(3 * UNIT), Room::new(4 * UNIT));
-        let mut first = Lease::try_take(&own, &all, 2 * UNIT).expect("there is room");
-        assert!(Lease::try_take(&own, &all, 2 * UNIT).is_none(), "more than the connection's share");
-        let other = Room::new(3 * UNIT);
-        assert!(Lease::try_take(&other, &all, 3 * UNIT).is_none(), "more than is left");
+    fn what_is_reserved_is_never_more_than_there_is() {
+        let (own, all) = (MemoryBudget::new(3 * UNIT), MemoryBudget::new(4 * UNIT));
+        let mut first = MemoryReservation::try_take(&own, &all, 2 * UNIT).expect("there is room");
+        assert!(MemoryReservation::try_take(&own, &all, 2 * UNIT).is_none(), "more than the connection's share");
+        let other = MemoryBudget::new(3 * UNIT);
+        assert!(MemoryReservation::try_take(&other, &all, 3 * UNIT).is_none(), "more than is left");
         // What did not succeed holds nothing.
         assert_eq!((own.0.available_permits(), other.0.available_permits(), all.0.available_permits()), (1, 3, 2));
         first.shrink_to(UNIT + 1);
