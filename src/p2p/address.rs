@@ -120,13 +120,13 @@ pub fn check_seed_address(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The peer in the words of the other modules.
-pub(super) fn word(peer: PeerId) -> sync::PeerId {
+/// libp2p's peer id as the other modules have it.
+pub(super) fn to_core(peer: PeerId) -> sync::PeerId {
     sync::PeerId::new(&peer.to_bytes())
 }
 
-/// The peer in libp2p's words.
-pub(super) fn name(peer: &sync::PeerId) -> Option<PeerId> {
+/// The peer id as libp2p has it; `None`: it is none of libp2p's.
+pub(super) fn to_libp2p(peer: &sync::PeerId) -> Option<PeerId> {
     PeerId::from_bytes(peer.as_bytes()).ok()
 }
 

@@ -18,7 +18,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::address::{self, Address, Transports, name, without_peer, word};
+use super::address::{self, Address, Transports, to_core, to_libp2p, without_peer};
 use super::address_book::{AddressBook, AddressBookWriter};
 use super::dialer::Dialer;
 use super::direction::Direction;
@@ -138,7 +138,7 @@ impl Driver {
     /// The persistent peers that the operator added in an earlier life.
     fn remember_added(&mut self) {
         for (peer, entry) in self.address_book.iter().filter(|(_, entry)| entry.added) {
-            self.swarm.behaviour_mut().gate.table.add_persistent(word(*peer));
+            self.swarm.behaviour_mut().gate.table.add_persistent(to_core(*peer));
             for text in &entry.addresses {
                 if let Ok(address) = address::parse(text)
                     && self.transports.reach(&address)
@@ -226,7 +226,7 @@ impl Driver {
         }
         self.address_book.gave(&peer, blocks as u64, bytes as u64);
         self.address_book_writer.soon(Instant::now());
-        self.swarm.behaviour_mut().gate.table.gave(&word(peer), blocks as u64);
+        self.swarm.behaviour_mut().gate.table.gave(&to_core(peer), blocks as u64);
     }
 
     fn fetch(&mut self, fetch: &Fetch) {
@@ -253,7 +253,7 @@ impl Driver {
     }
 
     fn ban(&mut self, peer: &sync::PeerId, offence: Offence, duration: Duration) {
-        let shown = name(peer).map(PeerId::to_base58);
+        let shown = to_libp2p(peer).map(PeerId::to_base58);
         let now = self.unix();
         let gate = &mut self.swarm.behaviour_mut().gate;
         if gate.table.is_persistent(peer) {
@@ -434,7 +434,7 @@ impl Driver {
             Disconnection::Last(change) => change,
         };
         self.seeds.disconnected(peer, Instant::now());
-        self.outbox.forget(&word(peer));
+        self.outbox.forget(&to_core(peer));
         if self.address_book.get(&peer).is_some() {
             self.address_book.reached(peer, None, self.unix());
             self.address_book_writer.soon(Instant::now());
@@ -446,9 +446,9 @@ impl Driver {
         match change {
             Some(Change::Up) => {
                 self.remember(peer);
-                self.outbox.push(Event::PeerUp(word(peer)));
+                self.outbox.push(Event::PeerUp(to_core(peer)));
             }
-            Some(Change::Down) => self.outbox.push(Event::PeerDown(word(peer))),
+            Some(Change::Down) => self.outbox.push(Event::PeerDown(to_core(peer))),
             None => {}
         }
     }
@@ -507,13 +507,13 @@ impl Driver {
             && let Some(room) = self.outbox.room_for_gossip()
             && let Some(ticket) = self.tickets.admit(id.clone(), source, message.data.len(), Instant::now())
         {
-            room.send(Event::Gossip { peer: word(source), ticket, lane, bytes: message.data.into() });
+            room.send(Event::Gossip { peer: to_core(source), ticket, lane, bytes: message.data.into() });
             return;
         }
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         gossip.report_message_validation_result(id, &source, MessageAcceptance::Ignore);
         if lane.is_some() {
-            self.outbox.missed(word(source));
+            self.outbox.missed(to_core(source));
         }
     }
 }

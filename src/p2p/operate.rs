@@ -11,7 +11,7 @@ use libp2p::PeerId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::address::{self, name, word};
+use super::address::{self, to_core, to_libp2p};
 use super::address_book::{self, AddressBookUpdate, AddressEntry};
 use super::driver::Driver;
 use super::gate::{Ban, LONGEST, Subject};
@@ -27,7 +27,7 @@ impl Driver {
         let (now, unix) = (Instant::now(), self.unix());
         let table = &self.swarm.behaviour().gate.table;
         let mut ids: BTreeSet<PeerId> = self.peers.ids().collect();
-        ids.extend(table.persistent().filter_map(name));
+        ids.extend(table.persistent().filter_map(to_libp2p));
         let mut peers: Vec<_> = ids.into_iter().map(|id| self.info(id, standings, now)).collect();
         peers.sort_by(|a, b| a.peer.cmp(&b.peer));
         let ban = |(subject, ban): (&Subject, &Ban)| BanInfo {
@@ -41,7 +41,7 @@ impl Driver {
 
     fn info(&self, id: PeerId, standings: &Standings, now: Instant) -> PeerInfo {
         let mut info = self.peers.info(id, now);
-        let named = word(id);
+        let named = to_core(id);
         info.persistent = self.swarm.behaviour().gate.table.is_persistent(&named);
         info.standing = standings.get(&named).cloned().unwrap_or_default();
         if let Some(AddressEntry { addresses, blocks, bytes, .. }) = self.address_book.get(&id) {
@@ -75,7 +75,7 @@ impl Driver {
         policy::check_persistent_address(text)?;
         let address = address::parse(text)?;
         let peer = address.peer.ok_or("it has no peer id")?;
-        let named = word(peer);
+        let named = to_core(peer);
         if peer == *self.swarm.local_peer_id() {
             return Err("that is this node itself".into());
         }
@@ -101,7 +101,7 @@ impl Driver {
 
     fn remove(&mut self, text: &str) -> Result<(), String> {
         let peer = text.parse::<PeerId>().map_err(|_| format!("`{}` is no peer id", text.escape_debug()))?;
-        let named = word(peer);
+        let named = to_core(peer);
         if self.configured.contains(&peer) {
             return Err("p2p.persistent names it: take it out there".into());
         }

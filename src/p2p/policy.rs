@@ -5,7 +5,7 @@
 
 use libp2p::PeerId;
 
-use super::address::{self, Address, word};
+use super::address::{self, Address, to_core};
 use super::gate::{Numbers, Rules, Subject, Subnet};
 use super::limits::Limits;
 use super::rate_limit::Rate;
@@ -109,7 +109,7 @@ impl Policy {
         };
         let (allow, deny) = (subjects("p2p.allow", &self.allow)?, subjects("p2p.deny", &self.deny)?);
         for peer in persistent.iter().filter_map(|address| address.peer) {
-            if deny.iter().any(|subject| subject.is_peer(&word(peer))) {
+            if deny.iter().any(|subject| subject.is_peer(&to_core(peer))) {
                 return Err(wrong("p2p.deny", format!("{peer} is persistent: it can be one or the other")));
             }
         }
@@ -204,7 +204,7 @@ pub(super) fn subject(text: &str) -> Result<Subject, String> {
         return Ok(Subject::Addresses(addresses));
     }
     text.parse::<PeerId>()
-        .map(|peer| Subject::Peer(word(peer)))
+        .map(|peer| Subject::Peer(to_core(peer)))
         .map_err(|_| format!("`{}` is no peer id, no IP address, and no subnet as 192.0.2.0/24", text.escape_debug()))
 }
 
@@ -212,7 +212,7 @@ pub(super) fn subject(text: &str) -> Result<Subject, String> {
 pub(super) fn show(subject: &Subject) -> String {
     match subject {
         Subject::Addresses(addresses) => addresses.to_string(),
-        Subject::Peer(peer) => address::name(peer).map_or_else(|| format!("{peer:?}"), PeerId::to_base58),
+        Subject::Peer(peer) => address::to_libp2p(peer).map_or_else(|| format!("{peer:?}"), PeerId::to_base58),
     }
 }
 

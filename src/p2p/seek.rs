@@ -8,7 +8,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, identify, kad};
 use tokio::time::Instant;
 
-use super::address::{self, without_peer, word};
+use super::address::{self, to_core, without_peer};
 use super::address_book::AddressBookUpdate;
 use super::discovery::{Discovery, PeerSupply};
 use super::driver::Driver;
@@ -27,7 +27,7 @@ impl Driver {
         self.dial_from_address_book(now);
         self.ask_dht(now);
         for peer in self.peers.useless(now) {
-            if !self.swarm.behaviour().gate.table.is_free(&word(peer)) {
+            if !self.swarm.behaviour().gate.table.is_free(&to_core(peer)) {
                 tracing::debug!(%peer, "a peer does not speak our protocol, and is disconnected");
                 // It may have gone by itself.
                 let _ = self.swarm.disconnect_peer_id(peer);
@@ -47,8 +47,8 @@ impl Driver {
         let may = |peer: &PeerId, ip| {
             *peer != local
                 && !swarm.is_connected(peer)
-                && !table.is_free(&word(*peer))
-                && table.may_dial(Some(&word(*peer)), &[ip], unix).is_ok()
+                && !table.is_free(&to_core(*peer))
+                && table.may_dial(Some(&to_core(*peer)), &[ip], unix).is_ok()
         };
         let due = self.dialer.choose(&self.address_book, table.outbound(), &table.outbound_subnets(), may, now);
         for (peer, addresses) in due {

@@ -11,7 +11,7 @@ use libp2p::{PeerId, Swarm, TransportError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::address::{self, Address, Transports, word};
+use super::address::{self, Address, Transports, to_core};
 use super::address_book::{AddressBook, AddressBookWriter};
 use super::dialer::Dialer;
 use super::discovery::{self, Discovery, Kad};
@@ -115,8 +115,8 @@ fn understand(
     seeds.retain(|seed| seed.peer != Some(local));
     persistent.retain(|peer| peer.peer != Some(local));
     let mut table = Table::new(rules);
-    seeds.iter().filter_map(|seed| seed.peer).for_each(|peer| table.add_seed(word(peer)));
-    persistent.iter().filter_map(|peer| peer.peer).for_each(|peer| table.add_persistent(word(peer)));
+    seeds.iter().filter_map(|seed| seed.peer).for_each(|peer| table.add_seed(to_core(peer)));
+    persistent.iter().filter_map(|peer| peer.peer).for_each(|peer| table.add_persistent(to_core(peer)));
     Ok((Addresses { listen, seeds, persistent }, table, quota))
 }
 

@@ -326,7 +326,7 @@ mod tests {
         book.gave(&peer, 3, 4);
         book.add(PeerId::random(), "/ip6/2001:db8::1/tcp/1").expect("room");
         let ban = Ban { until: NOW + Duration::from_mins(1), reason: "why".into(), by_operator: true };
-        bans.add(Subject::Peer(address::word(peer)), ban.clone(), NOW);
+        bans.add(Subject::Peer(address::to_core(peer)), ban.clone(), NOW);
         bans.add(policy::subject("192.0.2.0/24").expect("a subnet"), ban, NOW);
         (book, bans, peer)
     }

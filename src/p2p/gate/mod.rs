@@ -24,7 +24,7 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm, dummy,
 };
 
-use super::address::{ip_of, name, word};
+use super::address::{ip_of, to_core, to_libp2p};
 use super::direction::Direction;
 use crate::clock::Clock;
 
@@ -57,7 +57,7 @@ impl Gate {
     }
 
     fn close(&mut self, id: ConnectionId, peer: &crate::sync::PeerId) {
-        if let Some(peer) = name(peer) {
+        if let Some(peer) = to_libp2p(peer) {
             self.to_close.push_back((peer, id));
         }
     }
@@ -98,7 +98,7 @@ impl NetworkBehaviour for Gate {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let ip = ip_of(remote);
-        let entered = self.table.may_enter(&word(peer), ip, self.now());
+        let entered = self.table.may_enter(&to_core(peer), ip, self.now());
         if let Some(evicted) = entered.map_err(|refusal| refused(Some(peer), ip, refusal))?
             && let Some(victim) = self.table.peer_of(evicted).cloned()
         {
@@ -118,7 +118,7 @@ impl NetworkBehaviour for Gate {
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         let ips: Vec<_> = addresses.iter().filter_map(ip_of).collect();
-        let named = peer.map(word);
+        let named = peer.map(to_core);
         let judged = self.table.may_dial(named.as_ref(), &ips, self.now());
         judged.map_err(|refusal| refused(peer, ips.first().copied(), refusal))?;
         self.table.pending(id, Direction::Outbound, named.as_ref(), None);
@@ -134,7 +134,7 @@ impl NetworkBehaviour for Gate {
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let ip = ip_of(address);
-        let judged = self.table.may_be_joined(&word(peer), ip, self.now());
+        let judged = self.table.may_be_joined(&to_core(peer), ip, self.now());
         judged.map_err(|refusal| refused(Some(peer), ip, refusal))?;
         Ok(dummy::ConnectionHandler)
     }
@@ -144,7 +144,7 @@ impl NetworkBehaviour for Gate {
             FromSwarm::ConnectionEstablished(established) => {
                 let (now, endpoint) = (self.now(), established.endpoint);
                 let ip = ip_of(endpoint.get_remote_address());
-                let peer = word(established.peer_id);
+                let peer = to_core(established.peer_id);
                 self.table.established(established.connection_id, peer, endpoint.into(), ip, now);
             }
             FromSwarm::ConnectionClosed(closed) => self.table.gone(closed.connection_id),
