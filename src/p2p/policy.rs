@@ -6,12 +6,12 @@
 use libp2p::PeerId;
 
 use super::address::{self, Address, to_core};
-use super::gate::{Numbers, Rules, Subject, Subnet};
+use super::gate::{ConnectionLimits, GateRules, Subject, Subnet};
 use super::limits::Limits;
 use super::rate_limit::Rate;
 use super::serve::Pace;
 
-/// The most persistent peers, of the settings and of the operator together: they are free of the other numbers.
+/// The most persistent peers, of the settings and of the operator together: they are exempt from the other limits.
 pub const MAX_PERSISTENT: usize = 64;
 
 /// See the settings of the same names, which have the same defaults.
@@ -71,7 +71,7 @@ impl Default for Policy {
 /// The policy, understood.
 #[derive(Clone, Debug)]
 pub(super) struct Understood {
-    pub rules: Rules,
+    pub rules: GateRules,
     pub persistent: Vec<Address>,
     pub quota: usize,
 }
@@ -127,9 +127,9 @@ impl Policy {
         if self.private && self.rendezvous.is_some() {
             return Err(wrong("p2p.discovery", "it finds strangers, and p2p.mode is private: turn it off".into()));
         }
-        let numbers = self.numbers(limits)?;
-        let quota = if self.private { 0 } else { self.min_outbound.min(numbers.outbound) };
-        let rules = Rules { numbers, private: self.private, allow, deny };
+        let limits = self.connection_limits(limits)?;
+        let quota = if self.private { 0 } else { self.min_outbound.min(limits.outbound) };
+        let rules = GateRules { limits, private: self.private, allow, deny };
         Ok(Understood { rules, persistent, quota })
     }
 
@@ -153,7 +153,7 @@ impl Policy {
         }
     }
 
-    fn numbers(&self, limits: &Limits) -> Result<Numbers, PolicyError> {
+    fn connection_limits(&self, limits: &Limits) -> Result<ConnectionLimits, PolicyError> {
         let room = limits.connections;
         // More in than out, and neither all: strangers that dial us cannot take the places of the peers that we choose.
         let (inbound, outbound) = match (self.max_inbound, self.max_outbound) {
@@ -185,7 +185,7 @@ impl Policy {
                 return Err(PolicyError { setting, why: "with 0 nobody could connect".into() });
             }
         }
-        Ok(Numbers { inbound, outbound, pending, per_peer, per_ip, per_subnet: max_per_subnet })
+        Ok(ConnectionLimits { inbound, outbound, pending, per_peer, per_ip, per_subnet: max_per_subnet })
     }
 }
 
@@ -255,13 +255,13 @@ mod tests {
 
     #[test]
     fn what_is_not_set_follows_from_memory() {
-        let numbers = |policy: Policy| policy.numbers(&limits()).expect("sound");
+        let connections = |policy: Policy| policy.connection_limits(&limits()).expect("sound");
         let room = limits().connections;
-        let derived = numbers(Policy::default());
+        let derived = connections(Policy::default());
         assert_eq!(derived.inbound + derived.outbound, room);
         assert!(derived.inbound > derived.outbound && derived.outbound > 0, "{derived:?}");
-        assert_eq!(numbers(Policy { max_inbound: Some(1), ..Policy::default() }).outbound, room - 1);
-        assert_eq!(numbers(Policy { max_outbound: Some(0), ..Policy::default() }).inbound, room);
+        assert_eq!(connections(Policy { max_inbound: Some(1), ..Policy::default() }).outbound, room - 1);
+        assert_eq!(connections(Policy { max_outbound: Some(0), ..Policy::default() }).inbound, room);
     }
 
     #[test]

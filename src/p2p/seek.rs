@@ -27,7 +27,7 @@ impl Driver {
         self.dial_from_address_book(now);
         self.ask_dht(now);
         for peer in self.peers.useless(now) {
-            if !self.swarm.behaviour().gate.table.is_free(&to_core(peer)) {
+            if !self.swarm.behaviour().gate.table.is_exempt(&to_core(peer)) {
                 tracing::debug!(%peer, "a peer does not speak our protocol, and is disconnected");
                 // It may have gone by itself.
                 let _ = self.swarm.disconnect_peer_id(peer);
@@ -47,7 +47,7 @@ impl Driver {
         let may = |peer: &PeerId, ip| {
             *peer != local
                 && !swarm.is_connected(peer)
-                && !table.is_free(&to_core(*peer))
+                && !table.is_exempt(&to_core(*peer))
                 && table.may_dial(Some(&to_core(*peer)), &[ip], unix).is_ok()
         };
         let due = self.dialer.choose(&self.address_book, table.outbound(), &table.outbound_subnets(), may, now);

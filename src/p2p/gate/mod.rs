@@ -30,7 +30,7 @@ use crate::clock::Clock;
 
 pub use bans::{Ban, Bans, LONGEST};
 use rules::Refusal;
-pub use rules::{Numbers, Rules, Table};
+pub use rules::{ConnectionLimits, GateRules, Table};
 pub use subject::{Subject, Subnet};
 
 pub struct Gate {

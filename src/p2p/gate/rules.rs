@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! 1. What the operator denies never connects: a deny entry wins over everything.
-//! 2. Persistent peers are free of bans, of private mode, of the allow list, of eviction, and of every number but the one per
-//!    peer. Seeds are free of the numbers and of eviction only.
+//! 2. Persistent peers are exempt from bans, from private mode, from the allow list, from eviction, and from every limit but
+//!    `per_peer`. Seeds are exempt from those limits and from eviction only.
 //! 3. What is known of an address alone is judged before the handshake, everything once more when the peer is known.
 //! 4. What is counted is what is there: an entry is made by [`Table::pending`] or [`Table::established`], and taken away by
 //!    [`Table::gone`].
@@ -21,7 +21,7 @@ use crate::sync::PeerId;
 
 /// How many connections there may be. Those of seeds and persistent peers are not counted, but for `per_peer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbers {
+pub struct ConnectionLimits {
     pub inbound: usize,
     pub outbound: usize,
     /// Handshakes under way, of each direction.
@@ -34,8 +34,8 @@ pub struct Numbers {
 
 /// What the operator has laid down.
 #[derive(Clone, Debug)]
-pub struct Rules {
-    pub numbers: Numbers,
+pub struct GateRules {
+    pub limits: ConnectionLimits,
     /// Persistent peers only.
     pub private: bool,
     /// When it is not empty: only these, and persistent peers.
@@ -63,7 +63,7 @@ struct Pending {
     direction: Direction,
     ip: Option<IpAddr>,
     /// Of a persistent peer, or of a seed.
-    free: bool,
+    exempt: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -74,10 +74,11 @@ struct Established {
     since: Duration,
 }
 
-/// All that connections are judged by. Bounded by its own numbers, by those of the seeds and persistent peers, and by the bans'.
+/// All that connections are judged by. Bounded by its own limits, by the numbers of the seeds and persistent peers, and by the
+/// bans' bound.
 #[derive(Debug)]
 pub struct Table<C> {
-    rules: Rules,
+    rules: GateRules,
     pub bans: Bans,
     persistent: BTreeSet<PeerId>,
     seeds: BTreeSet<PeerId>,
@@ -88,7 +89,7 @@ pub struct Table<C> {
 }
 
 impl<C: Copy + Eq + Hash> Table<C> {
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: GateRules) -> Self {
         Self {
             rules,
             bans: Bans::default(),
@@ -125,17 +126,17 @@ impl<C: Copy + Eq + Hash> Table<C> {
         self.seeds.insert(peer);
     }
 
-    /// Whether this peer is not counted.
-    pub fn is_free(&self, peer: &PeerId) -> bool {
+    /// Whether this peer is not counted, nor limited by anything but `per_peer`.
+    pub fn is_exempt(&self, peer: &PeerId) -> bool {
         self.persistent.contains(peer) || self.seeds.contains(peer)
     }
 
     /// Before the handshake of somebody who dials us.
     pub fn may_try(&self, ip: Option<IpAddr>, now: Duration) -> Result<(), Refusal> {
-        let Numbers { pending, .. } = self.rules.numbers;
+        let ConnectionLimits { pending, .. } = self.rules.limits;
         self.judge_address(ip, now)?;
         // Who it is will be known after the handshake only; until then it may be a persistent peer.
-        let may_be_free = !self.persistent.is_empty() || !self.seeds.is_empty();
+        let may_be_exempt = !self.persistent.is_empty() || !self.seeds.is_empty();
         if self.rules.private && self.persistent.is_empty() {
             return Err(Refusal::Private);
         }
@@ -147,7 +148,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
         if trying().count() >= pending {
             return Err(Refusal::TooMany(pending, "p2p.max_pending"));
         }
-        let inside = self.counted_ips().filter(|_| !may_be_free);
+        let inside = self.counted_ips().filter(|_| !may_be_exempt);
         self.judge_neighbours(ip, trying().map(|other| other.ip).chain(inside))
     }
 
@@ -156,21 +157,21 @@ impl<C: Copy + Eq + Hash> Table<C> {
         self.judge_address(ip, now)?;
         self.judge_peer(peer, ip, now)?;
         self.judge_peer_count(peer)?;
-        if self.is_free(peer) {
+        if self.is_exempt(peer) {
             return Ok(None);
         }
         self.judge_neighbours(ip, self.counted_ips())?;
         let inbound: Vec<_> = self.candidates();
-        if inbound.len() < self.rules.numbers.inbound {
+        if inbound.len() < self.rules.limits.inbound {
             return Ok(None);
         }
-        let refusal = Refusal::TooMany(self.rules.numbers.inbound, "p2p.max_inbound");
+        let refusal = Refusal::TooMany(self.rules.limits.inbound, "p2p.max_inbound");
         victim(&inbound, ip.map(Subnet::around)).map(Some).ok_or(refusal)
     }
 
     /// Before we dial. Nothing is known of who answers when `peer` is `None`.
     pub fn may_dial(&self, peer: Option<&PeerId>, ips: &[IpAddr], now: Duration) -> Result<(), Refusal> {
-        let Numbers { pending, outbound, .. } = self.rules.numbers;
+        let ConnectionLimits { pending, outbound, .. } = self.rules.limits;
         let judge = |ip: Option<IpAddr>| {
             self.judge_address(ip, now)?;
             match peer {
@@ -187,10 +188,10 @@ impl<C: Copy + Eq + Hash> Table<C> {
                     .or_else(|why| if others.iter().any(|ip| judge(Some(*ip)).is_ok()) { Ok(()) } else { Err(why) })?;
             }
         }
-        if peer.is_some_and(|peer| self.is_free(peer)) {
+        if peer.is_some_and(|peer| self.is_exempt(peer)) {
             return Ok(());
         }
-        if self.pending.values().filter(|other| other.direction == Direction::Outbound && !other.free).count()
+        if self.pending.values().filter(|other| other.direction == Direction::Outbound && !other.exempt).count()
             >= pending
         {
             return Err(Refusal::TooMany(pending, "p2p.max_pending"));
@@ -206,18 +207,18 @@ impl<C: Copy + Eq + Hash> Table<C> {
         self.judge_address(ip, now)?;
         self.judge_peer(peer, ip, now)?;
         self.judge_peer_count(peer)?;
-        if self.is_free(peer) {
+        if self.is_exempt(peer) {
             return Ok(());
         }
         self.judge_neighbours(ip, self.counted_ips())?;
-        let most = self.rules.numbers.outbound;
+        let most = self.rules.limits.outbound;
         if self.outbound() >= most { Err(Refusal::TooMany(most, "p2p.max_outbound")) } else { Ok(()) }
     }
 
     /// A handshake has begun.
     pub fn pending(&mut self, id: C, direction: Direction, peer: Option<&PeerId>, ip: Option<IpAddr>) {
-        let free = peer.is_some_and(|peer| self.is_free(peer));
-        self.pending.insert(id, Pending { direction, ip: ip.map(|ip| ip.to_canonical()), free });
+        let exempt = peer.is_some_and(|peer| self.is_exempt(peer));
+        self.pending.insert(id, Pending { direction, ip: ip.map(|ip| ip.to_canonical()), exempt });
     }
 
     /// A connection is there.
@@ -245,7 +246,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
         }
     }
 
-    /// The connections that the rules of this moment would not let in, whatever the numbers.
+    /// The connections that the rules of this moment would not let in, whatever the limits.
     pub fn unwelcome(&self, now: Duration) -> Vec<(C, PeerId)> {
         let refused = |(id, connection): (&C, &Established)| {
             let Established { peer, ip, .. } = connection;
@@ -306,7 +307,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
     }
 
     fn judge_peer_count(&self, peer: &PeerId) -> Result<(), Refusal> {
-        let most = self.rules.numbers.per_peer;
+        let most = self.rules.limits.per_peer;
         let there = self.established.values().filter(|connection| connection.peer == *peer).count();
         if there >= most { Err(Refusal::TooMany(most, "p2p.max_per_peer")) } else { Ok(()) }
     }
@@ -318,7 +319,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
         others: impl Iterator<Item = Option<IpAddr>>,
     ) -> Result<(), Refusal> {
         let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return Ok(()) };
-        let Numbers { per_ip, per_subnet, .. } = self.rules.numbers;
+        let ConnectionLimits { per_ip, per_subnet, .. } = self.rules.limits;
         let subnet = Subnet::around(ip);
         let near: Vec<_> = others.flatten().filter(|other| subnet.contains(*other)).collect();
         if near.iter().filter(|other| **other == ip).count() >= per_ip {
@@ -331,7 +332,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
     }
 
     fn counted(&self) -> impl Iterator<Item = (&C, &Established)> {
-        self.established.iter().filter(|(_, connection)| !self.is_free(&connection.peer))
+        self.established.iter().filter(|(_, connection)| !self.is_exempt(&connection.peer))
     }
 
     fn counted_ips(&self) -> impl Iterator<Item = Option<IpAddr>> {
@@ -369,13 +370,13 @@ mod tests {
         Subject::Addresses(Subnet::parse(text).expect("a subnet"))
     }
 
-    fn rules() -> Rules {
-        let numbers = Numbers { inbound: 4, outbound: 2, pending: 3, per_peer: 2, per_ip: 2, per_subnet: 3 };
-        Rules { numbers, private: false, allow: Vec::new(), deny: Vec::new() }
+    fn rules() -> GateRules {
+        let limits = ConnectionLimits { inbound: 4, outbound: 2, pending: 3, per_peer: 2, per_ip: 2, per_subnet: 3 };
+        GateRules { limits, private: false, allow: Vec::new(), deny: Vec::new() }
     }
 
     /// Peer 1 persistent, peer 2 a seed, peer 3 banned, the addresses 203.0.113.0/24 too.
-    fn table(rules: Rules) -> Table<u32> {
+    fn table(rules: GateRules) -> Table<u32> {
         let mut table = Table::new(rules);
         table.add_persistent(peer(1));
         table.add_seed(peer(2));
@@ -390,9 +391,9 @@ mod tests {
     fn who_is_who() {
         use Refusal::{Banned, Denied, NotAllowed, Private};
         let banned = || Some(Banned("why".into()));
-        let denies = |deny: Subject| Rules { deny: vec![deny], ..rules() };
-        let allows = |allow: Subject| Rules { allow: vec![allow], ..rules() };
-        let private = || Rules { private: true, ..rules() };
+        let denies = |deny: Subject| GateRules { deny: vec![deny], ..rules() };
+        let allows = |allow: Subject| GateRules { allow: vec![allow], ..rules() };
+        let private = || GateRules { private: true, ..rules() };
         for (name, rules, who, from, expected) in [
             ("a stranger", rules(), 9, "192.0.2.1", None),
             ("a banned one", rules(), 3, "192.0.2.1", banned()),
@@ -429,10 +430,10 @@ mod tests {
         for (name, rules, from, refused) in [
             ("a stranger", rules(), "192.0.2.1", false),
             ("banned", rules(), "203.0.113.9", true),
-            ("denied", Rules { deny: vec![subnet("192.0.2.0/24")], ..rules() }, "192.0.2.1", true),
-            ("not allowed", Rules { allow: vec![subnet("192.0.2.0/24")], ..rules() }, "192.0.3.1", true),
-            ("perhaps allowed", Rules { allow: vec![Subject::Peer(peer(9))], ..rules() }, "192.0.3.1", false),
-            ("private", Rules { private: true, ..rules() }, "192.0.2.1", true),
+            ("denied", GateRules { deny: vec![subnet("192.0.2.0/24")], ..rules() }, "192.0.2.1", true),
+            ("not allowed", GateRules { allow: vec![subnet("192.0.2.0/24")], ..rules() }, "192.0.3.1", true),
+            ("perhaps allowed", GateRules { allow: vec![Subject::Peer(peer(9))], ..rules() }, "192.0.3.1", false),
+            ("private", GateRules { private: true, ..rules() }, "192.0.2.1", true),
         ] {
             let mut table = table(rules);
             table.remove_persistent(&peer(1));
@@ -458,8 +459,8 @@ mod tests {
         assert_eq!(enters(&table, 20, "10.0.0.3"), too_many(3, "p2p.max_per_subnet"));
         let joined = table.may_be_joined(&peer(20), ip("10.0.0.3"), NOW).err();
         assert_eq!(joined, too_many(3, "p2p.max_per_subnet"), "and outbound");
-        for free in [1, 2] {
-            assert_eq!(enters(&table, free, "10.0.0.1"), None, "persistent, and a seed");
+        for exempt in [1, 2] {
+            assert_eq!(enters(&table, exempt, "10.0.0.1"), None, "persistent, and a seed");
         }
         assert_eq!(enters(&table, 20, "10.0.1.1"), None);
         table.gone(1);
