@@ -22,7 +22,7 @@ use super::address::{self, Address, Transports, to_core, to_libp2p, without_peer
 use super::address_book::{AddressBook, AddressBookWriter};
 use super::dialer::Dialer;
 use super::direction::Direction;
-use super::discovery::Discovery;
+use super::discovery::dht::Discovery;
 use super::exchange::{self, Cancellation};
 use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
@@ -71,7 +71,7 @@ pub struct Known {
 }
 
 /// How peers are found and chosen.
-pub struct Seek {
+pub struct PeerFinding {
     pub discovery: Option<Discovery>,
     pub dialer: Dialer,
     /// Tells the wall-clock time of what is remembered.
@@ -106,7 +106,7 @@ impl Driver {
     pub fn new(
         ListeningSwarm { swarm, listeners, topics }: ListeningSwarm,
         Known { seeds, configured, address_book, address_book_writer, transports }: Known,
-        Seek { discovery, dialer, clock }: Seek,
+        PeerFinding { discovery, dialer, clock }: PeerFinding,
         limits: Limits,
         Ends { commands, events, stop }: Ends,
     ) -> Self {
@@ -166,7 +166,7 @@ impl Driver {
                 self.next_ban_end(),
                 self.listeners.wait_until(),
                 self.address_book_writer.next(),
-                self.next_seek(),
+                self.next_peer_search(),
             ];
             let due = timers.into_iter().flatten().min();
             let due = due.unwrap_or_else(|| Instant::now() + NEVER);
@@ -307,7 +307,7 @@ impl Driver {
                 self.say_started();
             }
         }
-        self.seek(now);
+        self.find_peers(now);
         for (seed, address) in self.seeds.due(now) {
             self.dial(seed, &address, now);
         }

@@ -41,7 +41,6 @@ mod policy;
 mod rate_limit;
 mod resolve;
 mod seeds;
-mod seek;
 mod serve;
 mod start;
 mod swarm;

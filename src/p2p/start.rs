@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::address::{self, Address, Transports, to_core};
 use super::address_book::{AddressBook, AddressBookWriter};
 use super::dialer::Dialer;
-use super::discovery::{self, Discovery, Kad};
-use super::driver::{Driver, Ends, Known, ListeningSwarm, Seek};
+use super::discovery::dht::{self, Discovery, Kad};
+use super::driver::{Driver, Ends, Known, ListeningSwarm, PeerFinding};
 use super::exchange::{self, LaneProtocol};
 use super::gate::{Gate, Table};
 use super::gossip::{self, Topics};
@@ -77,10 +77,10 @@ pub async fn start_with(
     let (commands, commands_in) = mpsc::channel(limits.commands);
     let (stop, stopped) = oneshot::channel();
     let swarm = ListeningSwarm { swarm, listeners: Listeners::new(listeners, Instant::now()), topics };
-    let seek = seek(&config.policy, quota, clock);
+    let peer_finding = peer_finding(&config.policy, quota, clock);
     let known = known(addresses, transports, address_book, AddressBookWriter::new(config.address_book));
     let ends = Ends { commands: commands_in, events, stop: stopped };
-    tokio::spawn(Driver::new(swarm, known, seek, limits.clone(), ends).run());
+    tokio::spawn(Driver::new(swarm, known, peer_finding, limits.clone(), ends).run());
     Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
 }
 
@@ -153,7 +153,7 @@ fn listen_addresses(policy: &Policy) -> ListenAddresses {
 
 fn kad(config: &Config, local: PeerId) -> Option<Kad> {
     let mode = if config.listen.is_empty() { Mode::Client } else { Mode::Server };
-    config.policy.rendezvous.as_ref().map(|_| discovery::behaviour(local, mode))
+    config.policy.rendezvous.as_ref().map(|_| dht::behaviour(local, mode))
 }
 
 /// Where peers are told that we are.
@@ -173,10 +173,10 @@ fn listen(swarm: &mut Swarm<Network>, addresses: &[Address], texts: &[String]) -
     addresses.iter().zip(texts).map(one).collect()
 }
 
-fn seek(policy: &Policy, quota: usize, clock: Clock) -> Seek {
+fn peer_finding(policy: &Policy, quota: usize, clock: Clock) -> PeerFinding {
     let now = Instant::now();
     let discovery = policy.rendezvous.as_deref().map(|namespace| Discovery::new(namespace, now));
-    Seek { discovery, dialer: Dialer::new(quota, now), clock }
+    PeerFinding { discovery, dialer: Dialer::new(quota, now), clock }
 }
 
 fn known(

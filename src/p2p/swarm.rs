@@ -12,7 +12,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, Swarm, Transport as _, identify, memory_connection_limits, noise, ping, quic, swarm, tcp, yamux};
 
 use super::address::Transports;
-use super::discovery::Kad;
+use super::discovery::dht::Kad;
 use super::exchange;
 use super::gate::Gate;
 use super::gossip::Gossip;

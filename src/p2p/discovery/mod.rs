@@ -4,26 +4,29 @@
 //! 1. Nobody is dialled who is connected already, or whom the gate would not let in.
 //! 2. What strangers say of themselves is tried only while peers of our own choice are lacking.
 
+pub mod dht;
+
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, identify, kad};
 use tokio::time::Instant;
 
 use super::address::{self, to_core, without_peer};
 use super::address_book::AddressBookUpdate;
-use super::discovery::{Discovery, PeerSupply};
 use super::driver::Driver;
 use super::peers::PeerKind;
+
+use dht::{Discovery, PeerSupply};
 
 /// Addresses that a peer says it listens at, as many as are kept.
 const MAX_HEARD: usize = 4;
 
 impl Driver {
-    pub(super) fn next_seek(&self) -> Option<Instant> {
+    pub(super) fn next_peer_search(&self) -> Option<Instant> {
         let asks = self.discovery.as_ref().map(Discovery::next);
         [asks, Some(self.dialer.next()), self.peers.next_useless()].into_iter().flatten().min()
     }
 
-    pub(super) fn seek(&mut self, now: Instant) {
+    pub(super) fn find_peers(&mut self, now: Instant) {
         self.dial_from_address_book(now);
         self.ask_dht(now);
         for peer in self.peers.useless(now) {
