@@ -146,7 +146,7 @@ impl Behaviour {
         if self.protocols.iter().any(|protocol| listed.contains(&protocol.name)) {
             PeerKind::Chain
         } else {
-            PeerKind::Other
+            PeerKind::NonChain
         }
     }
 

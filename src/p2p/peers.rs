@@ -20,7 +20,7 @@ const MAX_AGENT: usize = 64;
 const MAX_LOST_PINGS: u32 = 3;
 
 /// Places are for peers of the chain: others have so long to become one, or to be asked where those are.
-const STRANGER_FOR: Duration = Duration::from_mins(1);
+const NON_CHAIN_FOR: Duration = Duration::from_mins(1);
 
 /// What the node is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum PeerKind {
     /// It speaks our range exchange, and can be asked for blocks.
     Chain,
     /// It does not, as peers of the DHT may not.
-    Other,
+    NonChain,
 }
 
 /// What a closed connection means for its peer.
@@ -68,7 +68,7 @@ struct Peer {
     agent: String,
     up: bool,
     /// Since when it does not speak our protocol, as far as we know; `None`: it does, or was told to go.
-    stranger_since: Option<Instant>,
+    non_chain_since: Option<Instant>,
     latency: Option<Duration>,
 }
 
@@ -91,7 +91,7 @@ impl Peers {
             connections: Vec::new(),
             agent: String::new(),
             up: false,
-            stranger_since: Some(now),
+            non_chain_since: Some(now),
             latency: None,
         });
         entry.connections.push(Connection { id, address, direction, since: now, lost_pings: 0 });
@@ -123,10 +123,10 @@ impl Peers {
         let was_up = std::mem::replace(&mut entry.up, kind == PeerKind::Chain);
         match kind {
             PeerKind::Chain => {
-                entry.stranger_since = None;
+                entry.non_chain_since = None;
                 (!was_up).then_some(Change::Up)
             }
-            PeerKind::Other => was_up.then_some(Change::Down),
+            PeerKind::NonChain => was_up.then_some(Change::Down),
         }
     }
 
@@ -149,17 +149,17 @@ impl Peers {
         if connection.lost_pings >= MAX_LOST_PINGS { Liveness::Dead } else { Liveness::Alive }
     }
 
-    /// When somebody may be found to be of no use.
-    pub fn next_useless(&self) -> Option<Instant> {
-        self.peers.values().filter_map(|peer| peer.stranger_since).min().map(|since| since + STRANGER_FOR)
+    /// When the next peer will have been here for long without being one of the chain.
+    pub fn next_idle_non_chain_peer(&self) -> Option<Instant> {
+        self.peers.values().filter_map(|peer| peer.non_chain_since).min().map(|since| since + NON_CHAIN_FOR)
     }
 
     /// Those that have been here for long without speaking our protocol, as peers of the DHT may; each is told once.
-    pub fn useless(&mut self, now: Instant) -> Vec<PeerId> {
-        let is_late = |peer: &Peer| peer.stranger_since.is_some_and(|since| now >= since + STRANGER_FOR);
+    pub fn take_idle_non_chain_peers(&mut self, now: Instant) -> Vec<PeerId> {
+        let is_late = |peer: &Peer| peer.non_chain_since.is_some_and(|since| now >= since + NON_CHAIN_FOR);
         let late = self.peers.iter_mut().filter(|(_, peer)| is_late(peer));
         late.map(|(id, peer)| {
-            peer.stranger_since = None;
+            peer.non_chain_since = None;
             *id
         })
         .collect()
@@ -207,14 +207,14 @@ mod tests {
         let mut peers = Peers::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         assert!(!peers.is_up(peer));
-        assert_eq!(peers.identified(peer, "other/1", PeerKind::Other), None);
+        assert_eq!(peers.identified(peer, "other/1", PeerKind::NonChain), None);
         assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), Some(Change::Up));
         peers.connected(peer, connection(2), Multiaddr::empty(), Direction::Inbound, now);
         assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), None);
         assert_eq!(peers.disconnected(peer, connection(1)), Disconnection::OneOfSeveral);
         assert!(peers.info(peer, now).connected.is_some());
         // It stops to speak the protocol, and starts again.
-        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Other), Some(Change::Down));
+        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::NonChain), Some(Change::Down));
         assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), Some(Change::Up));
         assert_eq!(peers.disconnected(peer, connection(2)), Disconnection::Last(Some(Change::Down)));
         assert_eq!(peers.identified(peer, "too late", PeerKind::Chain), None);
@@ -239,11 +239,14 @@ mod tests {
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         peers.connected(other, connection(2), Multiaddr::empty(), Direction::Outbound, now);
         peers.identified(peer, "", PeerKind::Chain);
-        peers.identified(other, "", PeerKind::Other);
-        assert_eq!(peers.next_useless(), Some(now + STRANGER_FOR));
-        assert!(peers.useless(now).is_empty());
-        assert_eq!(peers.useless(now + STRANGER_FOR), [other]);
-        assert_eq!((peers.next_useless(), peers.useless(now + STRANGER_FOR)), (None, vec![]));
+        peers.identified(other, "", PeerKind::NonChain);
+        assert_eq!(peers.next_idle_non_chain_peer(), Some(now + NON_CHAIN_FOR));
+        assert!(peers.take_idle_non_chain_peers(now).is_empty());
+        assert_eq!(peers.take_idle_non_chain_peers(now + NON_CHAIN_FOR), [other]);
+        assert_eq!(
+            (peers.next_idle_non_chain_peer(), peers.take_idle_non_chain_peers(now + NON_CHAIN_FOR)),
+            (None, vec![])
+        );
     }
 
     #[test]

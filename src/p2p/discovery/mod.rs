@@ -1,4 +1,5 @@
-//! The driver's part in finding peers: dialling from the address book, asking the DHT, and sending away who is of no use.
+//! The driver's part in finding peers: dialling from the address book, asking the DHT, and sending away those that are not of the
+//! chain.
 //!
 //! Invariants:
 //! 1. Nobody is dialled who is connected already, or whom the gate would not let in.
@@ -23,13 +24,13 @@ const MAX_HEARD: usize = 4;
 impl Driver {
     pub(super) fn next_peer_search(&self) -> Option<Instant> {
         let asks = self.discovery.as_ref().map(Discovery::next);
-        [asks, Some(self.dialer.next()), self.peers.next_useless()].into_iter().flatten().min()
+        [asks, Some(self.dialer.next()), self.peers.next_idle_non_chain_peer()].into_iter().flatten().min()
     }
 
     pub(super) fn find_peers(&mut self, now: Instant) {
         self.dial_from_address_book(now);
         self.ask_dht(now);
-        for peer in self.peers.useless(now) {
+        for peer in self.peers.take_idle_non_chain_peers(now) {
             if !self.swarm.behaviour().gate.table.is_exempt(&to_core(peer)) {
                 tracing::debug!(%peer, "a peer does not speak our protocol, and is disconnected");
                 // It may have gone by itself.
