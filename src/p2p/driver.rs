@@ -23,7 +23,7 @@ use super::address_book::{AddressBook, AddressBookWriter};
 use super::dialer::Dialer;
 use super::direction::Direction;
 use super::discovery::dht::Discovery;
-use super::exchange::{self, Cancellation};
+use super::exchange::{Cancellation, ExchangeEvent};
 use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
 use super::limits::{Limits, STREAM_WINDOW};
@@ -464,7 +464,7 @@ impl Driver {
 
     fn on_network_event(&mut self, event: NetworkEvent) {
         match event {
-            NetworkEvent::Exchange(exchange::Event { request, lane, bodies, ended }) => {
+            NetworkEvent::Exchange(ExchangeEvent { request, lane, bodies, ended }) => {
                 if let Some((peer, _)) = self.reserved.remove(&request)
                     && !bodies.is_empty()
                 {

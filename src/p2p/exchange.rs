@@ -4,7 +4,7 @@
 //! error count; its limits are per protocol rather than per request; and a second lane needs a second copy of it.
 //!
 //! Invariants:
-//! 1. Every request that was accepted ends in exactly one [`Event`], unless it was cancelled.
+//! 1. Every request that was accepted ends in exactly one [`ExchangeEvent`], unless it was cancelled.
 //! 2. Streams, ours and theirs, are bounded per connection; serving is bounded over all connections.
 //! 3. Nothing here waits for the driver: peers are served while the node is busy.
 
@@ -30,11 +30,11 @@ use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::fetch::Job;
+use super::fetch::FetchJob;
 use super::limits::{MAX_ASKS_PER_CONNECTION, MAX_SERVED_PER_CONNECTION};
 use super::memory_budget::MemoryBudget;
 use super::peers::PeerKind;
-use super::serve::Server;
+use super::serve::RangeServer;
 use crate::block::Lane;
 use crate::sync::{Ended, Fetch, RequestId};
 
@@ -95,7 +95,7 @@ impl OutboundUpgrade<Stream> for Upgrade {
 
 /// The answer to one of our requests.
 #[derive(Debug)]
-pub struct Event {
+pub struct ExchangeEvent {
     pub request: RequestId,
     pub lane: Lane,
     pub bodies: Vec<Bytes>,
@@ -111,7 +111,7 @@ pub enum Cancellation {
     TooLate,
 }
 
-struct Open {
+struct OpenStream {
     peer: PeerId,
     connection: ConnectionId,
     lane: Lane,
@@ -122,15 +122,15 @@ struct Open {
 pub struct Behaviour {
     protocols: Arc<[LaneProtocol]>,
     max_block_bytes: usize,
-    server: Arc<Server>,
+    server: Arc<RangeServer>,
     connections: HashMap<PeerId, Vec<ConnectionId>>,
-    open: HashMap<RequestId, Open>,
+    open: HashMap<RequestId, OpenStream>,
     /// At most one of each kind per open request.
-    to_swarm: VecDeque<ToSwarm<Event, ToHandler>>,
+    to_swarm: VecDeque<ToSwarm<ExchangeEvent, ToHandler>>,
 }
 
 impl Behaviour {
-    pub fn new(protocols: Vec<LaneProtocol>, max_block_bytes: usize, server: Server) -> Self {
+    pub fn new(protocols: Vec<LaneProtocol>, max_block_bytes: usize, server: RangeServer) -> Self {
         Self {
             protocols: protocols.into(),
             max_block_bytes,
@@ -163,7 +163,7 @@ impl Behaviour {
             return Err(Ended::NotSent);
         }
         let (wanting, wanted) = oneshot::channel();
-        let job = Job {
+        let job = FetchJob {
             request: fetch.request,
             ask: fetch.ask,
             max_bytes,
@@ -171,7 +171,7 @@ impl Behaviour {
             deadline: Instant::now() + fetch.timeout,
             wanted,
         };
-        self.open.insert(fetch.request, Open { peer, connection, lane: fetch.lane, _wanted: wanting });
+        self.open.insert(fetch.request, OpenStream { peer, connection, lane: fetch.lane, _wanted: wanting });
         let event = ToHandler { job, lane: fetch.lane };
         self.to_swarm.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
@@ -190,7 +190,7 @@ impl Behaviour {
 
     fn answered(&mut self, request: RequestId, bodies: Vec<Bytes>, ended: Ended) {
         if let Some(open) = self.open.remove(&request) {
-            self.to_swarm.push_back(ToSwarm::GenerateEvent(Event { request, lane: open.lane, bodies, ended }));
+            self.to_swarm.push_back(ToSwarm::GenerateEvent(ExchangeEvent { request, lane: open.lane, bodies, ended }));
         }
     }
 
@@ -201,7 +201,7 @@ impl Behaviour {
                 self.connections.remove(&peer);
             }
         }
-        let lost = |(request, open): (&RequestId, &Open)| {
+        let lost = |(request, open): (&RequestId, &OpenStream)| {
             (open.peer == peer && open.connection == connection).then_some(*request)
         };
         let lost: Vec<_> = self.open.iter().filter_map(lost).collect();
@@ -226,7 +226,7 @@ impl Behaviour {
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
-    type ToSwarm = Event;
+    type ToSwarm = ExchangeEvent;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -274,7 +274,7 @@ impl NetworkBehaviour for Behaviour {
 /// A request for a connection's handler.
 #[derive(Debug)]
 pub struct ToHandler {
-    job: Job,
+    job: FetchJob,
     lane: Lane,
 }
 
@@ -290,7 +290,7 @@ pub struct FromHandler {
 pub struct Handler {
     peer: PeerId,
     protocols: Arc<[LaneProtocol]>,
-    server: Arc<Server>,
+    server: Arc<RangeServer>,
     /// This connection's share of the server's memory.
     budget: Arc<MemoryBudget>,
     /// At most [`MAX_ASKS_PER_CONNECTION`], with `asking` and `failed` together.

@@ -14,12 +14,12 @@ use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::wire::{self, Answer, FrameError, FrameReader, HeaderRequest};
+use super::wire::{self, FrameError, FrameReader, HeaderRequest, WireAnswer};
 use crate::sync::{Ask, Ended, RequestId};
 
 /// One request, on its way to a stream.
 #[derive(Debug)]
-pub struct Job {
+pub struct FetchJob {
     pub request: RequestId,
     pub ask: Ask,
     /// The most bytes of the whole answer: it is cut before the block that would exceed them, be it the first.
@@ -33,7 +33,7 @@ pub struct Job {
 /// A server that waits for the end of the request, rather than of its first frame, gets it then.
 const HALF_CLOSE_AFTER: Duration = Duration::from_millis(250);
 
-impl Job {
+impl FetchJob {
     fn to_request(&self) -> HeaderRequest {
         match self.ask {
             Ask::Head => HeaderRequest::head(),
@@ -123,8 +123,8 @@ impl Job {
                 Err(error) => return ended_by(&error),
             };
             match wire::decode_response(frame) {
-                Some(Answer::Block(body)) if body.len() <= self.max_block_bytes => bodies.push(body),
-                Some(Answer::NotFound) => return Ended::NotFound,
+                Some(WireAnswer::Block(body)) if body.len() <= self.max_block_bytes => bodies.push(body),
+                Some(WireAnswer::NotFound) => return Ended::NotFound,
                 _ => return Ended::Invalid(None),
             }
             room = room.saturating_sub(length);

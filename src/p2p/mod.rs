@@ -64,7 +64,7 @@ pub use key::peer_id_of;
 pub use limits::{Limits, LimitsError, Queue};
 pub use policy::{Policy, PolicyError};
 pub use start::{start, start_with};
-pub use view::{Source, View};
+pub use view::{ServeSource, ServeView};
 
 /// What the network is to be.
 #[derive(Clone)]

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::limits::{SERVE_CHUNK, serve_chunk_bytes};
 use super::memory_budget::{MemoryBudget, MemoryReservation};
 use super::rate_limit::{Rate, RateLimiter};
-use super::view::{Source, View};
+use super::view::{ServeSource, ServeView};
 use super::wire::{self, FrameReader, HeaderRequest};
 use crate::block::{Height, Lane};
 use crate::store::StoreError;
@@ -60,8 +60,8 @@ pub struct Pace {
 }
 
 /// Answers requests of all connections.
-pub struct Server {
-    source: Arc<dyn Source>,
+pub struct RangeServer {
+    source: Arc<dyn ServeSource>,
     rate_limiter: RateLimiter,
     min_bytes_per_second: u64,
     budget: MemoryBudget,
@@ -92,9 +92,9 @@ pub enum Refused {
     Stopped(#[from] JoinError),
 }
 
-impl Server {
+impl RangeServer {
     /// `bytes` for all answers together, which suffices for two chunks of the largest blocks at least.
-    pub fn new(source: Arc<dyn Source>, bytes: usize, max_block_bytes: usize, pace: Pace) -> Self {
+    pub fn new(source: Arc<dyn ServeSource>, bytes: usize, max_block_bytes: usize, pace: Pace) -> Self {
         Self {
             source,
             rate_limiter: RateLimiter::new(pace.rate),
@@ -158,8 +158,8 @@ impl Server {
             // While one chunk is written the next is read, if there is memory for both. Waiting for memory with a chunk in hand
             // could be for ever.
             let next = match MemoryReservation::try_take(own, &self.budget, rest.next_bytes()) {
-                Some(reservation) => Next::Reading(reservation, spawn_blocking(move || rest.read())),
-                None => Next::Waiting(rest),
+                Some(reservation) => NextChunk::Reading(reservation, spawn_blocking(move || rest.read())),
+                None => NextChunk::Waiting(rest),
             };
             paced.write(&chunk.frames).await?;
             drop((reservation, chunk.frames));
@@ -167,8 +167,8 @@ impl Server {
                 return Ok(paced.stream);
             }
             (reservation, chunk) = match next {
-                Next::Reading(reservation, reading) => (reservation, reading.await??),
-                Next::Waiting(rest) => {
+                NextChunk::Reading(reservation, reading) => (reservation, reading.await??),
+                NextChunk::Waiting(rest) => {
                     let reservation = self.reserve(own, rest.next_bytes()).await?;
                     (reservation, spawn_blocking(move || rest.read()).await??)
                 }
@@ -196,7 +196,7 @@ impl Server {
 
 /// What is still to be read of an answer. Blocking.
 struct Reading {
-    view: Box<dyn View>,
+    view: Box<dyn ServeView>,
     lane: Lane,
     from: Height,
     /// Of each block that is still to be read, from `from` on.
@@ -205,7 +205,7 @@ struct Reading {
 }
 
 /// The chunk after this one.
-enum Next<'a> {
+enum NextChunk<'a> {
     Reading(MemoryReservation<'a>, JoinHandle<Result<Chunk, Refused>>),
     /// There is no memory for two.
     Waiting(Reading),
@@ -218,7 +218,7 @@ struct Chunk {
 }
 
 impl Reading {
-    fn begin(source: &dyn Source, lane: Lane, request: &HeaderRequest) -> Result<Self, Refused> {
+    fn begin(source: &dyn ServeSource, lane: Lane, request: &HeaderRequest) -> Result<Self, Refused> {
         let wanted = match &request.data {
             Some(wire::Data::Origin(origin)) => Wanted::Origin { origin: *origin, amount: request.amount },
             Some(wire::Data::Hash(hash)) => Wanted::Hash(hash),

@@ -23,9 +23,9 @@ use super::key;
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::policy::{Policy, Understood};
-use super::serve::Server;
+use super::serve::RangeServer;
 use super::swarm::{self, ListenAddresses, Network, Parts};
-use super::view::Source;
+use super::view::ServeSource;
 use super::{Config, Event, Handle, StartError};
 use crate::clock::Clock;
 use crate::store::Reader;
@@ -40,14 +40,14 @@ pub async fn start(config: Config, reader: Reader, events: mpsc::Sender<Event>) 
     start_with(config, Arc::new(reader), events).await
 }
 
-/// [`start`], serving from any [`Source`].
+/// [`start`], serving from any [`ServeSource`].
 ///
 /// # Errors
 /// As [`start`].
 #[allow(clippy::unused_async, reason = "it needs a runtime, and a signature that says so")]
 pub async fn start_with(
     config: Config,
-    source: Arc<dyn Source>,
+    source: Arc<dyn ServeSource>,
     events: mpsc::Sender<Event>,
 ) -> Result<Handle, StartError> {
     let limits = Limits::derive(config.memory_bytes, config.max_block_bytes)?;
@@ -58,7 +58,7 @@ pub async fn start_with(
     let protocols = lane_protocols(&config.network_ids)?;
     let topics = Topics::new(&config.network_ids);
     let gossip = gossip::behaviour(&keypair, &topics, &limits).map_err(StartError::Library)?;
-    let server = Server::new(source, limits.serve_bytes, limits.max_block_bytes, config.policy.pace());
+    let server = RangeServer::new(source, limits.serve_bytes, limits.max_block_bytes, config.policy.pace());
 
     let clock = Clock::start();
     let (gate, address_book) = gate_and_address_book(table, config.address_book.as_deref(), clock);

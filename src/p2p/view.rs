@@ -7,13 +7,13 @@ use crate::store::{Reader, Snapshot, StoreError};
 use crate::sync::serve::Span;
 
 /// Where views come from. Cheap to ask, from any thread.
-pub trait Source: Send + Sync + 'static {
+pub trait ServeSource: Send + Sync + 'static {
     /// The state as of now; what happens later is not seen through it.
-    fn view(&self) -> Box<dyn View>;
+    fn view(&self) -> Box<dyn ServeView>;
 }
 
 /// One moment of the store. Calls may block on the disk.
-pub trait View: Send + 'static {
+pub trait ServeView: Send + 'static {
     /// The stored heights; `None` while nothing is stored.
     fn span(&self) -> Result<Option<Span>, StoreError>;
 
@@ -26,13 +26,13 @@ pub trait View: Send + 'static {
     fn height_of(&self, lane: Lane, hash: Hash) -> Result<Option<Height>, StoreError>;
 }
 
-impl Source for Reader {
-    fn view(&self) -> Box<dyn View> {
+impl ServeSource for Reader {
+    fn view(&self) -> Box<dyn ServeView> {
         Box::new(self.snapshot())
     }
 }
 
-impl View for Snapshot {
+impl ServeView for Snapshot {
     fn span(&self) -> Result<Option<Span>, StoreError> {
         let heads = self.heads()?;
         Ok(heads.soft_height().map(|soft| Span { tail: heads.tail, soft }))

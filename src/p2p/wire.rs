@@ -87,18 +87,18 @@ pub fn put_ok_frame(body: &Bytes, out: &mut Vec<u8>) {
 
 /// What one frame of an answer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum WireAnswer {
     /// A block, not empty.
     Block(Bytes),
     NotFound,
 }
 
 /// Reads one response. `None`: not a response, or one that nobody may send (`OK` without a block, `INVALID`, another code).
-pub fn decode_response(frame: Bytes) -> Option<Answer> {
+pub fn decode_response(frame: Bytes) -> Option<WireAnswer> {
     let response = HeaderResponse::decode(frame).ok()?;
     match response.status_code {
-        OK if !response.body.is_empty() => Some(Answer::Block(response.body)),
-        NOT_FOUND => Some(Answer::NotFound),
+        OK if !response.body.is_empty() => Some(WireAnswer::Block(response.body)),
+        NOT_FOUND => Some(WireAnswer::NotFound),
         _ => None,
     }
 }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     /// Gives out its bytes in pieces of the given sizes, over and over, then ends, or fails.
-    struct Pieces<'a> {
+    struct FramePieces<'a> {
         bytes: &'a [u8],
         sizes: Vec<usize>,
         turn: usize,
@@ -233,7 +233,7 @@ mod tests {
         widest: usize,
     }
 
-    impl AsyncRead for Pieces<'_> {
+    impl AsyncRead for FramePieces<'_> {
         fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
             self.widest = self.widest.max(into.len());
             if self.bytes.is_empty() && self.fails {
@@ -248,12 +248,12 @@ mod tests {
         }
     }
 
-    fn pieces(bytes: &[u8], sizes: Vec<usize>) -> Pieces<'_> {
-        Pieces { bytes, sizes, turn: 0, fails: false, widest: 0 }
+    fn pieces(bytes: &[u8], sizes: Vec<usize>) -> FramePieces<'_> {
+        FramePieces { bytes, sizes, turn: 0, fails: false, widest: 0 }
     }
 
     /// All frames, and how it ended.
-    fn frames(from: Pieces<'_>, max: usize) -> (Vec<Bytes>, Result<(), FrameError>) {
+    fn frames(from: FramePieces<'_>, max: usize) -> (Vec<Bytes>, Result<(), FrameError>) {
         let mut reader = FrameReader::new(from, max);
         let mut frames = Vec::new();
         let ended = loop {
@@ -290,11 +290,11 @@ mod tests {
         assert_eq!(frame, hex("07 0a 03 61 62 63 10 01"));
         assert_eq!(
             decode_response(Bytes::copy_from_slice(&frame[1..])),
-            Some(Answer::Block(Bytes::from_static(b"abc")))
+            Some(WireAnswer::Block(Bytes::from_static(b"abc")))
         );
         let not_found = HeaderResponse { body: Bytes::new(), status_code: NOT_FOUND };
         assert_eq!(not_found.encode_length_delimited_to_vec(), NOT_FOUND_FRAME);
-        assert_eq!(decode_response(Bytes::from_static(&NOT_FOUND_FRAME[1..])), Some(Answer::NotFound));
+        assert_eq!(decode_response(Bytes::from_static(&NOT_FOUND_FRAME[1..])), Some(WireAnswer::NotFound));
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(read.len(), 1);
         assert!(matches!(ended, Err(FrameError::Truncated)), "{ended:?}");
         // Reset after the second frame.
-        let (read, ended) = frames(Pieces { fails: true, ..pieces(&bytes, vec![1000]) }, 100);
+        let (read, ended) = frames(FramePieces { fails: true, ..pieces(&bytes, vec![1000]) }, 100);
         assert_eq!(read.len(), 2);
         assert!(matches!(ended, Err(FrameError::Io(_))), "{ended:?}");
     }
@@ -365,7 +365,7 @@ mod tests {
             let (read, ended) = frames(pieces(&bytes, sizes), 1 << 20);
             prop_assert!(ended.is_ok());
             let answers: Vec<_> = read.into_iter().map(decode_response).collect();
-            let expected: Vec<_> = bodies.into_iter().map(|body| Some(Answer::Block(body.into()))).collect();
+            let expected: Vec<_> = bodies.into_iter().map(|body| Some(WireAnswer::Block(body.into()))).collect();
             prop_assert_eq!(answers, expected);
         }
 
@@ -373,7 +373,7 @@ mod tests {
         fn any_bytes_are_read_without_panic_and_within_bounds(
             bytes in prop::collection::vec(any::<u8>(), 0..300), size in 1_usize..50, fails in any::<bool>(),
         ) {
-            let (read, _) = frames(Pieces { fails, ..pieces(&bytes, vec![size]) }, MAX_REQUEST_BYTES);
+            let (read, _) = frames(FramePieces { fails, ..pieces(&bytes, vec![size]) }, MAX_REQUEST_BYTES);
             for frame in read {
                 prop_assert!(frame.len() <= MAX_REQUEST_BYTES);
                 let _ = HeaderRequest::decode(frame.clone());

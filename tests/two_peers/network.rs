@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height, Lane};
-use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Policy, Source, StartError, View};
+use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Policy, ServeSource, ServeView, StartError};
 use blocksyncd::store::StoreError;
 use blocksyncd::sync::serve::Span;
 use blocksyncd::sync::{Ask, Ended, Fetch, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket, Verdict};
@@ -62,8 +62,8 @@ pub fn hash(height: u64) -> Hash {
     Hash::of(&height.to_be_bytes())
 }
 
-impl Source for Chain {
-    fn view(&self) -> Box<dyn View> {
+impl ServeSource for Chain {
+    fn view(&self) -> Box<dyn ServeView> {
         let blocks = self.blocks.lock().expect("not poisoned").clone();
         Box::new(Moment { blocks, reads: self.reads.clone(), broken: self.broken })
     }
@@ -82,7 +82,7 @@ impl Moment {
     }
 }
 
-impl View for Moment {
+impl ServeView for Moment {
     fn span(&self) -> Result<Option<Span>, StoreError> {
         let first = self.blocks.keys().next().copied().and_then(Height::new);
         let last = self.blocks.keys().next_back().copied().and_then(Height::new);
