@@ -28,7 +28,7 @@ use crate::util::saturate;
 pub struct P2pSection {
     pub listen: Vec<String>,
     pub seeds: Vec<String>,
-    pub policy: p2p::Policy,
+    pub policy: p2p::PeerPolicy,
     pub node_key: KeySeed,
 }
 
@@ -132,13 +132,13 @@ pub(super) fn p2p(
 }
 
 /// Who may be a peer; what it says is checked by the network's own rules.
-fn policy(settings: &SettingLayers, chain: &ChainId) -> Result<p2p::Policy, ConfigError> {
+fn policy(settings: &SettingLayers, chain: &ChainId) -> Result<p2p::PeerPolicy, ConfigError> {
     let number = |key| settings.integer(key).map(saturate::to_usize);
     let bytes = |key| Ok::<_, ConfigError>(settings.bytes(key)?.unwrap_or(0));
     let optional = |key| Ok::<_, ConfigError>(settings.optional_integer(key)?.map(saturate::to_usize));
     let private = settings.choice("p2p.mode")? == "private";
     let discovers = settings.choice("p2p.discovery")? == "on" && !private;
-    Ok(p2p::Policy {
+    Ok(p2p::PeerPolicy {
         persistent: settings.list("p2p.persistent")?.to_vec(),
         private,
         allow: settings.list("p2p.allow")?.to_vec(),
@@ -306,7 +306,7 @@ fn duration_within(
 mod tests {
     use super::*;
 
-    fn policy_of(assignments: &[&str]) -> p2p::Policy {
+    fn policy_of(assignments: &[&str]) -> p2p::PeerPolicy {
         let mut settings = SettingLayers::new();
         for assignment in assignments {
             settings.assignment(assignment).expect("a setting");
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_network_has_the_same_defaults_by_itself() {
-        assert_eq!(policy_of(&["p2p.discovery=off"]), p2p::Policy::default());
+        assert_eq!(policy_of(&["p2p.discovery=off"]), p2p::PeerPolicy::default());
     }
 
     #[test]

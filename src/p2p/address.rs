@@ -16,12 +16,12 @@ pub struct Address {
     pub peer: Option<PeerId>,
     pub quic: bool,
     /// What has to be resolved before it can be dialled.
-    pub host: Option<Host>,
+    pub host: Option<DialHost>,
 }
 
 /// The name of a host, and which addresses of it are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
+pub struct DialHost {
     pub name: String,
     pub wants: Family,
 }
@@ -174,7 +174,7 @@ pub(super) fn parse(text: &str) -> Result<Address, String> {
 }
 
 /// The host that an address begins with, if it names one.
-fn host(first: Option<&Protocol<'_>>) -> Result<Option<Host>, String> {
+fn host(first: Option<&Protocol<'_>>) -> Result<Option<DialHost>, String> {
     let (name, wants) = match first {
         Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => return Ok(None),
         Some(Protocol::Dns(name)) => (name, Family::Any),
@@ -193,7 +193,7 @@ fn host(first: Option<&Protocol<'_>>) -> Result<Option<Host>, String> {
     if name.is_empty() || name.len() > 253 {
         return Err(format!("has a name that no host can have: {WANTED}"));
     }
-    Ok(Some(Host { name: name.to_string(), wants }))
+    Ok(Some(DialHost { name: name.to_string(), wants }))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use super::gossip::{Tickets, Topics, acceptance};
 use super::limits::{Limits, STREAM_WINDOW};
 use super::listeners::{Listeners, Spoke};
 use super::outbox::{Closed, Outbox};
-use super::peers::{Change, Disconnection, Liveness, Peers};
+use super::peers::{Disconnection, Liveness, PeerChange, PeerTable};
 use super::resolve::{Resolved, resolve};
 use super::seeds::{AddedBy, SeedId, Seeds};
 use super::swarm::{Network, NetworkEvent};
@@ -60,7 +60,7 @@ pub struct Ends {
 }
 
 /// Whom the driver knows when it starts.
-pub struct Known {
+pub struct KnownPeers {
     /// Addresses that are dialled for ever.
     pub seeds: Vec<Address>,
     /// Persistent peers of the settings.
@@ -95,7 +95,7 @@ pub struct Driver {
     pub(super) dialer: Dialer,
     /// At most one for each seed.
     resolving: FuturesUnordered<BoxFuture<'static, Resolved>>,
-    pub(super) peers: Peers,
+    pub(super) peers: PeerTable,
     tickets: Tickets,
     limits: Limits,
     /// Who is asked, and the bytes kept free for the answer; together at most `limits.fetch_bytes`.
@@ -105,7 +105,7 @@ pub struct Driver {
 impl Driver {
     pub fn new(
         ListeningSwarm { swarm, listeners, topics }: ListeningSwarm,
-        Known { seeds, configured, address_book, address_book_writer, transports }: Known,
+        KnownPeers { seeds, configured, address_book, address_book_writer, transports }: KnownPeers,
         PeerFinding { discovery, dialer, clock }: PeerFinding,
         limits: Limits,
         Ends { commands, events, stop }: Ends,
@@ -126,7 +126,7 @@ impl Driver {
             dialer,
             resolving: FuturesUnordered::new(),
             clock,
-            peers: Peers::default(),
+            peers: PeerTable::default(),
             tickets: Tickets::new(limits.gossip_unjudged),
             limits,
             reserved: HashMap::new(),
@@ -442,13 +442,13 @@ impl Driver {
         self.tell(peer, change);
     }
 
-    fn tell(&mut self, peer: PeerId, change: Option<Change>) {
+    fn tell(&mut self, peer: PeerId, change: Option<PeerChange>) {
         match change {
-            Some(Change::Up) => {
+            Some(PeerChange::Up) => {
                 self.remember(peer);
                 self.outbox.push(Event::PeerUp(to_core(peer)));
             }
-            Some(Change::Down) => self.outbox.push(Event::PeerDown(to_core(peer))),
+            Some(PeerChange::Down) => self.outbox.push(Event::PeerDown(to_core(peer))),
             None => {}
         }
     }

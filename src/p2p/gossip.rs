@@ -147,7 +147,7 @@ pub const fn acceptance(verdict: Verdict) -> MessageAcceptance {
 
 /// A message that waits for its verdict.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct UnjudgedMessage {
     pub message: MessageId,
     /// Who handed it to us.
     pub source: PeerId,
@@ -158,7 +158,7 @@ pub struct Waiting {
 /// The messages whose verdict is awaited, at most a given number.
 pub struct Tickets {
     next: Ticket,
-    waiting: BTreeMap<Ticket, Waiting>,
+    waiting: BTreeMap<Ticket, UnjudgedMessage>,
     max: usize,
 }
 
@@ -178,12 +178,12 @@ impl Tickets {
         }
         let ticket = self.next;
         self.next = ticket.next();
-        self.waiting.insert(ticket, Waiting { message, source, bytes, since: now });
+        self.waiting.insert(ticket, UnjudgedMessage { message, source, bytes, since: now });
         Some(ticket)
     }
 
     /// Each ticket is judged once; `None` afterwards, or when it has become too old.
-    pub fn take(&mut self, ticket: Ticket) -> Option<Waiting> {
+    pub fn take(&mut self, ticket: Ticket) -> Option<UnjudgedMessage> {
         self.waiting.remove(&ticket)
     }
 }

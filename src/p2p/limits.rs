@@ -79,20 +79,20 @@ pub struct Limits {
 
 /// One queue, full.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queue {
+pub struct QueueBound {
     pub name: &'static str,
     pub items: usize,
     pub item_bytes: usize,
 }
 
-impl Queue {
+impl QueueBound {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.items.saturating_mul(self.item_bytes)
     }
 }
 
-impl fmt::Display for Queue {
+impl fmt::Display for QueueBound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} x {} bytes = {} bytes", self.name, self.items, self.item_bytes, self.bytes())
     }
@@ -174,9 +174,9 @@ impl Limits {
     /// beyond 256 KiB, and blocks that we have accepted stay in gossipsub's cache for six seconds, which is bounded by the
     /// sequencer's rate alone. New connections are refused while the process uses nine tenths of the machine's memory.
     #[must_use]
-    pub fn worst_case(&self) -> Vec<Queue> {
+    pub fn worst_case(&self) -> Vec<QueueBound> {
         let message = gossip_message(self.max_block_bytes);
-        let queue = |name, items, item_bytes| Queue { name, items, item_bytes };
+        let queue = |name, items, item_bytes| QueueBound { name, items, item_bytes };
         vec![
             queue("connections: unread streams", self.connections, MAX_UNASKED_STREAMS * STREAM_WINDOW),
             queue("connections: gossip in transit", self.connections, transit_bytes(self.max_block_bytes)),
@@ -261,7 +261,7 @@ mod tests {
             // Sizes of every magnitude.
             let (memory, block) = (memory >> (block % 60), block >> (memory % 60));
             if let Ok(limits) = Limits::derive(memory, block) {
-                let total: usize = limits.worst_case().iter().map(Queue::bytes).sum();
+                let total: usize = limits.worst_case().iter().map(QueueBound::bytes).sum();
                 prop_assert!(total <= memory, "{total} of {memory}: {limits:?}");
                 prop_assert!(limits.fetch_bytes_per_request() >= block);
                 prop_assert!(limits.serve_bytes >= MIN * serve_chunk_bytes(block));

@@ -61,8 +61,8 @@ use crate::sync::{Ended, Fetch, Offence, PeerId, PeerList, PeerOrder, PeerStandi
 
 pub use address::{check_listen_address, check_seed_address};
 pub use key::peer_id_of;
-pub use limits::{Limits, LimitsError, Queue};
-pub use policy::{Policy, PolicyError};
+pub use limits::{Limits, LimitsError, QueueBound};
+pub use policy::{PeerPolicy, PolicyError};
 pub use start::{start, start_with};
 pub use view::{ServeSource, ServeView};
 
@@ -76,7 +76,7 @@ pub struct Config {
     /// Multiaddrs, best with the peer's id.
     pub seeds: Vec<String>,
     /// Who may be a peer.
-    pub policy: Policy,
+    pub policy: PeerPolicy,
     /// Where it is kept what is known of peers, with the bans; `None`: it is forgotten with the process.
     pub address_book: Option<PathBuf>,
     /// One go-header network id per lane.
@@ -165,7 +165,7 @@ pub enum StartError {
     #[error(transparent)]
     Limits(#[from] LimitsError),
     #[error(transparent)]
-    Policy(#[from] PolicyError),
+    PeerPolicy(#[from] PolicyError),
     #[error("SSLKEYLOGFILE is set, and QUIC would write its session keys there: unset it, or use no quic-v1 address")]
     KeyLog,
     #[error("the network cannot be set up: {0}")]

@@ -24,7 +24,7 @@ const NON_CHAIN_FOR: Duration = Duration::from_mins(1);
 
 /// What the node is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum PeerChange {
     Up,
     Down,
 }
@@ -44,7 +44,7 @@ pub enum Disconnection {
     /// Others to the same peer are there: it is connected as before.
     OneOfSeveral,
     /// The peer is gone, or never was here; the node is told if it was up.
-    Last(Option<Change>),
+    Last(Option<PeerChange>),
 }
 
 /// What a ping says of its connection.
@@ -55,7 +55,7 @@ pub enum Liveness {
     Dead,
 }
 
-struct Connection {
+struct PeerConnection {
     id: ConnectionId,
     address: Multiaddr,
     direction: Direction,
@@ -63,8 +63,8 @@ struct Connection {
     lost_pings: u32,
 }
 
-struct Peer {
-    connections: Vec<Connection>,
+struct ConnectedPeer {
+    connections: Vec<PeerConnection>,
     agent: String,
     up: bool,
     /// Since when it does not speak our protocol, as far as we know; `None`: it does, or was told to go.
@@ -74,11 +74,11 @@ struct Peer {
 
 /// The connected peers: bounded by the connection limits.
 #[derive(Default)]
-pub struct Peers {
-    peers: HashMap<PeerId, Peer>,
+pub struct PeerTable {
+    peers: HashMap<PeerId, ConnectedPeer>,
 }
 
-impl Peers {
+impl PeerTable {
     pub fn connected(
         &mut self,
         peer: PeerId,
@@ -87,14 +87,14 @@ impl Peers {
         direction: Direction,
         now: Instant,
     ) {
-        let entry = self.peers.entry(peer).or_insert_with(|| Peer {
+        let entry = self.peers.entry(peer).or_insert_with(|| ConnectedPeer {
             connections: Vec::new(),
             agent: String::new(),
             up: false,
             non_chain_since: Some(now),
             latency: None,
         });
-        entry.connections.push(Connection { id, address, direction, since: now, lost_pings: 0 });
+        entry.connections.push(PeerConnection { id, address, direction, since: now, lost_pings: 0 });
     }
 
     pub fn disconnected(&mut self, peer: PeerId, id: ConnectionId) -> Disconnection {
@@ -105,28 +105,28 @@ impl Peers {
         if !entry.connections.is_empty() {
             return Disconnection::OneOfSeveral;
         }
-        let change = entry.up.then_some(Change::Down);
+        let change = entry.up.then_some(PeerChange::Down);
         self.peers.remove(&peer);
         Disconnection::Last(change)
     }
 
     /// It is one that speaks our protocol, as far as we know from elsewhere: it need not be waited for until it says so itself.
-    pub fn presumed(&mut self, peer: PeerId) -> Option<Change> {
+    pub fn presumed(&mut self, peer: PeerId) -> Option<PeerChange> {
         let entry = self.peers.get_mut(&peer)?;
-        (!std::mem::replace(&mut entry.up, true)).then_some(Change::Up)
+        (!std::mem::replace(&mut entry.up, true)).then_some(PeerChange::Up)
     }
 
     /// A peer has told, perhaps anew, what it is and whether it speaks our protocol.
-    pub fn identified(&mut self, peer: PeerId, agent: &str, kind: PeerKind) -> Option<Change> {
+    pub fn identified(&mut self, peer: PeerId, agent: &str, kind: PeerKind) -> Option<PeerChange> {
         let entry = self.peers.get_mut(&peer)?;
         entry.agent = printable(agent, Escape::Ascii, Limit::Bytes(MAX_AGENT));
         let was_up = std::mem::replace(&mut entry.up, kind == PeerKind::Chain);
         match kind {
             PeerKind::Chain => {
                 entry.non_chain_since = None;
-                (!was_up).then_some(Change::Up)
+                (!was_up).then_some(PeerChange::Up)
             }
-            PeerKind::NonChain => was_up.then_some(Change::Down),
+            PeerKind::NonChain => was_up.then_some(PeerChange::Down),
         }
     }
 
@@ -156,7 +156,7 @@ impl Peers {
 
     /// Those that have been here for long without speaking our protocol, as peers of the DHT may; each is told once.
     pub fn take_idle_non_chain_peers(&mut self, now: Instant) -> Vec<PeerId> {
-        let is_late = |peer: &Peer| peer.non_chain_since.is_some_and(|since| now >= since + NON_CHAIN_FOR);
+        let is_late = |peer: &ConnectedPeer| peer.non_chain_since.is_some_and(|since| now >= since + NON_CHAIN_FOR);
         let late = self.peers.iter_mut().filter(|(_, peer)| is_late(peer));
         late.map(|(id, peer)| {
             peer.non_chain_since = None;
@@ -204,19 +204,19 @@ mod tests {
     #[test]
     fn two_connections_are_one_peer_and_only_speakers_are_up() {
         let (now, peer) = (Instant::now(), PeerId::random());
-        let mut peers = Peers::default();
+        let mut peers = PeerTable::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         assert!(!peers.is_up(peer));
         assert_eq!(peers.identified(peer, "other/1", PeerKind::NonChain), None);
-        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), Some(Change::Up));
+        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), Some(PeerChange::Up));
         peers.connected(peer, connection(2), Multiaddr::empty(), Direction::Inbound, now);
         assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), None);
         assert_eq!(peers.disconnected(peer, connection(1)), Disconnection::OneOfSeveral);
         assert!(peers.info(peer, now).connected.is_some());
         // It stops to speak the protocol, and starts again.
-        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::NonChain), Some(Change::Down));
-        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), Some(Change::Up));
-        assert_eq!(peers.disconnected(peer, connection(2)), Disconnection::Last(Some(Change::Down)));
+        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::NonChain), Some(PeerChange::Down));
+        assert_eq!(peers.identified(peer, "blocksyncd/1", PeerKind::Chain), Some(PeerChange::Up));
+        assert_eq!(peers.disconnected(peer, connection(2)), Disconnection::Last(Some(PeerChange::Down)));
         assert_eq!(peers.identified(peer, "too late", PeerKind::Chain), None);
         assert_eq!((peers.ids().count(), peers.info(peer, now).connected), (0, None));
     }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn what_a_peer_calls_itself_is_cut_and_escaped() {
         let (now, peer) = (Instant::now(), PeerId::random());
-        let mut peers = Peers::default();
+        let mut peers = PeerTable::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         peers.identified(peer, &format!("\x1b[31m\n{}", "é".repeat(5000)), PeerKind::Chain);
         let agent = peers.info(peer, now).agent;
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn who_does_not_speak_our_protocol_does_not_stay() {
         let (now, [peer, other]) = (Instant::now(), [PeerId::random(), PeerId::random()]);
-        let mut peers = Peers::default();
+        let mut peers = PeerTable::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
         peers.connected(other, connection(2), Multiaddr::empty(), Direction::Outbound, now);
         peers.identified(peer, "", PeerKind::Chain);
@@ -252,9 +252,9 @@ mod tests {
     #[test]
     fn lost_pings_in_a_row_mean_a_dead_connection() {
         let (now, peer) = (Instant::now(), PeerId::random());
-        let mut peers = Peers::default();
+        let mut peers = PeerTable::default();
         peers.connected(peer, connection(1), Multiaddr::empty(), Direction::Outbound, now);
-        let lost = |peers: &mut Peers| peers.pinged(peer, connection(1), None);
+        let lost = |peers: &mut PeerTable| peers.pinged(peer, connection(1), None);
         assert_eq!([lost(&mut peers), lost(&mut peers)], [Liveness::Alive; 2]);
         assert_eq!(peers.pinged(peer, connection(1), Some(Duration::from_millis(3))), Liveness::Alive);
         assert_eq!(peers.info(peer, now).latency, Some(Duration::from_millis(3)));

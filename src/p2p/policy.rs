@@ -16,7 +16,7 @@ pub const MAX_PERSISTENT: usize = 64;
 
 /// See the settings of the same names, which have the same defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct PeerPolicy {
     /// Multiaddrs with peer ids.
     pub persistent: Vec<String>,
     /// Persistent peers only.
@@ -45,7 +45,7 @@ pub struct Policy {
     pub serve_min_rate: u64,
 }
 
-impl Default for Policy {
+impl Default for PeerPolicy {
     fn default() -> Self {
         Self {
             persistent: Vec::new(),
@@ -84,7 +84,7 @@ pub struct PolicyError {
     pub why: String,
 }
 
-impl Policy {
+impl PeerPolicy {
     /// Whether it can be used with this budget and these seeds.
     ///
     /// # Errors
@@ -232,36 +232,36 @@ mod tests {
         let list = |text: &str| vec![text.to_owned()];
         let room = limits().connections;
         for (setting, policy) in [
-            ("p2p.persistent", Policy { persistent: list("/ip4/192.0.2.1/tcp/1"), ..Policy::default() }),
-            ("p2p.persistent", Policy { persistent: list("nonsense"), ..Policy::default() }),
-            ("p2p.mode", Policy { private: true, ..Policy::default() }),
-            ("p2p.seeds", Policy { private: true, persistent: trusted(), ..Policy::default() }),
-            ("p2p.allow", Policy { allow: list("192.0.2.0/33"), ..Policy::default() }),
-            ("p2p.deny", Policy { deny: list("12D3Koo"), ..Policy::default() }),
-            ("p2p.deny", Policy { deny: list(PEER), persistent: trusted(), ..Policy::default() }),
-            ("p2p.max_inbound", Policy { max_inbound: Some(room), max_outbound: Some(1), ..Policy::default() }),
-            ("p2p.max_outbound", Policy { max_outbound: Some(room + 1), ..Policy::default() }),
-            ("p2p.announce", Policy { announce: list("/ip4/192.0.2.1/tcp/0"), ..Policy::default() }),
-            ("p2p.announce", Policy { announce: trusted(), ..Policy::default() }),
-            ("p2p.max_per_ip", Policy { max_per_ip: 0, ..Policy::default() }),
-            ("p2p.serve_rate", Policy { serve_rate: 0, ..Policy::default() }),
+            ("p2p.persistent", PeerPolicy { persistent: list("/ip4/192.0.2.1/tcp/1"), ..PeerPolicy::default() }),
+            ("p2p.persistent", PeerPolicy { persistent: list("nonsense"), ..PeerPolicy::default() }),
+            ("p2p.mode", PeerPolicy { private: true, ..PeerPolicy::default() }),
+            ("p2p.seeds", PeerPolicy { private: true, persistent: trusted(), ..PeerPolicy::default() }),
+            ("p2p.allow", PeerPolicy { allow: list("192.0.2.0/33"), ..PeerPolicy::default() }),
+            ("p2p.deny", PeerPolicy { deny: list("12D3Koo"), ..PeerPolicy::default() }),
+            ("p2p.deny", PeerPolicy { deny: list(PEER), persistent: trusted(), ..PeerPolicy::default() }),
+            ("p2p.max_inbound", PeerPolicy { max_inbound: Some(room), max_outbound: Some(1), ..PeerPolicy::default() }),
+            ("p2p.max_outbound", PeerPolicy { max_outbound: Some(room + 1), ..PeerPolicy::default() }),
+            ("p2p.announce", PeerPolicy { announce: list("/ip4/192.0.2.1/tcp/0"), ..PeerPolicy::default() }),
+            ("p2p.announce", PeerPolicy { announce: trusted(), ..PeerPolicy::default() }),
+            ("p2p.max_per_ip", PeerPolicy { max_per_ip: 0, ..PeerPolicy::default() }),
+            ("p2p.serve_rate", PeerPolicy { serve_rate: 0, ..PeerPolicy::default() }),
         ] {
             let error = policy.check(&limits(), &list("/ip4/192.0.2.9/tcp/1")).expect_err(setting);
             assert_eq!(error.setting, setting, "{error}");
         }
-        let private = Policy { private: true, persistent: trusted(), ..Policy::default() };
+        let private = PeerPolicy { private: true, persistent: trusted(), ..PeerPolicy::default() };
         private.check(&limits(), &[]).expect("a private network");
     }
 
     #[test]
     fn what_is_not_set_follows_from_memory() {
-        let connections = |policy: Policy| policy.connection_limits(&limits()).expect("sound");
+        let connections = |policy: PeerPolicy| policy.connection_limits(&limits()).expect("sound");
         let room = limits().connections;
-        let derived = connections(Policy::default());
+        let derived = connections(PeerPolicy::default());
         assert_eq!(derived.inbound + derived.outbound, room);
         assert!(derived.inbound > derived.outbound && derived.outbound > 0, "{derived:?}");
-        assert_eq!(connections(Policy { max_inbound: Some(1), ..Policy::default() }).outbound, room - 1);
-        assert_eq!(connections(Policy { max_outbound: Some(0), ..Policy::default() }).inbound, room);
+        assert_eq!(connections(PeerPolicy { max_inbound: Some(1), ..PeerPolicy::default() }).outbound, room - 1);
+        assert_eq!(connections(PeerPolicy { max_outbound: Some(0), ..PeerPolicy::default() }).inbound, room);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::address::{Address, Host};
+use super::address::{Address, DialHost};
 use super::seeds::SeedId;
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ static LOOKING_UP: Semaphore = Semaphore::const_new(LOOKUPS);
 pub type Resolved = (SeedId, Address, Vec<IpAddr>);
 
 /// Looks up the name of a seed's host.
-pub fn resolve(seed: SeedId, address: Address, host: Host) -> BoxFuture<'static, Resolved> {
+pub fn resolve(seed: SeedId, address: Address, host: DialHost) -> BoxFuture<'static, Resolved> {
     Box::pin(async move {
         let mut ips = Vec::new();
         match timeout(WITHIN, look_up(host.name.clone())).await {

@@ -29,17 +29,17 @@ pub enum AddedBy {
 }
 
 #[derive(Debug)]
-struct Seed {
+struct SeedState {
     id: SeedId,
     address: Address,
     added_by: AddedBy,
-    state: State,
+    state: DialState,
     /// Failed dials and short connections in a row.
     failures: u32,
 }
 
 #[derive(Debug)]
-enum State {
+enum DialState {
     Waiting {
         until: Instant,
     },
@@ -55,7 +55,7 @@ enum State {
 /// What there is to do about each seed.
 #[derive(Debug)]
 pub struct Seeds {
-    all: Vec<Seed>,
+    all: Vec<SeedState>,
     next: u64,
     random: fastrand::Rng,
 }
@@ -77,7 +77,7 @@ impl Seeds {
         }
         let id = SeedId(self.next);
         self.next += 1;
-        self.all.push(Seed { id, address, added_by, state: State::Waiting { until: now }, failures: 0 });
+        self.all.push(SeedState { id, address, added_by, state: DialState::Waiting { until: now }, failures: 0 });
     }
 
     /// Those of its addresses that the operator added are not dialled any more.
@@ -88,14 +88,14 @@ impl Seeds {
     /// It is here already: nothing is to be dialled.
     pub fn mark_connected(&mut self, peer: PeerId, now: Instant) {
         for seed in self.all.iter_mut().filter(|seed| seed.address.peer == Some(peer)) {
-            seed.state = State::Connected { peer, since: now };
+            seed.state = DialState::Connected { peer, since: now };
         }
     }
 
     /// When the next seed is to be dialled; `None` while all are connected or being dialled.
     pub fn next_dial(&self) -> Option<Instant> {
-        let waiting = |seed: &Seed| match seed.state {
-            State::Waiting { until } => Some(until),
+        let waiting = |seed: &SeedState| match seed.state {
+            DialState::Waiting { until } => Some(until),
             _ => None,
         };
         self.all.iter().filter_map(waiting).min()
@@ -103,24 +103,24 @@ impl Seeds {
 
     /// The seeds to be dialled now.
     pub fn due(&self, now: Instant) -> Vec<(SeedId, Address)> {
-        let due = |seed: &&Seed| matches!(seed.state, State::Waiting { until } if until <= now);
+        let due = |seed: &&SeedState| matches!(seed.state, DialState::Waiting { until } if until <= now);
         self.all.iter().filter(due).map(|seed| (seed.id, seed.address.clone())).collect()
     }
 
     pub fn mark_resolving(&mut self, id: SeedId) {
         if let Some(seed) = self.all.iter_mut().find(|seed| seed.id == id) {
-            seed.state = State::Resolving;
+            seed.state = DialState::Resolving;
         }
     }
 
     /// Whether it still waits for its host to be found.
     pub fn is_resolving(&self, id: SeedId) -> bool {
-        self.all.iter().any(|seed| seed.id == id && matches!(seed.state, State::Resolving))
+        self.all.iter().any(|seed| seed.id == id && matches!(seed.state, DialState::Resolving))
     }
 
     pub fn mark_dialling(&mut self, id: SeedId, connection: ConnectionId) {
         if let Some(seed) = self.all.iter_mut().find(|seed| seed.id == id) {
-            seed.state = State::Dialling(connection);
+            seed.state = DialState::Dialling(connection);
         }
     }
 
@@ -133,7 +133,7 @@ impl Seeds {
 
     /// How long until the next try, and of which address; `None` when it was no dial of ours.
     pub fn dial_failed(&mut self, connection: ConnectionId, now: Instant) -> Option<(String, Duration)> {
-        let dialled = |seed: &Seed| matches!(seed.state, State::Dialling(dialled) if dialled == connection);
+        let dialled = |seed: &SeedState| matches!(seed.state, DialState::Dialling(dialled) if dialled == connection);
         let index = self.all.iter().position(dialled)?;
         let pause = self.wait(index, now);
         Some((self.all[index].address.dial.to_string(), pause))
@@ -142,23 +142,23 @@ impl Seeds {
     /// Whoever dialled: a seed that is connected is connected.
     pub fn connected(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
         for seed in &mut self.all {
-            let dialled = matches!(seed.state, State::Dialling(dialled) if dialled == connection);
-            let already = matches!(seed.state, State::Connected { .. });
+            let dialled = matches!(seed.state, DialState::Dialling(dialled) if dialled == connection);
+            let already = matches!(seed.state, DialState::Connected { .. });
             if dialled || (seed.address.peer == Some(peer) && !already) {
-                seed.state = State::Connected { peer, since: now };
+                seed.state = DialState::Connected { peer, since: now };
             }
         }
     }
 
     /// Whether this peer, which is connected, is a seed.
     pub fn includes(&self, peer: PeerId) -> bool {
-        self.all.iter().any(|seed| matches!(seed.state, State::Connected { peer: known, .. } if known == peer))
+        self.all.iter().any(|seed| matches!(seed.state, DialState::Connected { peer: known, .. } if known == peer))
     }
 
     /// The last connection to this peer is gone.
     pub fn disconnected(&mut self, peer: PeerId, now: Instant) {
         for index in 0..self.all.len() {
-            if let State::Connected { peer: connected, since } = self.all[index].state
+            if let DialState::Connected { peer: connected, since } = self.all[index].state
                 && connected == peer
             {
                 if now.duration_since(since) >= GOOD_AFTER {
@@ -175,7 +175,7 @@ impl Seeds {
         // Up to a quarter more, so that nodes that lost a seed together do not come back together.
         let pause = pause.mul_f64(1.0 + self.random.f64() / 4.0).min(LONGEST);
         seed.failures = seed.failures.saturating_add(1);
-        seed.state = State::Waiting { until: now + pause };
+        seed.state = DialState::Waiting { until: now + pause };
         pause
     }
 }

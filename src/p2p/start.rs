@@ -15,16 +15,16 @@ use super::address::{self, Address, Transports, to_core};
 use super::address_book::{AddressBook, AddressBookWriter};
 use super::dialer::Dialer;
 use super::discovery::dht::{self, Discovery, Kad};
-use super::driver::{Driver, Ends, Known, ListeningSwarm, PeerFinding};
+use super::driver::{Driver, Ends, KnownPeers, ListeningSwarm, PeerFinding};
 use super::exchange::{self, LaneProtocol};
 use super::gate::{Gate, Table};
 use super::gossip::{self, Topics};
 use super::key;
 use super::limits::Limits;
 use super::listeners::Listeners;
-use super::policy::{Policy, Understood};
+use super::policy::{PeerPolicy, Understood};
 use super::serve::RangeServer;
-use super::swarm::{self, ListenAddresses, Network, Parts};
+use super::swarm::{self, ListenAddresses, Network, SwarmParts};
 use super::view::ServeSource;
 use super::{Config, Event, Handle, StartError};
 use crate::clock::Clock;
@@ -62,7 +62,7 @@ pub async fn start_with(
 
     let clock = Clock::start();
     let (gate, address_book) = gate_and_address_book(table, config.address_book.as_deref(), clock);
-    let parts = Parts {
+    let parts = SwarmParts {
         transports,
         listen_addresses: listen_addresses(&config.policy),
         gate,
@@ -142,7 +142,7 @@ fn gate_and_address_book(mut table: Table<ConnectionId>, path: Option<&Path>, cl
     (Gate::new(table, clock), address_book)
 }
 
-fn listen_addresses(policy: &Policy) -> ListenAddresses {
+fn listen_addresses(policy: &PeerPolicy) -> ListenAddresses {
     // Who wants to be found says where, unless the operator says it better.
     if policy.rendezvous.is_some() && policy.announce.is_empty() {
         ListenAddresses::Told
@@ -173,7 +173,7 @@ fn listen(swarm: &mut Swarm<Network>, addresses: &[Address], texts: &[String]) -
     addresses.iter().zip(texts).map(one).collect()
 }
 
-fn peer_finding(policy: &Policy, quota: usize, clock: Clock) -> PeerFinding {
+fn peer_finding(policy: &PeerPolicy, quota: usize, clock: Clock) -> PeerFinding {
     let now = Instant::now();
     let discovery = policy.rendezvous.as_deref().map(|namespace| Discovery::new(namespace, now));
     PeerFinding { discovery, dialer: Dialer::new(quota, now), clock }
@@ -184,11 +184,11 @@ fn known(
     transports: Transports,
     address_book: AddressBook,
     address_book_writer: AddressBookWriter,
-) -> Known {
+) -> KnownPeers {
     let Addresses { mut seeds, persistent, .. } = addresses;
     let configured = persistent.iter().filter_map(|peer| peer.peer).collect();
     seeds.extend(persistent);
-    Known { seeds, configured, address_book, address_book_writer, transports }
+    KnownPeers { seeds, configured, address_book, address_book_writer, transports }
 }
 
 /// libp2p's own text leaves out what matters.

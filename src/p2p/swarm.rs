@@ -53,7 +53,7 @@ pub enum ListenAddresses {
 }
 
 /// What of a swarm follows from the settings.
-pub struct Parts {
+pub struct SwarmParts {
     pub transports: Transports,
     pub listen_addresses: ListenAddresses,
     pub gate: Gate,
@@ -63,7 +63,7 @@ pub struct Parts {
     pub kad: Option<Kad>,
 }
 
-pub fn build(keypair: &Keypair, parts: Parts) -> Result<Swarm<Network>, noise::Error> {
+pub fn build(keypair: &Keypair, parts: SwarmParts) -> Result<Swarm<Network>, noise::Error> {
     let transport = transport(keypair, parts.transports)?;
     let network = Network {
         gate: parts.gate,

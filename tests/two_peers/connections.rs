@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::p2p::{Event, Limits, Policy, StartError, start_with};
+use blocksyncd::p2p::{Event, Limits, PeerPolicy, StartError, start_with};
 use blocksyncd::sync::Ask;
 use tokio::sync::mpsc;
 
@@ -159,7 +159,7 @@ async fn a_seed_may_be_named_by_its_host() {
     let other = start(Options::new(3).listen("/ip4/127.0.0.2/tcp/0")).await;
     let deny = vec!["127.0.0.1".to_owned()];
     let options = Options::new(4).seeds(&[&named, "/dns4/no-such-host.invalid/tcp/1", &other.address]);
-    let mut picky = start(options.policy(Policy { deny, ..Policy::default() })).await;
+    let mut picky = start(options.policy(PeerPolicy { deny, ..PeerPolicy::default() })).await;
     picky.up(&other.id()).await;
     assert_eq!(picky.peers().await.len(), 1);
 }

@@ -1,12 +1,12 @@
 //! Finding peers: by the DHT, and by what is remembered.
 
-use blocksyncd::p2p::Policy;
+use blocksyncd::p2p::PeerPolicy;
 
 use super::network::{Options, QUIC, TCP, start};
 use super::tempdir::TempDir;
 
-fn in_the_dht() -> Policy {
-    Policy { rendezvous: Some("test".into()), ..Policy::default() }
+fn in_the_dht() -> PeerPolicy {
+    PeerPolicy { rendezvous: Some("test".into()), ..PeerPolicy::default() }
 }
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn nodes_that_know_one_and_the_same_find_each_other() {
         third.up(&first.id()).await;
         third.up(&second.id()).await;
         // Who looks for nobody finds nobody.
-        let mut other = start(join(6).policy(Policy::default())).await;
+        let mut other = start(join(6).policy(PeerPolicy::default())).await;
         other.up(&hub.id()).await;
         let mut fourth = start(join(7)).await;
         fourth.up(&first.id()).await;
@@ -44,8 +44,8 @@ async fn peers_that_were_met_are_dialled_after_a_restart_without_seeds() {
     node.stop().await;
     // Not who is denied now, and not by a node that wants no peers of its own choice.
     for policy in [
-        Policy { deny: vec!["127.0.0.0/8".into()], ..Policy::default() },
-        Policy { min_outbound: 0, ..Policy::default() },
+        PeerPolicy { deny: vec!["127.0.0.0/8".into()], ..PeerPolicy::default() },
+        PeerPolicy { min_outbound: 0, ..PeerPolicy::default() },
     ] {
         let alone = start(Options::new(1).book(&book).policy(policy)).await;
         let mut witness = start(Options::new(3).book(&book)).await;
@@ -62,7 +62,8 @@ async fn what_is_announced_is_told_instead_of_where_we_listen() {
     let dir = TempDir::new();
     let book = dir.path().join("peers.json");
     let mut node = start(Options::new(1).listen(TCP).book(&book).policy(in_the_dht())).await;
-    let mut dialling = start(Options::new(3).seeds(&[&node.address]).policy(Policy { announce, ..in_the_dht() })).await;
+    let mut dialling =
+        start(Options::new(3).seeds(&[&node.address]).policy(PeerPolicy { announce, ..in_the_dht() })).await;
     dialling.up(&node.id()).await;
     node.up(&dialling.id()).await;
     node.stop().await;

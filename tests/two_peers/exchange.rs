@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use blocksyncd::p2p::{Command, Event, Policy};
+use blocksyncd::p2p::{Command, Event, PeerPolicy};
 use blocksyncd::sync::{Ask, Ended};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -410,7 +410,7 @@ async fn slow_peers_lose_their_streams_and_delay_nobody() {
 async fn a_peer_that_asks_for_more_than_its_share_waits_and_others_do_not() {
     // Two blocks at once, and then one in four seconds: more than a pause within an answer, less than a client's patience.
     let size = MAX_BLOCK / 2;
-    let policy = Policy { serve_rate: size as u64 / 4, serve_burst: 2 * size as u64, ..Policy::default() };
+    let policy = PeerPolicy { serve_rate: size as u64 / 4, serve_burst: 2 * size as u64, ..PeerPolicy::default() };
     let mut server = start(Options::new(2).chain(Chain::new(1..=64, size)).policy(policy)).await;
     let mut greedy = start(Options::new(1).seeds(&[&server.address])).await;
     let mut modest = start(Options::new(3).seeds(&[&server.address])).await;

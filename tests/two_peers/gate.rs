@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use blocksyncd::p2p::{Policy, peer_id_of};
+use blocksyncd::p2p::{PeerPolicy, peer_id_of};
 use blocksyncd::sync::PeerId;
 
 use super::network::{Network, Options, TCP, start};
@@ -32,7 +32,7 @@ async fn has_peers(network: &Network, expected: usize) {
 #[tokio::test]
 async fn denied_addresses_neither_come_in_nor_are_dialled() {
     let deny = vec!["127.0.0.0/8".to_owned()];
-    let closed = start(Options::new(2).policy(Policy { deny: deny.clone(), ..Policy::default() })).await;
+    let closed = start(Options::new(2).policy(PeerPolicy { deny: deny.clone(), ..PeerPolicy::default() })).await;
     Stranger::is_refused(&closed.address).await;
     assert!(closed.peers().await.is_empty());
 
@@ -40,15 +40,16 @@ async fn denied_addresses_neither_come_in_nor_are_dialled() {
     let (there, here) = (start(Options::new(3).listen("/ip4/127.0.0.2/tcp/0")).await, start(Options::new(4)).await);
     let deny = vec!["127.0.0.2".to_owned()];
     let options = Options::new(1).seeds(&[&there.address, &here.address]);
-    let mut node = start(options.policy(Policy { deny, ..Policy::default() })).await;
+    let mut node = start(options.policy(PeerPolicy { deny, ..PeerPolicy::default() })).await;
     node.up(&here.id()).await;
     assert_eq!((node.peers().await.len(), there.peers().await.len()), (1, 0));
 }
 
 #[tokio::test]
 async fn denied_and_allowed_peers_are_known_by_their_names() {
-    let mut denying = start(Options::new(2).policy(Policy { deny: vec![name(1)], ..Policy::default() })).await;
-    let mut allowing = start(Options::new(3).policy(Policy { allow: vec![name(1)], ..Policy::default() })).await;
+    let mut denying = start(Options::new(2).policy(PeerPolicy { deny: vec![name(1)], ..PeerPolicy::default() })).await;
+    let mut allowing =
+        start(Options::new(3).policy(PeerPolicy { allow: vec![name(1)], ..PeerPolicy::default() })).await;
     Stranger::is_refused(&allowing.address).await;
 
     let mut node = start(Options::new(1).seeds(&[&denying.address, &allowing.address])).await;
@@ -64,7 +65,7 @@ async fn denied_and_allowed_peers_are_known_by_their_names() {
 
 #[tokio::test]
 async fn a_private_node_has_its_persistent_peers_and_no_others() {
-    let policy = Policy { private: true, persistent: vec![somewhere(1)], ..Policy::default() };
+    let policy = PeerPolicy { private: true, persistent: vec![somewhere(1)], ..PeerPolicy::default() };
     let mut private = start(Options::new(2).policy(policy)).await;
     Stranger::is_refused(&private.address).await;
     let _friend = start(Options::new(1).seeds(&[&private.address])).await;
@@ -75,11 +76,11 @@ async fn a_private_node_has_its_persistent_peers_and_no_others() {
 #[tokio::test]
 async fn limits_hold_for_strangers_and_not_for_persistent_peers() {
     for policy in [
-        Policy { max_per_ip: 2, ..Policy::default() },
-        Policy { max_per_subnet: 2, ..Policy::default() },
-        Policy { max_inbound: Some(2), ..Policy::default() },
+        PeerPolicy { max_per_ip: 2, ..PeerPolicy::default() },
+        PeerPolicy { max_per_subnet: 2, ..PeerPolicy::default() },
+        PeerPolicy { max_inbound: Some(2), ..PeerPolicy::default() },
     ] {
-        let options = Options::new(2).policy(Policy { persistent: vec![somewhere(1)], ..policy });
+        let options = Options::new(2).policy(PeerPolicy { persistent: vec![somewhere(1)], ..policy });
         let mut server = start(options).await;
         let mut strangers = Vec::new();
         for _ in 0..2 {
@@ -106,7 +107,8 @@ async fn a_crowded_subnet_makes_room_for_another() {
     }
     let listen = format!("{TCP},/ip6/::1/tcp/0");
     let server =
-        start(Options::new(2).listen(&listen).policy(Policy { max_inbound: Some(2), ..Policy::default() })).await;
+        start(Options::new(2).listen(&listen).policy(PeerPolicy { max_inbound: Some(2), ..PeerPolicy::default() }))
+            .await;
     let by = |family: &str| {
         let found = server.addresses.iter().find(|address| address.starts_with(family));
         found.unwrap_or_else(|| panic!("no {family} in {:?}", server.addresses)).clone()
@@ -126,7 +128,7 @@ async fn a_crowded_subnet_makes_room_for_another() {
 
 #[tokio::test]
 async fn a_persistent_peer_is_not_banned_by_the_machine() {
-    let options = Options::new(2).policy(Policy { persistent: vec![somewhere(1)], ..Policy::default() });
+    let options = Options::new(2).policy(PeerPolicy { persistent: vec![somewhere(1)], ..PeerPolicy::default() });
     let mut server = start(options).await;
     let mut friend = start(Options::new(1).seeds(&[&server.address])).await;
     server.up(&word(1)).await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height, Lane};
-use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, Policy, ServeSource, ServeView, StartError};
+use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, PeerPolicy, ServeSource, ServeView, StartError};
 use blocksyncd::store::StoreError;
 use blocksyncd::sync::serve::Span;
 use blocksyncd::sync::{Ask, Ended, Fetch, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket, Verdict};
@@ -127,7 +127,7 @@ pub struct Options {
     pub key: u8,
     pub listen: String,
     pub seeds: Vec<String>,
-    pub policy: Policy,
+    pub policy: PeerPolicy,
     pub book: Option<PathBuf>,
     pub chain: Chain,
     /// The room of the event queue.
@@ -140,7 +140,7 @@ impl Options {
             key,
             listen: TCP.into(),
             seeds: Vec::new(),
-            policy: Policy::default(),
+            policy: PeerPolicy::default(),
             book: None,
             chain: Chain::default(),
             events: 64,
@@ -158,7 +158,7 @@ impl Options {
         self
     }
 
-    pub fn policy(mut self, policy: Policy) -> Self {
+    pub fn policy(mut self, policy: PeerPolicy) -> Self {
         self.policy = policy;
         self
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::p2p::{Policy, peer_id_of};
+use blocksyncd::p2p::{PeerPolicy, peer_id_of};
 use blocksyncd::sync::{Ask, PeerOrder};
 
 use super::network::{Chain, Network, Options, TCP, range, start};
@@ -94,7 +94,8 @@ async fn a_ban_by_the_machine_survives_it() {
 #[tokio::test]
 async fn orders_that_cannot_be_carried_out_say_why() {
     let persistent = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", peer_id_of(&[7; 32]));
-    let policy = Policy { persistent: vec![persistent.clone()], deny: vec![peer_id_of(&[8; 32])], ..Policy::default() };
+    let policy =
+        PeerPolicy { persistent: vec![persistent.clone()], deny: vec![peer_id_of(&[8; 32])], ..PeerPolicy::default() };
     let node = start(Options::new(1).policy(policy)).await;
     let own = node.address.clone();
     let denied = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", peer_id_of(&[8; 32]));

@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(2);
 /// After a write that failed.
 const RETRY: Duration = Duration::from_mins(1);
 
-type Reply = oneshot::Sender<Result<(), String>>;
+type OrderReply = oneshot::Sender<Result<(), String>>;
 
 pub struct AddressBookWriter {
     /// `None`: nothing outlives the process.
@@ -26,8 +26,8 @@ pub struct AddressBookWriter {
     due: Option<Instant>,
     writing: Option<JoinHandle<io::Result<()>>>,
     /// For the write that has not begun yet, and for the one that has.
-    waiting: Vec<Reply>,
-    answering: Vec<Reply>,
+    waiting: Vec<OrderReply>,
+    answering: Vec<OrderReply>,
 }
 
 impl AddressBookWriter {
@@ -47,7 +47,7 @@ impl AddressBookWriter {
     }
 
     /// As [`AddressBookWriter::at_once`]; `reply` is told when it is on disk.
-    pub fn and_tell(&mut self, reply: Reply, now: Instant) {
+    pub fn and_tell(&mut self, reply: OrderReply, now: Instant) {
         if self.path.is_none() {
             drop(reply.send(Ok(())));
             return;
