@@ -5,7 +5,7 @@
 use tokio::sync::oneshot;
 
 use super::Node;
-use super::pool::{Checker, Load, Source};
+use super::pool::{BlockChecker, CheckSource, Load};
 use crate::api::{NodeStatus, ReportedAs, ReportedSighting, Request};
 use crate::block::{Hash, Lane};
 use crate::p2p;
@@ -36,28 +36,28 @@ impl Node {
             Request::Publish { mut proposal, reply } => {
                 let ticket = self.ticket(Reply::Publish(reply));
                 let load = Load::Block(proposal.payload.len());
-                let hash = move |_: &Checker| {
+                let hash = move |_: &BlockChecker| {
                     proposal.payload_hash = Hash::of(&proposal.payload);
                     Input::Publish { ticket, proposal }
                 };
-                self.check(Source::Host, load, Box::new(hash));
+                self.check(CheckSource::Host, load, Box::new(hash));
             }
             Request::PublishSigned { bytes, reply } => {
                 let ticket = self.ticket(Reply::Publish(reply));
                 let load = Load::Block(bytes.len());
-                let check = move |checker: &Checker| Input::PublishSigned {
+                let check = move |checker: &BlockChecker| Input::PublishSigned {
                     ticket,
                     outcome: checker.check(Lane::BLOCK, &bytes),
                 };
-                self.check(Source::Host, load, Box::new(check));
+                self.check(CheckSource::Host, load, Box::new(check));
             }
             Request::Report { after, scanned_through, sightings, reply } => {
                 let ticket = self.ticket(Reply::Report(reply));
-                let check = move |checker: &Checker| {
+                let check = move |checker: &BlockChecker| {
                     let sightings = sightings.into_iter().map(|sighting| check_sighting(checker, sighting)).collect();
                     Input::Da { ticket, report: DaReport { after, scanned_through, sightings } }
                 };
-                self.check(Source::Host, Load::Many, Box::new(check));
+                self.check(CheckSource::Host, Load::Many, Box::new(check));
             }
             Request::Reject { block, reply } => {
                 let ticket = self.ticket(Reply::Reject(reply));
@@ -122,7 +122,7 @@ impl Node {
 }
 
 /// What a host reports, its blocks checked. A block that fails is junk: anybody can post to DA.
-fn check_sighting(checker: &Checker, reported: ReportedSighting) -> Sighting {
+fn check_sighting(checker: &BlockChecker, reported: ReportedSighting) -> Sighting {
     let ReportedSighting { position, height, what } = reported;
     let what = match what {
         ReportedAs::Hash(hash) => Seen::Hash(hash),

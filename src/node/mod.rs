@@ -52,8 +52,8 @@ use crate::store::{self, Reader, Store, StoreError};
 use crate::sync::{self, CommitId, Effect, Input, Syncer, Ticket};
 
 use host::{FIRST_TICKET, Reply};
-use pool::{Job, Load, Pool, Source};
-use signing::{Signer, Unsigned};
+use pool::{CheckJob, CheckSource, Load, Pool};
+use signing::{KeyHolder, Unsigned};
 use writer::{CommitWriter, Written};
 
 /// How often the free disk space is looked at.
@@ -150,7 +150,8 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     let (announce, announcements) = watch::channel(announced);
     let api = api::start(config.api, reader.clone(), announcements, requests_in)?;
 
-    let signer = config.proposer_key.map(|seed| Signer::Local(Box::new(ed25519_dalek::SigningKey::from_bytes(&seed))));
+    let signer =
+        config.proposer_key.map(|seed| KeyHolder::Local(Box::new(ed25519_dalek::SigningKey::from_bytes(&seed))));
     let node = Node {
         syncer,
         clock,
@@ -208,7 +209,7 @@ struct Node {
     outbox: VecDeque<p2p::Command>,
     replies: HashMap<Ticket, Reply>,
     next_ticket: Ticket,
-    signer: Option<Signer>,
+    signer: Option<KeyHolder>,
     /// At most one, since the core asks for one signature at a time.
     signing: HashMap<Ticket, Unsigned>,
     /// Answers of the host's signer that are awaited, at most one.
@@ -326,7 +327,7 @@ impl Node {
     }
 
     /// Has the checks of an input done: elsewhere, or here when that is quicker.
-    fn check(&mut self, source: Source, load: Load, job: Job) {
+    fn check(&mut self, source: CheckSource, load: Load, job: CheckJob) {
         if let Some(input) = self.pool.submit(source, load, job) {
             self.input(input);
         }

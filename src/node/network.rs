@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::pool::{Checker, Load, Source};
+use super::pool::{BlockChecker, CheckSource, Load};
 use super::{Node, Ready};
 use crate::block::{BlockId, Lane};
 use crate::p2p;
@@ -51,11 +51,11 @@ impl Node {
             p2p::Event::Gossip { peer, ticket, lane, bytes } => self.check_gossip(peer, ticket, lane, bytes),
             p2p::Event::Fetched { request, lane, bodies, ended } => {
                 let load = if let [body] = bodies.as_slice() { Load::Block(body.len()) } else { Load::Many };
-                let check = move |checker: &Checker| Input::Fetched {
+                let check = move |checker: &BlockChecker| Input::Fetched {
                     request,
                     fetched: check_answer(checker, lane, &bodies, ended),
                 };
-                self.check(Source::Answer(request), load, Box::new(check));
+                self.check(CheckSource::Answer(request), load, Box::new(check));
             }
         }
     }
@@ -68,9 +68,9 @@ impl Node {
     }
 
     fn check_gossip(&mut self, peer: PeerId, ticket: Ticket, lane: Lane, bytes: Bytes) {
-        let (source, size) = (Source::Peer(peer.clone()), bytes.len());
+        let (source, size) = (CheckSource::Peer(peer.clone()), bytes.len());
         let from = peer.clone();
-        let check = move |checker: &Checker| {
+        let check = move |checker: &BlockChecker| {
             let outcome = checker.check(lane, &bytes);
             Input::Gossip { peer: from, ticket, outcome }
         };
@@ -82,7 +82,7 @@ impl Node {
 }
 
 /// An answer from the network, each block checked. What comes after a bad one is not looked at.
-fn check_answer(checker: &Checker, lane: Lane, bodies: &[Bytes], ended: Ended) -> Fetched {
+fn check_answer(checker: &BlockChecker, lane: Lane, bodies: &[Bytes], ended: Ended) -> Fetched {
     let mut blocks = Vec::with_capacity(bodies.len());
     for body in bodies {
         match checker.check(lane, body) {

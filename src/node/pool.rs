@@ -23,7 +23,7 @@ use crate::verify::{AuthenticBlock, Fault, Rules, Signed};
 
 /// Whose work it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub enum CheckSource {
     Host,
     Signer,
     /// What a peer gossips.
@@ -33,7 +33,7 @@ pub enum Source {
 }
 
 /// What a worker does. It must not block.
-pub type Job = Box<dyn FnOnce(&Checker) -> Input + Send>;
+pub type CheckJob = Box<dyn FnOnce(&BlockChecker) -> Input + Send>;
 
 /// There is no room; try again when others are done.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,19 +61,19 @@ const MAX_KNOWN: usize = 4096;
 
 /// Checks bytes against the rules in force, remembering which signatures were good.
 #[derive(Debug)]
-pub struct Checker {
+pub struct BlockChecker {
     rules: RwLock<Arc<Rules>>,
-    known: Mutex<Known>,
+    known: Mutex<KnownSignatures>,
 }
 
 /// The signatures that were found good lately under the rules in force; the oldest leave first.
 #[derive(Debug, Default)]
-struct Known {
+struct KnownSignatures {
     good: HashSet<Signed>,
     order: VecDeque<Signed>,
 }
 
-impl Checker {
+impl BlockChecker {
     fn new(rules: Arc<Rules>) -> Self {
         Self { rules: RwLock::new(rules), known: Mutex::default() }
     }
@@ -95,11 +95,11 @@ impl Checker {
     fn set_rules(&self, rules: Arc<Rules>) {
         let mut known = lock(&self.known);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
-        *known = Known::default();
+        *known = KnownSignatures::default();
     }
 }
 
-impl Known {
+impl KnownSignatures {
     fn remember(&mut self, signed: Signed) {
         if !self.good.insert(signed) {
             return;
@@ -116,7 +116,7 @@ impl Known {
 /// The jobs of one source.
 #[derive(Default)]
 struct Lineup {
-    waiting: VecDeque<(u64, usize, Job)>,
+    waiting: VecDeque<(u64, usize, CheckJob)>,
     /// Finished before a job that came earlier.
     early: BTreeMap<u64, Input>,
     next_in: u64,
@@ -125,18 +125,18 @@ struct Lineup {
 }
 
 #[derive(Default)]
-struct State {
-    lineups: BTreeMap<Source, Lineup>,
+struct PoolState {
+    lineups: BTreeMap<CheckSource, Lineup>,
     /// The sources that have waiting jobs, in the order of their turns.
-    turns: VecDeque<Source>,
+    turns: VecDeque<CheckSource>,
     bytes: usize,
     closed: bool,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct PoolShared {
+    state: Mutex<PoolState>,
     work: Condvar,
-    checker: Checker,
+    checker: BlockChecker,
     max_bytes: usize,
     handing_out: Mutex<()>,
     done: mpsc::Sender<Input>,
@@ -144,7 +144,7 @@ struct Shared {
 
 /// The running pool. Dropping it ends its threads; what waits is forgotten.
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -165,10 +165,10 @@ impl Pool {
         max_bytes: usize,
     ) -> std::io::Result<(Self, mpsc::Receiver<Input>)> {
         let (done, results) = mpsc::channel(256);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PoolShared {
             state: Mutex::default(),
             work: Condvar::new(),
-            checker: Checker::new(rules),
+            checker: BlockChecker::new(rules),
             max_bytes,
             handing_out: Mutex::new(()),
             done,
@@ -186,7 +186,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Full`] when all sources together, or this one alone, have their share waiting. One job always fits.
-    pub fn try_submit(&self, source: Source, bytes: usize, job: Job) -> Result<(), Full> {
+    pub fn try_submit(&self, source: CheckSource, bytes: usize, job: CheckJob) -> Result<(), Full> {
         let mut state = lock(&self.shared.state);
         let own = state.lineups.get(&source).map_or(0, |lineup| lineup.bytes);
         let all_full = state.bytes > 0 && state.bytes + bytes > self.shared.max_bytes;
@@ -201,7 +201,7 @@ impl Pool {
 
     /// For work whose amount is bounded by whoever asked for it. A small job of a source that has no other under way is done
     /// here and now, and its result returned: handing it over would take longer.
-    pub fn submit(&self, source: Source, load: Load, job: Job) -> Option<Input> {
+    pub fn submit(&self, source: CheckSource, load: Load, job: CheckJob) -> Option<Input> {
         let state = lock(&self.shared.state);
         if load.is_small() && !state.lineups.contains_key(&source) {
             drop(state);
@@ -216,7 +216,7 @@ impl Pool {
         self.shared.checker.set_rules(rules);
     }
 
-    fn enqueue(&self, mut state: MutexGuard<'_, State>, source: Source, bytes: usize, job: Job) {
+    fn enqueue(&self, mut state: MutexGuard<'_, PoolState>, source: CheckSource, bytes: usize, job: CheckJob) {
         let lineup = state.lineups.entry(source.clone()).or_default();
         let turn = lineup.next_in;
         lineup.next_in += 1;
@@ -236,7 +236,7 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
+impl PoolShared {
     fn work(&self) {
         while let Some((source, turn, bytes, job)) = self.take() {
             let input = job(&self.checker);
@@ -251,7 +251,7 @@ impl Shared {
     }
 
     /// Waits for a job; `None` when the pool ends.
-    fn take(&self) -> Option<(Source, u64, usize, Job)> {
+    fn take(&self) -> Option<(CheckSource, u64, usize, CheckJob)> {
         let mut state = lock(&self.state);
         loop {
             if state.closed {
@@ -266,7 +266,7 @@ impl Shared {
     }
 
     /// Keeps the result until those before it are out, and gives what may go out now.
-    fn finish(&self, source: &Source, turn: u64, bytes: usize, input: Input) -> Vec<Input> {
+    fn finish(&self, source: &CheckSource, turn: u64, bytes: usize, input: Input) -> Vec<Input> {
         let mut state = lock(&self.state);
         if bytes > 0 {
             state.bytes -= bytes;
@@ -333,14 +333,14 @@ mod tests {
         native::encode(&header, &signature, &Bytes::new())
     }
 
-    fn peer(name: u8) -> Source {
-        Source::Peer(PeerId::new(&[name]))
+    fn peer(name: u8) -> CheckSource {
+        CheckSource::Peer(PeerId::new(&[name]))
     }
 
     /// A job whose result carries a number, and which waits until it is let go.
-    fn gated(number: u64) -> (blocking::Sender<()>, Job) {
+    fn gated(number: u64) -> (blocking::Sender<()>, CheckJob) {
         let (open, gate) = blocking::channel();
-        let job = move |_: &Checker| {
+        let job = move |_: &BlockChecker| {
             let _ = gate.recv();
             Input::Durable { commit: CommitId(number), stored_bytes: 0 }
         };
@@ -363,12 +363,12 @@ mod tests {
         let (pool, mut results) = Pool::start(rules(1), 2, 1 << 20).expect("threads");
         let (open_first, first) = gated(1);
         let (open_second, second) = gated(2);
-        assert!(pool.submit(Source::Host, LARGE, first).is_none());
-        assert!(pool.submit(Source::Host, SMALL, second).is_none(), "not before the first");
+        assert!(pool.submit(CheckSource::Host, LARGE, first).is_none());
+        assert!(pool.submit(CheckSource::Host, SMALL, second).is_none(), "not before the first");
         // The second is done first, and waits for the first.
         open_second.send(()).expect("it waits");
         let (open_other, other) = gated(3);
-        assert!(pool.submit(Source::Answer(RequestId(1)), Load::Many, other).is_none());
+        assert!(pool.submit(CheckSource::Answer(RequestId(1)), Load::Many, other).is_none());
         open_other.send(()).expect("it waits");
         assert_eq!(number(results.recv().await), 3);
         open_first.send(()).expect("it waits");
@@ -379,15 +379,16 @@ mod tests {
     #[tokio::test]
     async fn a_small_job_is_done_at_once_unless_it_would_overtake_another() {
         let (pool, mut results) = Pool::start(rules(1), 1, 1 << 20).expect("threads");
-        let job = |number| Box::new(move |_: &Checker| Input::Durable { commit: CommitId(number), stored_bytes: 0 });
-        assert_eq!(number(pool.submit(Source::Host, SMALL, job(1))), 1);
+        let job =
+            |number| Box::new(move |_: &BlockChecker| Input::Durable { commit: CommitId(number), stored_bytes: 0 });
+        assert_eq!(number(pool.submit(CheckSource::Host, SMALL, job(1))), 1);
         let (open, slow) = gated(2);
-        assert!(pool.submit(Source::Host, LARGE, slow).is_none());
-        assert!(pool.submit(Source::Host, SMALL, job(3)).is_none());
-        assert_eq!(number(pool.submit(Source::Signer, SMALL, job(4))), 4);
+        assert!(pool.submit(CheckSource::Host, LARGE, slow).is_none());
+        assert!(pool.submit(CheckSource::Host, SMALL, job(3)).is_none());
+        assert_eq!(number(pool.submit(CheckSource::Signer, SMALL, job(4))), 4);
         open.send(()).expect("it waits");
         assert_eq!((number(results.recv().await), number(results.recv().await)), (2, 3));
-        assert_eq!(number(pool.submit(Source::Host, SMALL, job(5))), 5);
+        assert_eq!(number(pool.submit(CheckSource::Host, SMALL, job(5))), 5);
     }
 
     #[tokio::test]
@@ -411,7 +412,7 @@ mod tests {
 
     #[test]
     fn what_passed_under_old_rules_is_checked_again() {
-        let checker = Checker::new(rules(1));
+        let checker = BlockChecker::new(rules(1));
         let bytes = block(1);
         assert!(checker.check(Lane::BLOCK, &bytes).is_ok());
         assert!(checker.check(Lane::BLOCK, &bytes).is_ok(), "without its signature");
@@ -422,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_known_signature_makes_nothing_else_of_the_block_good() {
-        let checker = Checker::new(rules(1));
+        let checker = BlockChecker::new(rules(1));
         let good = block(1);
         let mut other_payload = good.to_vec();
         other_payload.extend_from_slice(&[0x1a, 1, 7]);
@@ -435,7 +436,7 @@ mod tests {
 
     #[test]
     fn so_many_signatures_are_remembered_and_the_oldest_are_forgotten() {
-        let mut known = Known::default();
+        let mut known = KnownSignatures::default();
         let signed = |number: usize| Signed { hash: Hash::of(&number.to_be_bytes()), signature: [0; 64] };
         (0..=MAX_KNOWN).chain([1]).for_each(|number| known.remember(signed(number)));
         assert_eq!((known.good.len(), known.order.len()), (MAX_KNOWN, MAX_KNOWN));

@@ -10,13 +10,13 @@ use ed25519_dalek::Signer as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
-use super::pool::{Checker, Load, Source};
+use super::pool::{BlockChecker, CheckSource, Load};
 use crate::api::{SIGNER_DEADLINE, SignRequest};
 use crate::block::{Lane, PublicKey, native};
 use crate::sync::{GuardEntry, Input, Ticket};
 
 /// Who holds the proposer's key.
-pub(super) enum Signer {
+pub(super) enum KeyHolder {
     Local(Box<ed25519_dalek::SigningKey>),
     Host(mpsc::Sender<SignRequest>),
 }
@@ -31,7 +31,7 @@ pub(super) struct Unsigned {
 impl Node {
     /// A host offers to sign. A key file has precedence, and the key must be one that may propose.
     pub(super) fn set_signer(&mut self, key: PublicKey, signatures: mpsc::Sender<SignRequest>) -> Result<(), String> {
-        if let Some(Signer::Local(_)) = self.signer {
+        if let Some(KeyHolder::Local(_)) = self.signer {
             return Err("this node signs with a key file of its own".to_owned());
         }
         if !self.has_guard {
@@ -40,18 +40,18 @@ impl Node {
         if !self.syncer.rules().schedule.entries().any(|entry| entry.proposer == key) {
             return Err(format!("{key} proposes at no height of this chain"));
         }
-        self.signer = Some(Signer::Host(signatures));
+        self.signer = Some(KeyHolder::Host(signatures));
         self.input(Input::Signer(Some(key)));
         Ok(())
     }
 
     pub(super) fn sign(&mut self, ticket: Ticket, unsigned: Unsigned) {
         match &self.signer {
-            Some(Signer::Local(key)) => {
+            Some(KeyHolder::Local(key)) => {
                 let signature = key.sign(&native::signing_message(&unsigned.header_bytes)).to_bytes();
                 self.check_signed(ticket, unsigned, signature);
             }
-            Some(Signer::Host(_)) => {
+            Some(KeyHolder::Host(_)) => {
                 self.writer.guard(ticket, unsigned.guard);
                 self.signing.insert(ticket, unsigned);
             }
@@ -65,7 +65,7 @@ impl Node {
         let (reply, signature) = oneshot::channel();
         let message = native::signing_message(&unsigned.header_bytes).into();
         let asked = match &self.signer {
-            Some(Signer::Host(signatures)) => {
+            Some(KeyHolder::Host(signatures)) => {
                 signatures.try_send(SignRequest { message, id: unsigned.guard.last, reply }).is_ok()
             }
             _ => false,
@@ -94,17 +94,17 @@ impl Node {
     /// Every signature is checked, our own too: a broken key must not become a broken chain.
     fn check_signed(&mut self, ticket: Ticket, unsigned: Unsigned, signature: [u8; 64]) {
         let load = Load::Block(unsigned.header_bytes.len() + unsigned.payload.len());
-        let check = move |checker: &Checker| {
+        let check = move |checker: &BlockChecker| {
             let bytes = native::encode(&unsigned.header_bytes, &signature, &unsigned.payload);
             let outcome = checker.check(Lane::BLOCK, &bytes);
             Input::Signed { ticket, outcome: outcome.map_err(|fault| format!("the signed block is refused: {fault}")) }
         };
-        self.check(Source::Signer, load, Box::new(check));
+        self.check(CheckSource::Signer, load, Box::new(check));
     }
 
     /// A host that took its signer away signs no longer.
     pub(super) fn look_at_signer(&mut self) {
-        if let Some(Signer::Host(signatures)) = &self.signer
+        if let Some(KeyHolder::Host(signatures)) = &self.signer
             && signatures.is_closed()
         {
             self.signer = None;
