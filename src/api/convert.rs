@@ -17,6 +17,34 @@ pub(super) fn wrong(what: &str) -> Error {
     Error::failed(format!("the sidecar's answer makes no sense: {what}"))
 }
 
+/// Why what a client wants cannot be read.
+#[derive(Debug)]
+pub(super) enum BadRequest {
+    /// It makes no sense: the answer says why.
+    Invalid(String),
+    /// The message is broken: the call fails.
+    Broken(Error),
+}
+
+impl BadRequest {
+    /// The reason, for the answer.
+    ///
+    /// # Errors
+    /// What the call fails with instead.
+    pub fn reason(self) -> Result<String> {
+        match self {
+            Self::Invalid(why) => Ok(why),
+            Self::Broken(error) => Err(error),
+        }
+    }
+}
+
+impl From<Error> for BadRequest {
+    fn from(error: Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
 pub(super) fn text(from: capnp::text::Reader<'_>) -> Result<String> {
     Ok(from.to_str()?.to_owned())
 }

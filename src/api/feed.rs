@@ -9,7 +9,7 @@
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::StoreError;
 use crate::sync::cursor::{self, Cursor, Resumed, Start, Step, Wanted};
-use crate::sync::{DaPosition, DataLoss, Epoch, EvidenceSide, Heads, Origin};
+use crate::sync::{DaPosition, DataLoss, Epoch, EvidenceId, EvidenceSide, Heads, Origin};
 
 use super::view::View;
 
@@ -70,18 +70,27 @@ pub(super) enum Ended {
     Store(#[from] StoreError),
 }
 
+/// One view of the store, and what was announced of it.
+#[derive(Clone, Copy)]
+pub(super) struct AnnouncedView<'a> {
+    pub view: &'a dyn View,
+    pub announced: &'a Heads,
+    pub initial_height: Height,
+}
+
+impl AnnouncedView<'_> {
+    /// What may be told of the heads; `None`: the view is of another moment than the announcement.
+    fn heads(&self) -> Result<Option<Heads>, StoreError> {
+        Ok(cursor::visible(self.announced, &self.view.heads()?))
+    }
+}
+
 /// Finds where a stream begins.
-pub(super) fn begin(
-    start: Start,
-    wanted: Wanted,
-    initial_height: Height,
-    view: &dyn View,
-    announced: &Heads,
-) -> Result<(Place, Heads), Ended> {
-    let Some(heads) = cursor::visible(announced, &view.heads()?) else {
-        return Ok((Place::Waiting(start), *announced));
+pub(super) fn begin(start: Start, wanted: Wanted, from: AnnouncedView<'_>) -> Result<(Place, Heads), Ended> {
+    let Some(heads) = from.heads()? else {
+        return Ok((Place::Waiting(start), *from.announced));
     };
-    match cursor::resume(&start, wanted, initial_height, &heads, view)? {
+    match cursor::resume(&start, wanted, from.initial_height, &heads, from.view)? {
         Resumed::Started(cursor) => Ok((Place::At(cursor), heads)),
         Resumed::Waiting => Ok((Place::Waiting(start), heads)),
         Resumed::ForkedBelowHard { theirs, ours } => Err(Ended::Forked { theirs, ours }),
@@ -89,92 +98,120 @@ pub(super) fn begin(
 }
 
 /// Says as much as there is, within `bounds`.
-pub(super) fn gather(
-    place: Place,
-    wanted: Wanted,
-    initial_height: Height,
-    view: &dyn View,
-    announced: &Heads,
-    bounds: Bounds,
-) -> Result<Gathered, Ended> {
+pub(super) fn gather(place: Place, wanted: Wanted, from: AnnouncedView<'_>, bounds: Bounds) -> Result<Gathered, Ended> {
     let nothing = |place, heads| Ok(Gathered { events: Vec::new(), place, heads });
     let (mut cursor, heads) = match place {
-        Place::Waiting(start) => match begin(start, wanted, initial_height, view, announced)? {
+        Place::Waiting(start) => match begin(start, wanted, from)? {
             (Place::At(cursor), heads) => (cursor, heads),
             (waiting, heads) => return nothing(waiting, heads),
         },
-        Place::At(cursor) => match cursor::visible(announced, &view.heads()?) {
+        Place::At(cursor) => match from.heads()? {
             Some(heads) => (cursor, heads),
-            None => return nothing(Place::At(cursor), *announced),
+            None => return nothing(Place::At(cursor), *from.announced),
         },
     };
-    let mut events = Vec::new();
-    let mut room = bounds.max_bytes;
-    while events.len() < bounds.max_events {
+    let mut answer = Answer { view: from.view, bounds, room: bounds.max_bytes, events: Vec::new() };
+    while answer.events.len() < bounds.max_events {
         let mut ahead = cursor;
-        match ahead.step(&heads, view)? {
-            Step::Idle => {
+        let step = ahead.step(&heads, from.view)?;
+        match answer.add(step, &mut ahead)? {
+            Added::Taken => cursor = ahead,
+            Added::Last => {
                 cursor = ahead;
                 break;
             }
-            Step::Lost => return Err(Ended::Resume("blocks were taken back that we do not have")),
-            Step::Retract { to, epoch } => events.push(Said::Retract { to, epoch }),
-            Step::Gap { from, to } => events.push(Said::Gap { from, to }),
-            Step::DataLoss(loss) => events.push(Said::DataLoss(loss)),
-            Step::Equivocation { after } => {
-                let most = bounds.max_events - events.len();
-                let evidence = view.evidence(after, most)?;
-                if let (true, Some(last)) = (evidence.len() == most, evidence.last()) {
-                    ahead.evidence_left(last.id);
-                }
-                for found in evidence.iter().filter(|found| ahead.concerns(found.height)) {
-                    // Only carried evidence leaves the store.
-                    let EvidenceSide::Carried(first) = &found.first else { continue };
-                    let (first, second) = (first.hash(), found.second.hash());
-                    events.push(Said::Equivocation { height: found.height, first, second });
-                }
-            }
-            Step::Hard(height) => {
-                let Some(hash) = view.hash(height)? else {
-                    return Err(Ended::Resume("a block that was hard is damaged"));
-                };
-                let position = da_position(view, height)?;
-                let cost = EVENT_BYTES / 2;
-                if cost > room && !events.is_empty() {
-                    break;
-                }
-                room = room.saturating_sub(cost);
-                events.push(Said::Hard { id: BlockId { height, hash }, position });
-            }
-            Step::Soft(height) => {
-                let Some((block, origin)) = view.block(height)? else {
-                    return Err(Ended::Resume("a block that was stored is damaged"));
-                };
-                if !ahead.link(block.id(), block.header().parent_hash) {
-                    return Err(Ended::Resume("our chain is another than the one that was told"));
-                }
-                let payload = block.payload().len();
-                let body = match bounds.with_bodies {
-                    false => Body::Omitted,
-                    true if payload > bounds.max_bytes => Body::Chunked,
-                    true => Body::Inline,
-                };
-                let inline = if body == Body::Inline { payload } else { 0 };
-                let cost = EVENT_BYTES + block.header_bytes().len() + inline;
-                if !events.is_empty() && (cost > room || body == Body::Chunked) {
-                    break;
-                }
-                room = room.saturating_sub(cost);
-                events.push(Said::Soft { block, origin, body });
-                if body == Body::Chunked {
-                    cursor = ahead;
-                    break;
-                }
-            }
+            Added::NoRoom => break,
         }
-        cursor = ahead;
     }
-    Ok(Gathered { events, place: Place::At(cursor), heads })
+    Ok(Gathered { events: answer.events, place: Place::At(cursor), heads })
+}
+
+/// An answer that is being filled.
+struct Answer<'a> {
+    view: &'a dyn View,
+    bounds: Bounds,
+    /// Bytes that are left.
+    room: usize,
+    events: Vec<Said>,
+}
+
+/// What becomes of a step.
+enum Added {
+    /// It is said in this answer, and more may follow.
+    Taken,
+    /// It is said in this answer, and nothing may follow.
+    Last,
+    /// It is left for the next answer.
+    NoRoom,
+}
+
+impl Answer<'_> {
+    /// `ahead` is the cursor that has made the step.
+    fn add(&mut self, step: Step, ahead: &mut Cursor) -> Result<Added, Ended> {
+        match step {
+            Step::Idle => return Ok(Added::Last),
+            Step::Lost => return Err(Ended::Resume("blocks were taken back that we do not have")),
+            Step::Retract { to, epoch } => self.events.push(Said::Retract { to, epoch }),
+            Step::Gap { from, to } => self.events.push(Said::Gap { from, to }),
+            Step::DataLoss(loss) => self.events.push(Said::DataLoss(loss)),
+            Step::Equivocation { after } => self.add_evidence(after, ahead)?,
+            Step::Hard(height) => return self.add_hard(height),
+            Step::Soft(height) => return self.add_soft(height, ahead),
+        }
+        Ok(Added::Taken)
+    }
+
+    fn add_evidence(&mut self, after: EvidenceId, ahead: &mut Cursor) -> Result<(), Ended> {
+        let most = self.bounds.max_events - self.events.len();
+        let evidence = self.view.evidence(after, most)?;
+        if let (true, Some(last)) = (evidence.len() == most, evidence.last()) {
+            ahead.evidence_left(last.id);
+        }
+        for found in evidence.iter().filter(|found| ahead.concerns(found.height)) {
+            // Only carried evidence leaves the store.
+            let EvidenceSide::Carried(first) = &found.first else { continue };
+            let (first, second) = (first.hash(), found.second.hash());
+            self.events.push(Said::Equivocation { height: found.height, first, second });
+        }
+        Ok(())
+    }
+
+    fn add_hard(&mut self, height: Height) -> Result<Added, Ended> {
+        let Some(hash) = self.view.hash(height)? else {
+            return Err(Ended::Resume("a block that was hard is damaged"));
+        };
+        let position = da_position(self.view, height)?;
+        let cost = EVENT_BYTES / 2;
+        if cost > self.room && !self.events.is_empty() {
+            return Ok(Added::NoRoom);
+        }
+        self.room = self.room.saturating_sub(cost);
+        self.events.push(Said::Hard { id: BlockId { height, hash }, position });
+        Ok(Added::Taken)
+    }
+
+    fn add_soft(&mut self, height: Height, ahead: &mut Cursor) -> Result<Added, Ended> {
+        let Some((block, origin)) = self.view.block(height)? else {
+            return Err(Ended::Resume("a block that was stored is damaged"));
+        };
+        if !ahead.link(block.id(), block.header().parent_hash) {
+            return Err(Ended::Resume("our chain is another than the one that was told"));
+        }
+        let payload = block.payload().len();
+        let body = match self.bounds.with_bodies {
+            false => Body::Omitted,
+            true if payload > self.bounds.max_bytes => Body::Chunked,
+            true => Body::Inline,
+        };
+        let inline = if body == Body::Inline { payload } else { 0 };
+        let cost = EVENT_BYTES + block.header_bytes().len() + inline;
+        if !self.events.is_empty() && (cost > self.room || body == Body::Chunked) {
+            return Ok(Added::NoRoom);
+        }
+        self.room = self.room.saturating_sub(cost);
+        self.events.push(Said::Soft { block, origin, body });
+        Ok(if body == Body::Chunked { Added::Last } else { Added::Taken })
+    }
 }
 
 /// Where the hard block at this height was seen on DA, if it was.
@@ -258,12 +295,16 @@ mod tests {
             Heads { soft, hard: self.0.first().map(Block::id), ..Heads::empty(Height::MIN) }
         }
 
+        fn announcing<'a>(&'a self, announced: &'a Heads) -> AnnouncedView<'a> {
+            AnnouncedView { view: self, announced, initial_height: Height::MIN }
+        }
+
         /// What one answer after the other says, in words.
         fn answers(&self, bounds: Bounds) -> Vec<String> {
             let mut place = Place::Waiting(Start::Genesis);
             let mut answers = Vec::new();
             loop {
-                let gathered = gather(place, Wanted::Soft, Height::MIN, self, &self.heads(), bounds).unwrap();
+                let gathered = gather(place, Wanted::Soft, self.announcing(&self.heads()), bounds).unwrap();
                 if gathered.events.is_empty() {
                     return answers;
                 }
@@ -340,10 +381,10 @@ mod tests {
         let model = Model::new(&[1, 1, 1]);
         let announced = Model::new(&[1, 1]).heads();
         let start = Place::Waiting(Start::Genesis);
-        let told = gather(start.clone(), Wanted::Soft, Height::MIN, &model, &announced, WIDE).unwrap();
+        let told = gather(start.clone(), Wanted::Soft, model.announcing(&announced), WIDE).unwrap();
         assert_eq!(told.events.len(), 3);
         let rewound = Heads { epoch: Epoch(1), ..model.heads() };
-        let told = gather(start.clone(), Wanted::Soft, Height::MIN, &model, &rewound, WIDE).unwrap();
+        let told = gather(start.clone(), Wanted::Soft, model.announcing(&rewound), WIDE).unwrap();
         assert_eq!((told.events, told.place), (vec![], start));
         let found = look_up(Height::new(3), None, &model, &announced).unwrap();
         assert!(matches!(found, Lookup::NotFound), "{found:?}");

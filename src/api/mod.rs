@@ -227,12 +227,13 @@ pub fn start_over(
     let limits = limits::Limits::derive(config.memory_bytes, config.max_connections, config.max_block_bytes)
         .map_err(StartError::Io)?;
     let place = socket::Place::take(&config.socket, &config.allow_uids)?;
+    let node = shared::NodeLink { announced, requests };
     let (draining, drains) = watch::channel(false);
     let (end, ended) = oneshot::channel();
     let (started, outcome) = std::sync::mpsc::sync_channel(1);
     let stop = CancellationToken::new();
     let thread = accept::Thread {
-        server: Box::new(move || shared::Server::new(config, limits, source, announced, requests, drains)),
+        server: Box::new(move || shared::Server::new(config, limits, source, node, drains)),
         place,
         stop: stop.clone(),
         started,

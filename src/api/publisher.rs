@@ -192,10 +192,10 @@ impl wire::publisher::Server for Publisher {
         let server = &desk.connection.server;
         let (work, bytes, permit) = {
             let from = params.get()?.get_block()?;
-            let work = match Work::read(from)? {
+            let work = match Work::read(from) {
                 Ok(work) => work,
-                Err(why) => {
-                    results.get().init_result().set_invalid(why);
+                Err(bad) => {
+                    results.get().init_result().set_invalid(bad.reason()?);
                     return Ok(());
                 }
             };
@@ -252,11 +252,11 @@ impl wire::publisher::Server for Publisher {
         let server = &desk.connection.server;
         let from = params.get()?;
         let mut to = results.get().init_result();
-        let work = if from.get_signed() { Ok(Work::Signed) } else { Work::read(from.get_block()?)? };
+        let work = if from.get_signed() { Ok(Work::Signed) } else { Work::read(from.get_block()?) };
         let work = match work {
             Ok(work) => work,
-            Err(why) => {
-                to.set_invalid(why);
+            Err(bad) => {
+                to.set_invalid(bad.reason()?);
                 return Ok(());
             }
         };

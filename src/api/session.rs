@@ -6,7 +6,7 @@ use capnp::Error;
 
 use super::Request;
 use super::blocksync_capnp as wire;
-use super::convert::{self, cut};
+use super::convert::{self, BadRequest, cut};
 use super::feed::{self, Lookup};
 use super::info;
 use super::limits::{MAX_NAME_BYTES, MAX_SESSIONS, MAX_STREAMS};
@@ -14,8 +14,8 @@ use super::operator::Operator;
 use super::publisher::Publisher;
 use super::report;
 use super::shared::{Connection, Fence, HostSigner, Seat, store_error};
-use super::stream::{Opened, Part, Pieces, Stream};
-use crate::block::Height;
+use super::stream::{OpenOutcome, Opened, Part, Pieces, Stream};
+use crate::block::{ChainId, Height};
 use crate::sync::RejectAnswer;
 use crate::sync::cursor::{Locator, MAX_LOCATOR, Start, Wanted};
 
@@ -66,57 +66,66 @@ impl wire::block_sync::Server for Root {
         mut results: wire::block_sync::OpenResults,
     ) -> Result<()> {
         let _call = self.connection.enter()?;
-        let server = &self.connection.server;
         let hello = Hello::read(params.get()?.get_hello()?)?;
         drop(params);
-        let mut to = results.get().init_result();
-        if hello.revision < OLDEST_REVISION {
-            to.set_client_too_old(OLDEST_REVISION);
-            return Ok(());
+        let to = results.get().init_result();
+        match self.admit(&hello).await {
+            Ok(admitted) => self.grant(&hello, admitted, to.init_granted()),
+            Err(refusal) => refusal.write(to),
         }
-        if !hello.chain_id.is_empty() && hello.chain_id != server.config.chain_id.as_str() {
-            to.set_wrong_chain(server.config.chain_id.as_str());
-            return Ok(());
+        Ok(())
+    }
+}
+
+/// What a session holds.
+struct Admitted {
+    seat: Rc<Seat>,
+    signer: Option<Rc<HostSigner>>,
+}
+
+impl Root {
+    /// Lets a host in, together with its signer.
+    async fn admit(&self, hello: &Hello) -> std::result::Result<Admitted, Refusal> {
+        let server = &self.connection.server;
+        if hello.revision < OLDEST_REVISION {
+            return Err(Refusal::ClientTooOld);
+        }
+        let chain_id = &server.config.chain_id;
+        if !hello.chain_id.is_empty() && hello.chain_id != chain_id.as_str() {
+            return Err(Refusal::WrongChain(chain_id.clone()));
         }
         if server.is_draining() {
-            to.set_busy("the sidecar is about to end");
-            return Ok(());
+            return Err(Refusal::Busy("the sidecar is about to end".into()));
         }
-        let seat = Seat::take(&self.connection, MAX_SESSIONS, |own| &own.sessions, Some(|all| &all.sessions));
-        let Some(seat) = seat else {
-            to.set_busy(format!("this connection has {MAX_SESSIONS} sessions"));
-            return Ok(());
-        };
-        let seat = Rc::new(seat);
-        let signer = match hello.signer {
+        let seat = Seat::take(&self.connection, MAX_SESSIONS, |own| &own.sessions, Some(|all| &all.sessions))
+            .ok_or_else(|| Refusal::Busy(format!("this connection has {MAX_SESSIONS} sessions")))?;
+        let signer = match &hello.signer {
             None => None,
             Some(_) if !hello.publisher => {
-                to.set_not_signer("a signer comes with the publisher's role");
-                return Ok(());
+                return Err(Refusal::NotSigner("a signer comes with the publisher's role".into()));
             }
-            Some(signer) => match HostSigner::install(server, signer).await {
-                Ok(signer) => Some(signer),
-                Err(why) => {
-                    to.set_not_signer(why);
-                    return Ok(());
-                }
-            },
+            Some(signer) => Some(HostSigner::install(server, signer.clone()).await.map_err(Refusal::NotSigner)?),
         };
-        let mut granted = to.init_granted();
+        Ok(Admitted { seat: Rc::new(seat), signer })
+    }
+
+    /// Gives the roles that were asked for, and takes them from whoever had them.
+    fn grant(&self, hello: &Hello, admitted: Admitted, mut to: wire::granted::Builder<'_>) {
+        let Admitted { seat, signer } = admitted;
+        let (connection, server) = (&self.connection, &self.connection.server);
         if hello.observer {
-            let observer = Observer { connection: self.connection.clone(), _seat: seat.clone() };
-            granted.set_observer(capnp_rpc::new_client(observer));
+            let observer = Observer { connection: connection.clone(), _seat: seat.clone() };
+            to.set_observer(capnp_rpc::new_client(observer));
         }
         if hello.publisher {
-            let publisher = Publisher::new(self.connection.clone(), server.publisher.take(), signer, seat.clone());
-            granted.set_publisher(capnp_rpc::new_client(publisher));
+            let publisher = Publisher::new(connection.clone(), server.publisher.take(), signer, seat.clone());
+            to.set_publisher(capnp_rpc::new_client(publisher));
         }
         if hello.reporter {
-            let fence = server.reporter.take();
-            let reporter = Reporter { connection: self.connection.clone(), fence, _seat: seat };
-            granted.set_reporter(capnp_rpc::new_client(reporter));
+            let reporter = Reporter { connection: connection.clone(), fence: server.reporter.take(), _seat: seat };
+            to.set_reporter(capnp_rpc::new_client(reporter));
         }
-        info::write(granted.init_info(), &server.info());
+        info::write(to.init_info(), &server.info());
         tracing::info!(
             name = %hello.name,
             observer = hello.observer,
@@ -124,7 +133,28 @@ impl wire::block_sync::Server for Root {
             reporter = hello.reporter,
             "a host has opened a session"
         );
-        Ok(())
+    }
+}
+
+/// Why a host is not let in.
+enum Refusal {
+    ClientTooOld,
+    /// This is ours.
+    WrongChain(ChainId),
+    /// It may try again later.
+    Busy(String),
+    /// It may not sign for us.
+    NotSigner(String),
+}
+
+impl Refusal {
+    fn write(self, mut to: wire::open_result::Builder<'_>) {
+        match self {
+            Self::ClientTooOld => to.set_client_too_old(OLDEST_REVISION),
+            Self::WrongChain(ours) => to.set_wrong_chain(ours.as_str()),
+            Self::Busy(why) => to.set_busy(why),
+            Self::NotSigner(why) => to.set_not_signer(why),
+        }
     }
 }
 
@@ -166,13 +196,13 @@ impl wire::observer::Server for Observer {
         mut results: wire::observer::StreamResults,
     ) -> Result<()> {
         let _call = self.connection.enter()?;
-        let wishes = Wishes::read(params.get()?);
+        let wishes = read_wishes(params.get()?);
         drop(params);
         let mut to = results.get().init_result();
-        let wishes = match wishes? {
+        let (start, opened) = match wishes {
             Ok(wishes) => wishes,
-            Err(why) => {
-                to.set_invalid(why);
+            Err(bad) => {
+                to.set_invalid(bad.reason()?);
                 return Ok(());
             }
         };
@@ -181,10 +211,9 @@ impl wire::observer::Server for Observer {
             to.set_busy(format!("this connection has {MAX_STREAMS} streams"));
             return Ok(());
         };
-        let opened = Opened { wanted: wishes.wanted, with_bodies: wishes.with_bodies, consumer: wishes.consumer };
-        match Stream::open(&self.connection, wishes.start, opened, seat).await? {
-            Ok(stream) => to.set_stream(capnp_rpc::new_client(stream)),
-            Err((theirs, ours)) => {
+        match Stream::open(&self.connection, start, opened, seat).await? {
+            OpenOutcome::Opened(stream) => to.set_stream(stream),
+            OpenOutcome::ForkedBelowHard { theirs, ours } => {
                 let mut fork = to.init_forked_below_hard();
                 convert::set_id(fork.reborrow().init_theirs(), theirs);
                 convert::set_id(fork.init_ours(), ours);
@@ -256,51 +285,41 @@ impl wire::observer::Server for Observer {
     }
 }
 
-/// What a stream is asked to be.
-struct Wishes {
-    start: Start,
-    wanted: Wanted,
-    with_bodies: bool,
-    consumer: Option<String>,
+/// Where a stream is to begin, and what it is to be.
+fn read_wishes(from: wire::observer::stream_params::Reader<'_>) -> std::result::Result<(Start, Opened), BadRequest> {
+    let options = from.get_options()?;
+    let consumer = convert::text(options.get_consumer()?)?;
+    if consumer.len() > MAX_NAME_BYTES || consumer.chars().any(char::is_control) {
+        return Err(BadRequest::Invalid(format!(
+            "a consumer's name has at most {MAX_NAME_BYTES} bytes and no control characters"
+        )));
+    }
+    let opened = Opened {
+        wanted: if options.get_soft_events() { Wanted::Soft } else { Wanted::Hard },
+        with_bodies: options.get_with_bodies(),
+        consumer: (!consumer.is_empty()).then_some(consumer),
+    };
+    Ok((read_start(from.get_from()?)?, opened))
 }
 
-impl Wishes {
-    /// The inner error is for the host to read.
-    fn read(from: wire::observer::stream_params::Reader<'_>) -> Result<std::result::Result<Self, String>> {
-        use wire::start_point::Which;
-        let options = from.get_options()?;
-        let consumer = convert::text(options.get_consumer()?)?;
-        if consumer.len() > MAX_NAME_BYTES || consumer.chars().any(char::is_control) {
-            return Ok(Err(format!("a consumer's name has at most {MAX_NAME_BYTES} bytes and no control characters")));
-        }
-        let start = match from.get_from()?.which() {
-            Err(_) => return Ok(Err("that start point is newer than this sidecar".into())),
-            Ok(Which::Genesis(())) => Start::Genesis,
-            Ok(Which::Tip(())) => Start::Tip,
-            Ok(Which::Resume(resume)) => {
-                let resume = resume?;
-                let list = resume.get_locator()?;
-                if list.len() as usize > MAX_LOCATOR {
-                    return Ok(Err(format!("a locator has at most {MAX_LOCATOR} blocks, not {}", list.len())));
-                }
-                let blocks = list.iter().map(convert::id).collect::<Result<Vec<_>>>();
-                let located = match (blocks, convert::optional_id(resume.get_hard()?)) {
-                    (Ok(blocks), Ok(hard)) => Locator::new(blocks, hard),
-                    (Err(error), _) | (_, Err(error)) => Err(error.extra),
-                };
-                match located {
-                    Ok(locator) => Start::Resume(locator),
-                    Err(why) => return Ok(Err(why)),
-                }
-            }
-        };
-        Ok(Ok(Self {
-            start,
-            wanted: if options.get_soft_events() { Wanted::Soft } else { Wanted::Hard },
-            with_bodies: options.get_with_bodies(),
-            consumer: (!consumer.is_empty()).then_some(consumer),
-        }))
+fn read_start(from: wire::start_point::Reader<'_>) -> std::result::Result<Start, BadRequest> {
+    use wire::start_point::Which;
+    let invalid = BadRequest::Invalid;
+    let resume = match from.which() {
+        Err(_) => return Err(invalid("that start point is newer than this sidecar".into())),
+        Ok(Which::Genesis(())) => return Ok(Start::Genesis),
+        Ok(Which::Tip(())) => return Ok(Start::Tip),
+        Ok(Which::Resume(resume)) => resume?,
+    };
+    let list = resume.get_locator()?;
+    if list.len() as usize > MAX_LOCATOR {
+        return Err(invalid(format!("a locator has at most {MAX_LOCATOR} blocks, not {}", list.len())));
     }
+    let hard = resume.get_hard()?;
+    let senseless = |error: Error| invalid(error.extra);
+    let blocks = list.iter().map(convert::id).collect::<Result<Vec<_>>>().map_err(senseless)?;
+    let hard = convert::optional_id(hard).map_err(senseless)?;
+    Locator::new(blocks, hard).map(Start::Resume).map_err(invalid)
 }
 
 /// Tells what DA has.

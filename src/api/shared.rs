@@ -46,6 +46,12 @@ pub(super) struct Server {
     pub streams: Cell<u32>,
 }
 
+/// How the node is heard and asked.
+pub(super) struct NodeLink {
+    pub announced: watch::Receiver<Announced>,
+    pub requests: mpsc::Sender<Request>,
+}
+
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoAnswer {
@@ -76,10 +82,10 @@ impl Server {
         config: Config,
         limits: Limits,
         source: Arc<dyn Source>,
-        announced: watch::Receiver<Announced>,
-        requests: mpsc::Sender<Request>,
+        node: NodeLink,
         draining: watch::Receiver<bool>,
     ) -> Self {
+        let NodeLink { announced, requests } = node;
         Self {
             reads: Arc::new(Semaphore::new(limits.reads)),
             intake: Arc::new(Semaphore::new(limits.max_intake_bytes.div_ceil(1024))),

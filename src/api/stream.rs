@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use super::blocksync_capnp as wire;
 use super::convert;
-use super::feed::{self, Body, Bounds, Ended, Place, Said};
+use super::feed::{self, AnnouncedView, Body, Bounds, Ended, Place, Said};
 use super::info;
 use super::limits::{MAX_EVENTS, MAX_READERS, MAX_WAIT};
 use super::shared::{Connection, NoAnswer, Seat, store_error};
+use super::view::View;
 use super::{Announced, Request};
 use crate::block::{Block, BlockId};
 use crate::sync::cursor::{Start, Wanted};
@@ -40,6 +41,16 @@ pub(super) struct Stream {
     _seat: Seat,
 }
 
+/// What becomes of a host that wants a stream.
+pub(super) enum OpenOutcome {
+    Opened(wire::block_stream::Client),
+    /// The host's hard block is not the one that we have there: an operator must find out who is wrong.
+    ForkedBelowHard {
+        theirs: BlockId,
+        ours: BlockId,
+    },
+}
+
 impl From<Ended> for Error {
     /// What a host cannot help is `disconnected`: it opens a new stream, from its own state.
     fn from(ended: Ended) -> Self {
@@ -51,30 +62,26 @@ impl From<Ended> for Error {
 }
 
 impl Stream {
-    /// The inner error: the host's hard block, which is not ours, and the one that we have there.
-    pub async fn open(
-        connection: &Rc<Connection>,
-        start: Start,
-        opened: Opened,
-        seat: Seat,
-    ) -> Result<std::result::Result<Self, (BlockId, BlockId)>> {
-        let (wanted, initial) = (opened.wanted, connection.server.config.initial_height);
+    pub async fn open(connection: &Rc<Connection>, start: Start, opened: Opened, seat: Seat) -> Result<OpenOutcome> {
+        let (wanted, initial_height) = (opened.wanted, connection.server.config.initial_height);
         let announced = connection.server.announced().heads;
-        let (begun, _permit) =
-            connection.read(move |view| feed::begin(start, wanted, initial, view, &announced)).await?;
+        let begin = move |view: &dyn View| {
+            feed::begin(start, wanted, AnnouncedView { view, announced: &announced, initial_height })
+        };
+        let (begun, _permit) = connection.read(begin).await?;
         let (place, heads) = match begun {
             Ok(begun) => begun,
-            Err(Ended::Forked { theirs, ours }) => return Ok(Err((theirs, ours))),
+            Err(Ended::Forked { theirs, ours }) => return Ok(OpenOutcome::ForkedBelowHard { theirs, ours }),
             Err(ended) => return Err(ended.into()),
         };
-        Ok(Ok(Self {
+        Ok(OpenOutcome::Opened(capnp_rpc::new_client(Self {
             connection: connection.clone(),
             opened,
             place: RefCell::new(place),
             heads: Cell::new(heads),
             busy: Cell::new(false),
             _seat: seat,
-        }))
+        })))
     }
 
     /// Waits for something to say; then it is as good as said.
@@ -92,9 +99,11 @@ impl Stream {
             }
             let room = connection.room(bounds.max_bytes).await;
             let (place, wanted) = (self.place.borrow().clone(), self.opened.wanted);
-            let initial = server.config.initial_height;
-            let (gathered, permit) =
-                connection.read(move |view| feed::gather(place, wanted, initial, view, &announced, bounds)).await?;
+            let initial_height = server.config.initial_height;
+            let gather = move |view: &dyn View| {
+                feed::gather(place, wanted, AnnouncedView { view, announced: &announced, initial_height }, bounds)
+            };
+            let (gathered, permit) = connection.read(gather).await?;
             let gathered = gathered?;
             let over = Instant::now() >= until;
             if !gathered.events.is_empty() || gathered.heads != self.heads.get() || over {

@@ -4,14 +4,11 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use bytes::{Bytes, BytesMut};
-use capnp::Error;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::blocksync_capnp as wire;
-use super::convert;
+use super::convert::{self, BadRequest};
 use crate::block::{Hash, Height, native};
-
-type Result<T> = std::result::Result<T, Error>;
 
 /// What a host wants published, checked as far as it can be here.
 pub(super) enum Work {
@@ -20,20 +17,16 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// # Errors
-    /// Why the block makes no sense, for the host to read.
-    pub fn read(from: wire::new_block::Reader<'_>) -> Result<std::result::Result<Self, String>> {
-        let Some(height) = Height::new(from.get_height()) else { return Ok(Err("heights begin at 1".into())) };
-        let parent = match convert::optional_hash(from.get_parent_hash()?) {
-            Ok(parent) => parent,
-            Err(error) => return Ok(Err(error.extra)),
-        };
+    pub fn read(from: wire::new_block::Reader<'_>) -> Result<Self, BadRequest> {
+        let invalid = BadRequest::Invalid;
+        let height = Height::new(from.get_height()).ok_or_else(|| invalid("heights begin at 1".into()))?;
+        let parent = convert::optional_hash(from.get_parent_hash()?).map_err(|error| invalid(error.extra))?;
         let host_id = from.get_host_id()?;
         if host_id.len() > native::MAX_HOST_ID_BYTES {
-            return Ok(Err(format!("a host id has at most {} bytes", native::MAX_HOST_ID_BYTES)));
+            return Err(invalid(format!("a host id has at most {} bytes", native::MAX_HOST_ID_BYTES)));
         }
         let host_id = Bytes::copy_from_slice(host_id);
-        Ok(Ok(Self::Propose { height, parent, time_unix_nanos: from.get_time_unix_nanos(), host_id }))
+        Ok(Self::Propose { height, parent, time_unix_nanos: from.get_time_unix_nanos(), host_id })
     }
 }
 

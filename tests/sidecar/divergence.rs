@@ -1,16 +1,12 @@
 //! DA has another block than the one that was gossiped, both signed by the proposer.
 
 use blocksyncd::api::ReportedAs;
-use blocksyncd::api::client::{ClientError, OperatorOutcome, PublishResult};
+use blocksyncd::api::client::{OperatorOutcome, PublishResult};
 use blocksyncd::sync::{EvidenceId, Phase};
 
 use super::host::{Host, time_of};
 use super::place::{Place, sign};
 use super::{height, hosts};
-
-fn refused(outcome: Result<OperatorOutcome, ClientError>) -> bool {
-    matches!(outcome, Ok(OperatorOutcome::Refused(_)))
-}
 
 #[test]
 fn a_follower_rewinds_a_signer_halts_and_an_operator_lets_it_go_on() {
@@ -65,13 +61,14 @@ fn a_follower_rewinds_a_signer_halts_and_an_operator_lets_it_go_on() {
 
         // An operator decides, about the very block and no other.
         let admin = a.admin().await;
-        assert!(refused(admin.abandon_branch(ours[2]).await));
+        assert!(matches!(admin.abandon_branch(ours[2]).await, Ok(OperatorOutcome::Refused(_))));
         assert_eq!(admin.abandon_branch(ours[1]).await, Ok(OperatorOutcome::Done));
         a.until_hard(3).await;
         assert_eq!((&a.ledger.chain[..], &a.ledger.retracts[..]), (&theirs[..], &[1][..]));
         let status = a.until_status("going on", |status| status.halt.is_none()).await;
         assert_ne!(status.info.phase, Phase::Halted);
-        assert!(refused(admin.abandon_branch(ours[1]).await), "there is nothing to abandon any more");
+        let again = admin.abandon_branch(ours[1]).await;
+        assert!(matches!(again, Ok(OperatorOutcome::Refused(_))), "there is nothing to abandon any more");
 
         // And the chain goes on, on DA's branch, everywhere.
         let fourth = a.publish(Some(third.id), "fourth, on DA's branch").await.id;
