@@ -10,8 +10,6 @@ use crate::store::Durability;
 use crate::sync::{BanInfo, DaPosition, DataLoss, Origin, PeerInfo, Phase, PublishAnswer};
 use crate::util::printable::{Escape, Limit, printable};
 
-type Result<T> = std::result::Result<T, Error>;
-
 /// What a client says of an answer that it cannot believe.
 pub(super) fn wrong(what: &str) -> Error {
     Error::failed(format!("the sidecar's answer makes no sense: {what}"))
@@ -31,7 +29,7 @@ impl BadRequest {
     ///
     /// # Errors
     /// What the call fails with instead.
-    pub fn reason(self) -> Result<String> {
+    pub fn reason(self) -> capnp::Result<String> {
         match self {
             Self::Invalid(why) => Ok(why),
             Self::Broken(error) => Err(error),
@@ -45,16 +43,16 @@ impl From<Error> for BadRequest {
     }
 }
 
-pub(super) fn text(from: capnp::text::Reader<'_>) -> Result<String> {
+pub(super) fn text(from: capnp::text::Reader<'_>) -> capnp::Result<String> {
     Ok(from.to_str()?.to_owned())
 }
 
 /// Empty text means "none".
-pub(super) fn optional_text(from: capnp::text::Reader<'_>) -> Result<Option<String>> {
+pub(super) fn optional_text(from: capnp::text::Reader<'_>) -> capnp::Result<Option<String>> {
     Ok(Some(text(from)?).filter(|text| !text.is_empty()))
 }
 
-pub(super) fn texts(from: capnp::text_list::Reader<'_>) -> Result<Vec<String>> {
+pub(super) fn texts(from: capnp::text_list::Reader<'_>) -> capnp::Result<Vec<String>> {
     from.iter().map(|one| text(one?)).collect()
 }
 
@@ -64,34 +62,34 @@ pub(super) fn set_texts(mut to: capnp::text_list::Builder<'_>, texts: &[String])
     }
 }
 
-pub(super) fn height(from: u64) -> Result<Height> {
+pub(super) fn height(from: u64) -> capnp::Result<Height> {
     Height::new(from).ok_or_else(|| Error::failed("heights begin at 1".into()))
 }
 
-pub(super) fn hash(from: &[u8]) -> Result<Hash> {
+pub(super) fn hash(from: &[u8]) -> capnp::Result<Hash> {
     Hash::from_slice(from).ok_or_else(|| Error::failed(format!("a hash has 32 bytes, not {}", from.len())))
 }
 
 /// Empty bytes mean "none".
-pub(super) fn optional_hash(from: &[u8]) -> Result<Option<Hash>> {
+pub(super) fn optional_hash(from: &[u8]) -> capnp::Result<Option<Hash>> {
     (!from.is_empty()).then(|| hash(from)).transpose()
 }
 
-pub(super) fn key(bytes: &[u8]) -> Result<PublicKey> {
+pub(super) fn key(bytes: &[u8]) -> capnp::Result<PublicKey> {
     PublicKey::from_slice(bytes).ok_or_else(|| wrong("a public key has not 32 bytes"))
 }
 
 /// Empty bytes mean "none".
-pub(super) fn optional_key(bytes: &[u8]) -> Result<Option<PublicKey>> {
+pub(super) fn optional_key(bytes: &[u8]) -> capnp::Result<Option<PublicKey>> {
     (!bytes.is_empty()).then(|| key(bytes)).transpose()
 }
 
-pub(super) fn id(from: wire::block_id::Reader<'_>) -> Result<BlockId> {
+pub(super) fn id(from: wire::block_id::Reader<'_>) -> capnp::Result<BlockId> {
     Ok(BlockId { height: height(from.get_height())?, hash: hash(from.get_hash()?)? })
 }
 
 /// Height 0, which is also what a null pointer reads as, means "none".
-pub(super) fn optional_id(from: wire::block_id::Reader<'_>) -> Result<Option<BlockId>> {
+pub(super) fn optional_id(from: wire::block_id::Reader<'_>) -> capnp::Result<Option<BlockId>> {
     (from.get_height() > 0).then(|| id(from)).transpose()
 }
 
@@ -114,9 +112,7 @@ pub(super) const fn durability_to_wire(durability: Durability) -> wire::Durabili
 }
 
 /// A promise that we do not know is taken for the weakest one.
-pub(super) fn durability_from_wire(
-    durability: std::result::Result<wire::Durability, capnp::NotInSchema>,
-) -> Durability {
+pub(super) fn durability_from_wire(durability: Result<wire::Durability, capnp::NotInSchema>) -> Durability {
     match durability {
         Ok(wire::Durability::Power) => Durability::Power,
         Ok(wire::Durability::Process) | Err(_) => Durability::Process,
@@ -134,7 +130,7 @@ pub(super) const fn phase_to_wire(phase: Phase) -> wire::Phase {
 }
 
 /// A phase that we do not know is `Syncing`, as the schema demands.
-pub(super) fn phase_from_wire(phase: std::result::Result<wire::Phase, capnp::NotInSchema>) -> Phase {
+pub(super) fn phase_from_wire(phase: Result<wire::Phase, capnp::NotInSchema>) -> Phase {
     match phase {
         Ok(wire::Phase::WaitingForPeers) => Phase::WaitingForPeers,
         Ok(wire::Phase::Syncing) | Err(_) => Phase::Syncing,
@@ -198,7 +194,7 @@ pub(super) fn set_range(mut to: wire::range::Builder<'_>, loss: &DataLoss) {
     to.set_to(loss.to.get());
 }
 
-pub(super) fn range(from: wire::range::Reader<'_>) -> Result<(Height, Height)> {
+pub(super) fn range(from: wire::range::Reader<'_>) -> capnp::Result<(Height, Height)> {
     Ok((height(from.get_from())?, height(from.get_to())?))
 }
 

@@ -14,8 +14,6 @@ use crate::block::{BlockId, Height, PublicKey};
 use crate::store::Durability;
 use crate::sync::{Heads, Phase};
 
-type Result<T> = std::result::Result<T, Error>;
-
 /// Who the sidecar is and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
@@ -103,7 +101,7 @@ pub(super) fn write(mut to: wire::server_info::Builder<'_>, info: &Info) {
     to.set_durability(durability_to_wire(info.durability));
 }
 
-pub(super) fn read(from: wire::server_info::Reader<'_>) -> Result<Info> {
+pub(super) fn read(from: wire::server_info::Reader<'_>) -> capnp::Result<Info> {
     let limits = from.get_limits()?;
     Ok(Info {
         version: text(from.get_version()?)?,
@@ -143,7 +141,7 @@ pub(super) fn write_heads(mut to: wire::heads::Builder<'_>, heads: &HeadsView) {
     to.set_scanned_through(heads.scanned_through);
 }
 
-pub(super) fn read_heads(from: wire::heads::Reader<'_>) -> Result<HeadsView> {
+pub(super) fn read_heads(from: wire::heads::Reader<'_>) -> capnp::Result<HeadsView> {
     let head = |at: u64, bytes: &[u8]| {
         Height::new(at).map(|height| Ok::<_, Error>(BlockId { height, hash: hash(bytes)? })).transpose()
     };

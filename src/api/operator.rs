@@ -16,8 +16,6 @@ use crate::block::PublicKey;
 use crate::sync::{Command, EvidenceId, EvidenceSide, PeerList, PeerOrder};
 use crate::verify::ScheduleEntry;
 
-type Result<T> = std::result::Result<T, Error>;
-
 pub(super) struct Operator {
     pub connection: Rc<Connection>,
 }
@@ -26,9 +24,9 @@ impl Operator {
     /// Asks for something that is done or refused.
     async fn order(
         &self,
-        order: impl FnOnce(oneshot::Sender<std::result::Result<(), String>>) -> Request,
+        order: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Request,
         mut to: wire::operator_result::Builder<'_>,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         match self.connection.server.ask(order).await?.into() {
             OperatorOutcome::Done => to.set_done(()),
             OperatorOutcome::Refused(why) => to.set_refused(why),
@@ -36,11 +34,11 @@ impl Operator {
         Ok(())
     }
 
-    async fn order_peers(&self, order: PeerOrder, to: wire::operator_result::Builder<'_>) -> Result<()> {
+    async fn order_peers(&self, order: PeerOrder, to: wire::operator_result::Builder<'_>) -> capnp::Result<()> {
         self.order(|reply| Request::OrderPeers { order, reply }, to).await
     }
 
-    async fn command(&self, command: Command, to: wire::operator_result::Builder<'_>) -> Result<()> {
+    async fn command(&self, command: Command, to: wire::operator_result::Builder<'_>) -> capnp::Result<()> {
         tracing::warn!(?command, "an operator's command");
         self.order(|reply| Request::Operate { command, reply }, to).await
     }
@@ -51,12 +49,16 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         _: wire::admin::StatusParams,
         mut results: wire::admin::StatusResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         self.connection.server.tell_status(results.get().init_status()).await
     }
 
-    async fn peers(self: Rc<Self>, _: wire::admin::PeersParams, mut results: wire::admin::PeersResults) -> Result<()> {
+    async fn peers(
+        self: Rc<Self>,
+        _: wire::admin::PeersParams,
+        mut results: wire::admin::PeersResults,
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let PeerList { peers, bans } = self.connection.server.ask(|reply| Request::Peers { reply }).await?;
         let len = convert::count(peers.len());
@@ -76,7 +78,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::AddPeerParams,
         mut results: wire::admin::AddPeerResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let address = convert::text(params.get()?.get_address()?)?;
         drop(params);
@@ -87,7 +89,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::RemovePeerParams,
         mut results: wire::admin::RemovePeerResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let peer = convert::text(params.get()?.get_peer_id()?)?;
         drop(params);
@@ -98,7 +100,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::BanPeerParams,
         mut results: wire::admin::BanPeerResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let from = params.get()?;
         let subject = convert::text(from.get_subject()?)?;
@@ -112,7 +114,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::UnbanPeerParams,
         mut results: wire::admin::UnbanPeerResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let subject = convert::text(params.get()?.get_subject()?)?;
         drop(params);
@@ -123,7 +125,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         _: wire::admin::ConsumersParams,
         mut results: wire::admin::ConsumersResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let (acks, _permit) = self.connection.read(|view| view.acks()).await?;
         let acks = acks.map_err(store_error)?;
@@ -141,7 +143,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::ForgetConsumerParams,
         mut results: wire::admin::ForgetConsumerResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let name = convert::text(params.get()?.get_name()?)?;
         drop(params);
@@ -152,7 +154,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::EvidenceParams,
         mut results: wire::admin::EvidenceResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let (after, max) = (params.get()?.get_after(), params.get()?.get_max());
         drop(params);
@@ -180,7 +182,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         _: wire::admin::ScheduleParams,
         mut results: wire::admin::ScheduleResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let entries = self.connection.server.ask(|reply| Request::Schedule { reply }).await?;
         let len = convert::count(entries.len());
@@ -197,7 +199,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::ExtendScheduleParams,
         mut results: wire::admin::ExtendScheduleResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let entry = {
             let from = params.get()?.get_entry()?;
@@ -213,7 +215,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::AbandonBranchParams,
         mut results: wire::admin::AbandonBranchResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let from = convert::id(params.get()?.get_from()?)?;
         drop(params);
@@ -224,7 +226,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::AssertSignedParams,
         mut results: wire::admin::AssertSignedResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let last = convert::optional_id(params.get()?.get_last()?)?;
         drop(params);
@@ -235,7 +237,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         _: wire::admin::LiftVetoParams,
         mut results: wire::admin::LiftVetoResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         self.command(Command::LiftVeto, results.get().init_result()).await
     }
@@ -244,7 +246,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::SetLogFilterParams,
         mut results: wire::admin::SetLogFilterResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let filter = convert::text(params.get()?.get_filter()?)?;
         drop(params);
@@ -255,7 +257,7 @@ impl wire::admin::Server for Operator {
         self: Rc<Self>,
         params: wire::admin::ShutdownParams,
         _: wire::admin::ShutdownResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let abrupt = params.get()?.get_abrupt();
         tracing::warn!(abrupt, "an operator ends the sidecar");

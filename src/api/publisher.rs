@@ -16,8 +16,6 @@ use super::{Request, SignRequest};
 use crate::block::{Block, BlockId, Hash, PublicKey};
 use crate::sync::{Proposal, PublishAnswer};
 
-type Result<T> = std::result::Result<T, Error>;
-
 /// Smaller payloads are hashed where they arrive.
 const HASH_AT_ONCE_BYTES: usize = 16 << 10;
 
@@ -26,7 +24,7 @@ impl HostSigner {
     ///
     /// # Errors
     /// Why it may not.
-    pub async fn install(server: &Rc<Server>, signer: wire::signer::Client) -> std::result::Result<Rc<Self>, String> {
+    pub async fn install(server: &Rc<Server>, signer: wire::signer::Client) -> Result<Rc<Self>, String> {
         if server.config.proposer.is_some() {
             return Err("this sidecar signs with a key of its own".into());
         }
@@ -44,10 +42,10 @@ impl HostSigner {
 }
 
 /// Asks a signer for its key.
-async fn public_key(signer: &wire::signer::Client) -> std::result::Result<PublicKey, String> {
+async fn public_key(signer: &wire::signer::Client) -> Result<PublicKey, String> {
     let answer = tokio::time::timeout(SIGNER_DEADLINE, signer.public_key_request().send().promise);
     let answer = answer.await.map_err(|_| "the signer did not answer in time".to_owned())?;
-    let read = || -> Result<Option<PublicKey>> { Ok(PublicKey::from_slice(answer?.get()?.get_public_key()?)) };
+    let read = || -> capnp::Result<Option<PublicKey>> { Ok(PublicKey::from_slice(answer?.get()?.get_public_key()?)) };
     match read() {
         Ok(Some(key)) => Ok(key),
         Ok(None) => Err(format!("a public key has {} bytes", Hash::LEN)),
@@ -67,7 +65,7 @@ async fn sign_all(signer: wire::signer::Client, mut requests: mpsc::Receiver<Sig
     }
 }
 
-async fn sign(signer: &wire::signer::Client, message: &[u8], id: BlockId) -> Result<[u8; 64]> {
+async fn sign(signer: &wire::signer::Client, message: &[u8], id: BlockId) -> capnp::Result<[u8; 64]> {
     let mut request = signer.sign_request();
     request.get().set_message(message);
     convert::set_id(request.get().init_id(), id);
@@ -115,7 +113,7 @@ struct Outcome {
 }
 
 impl Desk {
-    async fn publish(&self, work: Work, bytes: Bytes, permit: OwnedSemaphorePermit) -> Result<Outcome> {
+    async fn publish(&self, work: Work, bytes: Bytes, permit: OwnedSemaphorePermit) -> capnp::Result<Outcome> {
         self.fence.check()?;
         let server = &self.connection.server;
         let answer = match work {
@@ -140,7 +138,7 @@ impl Desk {
     }
 
     /// The signed block as it was made durable.
-    async fn stored(&self, id: BlockId) -> Result<Block> {
+    async fn stored(&self, id: BlockId) -> capnp::Result<Block> {
         let (found, _permit) = self.connection.read(move |view| view.block(id.height)).await?;
         match found.map_err(store_error)? {
             Some((block, _)) if block.hash() == id.hash => Ok(block),
@@ -148,7 +146,7 @@ impl Desk {
         }
     }
 
-    async fn say(&self, outcome: Outcome, to: wire::publish_result::Builder<'_>) -> Result<()> {
+    async fn say(&self, outcome: Outcome, to: wire::publish_result::Builder<'_>) -> capnp::Result<()> {
         let Some(block) = outcome.block else {
             convert::set_refusal(to, &outcome.answer, RETRY_MS);
             return Ok(());
@@ -171,7 +169,7 @@ impl Desk {
     }
 }
 
-async fn hash(bytes: &Bytes) -> Result<Hash> {
+async fn hash(bytes: &Bytes) -> capnp::Result<Hash> {
     if bytes.len() <= HASH_AT_ONCE_BYTES {
         return Ok(Hash::of(bytes));
     }
@@ -185,7 +183,7 @@ impl wire::publisher::Server for Publisher {
         self: Rc<Self>,
         params: wire::publisher::PublishParams,
         mut results: wire::publisher::PublishResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let desk = &self.desk;
         let _call = desk.connection.enter()?;
         desk.fence.check()?;
@@ -219,7 +217,7 @@ impl wire::publisher::Server for Publisher {
         self: Rc<Self>,
         params: wire::publisher::PublishSignedParams,
         mut results: wire::publisher::PublishSignedResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let desk = &self.desk;
         let _call = desk.connection.enter()?;
         desk.fence.check()?;
@@ -245,7 +243,7 @@ impl wire::publisher::Server for Publisher {
         self: Rc<Self>,
         params: wire::publisher::BeginPublishParams,
         mut results: wire::publisher::BeginPublishResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let desk = &self.desk;
         let _call = desk.connection.enter()?;
         desk.fence.check()?;
@@ -286,7 +284,7 @@ impl wire::upload::Server for Upload {
         self: Rc<Self>,
         params: wire::upload::WriteParams,
         mut results: wire::upload::WriteResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.desk.connection.enter()?;
         self.desk.fence.check()?;
         let from = params.get()?;
@@ -310,7 +308,7 @@ impl wire::upload::Server for Upload {
         self: Rc<Self>,
         _: wire::upload::CommitParams,
         mut results: wire::upload::CommitResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.desk.connection.enter()?;
         self.desk.fence.check()?;
         let Some(Parts { work, size, bytes, permit }) = self.parts.take() else {

@@ -19,8 +19,6 @@ use crate::block::{ChainId, Height};
 use crate::sync::RejectAnswer;
 use crate::sync::cursor::{Locator, MAX_LOCATOR, Start, Wanted};
 
-type Result<T> = std::result::Result<T, Error>;
-
 /// The oldest schema revision that we speak.
 const OLDEST_REVISION: u32 = 1;
 /// What a sighting costs in memory, beyond its bytes.
@@ -44,7 +42,7 @@ impl wire::block_sync::Server for Root {
         self: Rc<Self>,
         _: wire::block_sync::InfoParams,
         mut results: wire::block_sync::InfoResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         info::write(results.get().init_info(), &self.connection.server.info());
         Ok(())
@@ -54,7 +52,7 @@ impl wire::block_sync::Server for Root {
         self: Rc<Self>,
         _: wire::block_sync::AdminParams,
         mut results: wire::block_sync::AdminResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         results.get().set_admin(self.operator.clone());
         Ok(())
@@ -64,7 +62,7 @@ impl wire::block_sync::Server for Root {
         self: Rc<Self>,
         params: wire::block_sync::OpenParams,
         mut results: wire::block_sync::OpenResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let hello = Hello::read(params.get()?.get_hello()?)?;
         drop(params);
@@ -85,7 +83,7 @@ struct Admitted {
 
 impl Root {
     /// Lets a host in, together with its signer.
-    async fn admit(&self, hello: &Hello) -> std::result::Result<Admitted, Refusal> {
+    async fn admit(&self, hello: &Hello) -> Result<Admitted, Refusal> {
         let server = &self.connection.server;
         if hello.revision < OLDEST_REVISION {
             return Err(Refusal::ClientTooOld);
@@ -170,7 +168,7 @@ struct Hello {
 }
 
 impl Hello {
-    fn read(from: wire::client_hello::Reader<'_>) -> Result<Self> {
+    fn read(from: wire::client_hello::Reader<'_>) -> capnp::Result<Self> {
         Ok(Self {
             name: cut(&convert::text(from.get_name()?)?, MAX_NAME_BYTES),
             revision: from.get_schema_revision(),
@@ -194,7 +192,7 @@ impl wire::observer::Server for Observer {
         self: Rc<Self>,
         params: wire::observer::StreamParams,
         mut results: wire::observer::StreamResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let wishes = read_wishes(params.get()?);
         drop(params);
@@ -226,7 +224,7 @@ impl wire::observer::Server for Observer {
         self: Rc<Self>,
         params: wire::observer::BlockParams,
         mut results: wire::observer::BlockResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let id = params.get()?.get_id()?;
         let height = Height::new(id.get_height());
@@ -260,7 +258,7 @@ impl wire::observer::Server for Observer {
         self: Rc<Self>,
         params: wire::observer::RejectBlockParams,
         mut results: wire::observer::RejectBlockResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let block = convert::id(params.get()?.get_id()?)?;
         let reason = cut(&convert::text(params.get()?.get_reason()?)?, 256);
@@ -279,14 +277,14 @@ impl wire::observer::Server for Observer {
         self: Rc<Self>,
         _: wire::observer::StatusParams,
         mut results: wire::observer::StatusResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         self.connection.server.tell_status(results.get().init_status()).await
     }
 }
 
 /// Where a stream is to begin, and what it is to be.
-fn read_wishes(from: wire::observer::stream_params::Reader<'_>) -> std::result::Result<(Start, Opened), BadRequest> {
+fn read_wishes(from: wire::observer::stream_params::Reader<'_>) -> Result<(Start, Opened), BadRequest> {
     let options = from.get_options()?;
     let consumer = convert::text(options.get_consumer()?)?;
     if consumer.len() > MAX_NAME_BYTES || consumer.chars().any(char::is_control) {
@@ -302,7 +300,7 @@ fn read_wishes(from: wire::observer::stream_params::Reader<'_>) -> std::result::
     Ok((read_start(from.get_from()?)?, opened))
 }
 
-fn read_start(from: wire::start_point::Reader<'_>) -> std::result::Result<Start, BadRequest> {
+fn read_start(from: wire::start_point::Reader<'_>) -> Result<Start, BadRequest> {
     use wire::start_point::Which;
     let invalid = BadRequest::Invalid;
     let resume = match from.which() {
@@ -317,7 +315,7 @@ fn read_start(from: wire::start_point::Reader<'_>) -> std::result::Result<Start,
     }
     let hard = resume.get_hard()?;
     let senseless = |error: Error| invalid(error.extra);
-    let blocks = list.iter().map(convert::id).collect::<Result<Vec<_>>>().map_err(senseless)?;
+    let blocks = list.iter().map(convert::id).collect::<capnp::Result<Vec<_>>>().map_err(senseless)?;
     let hard = convert::optional_id(hard).map_err(senseless)?;
     Locator::new(blocks, hard).map(Start::Resume).map_err(invalid)
 }
@@ -334,7 +332,7 @@ impl wire::da_reporter::Server for Reporter {
         self: Rc<Self>,
         params: wire::da_reporter::ReportParams,
         mut results: wire::da_reporter::ReportResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         self.fence.check()?;
         let server = &self.connection.server;
@@ -350,7 +348,7 @@ impl wire::da_reporter::Server for Reporter {
                 )));
             }
             let permit = server.intake(cost).ok_or_else(|| Error::overloaded("too much is on its way in".into()))?;
-            let sightings = list.iter().map(report::read_sighting).collect::<Result<Vec<_>>>()?;
+            let sightings = list.iter().map(report::read_sighting).collect::<capnp::Result<Vec<_>>>()?;
             (permit, from.get_after(), from.get_scanned_through(), sightings)
         };
         drop(params);
@@ -364,7 +362,7 @@ impl wire::da_reporter::Server for Reporter {
         self: Rc<Self>,
         _: wire::da_reporter::PositionParams,
         mut results: wire::da_reporter::PositionResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         self.fence.check()?;
         results.get().set_scanned_through(self.connection.server.announced().heads.scanned_through);

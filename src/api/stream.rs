@@ -20,8 +20,6 @@ use crate::block::{Block, BlockId};
 use crate::sync::cursor::{Start, Wanted};
 use crate::sync::{Heads, Phase};
 
-type Result<T> = std::result::Result<T, Error>;
-
 /// How a stream was opened.
 pub(super) struct Opened {
     pub wanted: Wanted,
@@ -62,7 +60,12 @@ impl From<Ended> for Error {
 }
 
 impl Stream {
-    pub async fn open(connection: &Rc<Connection>, start: Start, opened: Opened, seat: Seat) -> Result<OpenOutcome> {
+    pub async fn open(
+        connection: &Rc<Connection>,
+        start: Start,
+        opened: Opened,
+        seat: Seat,
+    ) -> capnp::Result<OpenOutcome> {
         let (wanted, initial_height) = (opened.wanted, connection.server.config.initial_height);
         let announced = connection.server.announced().heads;
         let begin = move |view: &dyn View| {
@@ -85,7 +88,12 @@ impl Stream {
     }
 
     /// Waits for something to say; then it is as good as said.
-    async fn answer(&self, bounds: Bounds, wait: Duration, mut results: wire::block_stream::NextResults) -> Result<()> {
+    async fn answer(
+        &self,
+        bounds: Bounds,
+        wait: Duration,
+        mut results: wire::block_stream::NextResults,
+    ) -> capnp::Result<()> {
         let connection = &self.connection;
         let server = &connection.server;
         let mut announcements = server.announced.clone();
@@ -131,7 +139,7 @@ impl Stream {
         heads: &Heads,
         phase: Phase,
         results: &mut wire::block_stream::NextResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let mut batch = results.get().init_batch();
         info::write_heads(batch.reborrow().init_heads(), &heads.into());
         batch.set_phase(convert::phase_to_wire(phase));
@@ -194,7 +202,7 @@ impl wire::block_stream::Server for Stream {
         self: Rc<Self>,
         params: wire::block_stream::NextParams,
         results: wire::block_stream::NextResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let wishes = params.get()?;
         let most = self.connection.server.limits.max_inline_bytes();
@@ -222,7 +230,7 @@ impl wire::block_stream::Server for Stream {
         self: Rc<Self>,
         params: wire::block_stream::AckParams,
         mut results: wire::block_stream::AckResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let up_to = convert::id(params.get()?.get_up_to()?)?;
         drop(params);
@@ -263,7 +271,7 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    pub fn client(connection: &Rc<Connection>, block: &Block, part: Part) -> Result<wire::bytes_reader::Client> {
+    pub fn client(connection: &Rc<Connection>, block: &Block, part: Part) -> capnp::Result<wire::bytes_reader::Client> {
         let seat = Seat::take(connection, MAX_READERS, |own| &own.readers, None)
             .ok_or_else(|| Error::overloaded(format!("{MAX_READERS} readers are open: drop some")))?;
         let size = part.of(block).len();
@@ -276,7 +284,7 @@ impl wire::bytes_reader::Server for Pieces {
         self: Rc<Self>,
         _: wire::bytes_reader::SizeParams,
         mut results: wire::bytes_reader::SizeResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         results.get().set_bytes(self.size as u64);
         Ok(())
@@ -286,7 +294,7 @@ impl wire::bytes_reader::Server for Pieces {
         self: Rc<Self>,
         params: wire::bytes_reader::ReadParams,
         mut results: wire::bytes_reader::ReadResults,
-    ) -> Result<()> {
+    ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
         let (offset, wished) = (params.get()?.get_offset(), params.get()?.get_max_bytes());
         drop(params);

@@ -6,8 +6,6 @@ use crate::store::{Reader, Snapshot, StoreError};
 use crate::sync::cursor::Chain;
 use crate::sync::{DaPosition, Epoch, Evidence, EvidenceId, Heads, Origin};
 
-type Result<T> = std::result::Result<T, StoreError>;
-
 /// Where views come from.
 pub trait Source: Send + Sync {
     /// The present state; cheap.
@@ -18,19 +16,19 @@ pub trait Source: Send + Sync {
 
 /// The store at one moment. Each function is the one of [`Snapshot`] that has its name.
 pub trait View: Send {
-    fn heads(&self) -> Result<Heads>;
-    fn block(&self, height: Height) -> Result<Option<(Block, Origin)>>;
-    fn hash(&self, height: Height) -> Result<Option<Hash>>;
-    fn height_of(&self, hash: Hash) -> Result<Option<Height>>;
-    fn confirmation(&self, height: Height) -> Result<Option<DaPosition>>;
-    fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>>;
-    fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>>;
-    fn acks(&self) -> Result<Vec<(String, BlockId)>>;
+    fn heads(&self) -> Result<Heads, StoreError>;
+    fn block(&self, height: Height) -> Result<Option<(Block, Origin)>, StoreError>;
+    fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError>;
+    fn height_of(&self, hash: Hash) -> Result<Option<Height>, StoreError>;
+    fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError>;
+    fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError>;
+    fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>, StoreError>;
+    fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError>;
 }
 
 impl dyn View + '_ {
     /// Whether this very block is stored.
-    pub(super) fn has(&self, id: BlockId) -> Result<bool> {
+    pub(super) fn has(&self, id: BlockId) -> Result<bool, StoreError> {
         Ok(self.hash(id.height)? == Some(id.hash))
     }
 }
@@ -38,15 +36,15 @@ impl dyn View + '_ {
 impl Chain for dyn View + '_ {
     type Error = StoreError;
 
-    fn hash(&self, height: Height) -> Result<Option<Hash>> {
+    fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError> {
         View::hash(self, height)
     }
 
-    fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>> {
+    fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError> {
         View::retracted_since(self, epoch)
     }
 
-    fn is_contradicted_above(&self, height: Height) -> Result<bool> {
+    fn is_contradicted_above(&self, height: Height) -> Result<bool, StoreError> {
         let evidence = self.evidence(EvidenceId(0), usize::MAX)?;
         Ok(evidence.iter().any(|evidence| evidence.height > height))
     }
@@ -63,35 +61,35 @@ impl Source for Reader {
 }
 
 impl View for Snapshot {
-    fn heads(&self) -> Result<Heads> {
+    fn heads(&self) -> Result<Heads, StoreError> {
         self.heads()
     }
 
-    fn block(&self, height: Height) -> Result<Option<(Block, Origin)>> {
+    fn block(&self, height: Height) -> Result<Option<(Block, Origin)>, StoreError> {
         self.block(height)
     }
 
-    fn hash(&self, height: Height) -> Result<Option<Hash>> {
+    fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError> {
         self.hash(height)
     }
 
-    fn height_of(&self, hash: Hash) -> Result<Option<Height>> {
+    fn height_of(&self, hash: Hash) -> Result<Option<Height>, StoreError> {
         self.height_of(hash)
     }
 
-    fn confirmation(&self, height: Height) -> Result<Option<DaPosition>> {
+    fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError> {
         self.confirmation(height)
     }
 
-    fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>> {
+    fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError> {
         self.retracted_since(epoch)
     }
 
-    fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>> {
+    fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>, StoreError> {
         self.evidence(after, max)
     }
 
-    fn acks(&self) -> Result<Vec<(String, BlockId)>> {
+    fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
         self.acks()
     }
 }

@@ -13,14 +13,15 @@ use crate::block::{BlockId, SignedHeader};
 use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceId, EvidenceSide, Origin};
 use crate::verify::ScheduleEntry;
 
-type Result<T> = std::result::Result<T, Error>;
-
-pub(super) fn signature(bytes: &[u8]) -> Result<[u8; 64]> {
+pub(super) fn signature(bytes: &[u8]) -> capnp::Result<[u8; 64]> {
     bytes.try_into().map_err(|_| wrong("a signature has not 64 bytes"))
 }
 
 /// All of a block but its payload, which may have to be fetched.
-pub(super) fn block(from: wire::block::Reader<'_>, payload: super::words::Payload) -> Result<super::words::SoftBlock> {
+pub(super) fn block(
+    from: wire::block::Reader<'_>,
+    payload: super::words::Payload,
+) -> capnp::Result<super::words::SoftBlock> {
     Ok(super::words::SoftBlock {
         id: id(from.get_id()?)?,
         parent: optional_hash(from.get_parent_hash()?)?,
@@ -40,15 +41,15 @@ pub(super) fn block(from: wire::block::Reader<'_>, payload: super::words::Payloa
     })
 }
 
-pub(super) fn inclusion(from: wire::da_inclusion::Reader<'_>) -> Result<(BlockId, DaPosition)> {
+pub(super) fn inclusion(from: wire::da_inclusion::Reader<'_>) -> capnp::Result<(BlockId, DaPosition)> {
     Ok((id(from.get_id()?)?, DaPosition { height: from.get_da_height(), index: from.get_index() }))
 }
 
-pub(super) fn consumer(from: wire::consumer_info::Reader<'_>) -> Result<(String, BlockId)> {
+pub(super) fn consumer(from: wire::consumer_info::Reader<'_>) -> capnp::Result<(String, BlockId)> {
     Ok((text(from.get_name()?)?, id(from.get_acked()?)?))
 }
 
-pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> Result<PeerView> {
+pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> capnp::Result<PeerView> {
     let micros = |micros: u64| (micros > 0).then(|| Duration::from_micros(micros));
     Ok(PeerView {
         peer: text(from.get_peer_id()?)?,
@@ -71,7 +72,7 @@ pub(super) fn peer(from: wire::peer_info::Reader<'_>) -> Result<PeerView> {
     })
 }
 
-pub(super) fn ban(from: wire::ban_info::Reader<'_>) -> Result<BanInfo> {
+pub(super) fn ban(from: wire::ban_info::Reader<'_>) -> capnp::Result<BanInfo> {
     Ok(BanInfo {
         subject: text(from.get_subject()?)?,
         reason: text(from.get_reason()?)?,
@@ -80,11 +81,11 @@ pub(super) fn ban(from: wire::ban_info::Reader<'_>) -> Result<BanInfo> {
     })
 }
 
-pub(super) fn schedule_entry(from: wire::schedule_entry::Reader<'_>) -> Result<ScheduleEntry> {
+pub(super) fn schedule_entry(from: wire::schedule_entry::Reader<'_>) -> capnp::Result<ScheduleEntry> {
     Ok(ScheduleEntry { from: height(from.get_from_height())?, proposer: key(from.get_proposer()?)? })
 }
 
-pub(super) fn evidence(from: wire::evidence_info::Reader<'_>) -> Result<Evidence> {
+pub(super) fn evidence(from: wire::evidence_info::Reader<'_>) -> capnp::Result<Evidence> {
     let signed = |header: &[u8], signed: &[u8]| {
         Ok::<_, Error>(SignedHeader { header: Bytes::copy_from_slice(header), signature: signature(signed)? })
     };
