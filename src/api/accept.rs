@@ -28,10 +28,10 @@ use super::blocksync_capnp::block_sync;
 use super::convert::cut;
 use super::limits::MAX_READS;
 use super::link::Link;
-use super::meter::Meter;
+use super::meter::Accounting;
 use super::session::Root;
-use super::shared::{Connection, Server};
-use super::socket::Place;
+use super::shared::{ApiServer, ClientConnection};
+use super::socket::SocketLock;
 
 /// A pause when the system has no file descriptor for a client.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -39,11 +39,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves until it is told to stop, or has drained.
-async fn run(server: Rc<Server>, place: &Place, listener: Listener) {
+async fn run(server: Rc<ApiServer>, lock: &SocketLock, listener: Listener) {
     let mut draining = server.draining.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = place.accept(&listener) => accepted,
+            accepted = lock.accept(&listener) => accepted,
             _ = draining.wait_for(|draining| *draining) => break,
         };
         match accepted {
@@ -78,7 +78,7 @@ async fn run(server: Rc<Server>, place: &Place, listener: Listener) {
 }
 
 /// Counts a connection down, also when its task panics.
-struct Leave(Rc<Server>);
+struct Leave(Rc<ApiServer>);
 
 impl Drop for Leave {
     fn drop(&mut self) {
@@ -87,21 +87,21 @@ impl Drop for Leave {
 }
 
 /// One client, from its first byte to its last.
-async fn serve(server: Rc<Server>, stream: UnixStream) {
+async fn serve(server: Rc<ApiServer>, stream: UnixStream) {
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
     tracing::debug!(pid, "a client has connected");
-    let meter = Meter::new(server.limits);
+    let accounting = Accounting::new(server.limits);
     let (reader, writer) = stream.into_split();
     let mut draining = server.draining.clone();
-    let connection = Connection::new(server, meter.clone());
+    let connection = ClientConnection::new(server, accounting.clone());
     let root: block_sync::Client = capnp_rpc::new_client(Root::new(connection));
-    let mut rpc = RpcSystem::new(Box::new(Link::new(reader, writer, meter.clone())), Some(root.client));
+    let mut rpc = RpcSystem::new(Box::new(Link::new(reader, writer, accounting.clone())), Some(root.client));
     let goodbye = rpc.get_disconnector();
     let ended = rpc.get_disconnector();
     let quiet = async {
         // An error means that the server itself is gone.
         let _ = draining.wait_for(|draining| *draining).await;
-        meter.quiet().await;
+        accounting.wait_until_quiet().await;
     };
     let outcome = tokio::select! {
         outcome = &mut rpc => outcome,
@@ -119,17 +119,17 @@ async fn serve(server: Rc<Server>, stream: UnixStream) {
 }
 
 /// The other end of [`super::Handle`].
-pub(super) struct Thread {
-    pub server: Box<dyn FnOnce() -> Server + Send>,
-    pub place: Place,
+pub(super) struct ApiThread {
+    pub server: Box<dyn FnOnce() -> ApiServer + Send>,
+    pub lock: SocketLock,
     pub stop: CancellationToken,
     pub started: std::sync::mpsc::SyncSender<Result<(), StartError>>,
 }
 
-impl Thread {
+impl ApiThread {
     /// The body of the thread; returns when everything is let go.
     pub fn main(self) {
-        let Self { server, place, stop, started } = self;
+        let Self { server, lock, stop, started } = self;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("api-read")
@@ -142,7 +142,7 @@ impl Thread {
         };
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
-            let listener = match place.listen() {
+            let listener = match lock.listen() {
                 Ok(listener) => listener,
                 Err(error) => return drop(started.send(Err(error))),
             };
@@ -150,11 +150,11 @@ impl Thread {
             let server = Rc::new(server());
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = run(server, &place, listener) => {}
+                () = run(server, &lock, listener) => {}
             }
         });
         drop(local);
         runtime.shutdown_timeout(GOODBYE);
-        drop(place);
+        drop(lock);
     }
 }

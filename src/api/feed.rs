@@ -11,14 +11,14 @@ use crate::store::StoreError;
 use crate::sync::cursor::{self, Cursor, Resumed, Start, Step, Wanted};
 use crate::sync::{DaPosition, DataLoss, Epoch, EvidenceId, EvidenceSide, Heads, Origin};
 
-use super::view::View;
+use super::view::HostView;
 
 /// What a soft event costs beyond its payload and header: ids, signature, pointers.
 const EVENT_BYTES: usize = 384;
 
 /// One event, as it will be said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum FeedEvent {
     Soft { block: Block, origin: Origin, body: Body },
     Hard { id: BlockId, position: DaPosition },
     Retract { to: Option<BlockId>, epoch: Epoch },
@@ -45,7 +45,7 @@ pub(super) struct Bounds {
 
 /// Where a stream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum StreamPosition {
     /// It cannot be judged yet where the host stands.
     Waiting(Start),
     At(Cursor),
@@ -53,15 +53,15 @@ pub(super) enum Place {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gathered {
-    pub events: Vec<Said>,
-    pub place: Place,
+    pub events: Vec<FeedEvent>,
+    pub position: StreamPosition,
     /// What may be told of the heads.
     pub heads: Heads,
 }
 
 /// Why a stream cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
+pub(super) enum FeedEnd {
     #[error("the host must resume from its own state: {0}")]
     Resume(&'static str),
     #[error("the host's hard block {theirs} is not on our chain, which has {ours} there")]
@@ -73,7 +73,7 @@ pub(super) enum Ended {
 /// One view of the store, and what was announced of it.
 #[derive(Clone, Copy)]
 pub(super) struct AnnouncedView<'a> {
-    pub view: &'a dyn View,
+    pub view: &'a dyn HostView,
     pub announced: &'a Heads,
     pub initial_height: Height,
 }
@@ -86,31 +86,36 @@ impl AnnouncedView<'_> {
 }
 
 /// Finds where a stream begins.
-pub(super) fn begin(start: Start, wanted: Wanted, from: AnnouncedView<'_>) -> Result<(Place, Heads), Ended> {
+pub(super) fn begin(start: Start, wanted: Wanted, from: AnnouncedView<'_>) -> Result<(StreamPosition, Heads), FeedEnd> {
     let Some(heads) = from.heads()? else {
-        return Ok((Place::Waiting(start), *from.announced));
+        return Ok((StreamPosition::Waiting(start), *from.announced));
     };
     match cursor::resume(&start, wanted, from.initial_height, &heads, from.view)? {
-        Resumed::Started(cursor) => Ok((Place::At(cursor), heads)),
-        Resumed::Waiting => Ok((Place::Waiting(start), heads)),
-        Resumed::ForkedBelowHard { theirs, ours } => Err(Ended::Forked { theirs, ours }),
+        Resumed::Started(cursor) => Ok((StreamPosition::At(cursor), heads)),
+        Resumed::Waiting => Ok((StreamPosition::Waiting(start), heads)),
+        Resumed::ForkedBelowHard { theirs, ours } => Err(FeedEnd::Forked { theirs, ours }),
     }
 }
 
 /// Says as much as there is, within `bounds`.
-pub(super) fn gather(place: Place, wanted: Wanted, from: AnnouncedView<'_>, bounds: Bounds) -> Result<Gathered, Ended> {
-    let nothing = |place, heads| Ok(Gathered { events: Vec::new(), place, heads });
-    let (mut cursor, heads) = match place {
-        Place::Waiting(start) => match begin(start, wanted, from)? {
-            (Place::At(cursor), heads) => (cursor, heads),
+pub(super) fn gather(
+    position: StreamPosition,
+    wanted: Wanted,
+    from: AnnouncedView<'_>,
+    bounds: Bounds,
+) -> Result<Gathered, FeedEnd> {
+    let nothing = |position, heads| Ok(Gathered { events: Vec::new(), position, heads });
+    let (mut cursor, heads) = match position {
+        StreamPosition::Waiting(start) => match begin(start, wanted, from)? {
+            (StreamPosition::At(cursor), heads) => (cursor, heads),
             (waiting, heads) => return nothing(waiting, heads),
         },
-        Place::At(cursor) => match from.heads()? {
+        StreamPosition::At(cursor) => match from.heads()? {
             Some(heads) => (cursor, heads),
-            None => return nothing(Place::At(cursor), *from.announced),
+            None => return nothing(StreamPosition::At(cursor), *from.announced),
         },
     };
-    let mut answer = Answer { view: from.view, bounds, room: bounds.max_bytes, events: Vec::new() };
+    let mut answer = FeedAnswer { view: from.view, bounds, room: bounds.max_bytes, events: Vec::new() };
     while answer.events.len() < bounds.max_events {
         let mut ahead = cursor;
         let step = ahead.step(&heads, from.view)?;
@@ -123,16 +128,16 @@ pub(super) fn gather(place: Place, wanted: Wanted, from: AnnouncedView<'_>, boun
             Added::NoRoom => break,
         }
     }
-    Ok(Gathered { events: answer.events, place: Place::At(cursor), heads })
+    Ok(Gathered { events: answer.events, position: StreamPosition::At(cursor), heads })
 }
 
 /// An answer that is being filled.
-struct Answer<'a> {
-    view: &'a dyn View,
+struct FeedAnswer<'a> {
+    view: &'a dyn HostView,
     bounds: Bounds,
     /// Bytes that are left.
     room: usize,
-    events: Vec<Said>,
+    events: Vec<FeedEvent>,
 }
 
 /// What becomes of a step.
@@ -145,15 +150,15 @@ enum Added {
     NoRoom,
 }
 
-impl Answer<'_> {
+impl FeedAnswer<'_> {
     /// `ahead` is the cursor that has made the step.
-    fn add(&mut self, step: Step, ahead: &mut Cursor) -> Result<Added, Ended> {
+    fn add(&mut self, step: Step, ahead: &mut Cursor) -> Result<Added, FeedEnd> {
         match step {
             Step::Idle => return Ok(Added::Last),
-            Step::Lost => return Err(Ended::Resume("blocks were taken back that we do not have")),
-            Step::Retract { to, epoch } => self.events.push(Said::Retract { to, epoch }),
-            Step::Gap { from, to } => self.events.push(Said::Gap { from, to }),
-            Step::DataLoss(loss) => self.events.push(Said::DataLoss(loss)),
+            Step::Lost => return Err(FeedEnd::Resume("blocks were taken back that we do not have")),
+            Step::Retract { to, epoch } => self.events.push(FeedEvent::Retract { to, epoch }),
+            Step::Gap { from, to } => self.events.push(FeedEvent::Gap { from, to }),
+            Step::DataLoss(loss) => self.events.push(FeedEvent::DataLoss(loss)),
             Step::Equivocation { after } => self.add_evidence(after, ahead)?,
             Step::Hard(height) => return self.add_hard(height),
             Step::Soft(height) => return self.add_soft(height, ahead),
@@ -161,7 +166,7 @@ impl Answer<'_> {
         Ok(Added::Taken)
     }
 
-    fn add_evidence(&mut self, after: EvidenceId, ahead: &mut Cursor) -> Result<(), Ended> {
+    fn add_evidence(&mut self, after: EvidenceId, ahead: &mut Cursor) -> Result<(), FeedEnd> {
         let most = self.bounds.max_events - self.events.len();
         let evidence = self.view.evidence(after, most)?;
         if let (true, Some(last)) = (evidence.len() == most, evidence.last()) {
@@ -171,14 +176,14 @@ impl Answer<'_> {
             // Only carried evidence leaves the store.
             let EvidenceSide::Carried(first) = &found.first else { continue };
             let (first, second) = (first.hash(), found.second.hash());
-            self.events.push(Said::Equivocation { height: found.height, first, second });
+            self.events.push(FeedEvent::Equivocation { height: found.height, first, second });
         }
         Ok(())
     }
 
-    fn add_hard(&mut self, height: Height) -> Result<Added, Ended> {
+    fn add_hard(&mut self, height: Height) -> Result<Added, FeedEnd> {
         let Some(hash) = self.view.hash(height)? else {
-            return Err(Ended::Resume("a block that was hard is damaged"));
+            return Err(FeedEnd::Resume("a block that was hard is damaged"));
         };
         let position = da_position(self.view, height)?;
         let cost = EVENT_BYTES / 2;
@@ -186,16 +191,16 @@ impl Answer<'_> {
             return Ok(Added::NoRoom);
         }
         self.room = self.room.saturating_sub(cost);
-        self.events.push(Said::Hard { id: BlockId { height, hash }, position });
+        self.events.push(FeedEvent::Hard { id: BlockId { height, hash }, position });
         Ok(Added::Taken)
     }
 
-    fn add_soft(&mut self, height: Height, ahead: &mut Cursor) -> Result<Added, Ended> {
+    fn add_soft(&mut self, height: Height, ahead: &mut Cursor) -> Result<Added, FeedEnd> {
         let Some((block, origin)) = self.view.block(height)? else {
-            return Err(Ended::Resume("a block that was stored is damaged"));
+            return Err(FeedEnd::Resume("a block that was stored is damaged"));
         };
         if !ahead.link(block.id(), block.header().parent_hash) {
-            return Err(Ended::Resume("our chain is another than the one that was told"));
+            return Err(FeedEnd::Resume("our chain is another than the one that was told"));
         }
         let payload = block.payload().len();
         let body = match self.bounds.with_bodies {
@@ -209,13 +214,13 @@ impl Answer<'_> {
             return Ok(Added::NoRoom);
         }
         self.room = self.room.saturating_sub(cost);
-        self.events.push(Said::Soft { block, origin, body });
+        self.events.push(FeedEvent::Soft { block, origin, body });
         Ok(if body == Body::Chunked { Added::Last } else { Added::Taken })
     }
 }
 
 /// Where the hard block at this height was seen on DA, if it was.
-fn da_position(view: &dyn View, height: Height) -> Result<DaPosition, StoreError> {
+fn da_position(view: &dyn HostView, height: Height) -> Result<DaPosition, StoreError> {
     Ok(view.confirmation(height)?.unwrap_or(DaPosition::IMPLIED))
 }
 
@@ -231,7 +236,7 @@ pub(super) enum Lookup {
 pub(super) fn look_up(
     height: Option<Height>,
     hash: Option<Hash>,
-    view: &dyn View,
+    view: &dyn HostView,
     announced: &Heads,
 ) -> Result<Lookup, StoreError> {
     let Some(heads) = cursor::visible(announced, &view.heads()?) else { return Ok(Lookup::NotFound) };
@@ -301,27 +306,27 @@ mod tests {
 
         /// What one answer after the other says, in words.
         fn answers(&self, bounds: Bounds) -> Vec<String> {
-            let mut place = Place::Waiting(Start::Genesis);
+            let mut position = StreamPosition::Waiting(Start::Genesis);
             let mut answers = Vec::new();
             loop {
-                let gathered = gather(place, Wanted::Soft, self.announcing(&self.heads()), bounds).unwrap();
+                let gathered = gather(position, Wanted::Soft, self.announcing(&self.heads()), bounds).unwrap();
                 if gathered.events.is_empty() {
                     return answers;
                 }
                 let words = gathered.events.iter().map(|said| match said {
-                    Said::Soft { block, body: Body::Chunked, .. } => format!("{}!", block.height()),
-                    Said::Soft { block, body: Body::Omitted, .. } => format!("{}-", block.height()),
-                    Said::Soft { block, .. } => block.height().to_string(),
-                    Said::Hard { id, .. } => format!("hard{}", id.height),
+                    FeedEvent::Soft { block, body: Body::Chunked, .. } => format!("{}!", block.height()),
+                    FeedEvent::Soft { block, body: Body::Omitted, .. } => format!("{}-", block.height()),
+                    FeedEvent::Soft { block, .. } => block.height().to_string(),
+                    FeedEvent::Hard { id, .. } => format!("hard{}", id.height),
                     other => format!("{other:?}"),
                 });
                 answers.push(words.collect::<Vec<_>>().join(" "));
-                place = gathered.place;
+                position = gathered.position;
             }
         }
     }
 
-    impl View for Model {
+    impl HostView for Model {
         fn heads(&self) -> Result<Heads, StoreError> {
             Ok(self.heads())
         }
@@ -380,12 +385,12 @@ mod tests {
     fn what_is_not_announced_is_not_told() {
         let model = Model::new(&[1, 1, 1]);
         let announced = Model::new(&[1, 1]).heads();
-        let start = Place::Waiting(Start::Genesis);
+        let start = StreamPosition::Waiting(Start::Genesis);
         let told = gather(start.clone(), Wanted::Soft, model.announcing(&announced), WIDE).unwrap();
         assert_eq!(told.events.len(), 3);
         let rewound = Heads { epoch: Epoch(1), ..model.heads() };
         let told = gather(start.clone(), Wanted::Soft, model.announcing(&rewound), WIDE).unwrap();
-        assert_eq!((told.events, told.place), (vec![], start));
+        assert_eq!((told.events, told.position), (vec![], start));
         let found = look_up(Height::new(3), None, &model, &announced).unwrap();
         assert!(matches!(found, Lookup::NotFound), "{found:?}");
     }

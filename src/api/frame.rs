@@ -21,13 +21,13 @@ const MAX_SEGMENTS: usize = 512;
 const BUFFER_BYTES: usize = 32 << 10;
 
 /// The messages that come in.
-pub(super) struct Input<R> {
+pub(super) struct FrameInput<R> {
     reader: BufReader<R>,
     /// A message has arrived.
     began: bool,
 }
 
-impl<R: AsyncRead + Unpin> Input<R> {
+impl<R: AsyncRead + Unpin> FrameInput<R> {
     pub fn new(reader: R) -> Self {
         Self { reader: BufReader::with_capacity(BUFFER_BYTES, reader), began: false }
     }
@@ -174,7 +174,7 @@ mod tests {
     /// What reading these bytes, and then the end, comes to.
     async fn read(bytes: &[u8]) -> Result<Option<Segments>, Error> {
         let limits = Limits { max_message_bytes: 1 << 20, ..limits() };
-        Input::new(bytes).read(&limits).await
+        FrameInput::new(bytes).read(&limits).await
     }
 
     fn header(sizes: &[u32]) -> Vec<u8> {
@@ -235,7 +235,8 @@ mod tests {
         let asked = Rc::new(Cell::new(0));
         let mut bytes: VecDeque<u8> = header(&[1 << 20]).into();
         bytes.extend([0; 100]);
-        let mut input = Input { reader: BufReader::with_capacity(16, Trickle(asked.clone(), bytes)), began: false };
+        let mut input =
+            FrameInput { reader: BufReader::with_capacity(16, Trickle(asked.clone(), bytes)), began: false };
         assert!(input.read(&Limits { max_message_bytes: 8 << 20, ..limits() }).now_or_never().is_none());
         assert!((16..=FIRST_STEP_WORDS * WORD).contains(&asked.get()), "{} bytes were made room for", asked.get());
     }
@@ -243,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_that_is_not_ended_ends_the_connection() {
         let (client, server) = tokio::io::duplex(64);
-        let mut input = Input::new(server);
+        let mut input = FrameInput::new(server);
         assert!(input.read(&impatient()).await.is_err(), "nothing was ever said");
         let mut client = client;
         client.write_all(&header(&[1])).await.unwrap();

@@ -1,4 +1,4 @@
-//! One client's connection, below the calls: frames in, frames out, and a meter that counts both. It takes the place of
+//! One client's connection, below the calls: frames in, frames out, and the accounting of both. It takes the place of
 //! `capnp_rpc::twoparty`, which allocates what a header announces, reads as fast as a client can call, and queues answers
 //! without bound.
 //!
@@ -19,24 +19,29 @@ use futures::channel::oneshot;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
-use super::frame::{FIRST_STEP_WORDS, Input, Segments, WORD, buffered, progress, write_message};
-use super::meter::{Counted, Meter};
+use super::frame::{FIRST_STEP_WORDS, FrameInput, Segments, WORD, buffered, progress, write_message};
+use super::meter::{Accounting, Counted};
 
 /// What a queued answer costs beyond its words.
 const QUEUED_OVERHEAD_BYTES: usize = 1024;
 
 /// A connection, for [`capnp_rpc::RpcSystem`].
 pub(super) struct Link<R> {
-    connection: Option<Connection<R>>,
+    connection: Option<RpcConnection<R>>,
     writer: Option<Promise<(), Error>>,
 }
 
 impl<R: AsyncRead + Unpin + 'static> Link<R> {
-    pub fn new(reader: R, writer: impl AsyncWrite + Unpin + 'static, meter: Rc<Meter>) -> Self {
-        let queue = Rc::new(Queue { items: RefCell::default(), added: Notify::new(), meter: meter.clone() });
+    pub fn new(reader: R, writer: impl AsyncWrite + Unpin + 'static, accounting: Rc<Accounting>) -> Self {
+        let queue =
+            Rc::new(SendQueue { items: RefCell::default(), added: Notify::new(), accounting: accounting.clone() });
         Self {
             writer: Some(Promise::from_future(write_all(queue.clone(), buffered(writer)))),
-            connection: Some(Connection { input: Rc::new(RefCell::new(Some(Input::new(reader)))), queue, meter }),
+            connection: Some(RpcConnection {
+                input: Rc::new(RefCell::new(Some(FrameInput::new(reader)))),
+                queue,
+                accounting,
+            }),
         }
     }
 }
@@ -59,14 +64,14 @@ impl<R: AsyncRead + Unpin + 'static> capnp_rpc::VatNetwork<Side> for Link<R> {
     }
 }
 
-struct Connection<R> {
+struct RpcConnection<R> {
     /// Taken while a message is being read.
-    input: Rc<RefCell<Option<Input<R>>>>,
-    queue: Rc<Queue>,
-    meter: Rc<Meter>,
+    input: Rc<RefCell<Option<FrameInput<R>>>>,
+    queue: Rc<SendQueue>,
+    accounting: Rc<Accounting>,
 }
 
-impl<R: AsyncRead + Unpin + 'static> capnp_rpc::Connection<Side> for Connection<R> {
+impl<R: AsyncRead + Unpin + 'static> capnp_rpc::Connection<Side> for RpcConnection<R> {
     fn get_peer_vat_id(&self) -> Side {
         Side::Client
     }
@@ -77,21 +82,21 @@ impl<R: AsyncRead + Unpin + 'static> capnp_rpc::Connection<Side> for Connection<
     }
 
     fn receive_incoming_message(&mut self) -> Promise<Option<Box<dyn capnp_rpc::IncomingMessage>>, Error> {
-        let (place, meter) = (self.input.clone(), self.meter.clone());
-        let Some(mut input) = place.borrow_mut().take() else {
+        let (slot, accounting) = (self.input.clone(), self.accounting.clone());
+        let Some(mut input) = slot.borrow_mut().take() else {
             return Promise::err(Error::failed("two reads at a time".into()));
         };
         Promise::from_future(async move {
-            meter.may_read().await;
-            let Some(segments) = input.read(meter.limits()).await? else { return Ok(None) };
-            *place.borrow_mut() = Some(input);
-            let held = meter.hold(segments.words() * WORD);
+            accounting.wait_to_read().await;
+            let Some(segments) = input.read(accounting.limits()).await? else { return Ok(None) };
+            *slot.borrow_mut() = Some(input);
+            let held = accounting.hold(segments.words() * WORD);
             let options = *ReaderOptions::new()
                 // Each field may be read twice.
                 .traversal_limit_in_words(Some(2 * segments.words() + FIRST_STEP_WORDS))
                 .nesting_limit(16);
             let incoming = Incoming { message: Reader::new(segments, options), _held: held };
-            meter.admit(incoming.message.get_root()?)?;
+            accounting.count_incoming(incoming.message.get_root()?)?;
             Ok(Some(Box::new(incoming) as Box<dyn capnp_rpc::IncomingMessage>))
         })
     }
@@ -118,7 +123,7 @@ type Message = Rc<Builder<HeapAllocator>>;
 
 struct Outgoing {
     message: Builder<HeapAllocator>,
-    queue: Rc<Queue>,
+    queue: Rc<SendQueue>,
 }
 
 impl capnp_rpc::OutgoingMessage for Outgoing {
@@ -133,12 +138,12 @@ impl capnp_rpc::OutgoingMessage for Outgoing {
     fn send(self: Box<Self>) -> (Promise<(), Error>, Message) {
         let (done, wait) = oneshot::channel();
         let message = Rc::new(self.message);
-        let meter = &self.queue.meter;
-        if let Err(error) = message.get_root_as_reader().and_then(|root| meter.saw_off(root)) {
+        let accounting = &self.queue.accounting;
+        if let Err(error) = message.get_root_as_reader().and_then(|root| accounting.count_outgoing(root)) {
             tracing::debug!(%error, "an answer of our own cannot be read");
         }
         let bytes = message.size_in_words() * WORD + QUEUED_OVERHEAD_BYTES;
-        self.queue.push(Item::Message(message.clone(), meter.queue(bytes), done));
+        self.queue.push(Item::Message(message.clone(), accounting.queue(bytes), done));
         let sent = wait.map(|sent| sent.map_err(|_| Error::disconnected("the connection is gone".into())));
         (Promise::from_future(sent), message)
     }
@@ -157,15 +162,15 @@ enum Item {
     End(capnp::Result<()>, oneshot::Sender<()>),
 }
 
-/// Answers that wait for the client. Its length is bounded by the meter: nothing is read, and no large answer is made, while
+/// Answers that wait for the client. Its length is bounded by the accounting: nothing is read, and no large answer is made, while
 /// it is long.
-struct Queue {
+struct SendQueue {
     items: RefCell<VecDeque<Item>>,
     added: Notify,
-    meter: Rc<Meter>,
+    accounting: Rc<Accounting>,
 }
 
-impl Queue {
+impl SendQueue {
     fn push(&self, item: Item) {
         self.items.borrow_mut().push_back(item);
         self.added.notify_one();
@@ -177,8 +182,8 @@ impl Queue {
 }
 
 /// Sends one answer after the other, and returns when the connection is to end.
-async fn write_all(queue: Rc<Queue>, mut to: impl AsyncWrite + Unpin) -> Result<(), Error> {
-    let stall = queue.meter.limits().stall_deadline;
+async fn write_all(queue: Rc<SendQueue>, mut to: impl AsyncWrite + Unpin) -> Result<(), Error> {
+    let stall = queue.accounting.limits().stall_deadline;
     loop {
         match queue.pop() {
             Some(Item::Message(message, counted, done)) => {
@@ -211,13 +216,13 @@ mod tests {
     async fn answers_that_nobody_takes_end_the_connection() {
         let (_client, server) = tokio::io::duplex(64);
         let limits = Limits::derive(64 << 20, 4, 1 << 20).unwrap();
-        let meter = Meter::new(Limits { stall_deadline: Duration::from_millis(1), ..limits });
-        let mut link = Link::new(tokio::io::empty(), server, meter.clone());
+        let accounting = Accounting::new(Limits { stall_deadline: Duration::from_millis(1), ..limits });
+        let mut link = Link::new(tokio::io::empty(), server, accounting.clone());
         let mut connection = capnp_rpc::VatNetwork::accept(&mut link).await.unwrap();
         let mut message = connection.new_outgoing_message(0);
         message.get_body().unwrap().set_as::<capnp::data::Owned>(&[7; 4096][..]).unwrap();
         let (_sent, _) = message.send();
-        assert!(meter.quiet().now_or_never().is_none(), "it is counted");
+        assert!(accounting.wait_until_quiet().now_or_never().is_none(), "it is counted");
         let error = capnp_rpc::VatNetwork::drive_until_shutdown(&mut link).await.unwrap_err();
         assert_eq!(error.kind, capnp::ErrorKind::Disconnected, "{error}");
     }

@@ -17,7 +17,7 @@ use super::limits::{Limits, MAX_CALLS, MAX_QUESTIONS};
 
 /// What one connection holds at this moment.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct Accounting {
     limits: Limits,
     /// Of calls whose parameters are not dropped yet.
     held: Cell<usize>,
@@ -33,27 +33,27 @@ pub(super) struct Meter {
 
 /// One counter, put back when dropped.
 pub(super) struct Counted {
-    meter: Rc<Meter>,
+    accounting: Rc<Accounting>,
     amount: usize,
-    counter: fn(&Meter) -> &Cell<usize>,
+    counter: fn(&Accounting) -> &Cell<usize>,
 }
 
 impl Counted {
-    fn new(meter: &Rc<Meter>, amount: usize, counter: fn(&Meter) -> &Cell<usize>) -> Self {
-        counter(meter).update(|sum| sum + amount);
-        Self { meter: meter.clone(), amount, counter }
+    fn new(accounting: &Rc<Accounting>, amount: usize, counter: fn(&Accounting) -> &Cell<usize>) -> Self {
+        counter(accounting).update(|sum| sum + amount);
+        Self { accounting: accounting.clone(), amount, counter }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        (self.counter)(&self.meter).update(|sum| sum - self.amount);
-        self.meter.changed.notify_waiters();
+        (self.counter)(&self.accounting).update(|sum| sum - self.amount);
+        self.accounting.changed.notify_waiters();
     }
 }
 
 /// A call in flight.
-pub(super) struct InFlight(Rc<Meter>);
+pub(super) struct InFlight(Rc<Accounting>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -62,7 +62,7 @@ impl Drop for InFlight {
     }
 }
 
-impl Meter {
+impl Accounting {
     pub fn new(limits: Limits) -> Rc<Self> {
         Rc::new(Self {
             limits,
@@ -93,31 +93,31 @@ impl Meter {
 
     /// Counts a message whose calls are not done yet.
     pub fn hold(self: &Rc<Self>, bytes: usize) -> Counted {
-        Counted::new(self, bytes, |meter| &meter.held)
+        Counted::new(self, bytes, |accounting| &accounting.held)
     }
 
     /// Counts an answer that waits for the client.
     pub fn queue(self: &Rc<Self>, bytes: usize) -> Counted {
-        Counted::new(self, bytes, |meter| &meter.queued)
+        Counted::new(self, bytes, |accounting| &accounting.queued)
     }
 
     /// Waits until an answer of this size has room. Hold the result until the answer is handed over.
-    pub async fn room(self: &Rc<Self>, bytes: usize) -> Counted {
+    pub async fn reserve(self: &Rc<Self>, bytes: usize) -> Counted {
         let fits = || {
             let waiting = self.queued.get() + self.reserved.get();
             waiting == 0 || waiting + bytes <= self.limits.max_queued_bytes()
         };
         self.wait_until(fits).await;
-        Counted::new(self, bytes, |meter| &meter.reserved)
+        Counted::new(self, bytes, |accounting| &accounting.reserved)
     }
 
     /// Waits until no call is in flight and every answer is taken.
-    pub async fn quiet(&self) {
+    pub async fn wait_until_quiet(&self) {
         self.wait_until(|| self.calls.get() == 0 && self.queued.get() == 0).await;
     }
 
     /// Waits until another message may be read.
-    pub async fn may_read(&self) {
+    pub async fn wait_to_read(&self) {
         let limit = self.limits.max_message_bytes;
         self.wait_until(|| self.held.get() < limit && self.queued.get() < limit).await;
     }
@@ -130,7 +130,7 @@ impl Meter {
     }
 
     /// Looks at what the protocol layer is about to see.
-    pub fn admit(&self, incoming: message::Reader<'_>) -> Result<(), Error> {
+    pub fn count_incoming(&self, incoming: message::Reader<'_>) -> Result<(), Error> {
         let question = match incoming.which() {
             Ok(message::Call(call)) => {
                 let call = call?;
@@ -155,7 +155,7 @@ impl Meter {
     }
 
     /// Looks at what the protocol layer has said.
-    pub fn saw_off(&self, outgoing: message::Reader<'_>) -> Result<(), Error> {
+    pub fn count_outgoing(&self, outgoing: message::Reader<'_>) -> Result<(), Error> {
         if let Ok(message::Return(answer)) = outgoing.which() {
             let answer = answer?;
             if answer.get_no_finish_needed() {
@@ -178,11 +178,11 @@ mod tests {
 
     #[tokio::test]
     async fn answers_wait_for_room() {
-        let meter = Meter::new(limits());
+        let accounting = Accounting::new(limits());
         let most = limits().max_queued_bytes();
-        let first = meter.room(most).await;
-        assert!(meter.room(1).now_or_never().is_none());
+        let first = accounting.reserve(most).await;
+        assert!(accounting.reserve(1).now_or_never().is_none());
         drop(first);
-        let _huge = meter.room(10 * most).now_or_never().expect("one answer always has room");
+        let _huge = accounting.reserve(10 * most).now_or_never().expect("one answer always has room");
     }
 }

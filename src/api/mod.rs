@@ -54,7 +54,7 @@ pub use limits::{SIGNER_DEADLINE, least_memory};
 pub use orders::ShutdownMode;
 pub use report::{ReportedAs, ReportedSighting};
 pub use socket::MAX_SOCKET_PATH_BYTES;
-pub use view::{Source, View};
+pub use view::{HostSource, HostView};
 
 use crate::block::{BlockId, ChainId, Height, PublicKey};
 use crate::store::{Durability, Reader};
@@ -220,21 +220,21 @@ pub fn start(
 /// [`StartError`].
 pub fn start_over(
     config: Config,
-    source: Arc<dyn Source>,
+    source: Arc<dyn HostSource>,
     announced: watch::Receiver<Announced>,
     requests: mpsc::Sender<Request>,
 ) -> Result<Handle, StartError> {
     let limits = limits::Limits::derive(config.memory_bytes, config.max_connections, config.max_block_bytes)
         .map_err(StartError::Io)?;
-    let place = socket::Place::take(&config.socket, &config.allow_uids)?;
+    let lock = socket::SocketLock::take(&config.socket, &config.allow_uids)?;
     let node = shared::NodeLink { announced, requests };
     let (draining, drains) = watch::channel(false);
     let (end, ended) = oneshot::channel();
     let (started, outcome) = std::sync::mpsc::sync_channel(1);
     let stop = CancellationToken::new();
-    let thread = accept::Thread {
-        server: Box::new(move || shared::Server::new(config, limits, source, node, drains)),
-        place,
+    let thread = accept::ApiThread {
+        server: Box::new(move || shared::ApiServer::new(config, limits, source, node, drains)),
+        lock,
         stop: stop.clone(),
         started,
     };

@@ -11,13 +11,13 @@ use super::blocksync_capnp as wire;
 use super::convert;
 use super::limits::MAX_EVIDENCE;
 use super::orders::{OperatorOutcome, ShutdownMode};
-use super::shared::{Connection, store_error};
+use super::shared::{ClientConnection, store_error};
 use crate::block::PublicKey;
 use crate::sync::{Command, EvidenceId, EvidenceSide, PeerList, PeerOrder};
 use crate::verify::ScheduleEntry;
 
 pub(super) struct Operator {
-    pub connection: Rc<Connection>,
+    pub connection: Rc<ClientConnection>,
 }
 
 impl Operator {
@@ -51,7 +51,7 @@ impl wire::admin::Server for Operator {
         mut results: wire::admin::StatusResults,
     ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
-        self.connection.server.tell_status(results.get().init_status()).await
+        self.connection.server.write_status(results.get().init_status()).await
     }
 
     async fn peers(

@@ -9,9 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::blocksync_capnp as wire;
 use super::convert::{self, cut};
 use super::limits::SIGNER_DEADLINE;
-use super::shared::{Connection, Fence, HostSigner, NoAnswer, RETRY_MS, Seat, Server, store_error};
-use super::stream::{Part, Pieces};
-use super::upload::{Parts, UploadSlot, Work};
+use super::shared::{ApiServer, ClientConnection, CountGuard, Fence, HostSigner, NoAnswer, RETRY_MS, store_error};
+use super::stream::{Part, PayloadPieces};
+use super::upload::{PublishWork, UploadParts, UploadSlot};
 use super::{Request, SignRequest};
 use crate::block::{Block, BlockId, Hash, PublicKey};
 use crate::sync::{Proposal, PublishAnswer};
@@ -24,7 +24,7 @@ impl HostSigner {
     ///
     /// # Errors
     /// Why it may not.
-    pub async fn install(server: &Rc<Server>, signer: wire::signer::Client) -> Result<Rc<Self>, String> {
+    pub async fn install(server: &Rc<ApiServer>, signer: wire::signer::Client) -> Result<Rc<Self>, String> {
         if server.config.proposer.is_some() {
             return Err("this sidecar signs with a key of its own".into());
         }
@@ -75,21 +75,26 @@ async fn sign(signer: &wire::signer::Client, message: &[u8], id: BlockId) -> cap
 }
 
 /// What publishers and their uploads share.
-struct Desk {
-    connection: Rc<Connection>,
+struct PublisherState {
+    connection: Rc<ClientConnection>,
     fence: Fence,
-    _seat: Rc<Seat>,
+    _count_guard: Rc<CountGuard>,
     /// Ends when the role is given back.
     _signer: Option<Rc<HostSigner>>,
 }
 
 /// Hands over blocks.
 pub(super) struct Publisher {
-    desk: Rc<Desk>,
+    state: Rc<PublisherState>,
 }
 
 impl Publisher {
-    pub fn new(connection: Rc<Connection>, fence: Fence, signer: Option<Rc<HostSigner>>, seat: Rc<Seat>) -> Self {
+    pub fn new(
+        connection: Rc<ClientConnection>,
+        fence: Fence,
+        signer: Option<Rc<HostSigner>>,
+        count_guard: Rc<CountGuard>,
+    ) -> Self {
         let server = &connection.server;
         let signs = signer.as_ref().map(Rc::downgrade).unwrap_or_default();
         // The new publisher brings its own signer, or none: the old one's must not sign for it.
@@ -101,30 +106,35 @@ impl Publisher {
         }
         // Nobody will complete what was begun before.
         server.uploads.forget_all();
-        Self { desk: Rc::new(Desk { connection, fence, _seat: seat, _signer: signer }) }
+        Self { state: Rc::new(PublisherState { connection, fence, _count_guard: count_guard, _signer: signer }) }
     }
 }
 
 /// What a publish comes to, ready to be said.
-struct Outcome {
+struct PublishOutcome {
     answer: PublishAnswer,
     /// The block, when it was accepted.
     block: Option<Block>,
 }
 
-impl Desk {
-    async fn publish(&self, work: Work, bytes: Bytes, permit: OwnedSemaphorePermit) -> capnp::Result<Outcome> {
+impl PublisherState {
+    async fn publish(
+        &self,
+        work: PublishWork,
+        bytes: Bytes,
+        permit: OwnedSemaphorePermit,
+    ) -> capnp::Result<PublishOutcome> {
         self.fence.check()?;
         let server = &self.connection.server;
         let answer = match work {
-            Work::Propose { height, parent, time_unix_nanos, host_id } => {
+            PublishWork::Propose { height, parent, time_unix_nanos, host_id } => {
                 let payload_hash = hash(&bytes).await?;
                 // Hashing took its time.
                 self.fence.check()?;
                 let proposal = Proposal { height, parent, time_unix_nanos, host_id, payload: bytes, payload_hash };
                 server.ask_holding(permit, |reply| Request::Publish { proposal, reply }).await
             }
-            Work::Signed => server.ask_holding(permit, |reply| Request::PublishSigned { bytes, reply }).await,
+            PublishWork::Signed => server.ask_holding(permit, |reply| Request::PublishSigned { bytes, reply }).await,
         };
         let answer = answer.unwrap_or_else(|why| match why {
             NoAnswer::Full => PublishAnswer::Overloaded,
@@ -134,7 +144,7 @@ impl Desk {
             PublishAnswer::Accepted(id) | PublishAnswer::Duplicate(id) => Some(self.stored(id).await?),
             _ => None,
         };
-        Ok(Outcome { answer, block })
+        Ok(PublishOutcome { answer, block })
     }
 
     /// The signed block as it was made durable.
@@ -146,14 +156,14 @@ impl Desk {
         }
     }
 
-    async fn say(&self, outcome: Outcome, to: wire::publish_result::Builder<'_>) -> capnp::Result<()> {
+    async fn write_result(&self, outcome: PublishOutcome, to: wire::publish_result::Builder<'_>) -> capnp::Result<()> {
         let Some(block) = outcome.block else {
             convert::set_refusal(to, &outcome.answer, RETRY_MS);
             return Ok(());
         };
         let connection = &self.connection;
         let large = block.bytes().len() > connection.server.limits.max_inline_bytes();
-        let _room = connection.room(if large { 0 } else { block.bytes().len() }).await;
+        let _room = connection.reserve(if large { 0 } else { block.bytes().len() }).await;
         let mut to = match outcome.answer {
             PublishAnswer::Duplicate(_) => to.init_duplicate(),
             _ => to.init_accepted(),
@@ -161,7 +171,7 @@ impl Desk {
         convert::set_id(to.reborrow().init_id(), block.id());
         to.set_durability(convert::durability_to_wire(connection.server.config.durability));
         if large {
-            to.set_reader(Pieces::client(connection, &block, Part::SignedBlock)?);
+            to.set_reader(PayloadPieces::client(connection, &block, Part::SignedBlock)?);
         } else {
             to.set_signed_block(block.bytes());
         }
@@ -184,13 +194,13 @@ impl wire::publisher::Server for Publisher {
         params: wire::publisher::PublishParams,
         mut results: wire::publisher::PublishResults,
     ) -> capnp::Result<()> {
-        let desk = &self.desk;
-        let _call = desk.connection.enter()?;
-        desk.fence.check()?;
-        let server = &desk.connection.server;
+        let state = &self.state;
+        let _call = state.connection.enter()?;
+        state.fence.check()?;
+        let server = &state.connection.server;
         let (work, bytes, permit) = {
             let from = params.get()?.get_block()?;
-            let work = match Work::read(from) {
+            let work = match PublishWork::read(from) {
                 Ok(work) => work,
                 Err(bad) => {
                     results.get().init_result().set_invalid(bad.reason()?);
@@ -209,8 +219,8 @@ impl wire::publisher::Server for Publisher {
             (work, Bytes::copy_from_slice(payload), permit)
         };
         drop(params);
-        let outcome = desk.publish(work, bytes, permit).await?;
-        desk.say(outcome, results.get().init_result()).await
+        let outcome = state.publish(work, bytes, permit).await?;
+        state.write_result(outcome, results.get().init_result()).await
     }
 
     async fn publish_signed(
@@ -218,10 +228,10 @@ impl wire::publisher::Server for Publisher {
         params: wire::publisher::PublishSignedParams,
         mut results: wire::publisher::PublishSignedResults,
     ) -> capnp::Result<()> {
-        let desk = &self.desk;
-        let _call = desk.connection.enter()?;
-        desk.fence.check()?;
-        let server = &desk.connection.server;
+        let state = &self.state;
+        let _call = state.connection.enter()?;
+        state.fence.check()?;
+        let server = &state.connection.server;
         let (bytes, permit) = {
             let block = params.get()?.get_signed_block()?;
             if block.len() > server.limits.max_block_bytes {
@@ -235,8 +245,8 @@ impl wire::publisher::Server for Publisher {
             (Bytes::copy_from_slice(block), permit)
         };
         drop(params);
-        let outcome = desk.publish(Work::Signed, bytes, permit).await?;
-        desk.say(outcome, results.get().init_result()).await
+        let outcome = state.publish(PublishWork::Signed, bytes, permit).await?;
+        state.write_result(outcome, results.get().init_result()).await
     }
 
     async fn begin_publish(
@@ -244,13 +254,13 @@ impl wire::publisher::Server for Publisher {
         params: wire::publisher::BeginPublishParams,
         mut results: wire::publisher::BeginPublishResults,
     ) -> capnp::Result<()> {
-        let desk = &self.desk;
-        let _call = desk.connection.enter()?;
-        desk.fence.check()?;
-        let server = &desk.connection.server;
+        let state = &self.state;
+        let _call = state.connection.enter()?;
+        state.fence.check()?;
+        let server = &state.connection.server;
         let from = params.get()?;
         let mut to = results.get().init_result();
-        let work = if from.get_signed() { Ok(Work::Signed) } else { Work::read(from.get_block()?) };
+        let work = if from.get_signed() { Ok(PublishWork::Signed) } else { PublishWork::read(from.get_block()?) };
         let work = match work {
             Ok(work) => work,
             Err(bad) => {
@@ -267,15 +277,15 @@ impl wire::publisher::Server for Publisher {
             to.set_overloaded(RETRY_MS);
             return Ok(());
         };
-        let parts = server.uploads.begin(Parts { work, size, bytes: BytesMut::new(), permit });
-        to.set_upload(capnp_rpc::new_client(Upload { desk: desk.clone(), parts }));
+        let parts = server.uploads.begin(UploadParts { work, size, bytes: BytesMut::new(), permit });
+        to.set_upload(capnp_rpc::new_client(Upload { state: state.clone(), parts }));
         Ok(())
     }
 }
 
 /// A block that arrives in pieces.
 struct Upload {
-    desk: Rc<Desk>,
+    state: Rc<PublisherState>,
     parts: UploadSlot,
 }
 
@@ -285,12 +295,12 @@ impl wire::upload::Server for Upload {
         params: wire::upload::WriteParams,
         mut results: wire::upload::WriteResults,
     ) -> capnp::Result<()> {
-        let _call = self.desk.connection.enter()?;
-        self.desk.fence.check()?;
+        let _call = self.state.connection.enter()?;
+        self.state.fence.check()?;
         let from = params.get()?;
         let data = from.get_data()?;
         let mut parts = self.parts.borrow_mut();
-        let Some(Parts { size, bytes, .. }) = parts.as_mut() else {
+        let Some(UploadParts { size, bytes, .. }) = parts.as_mut() else {
             return Err(Error::failed("this upload was committed already".into()));
         };
         if from.get_offset() != bytes.len() as u64 {
@@ -309,17 +319,17 @@ impl wire::upload::Server for Upload {
         _: wire::upload::CommitParams,
         mut results: wire::upload::CommitResults,
     ) -> capnp::Result<()> {
-        let _call = self.desk.connection.enter()?;
-        self.desk.fence.check()?;
-        let Some(Parts { work, size, bytes, permit }) = self.parts.take() else {
+        let _call = self.state.connection.enter()?;
+        self.state.fence.check()?;
+        let Some(UploadParts { work, size, bytes, permit }) = self.parts.take() else {
             return Err(Error::failed("this upload was committed already".into()));
         };
         if bytes.len() < size {
             let have = bytes.len();
-            self.parts.replace(Some(Parts { work, size, bytes, permit }));
+            self.parts.replace(Some(UploadParts { work, size, bytes, permit }));
             return Err(Error::failed(format!("only {have} of {size} bytes have arrived")));
         }
-        let outcome = self.desk.publish(work, bytes.freeze(), permit).await?;
-        self.desk.say(outcome, results.get().init_result()).await
+        let outcome = self.state.publish(work, bytes.freeze(), permit).await?;
+        self.state.write_result(outcome, results.get().init_result()).await
     }
 }

@@ -13,8 +13,8 @@ use super::limits::{MAX_NAME_BYTES, MAX_SESSIONS, MAX_STREAMS};
 use super::operator::Operator;
 use super::publisher::Publisher;
 use super::report;
-use super::shared::{Connection, Fence, HostSigner, Seat, store_error};
-use super::stream::{OpenOutcome, Opened, Part, Pieces, Stream};
+use super::shared::{ClientConnection, CountGuard, Fence, HostSigner, store_error};
+use super::stream::{OpenOutcome, Part, PayloadPieces, Stream, StreamWishes};
 use crate::block::{ChainId, Height};
 use crate::sync::RejectAnswer;
 use crate::sync::cursor::{Locator, MAX_LOCATOR, Start, Wanted};
@@ -26,13 +26,13 @@ const SIGHTING_BYTES: usize = 128;
 
 /// The bootstrap capability of one connection.
 pub(super) struct Root {
-    connection: Rc<Connection>,
+    connection: Rc<ClientConnection>,
     /// One for all who ask.
     operator: wire::admin::Client,
 }
 
 impl Root {
-    pub fn new(connection: Rc<Connection>) -> Self {
+    pub fn new(connection: Rc<ClientConnection>) -> Self {
         Self { operator: capnp_rpc::new_client(Operator { connection: connection.clone() }), connection }
     }
 }
@@ -77,50 +77,52 @@ impl wire::block_sync::Server for Root {
 
 /// What a session holds.
 struct Admitted {
-    seat: Rc<Seat>,
+    count_guard: Rc<CountGuard>,
     signer: Option<Rc<HostSigner>>,
 }
 
 impl Root {
     /// Lets a host in, together with its signer.
-    async fn admit(&self, hello: &Hello) -> Result<Admitted, Refusal> {
+    async fn admit(&self, hello: &Hello) -> Result<Admitted, SessionRefusal> {
         let server = &self.connection.server;
         if hello.revision < OLDEST_REVISION {
-            return Err(Refusal::ClientTooOld);
+            return Err(SessionRefusal::ClientTooOld);
         }
         let chain_id = &server.config.chain_id;
         if !hello.chain_id.is_empty() && hello.chain_id != chain_id.as_str() {
-            return Err(Refusal::WrongChain(chain_id.clone()));
+            return Err(SessionRefusal::WrongChain(chain_id.clone()));
         }
         if server.is_draining() {
-            return Err(Refusal::Busy("the sidecar is about to end".into()));
+            return Err(SessionRefusal::Busy("the sidecar is about to end".into()));
         }
-        let seat = Seat::take(&self.connection, MAX_SESSIONS, |own| &own.sessions, Some(|all| &all.sessions))
-            .ok_or_else(|| Refusal::Busy(format!("this connection has {MAX_SESSIONS} sessions")))?;
+        let count_guard =
+            CountGuard::take(&self.connection, MAX_SESSIONS, |own| &own.sessions, Some(|all| &all.sessions))
+                .ok_or_else(|| SessionRefusal::Busy(format!("this connection has {MAX_SESSIONS} sessions")))?;
         let signer = match &hello.signer {
             None => None,
             Some(_) if !hello.publisher => {
-                return Err(Refusal::NotSigner("a signer comes with the publisher's role".into()));
+                return Err(SessionRefusal::NotSigner("a signer comes with the publisher's role".into()));
             }
-            Some(signer) => Some(HostSigner::install(server, signer.clone()).await.map_err(Refusal::NotSigner)?),
+            Some(signer) => Some(HostSigner::install(server, signer.clone()).await.map_err(SessionRefusal::NotSigner)?),
         };
-        Ok(Admitted { seat: Rc::new(seat), signer })
+        Ok(Admitted { count_guard: Rc::new(count_guard), signer })
     }
 
     /// Gives the roles that were asked for, and takes them from whoever had them.
     fn grant(&self, hello: &Hello, admitted: Admitted, mut to: wire::granted::Builder<'_>) {
-        let Admitted { seat, signer } = admitted;
+        let Admitted { count_guard, signer } = admitted;
         let (connection, server) = (&self.connection, &self.connection.server);
         if hello.observer {
-            let observer = Observer { connection: connection.clone(), _seat: seat.clone() };
+            let observer = Observer { connection: connection.clone(), _count_guard: count_guard.clone() };
             to.set_observer(capnp_rpc::new_client(observer));
         }
         if hello.publisher {
-            let publisher = Publisher::new(connection.clone(), server.publisher.take(), signer, seat.clone());
+            let publisher = Publisher::new(connection.clone(), server.publisher.take(), signer, count_guard.clone());
             to.set_publisher(capnp_rpc::new_client(publisher));
         }
         if hello.reporter {
-            let reporter = Reporter { connection: connection.clone(), fence: server.reporter.take(), _seat: seat };
+            let reporter =
+                Reporter { connection: connection.clone(), fence: server.reporter.take(), _count_guard: count_guard };
             to.set_reporter(capnp_rpc::new_client(reporter));
         }
         info::write(to.init_info(), &server.info());
@@ -135,7 +137,7 @@ impl Root {
 }
 
 /// Why a host is not let in.
-enum Refusal {
+enum SessionRefusal {
     ClientTooOld,
     /// This is ours.
     WrongChain(ChainId),
@@ -145,7 +147,7 @@ enum Refusal {
     NotSigner(String),
 }
 
-impl Refusal {
+impl SessionRefusal {
     fn write(self, mut to: wire::open_result::Builder<'_>) {
         match self {
             Self::ClientTooOld => to.set_client_too_old(OLDEST_REVISION),
@@ -183,8 +185,8 @@ impl Hello {
 
 /// Reads along.
 struct Observer {
-    connection: Rc<Connection>,
-    _seat: Rc<Seat>,
+    connection: Rc<ClientConnection>,
+    _count_guard: Rc<CountGuard>,
 }
 
 impl wire::observer::Server for Observer {
@@ -197,19 +199,19 @@ impl wire::observer::Server for Observer {
         let wishes = read_wishes(params.get()?);
         drop(params);
         let mut to = results.get().init_result();
-        let (start, opened) = match wishes {
+        let (start, wishes) = match wishes {
             Ok(wishes) => wishes,
             Err(bad) => {
                 to.set_invalid(bad.reason()?);
                 return Ok(());
             }
         };
-        let seat = Seat::take(&self.connection, MAX_STREAMS, |own| &own.streams, Some(|all| &all.streams));
-        let Some(seat) = seat else {
+        let count_guard = CountGuard::take(&self.connection, MAX_STREAMS, |own| &own.streams, Some(|all| &all.streams));
+        let Some(count_guard) = count_guard else {
             to.set_busy(format!("this connection has {MAX_STREAMS} streams"));
             return Ok(());
         };
-        match Stream::open(&self.connection, start, opened, seat).await? {
+        match Stream::open(&self.connection, start, wishes, count_guard).await? {
             OpenOutcome::Opened(stream) => to.set_stream(stream),
             OpenOutcome::ForkedBelowHard { theirs, ours } => {
                 let mut fork = to.init_forked_below_hard();
@@ -234,7 +236,7 @@ impl wire::observer::Server for Observer {
             return Err(Error::failed("which block? it has neither a height nor a hash".into()));
         }
         let connection = &self.connection;
-        let _room = connection.room(connection.server.limits.max_message_bytes).await;
+        let _room = connection.reserve(connection.server.limits.max_message_bytes).await;
         let announced = connection.server.announced().heads;
         let (found, _permit) = connection.read(move |view| feed::look_up(height, hash, view, &announced)).await?;
         let mut to = results.get().init_result();
@@ -244,7 +246,7 @@ impl wire::observer::Server for Observer {
             Lookup::Stored { block, origin, inclusion } => {
                 let mut found = to.init_found();
                 let large = block.payload().len() > connection.server.limits.max_inline_bytes();
-                let pieces = large.then(|| Pieces::client(connection, &block, Part::Payload)).transpose()?;
+                let pieces = large.then(|| PayloadPieces::client(connection, &block, Part::Payload)).transpose()?;
                 convert::set_block(found.reborrow().init_block(), &block, origin, convert::Payload::of(pieces));
                 if let Some(position) = inclusion {
                     convert::set_inclusion(found.init_inclusion(), block.id(), position);
@@ -279,12 +281,12 @@ impl wire::observer::Server for Observer {
         mut results: wire::observer::StatusResults,
     ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
-        self.connection.server.tell_status(results.get().init_status()).await
+        self.connection.server.write_status(results.get().init_status()).await
     }
 }
 
 /// Where a stream is to begin, and what it is to be.
-fn read_wishes(from: wire::observer::stream_params::Reader<'_>) -> Result<(Start, Opened), BadRequest> {
+fn read_wishes(from: wire::observer::stream_params::Reader<'_>) -> Result<(Start, StreamWishes), BadRequest> {
     let options = from.get_options()?;
     let consumer = convert::text(options.get_consumer()?)?;
     if consumer.len() > MAX_NAME_BYTES || consumer.chars().any(char::is_control) {
@@ -292,12 +294,12 @@ fn read_wishes(from: wire::observer::stream_params::Reader<'_>) -> Result<(Start
             "a consumer's name has at most {MAX_NAME_BYTES} bytes and no control characters"
         )));
     }
-    let opened = Opened {
+    let wishes = StreamWishes {
         wanted: if options.get_soft_events() { Wanted::Soft } else { Wanted::Hard },
         with_bodies: options.get_with_bodies(),
         consumer: (!consumer.is_empty()).then_some(consumer),
     };
-    Ok((read_start(from.get_from()?)?, opened))
+    Ok((read_start(from.get_from()?)?, wishes))
 }
 
 fn read_start(from: wire::start_point::Reader<'_>) -> Result<Start, BadRequest> {
@@ -322,9 +324,9 @@ fn read_start(from: wire::start_point::Reader<'_>) -> Result<Start, BadRequest> 
 
 /// Tells what DA has.
 struct Reporter {
-    connection: Rc<Connection>,
+    connection: Rc<ClientConnection>,
     fence: Fence,
-    _seat: Rc<Seat>,
+    _count_guard: Rc<CountGuard>,
 }
 
 impl wire::da_reporter::Server for Reporter {

@@ -11,10 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use super::blocksync_capnp as wire;
 use super::info::{self, Info};
 use super::limits::{Limits, MAX_CALLS, MAX_EVENTS, MAX_WAIT};
-use super::meter::{Counted, InFlight, Meter};
+use super::meter::{Accounting, Counted, InFlight};
 use super::status::{self, StatusNow};
 use super::upload::Uploads;
-use super::view::{Source, View};
+use super::view::{HostSource, HostView};
 use super::{Announced, Config, NodeStatus, Request};
 use crate::block::PublicKey;
 use crate::store::StoreError;
@@ -26,18 +26,18 @@ const FEATURES: [&str; 0] = [];
 pub(super) const RETRY_MS: u32 = 100;
 
 /// What all connections share.
-pub(super) struct Server {
+pub(super) struct ApiServer {
     pub config: Config,
     pub limits: Limits,
-    pub source: Arc<dyn Source>,
+    pub source: Arc<dyn HostSource>,
     pub announced: watch::Receiver<Announced>,
     pub draining: watch::Receiver<bool>,
     requests: mpsc::Sender<Request>,
     reads: Arc<Semaphore>,
     /// In KiB.
     intake: Arc<Semaphore>,
-    pub publisher: Rc<Role>,
-    pub reporter: Rc<Role>,
+    pub publisher: Rc<ExclusiveRole>,
+    pub reporter: Rc<ExclusiveRole>,
     /// The host that signs now.
     pub signer: RefCell<Weak<HostSigner>>,
     pub uploads: Uploads,
@@ -77,11 +77,11 @@ pub(super) fn store_error(error: StoreError) -> Error {
     Error::failed(format!("the store cannot be read: {error}"))
 }
 
-impl Server {
+impl ApiServer {
     pub fn new(
         config: Config,
         limits: Limits,
-        source: Arc<dyn Source>,
+        source: Arc<dyn HostSource>,
         node: NodeLink,
         draining: watch::Receiver<bool>,
     ) -> Self {
@@ -95,8 +95,8 @@ impl Server {
             announced,
             draining,
             requests,
-            publisher: Role::new("publisher"),
-            reporter: Role::new("DA reporter"),
+            publisher: ExclusiveRole::new("publisher"),
+            reporter: ExclusiveRole::new("DA reporter"),
             signer: RefCell::default(),
             uploads: Uploads::default(),
             connections: Cell::new(0),
@@ -155,7 +155,7 @@ impl Server {
     }
 
     /// What the node says of itself, together with what only the API knows.
-    pub async fn tell_status(&self, to: wire::status::Builder<'_>) -> Result<(), Error> {
+    pub async fn write_status(&self, to: wire::status::Builder<'_>) -> Result<(), Error> {
         let NodeStatus { core, uptime, listen } = self.ask(|reply| Request::Status { reply }).await?;
         let (sessions, streams) = (self.sessions.get(), self.streams.get());
         status::write(to, &StatusNow { info: self.info(), core: &core, uptime, listen: &listen, sessions, streams });
@@ -209,7 +209,7 @@ impl Drop for HostSigner {
 
 /// A role that one session has at a time.
 #[derive(Debug)]
-pub(super) struct Role {
+pub(super) struct ExclusiveRole {
     name: &'static str,
     epoch: Cell<u64>,
 }
@@ -217,11 +217,11 @@ pub(super) struct Role {
 /// One session's hold on a role.
 #[derive(Debug)]
 pub(super) struct Fence {
-    role: Rc<Role>,
+    role: Rc<ExclusiveRole>,
     epoch: u64,
 }
 
-impl Role {
+impl ExclusiveRole {
     fn new(name: &'static str) -> Rc<Self> {
         Rc::new(Self { name, epoch: Cell::new(0) })
     }
@@ -249,19 +249,19 @@ impl Fence {
 }
 
 /// Raises a connection's counter, and the server's, for as long as it lives.
-pub(super) struct Seat {
-    connection: Rc<Connection>,
-    own: fn(&Connection) -> &Cell<u32>,
-    all: Option<fn(&Server) -> &Cell<u32>>,
+pub(super) struct CountGuard {
+    connection: Rc<ClientConnection>,
+    own: fn(&ClientConnection) -> &Cell<u32>,
+    all: Option<fn(&ApiServer) -> &Cell<u32>>,
 }
 
-impl Seat {
+impl CountGuard {
     /// `None` when the connection has as many as it may.
     pub fn take(
-        connection: &Rc<Connection>,
+        connection: &Rc<ClientConnection>,
         max: u32,
-        own: fn(&Connection) -> &Cell<u32>,
-        all: Option<fn(&Server) -> &Cell<u32>>,
+        own: fn(&ClientConnection) -> &Cell<u32>,
+        all: Option<fn(&ApiServer) -> &Cell<u32>>,
     ) -> Option<Self> {
         if own(connection).get() >= max {
             return None;
@@ -274,7 +274,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         (self.own)(&self.connection).update(|count| count - 1);
         if let Some(all) = self.all {
@@ -284,9 +284,9 @@ impl Drop for Seat {
 }
 
 /// What the objects of one connection share.
-pub(super) struct Connection {
-    pub server: Rc<Server>,
-    meter: Rc<Meter>,
+pub(super) struct ClientConnection {
+    pub server: Rc<ApiServer>,
+    accounting: Rc<Accounting>,
     pub sessions: Cell<u32>,
     pub streams: Cell<u32>,
     pub readers: Cell<u32>,
@@ -294,11 +294,11 @@ pub(super) struct Connection {
     turn: Semaphore,
 }
 
-impl Connection {
-    pub fn new(server: Rc<Server>, meter: Rc<Meter>) -> Rc<Self> {
+impl ClientConnection {
+    pub fn new(server: Rc<ApiServer>, accounting: Rc<Accounting>) -> Rc<Self> {
         Rc::new(Self {
             server,
-            meter,
+            accounting,
             sessions: Cell::new(0),
             streams: Cell::new(0),
             readers: Cell::new(0),
@@ -308,18 +308,18 @@ impl Connection {
 
     /// Every handler begins with this.
     pub fn enter(&self) -> Result<InFlight, Error> {
-        self.meter.enter()
+        self.accounting.enter()
     }
 
     /// Waits until an answer of this size has room.
-    pub async fn room(&self, bytes: usize) -> Counted {
-        self.meter.room(bytes).await
+    pub async fn reserve(&self, bytes: usize) -> Counted {
+        self.accounting.reserve(bytes).await
     }
 
     /// Reads the store beside the RPC thread. The permit stands for the memory of what was read: keep it as long.
     pub async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn View) -> T + Send + 'static,
+        read: impl FnOnce(&dyn HostView) -> T + Send + 'static,
     ) -> Result<(T, OwnedSemaphorePermit), Error> {
         let closed = |_| Error::disconnected("the sidecar is about to end".into());
         let _turn = self.turn.acquire().await.map_err(closed)?;

@@ -31,13 +31,13 @@ pub const MAX_SOCKET_PATH_BYTES: usize = if cfg!(target_os = "linux") { 107 } el
 
 /// The lock, and the socket under it. Dropping it removes the socket and then gives up the lock.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SocketLock {
     path: PathBuf,
     uids: Vec<u32>,
     _lock: File,
 }
 
-impl Place {
+impl SocketLock {
     /// Takes the lock, and clears away what a dead process left.
     pub fn take(path: &Path, allow_uids: &[u32]) -> Result<Self, StartError> {
         let len = path.as_os_str().as_bytes().len();
@@ -116,7 +116,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketLock {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path)
             && error.kind() != ErrorKind::NotFound
@@ -156,9 +156,9 @@ mod tests {
     use super::*;
 
     /// A directory that is gone when the test is.
-    struct Scratch(PathBuf);
+    struct ScratchDir(PathBuf);
 
-    impl Scratch {
+    impl ScratchDir {
         fn new(name: &str) -> Self {
             let dir = std::env::temp_dir().join(format!("blocksyncd-{}-{name}", std::process::id()));
             fs::create_dir_all(&dir).unwrap();
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    impl Drop for Scratch {
+    impl Drop for ScratchDir {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -175,64 +175,64 @@ mod tests {
 
     #[tokio::test]
     async fn the_directory_and_the_socket_are_ours_alone() {
-        let scratch = Scratch::new("modes");
+        let scratch = ScratchDir::new("modes");
         let path = scratch.0.join("made/api.sock");
-        let place = Place::take(&path, &[]).unwrap();
-        let listener = place.listen().unwrap();
+        let lock = SocketLock::take(&path, &[]).unwrap();
+        let listener = lock.listen().unwrap();
         let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(path.parent().unwrap()), 0o700);
         assert_eq!(mode(&path), 0o600);
-        drop((listener, place));
+        drop((listener, lock));
         assert!(!path.exists(), "removed at the end");
-        let place = Place::take(&path, &[12345]).unwrap();
-        let _listener = place.listen().unwrap();
+        let lock = SocketLock::take(&path, &[12345]).unwrap();
+        let _listener = lock.listen().unwrap();
         assert_eq!(mode(&path), 0o666, "whatever the umask is");
     }
 
     #[tokio::test]
     async fn a_second_instance_is_refused_and_the_first_goes_on() {
-        let scratch = Scratch::new("second");
+        let scratch = ScratchDir::new("second");
         let path = scratch.0.join("api.sock");
-        let place = Place::take(&path, &[]).unwrap();
-        let listener = place.listen().unwrap();
-        assert!(matches!(Place::take(&path, &[]), Err(StartError::InUse(_))));
-        let (client, server) = tokio::join!(UnixStream::connect(&path), place.accept(&listener));
+        let lock = SocketLock::take(&path, &[]).unwrap();
+        let listener = lock.listen().unwrap();
+        assert!(matches!(SocketLock::take(&path, &[]), Err(StartError::InUse(_))));
+        let (client, server) = tokio::join!(UnixStream::connect(&path), lock.accept(&listener));
         client.unwrap();
         server.unwrap();
     }
 
     #[tokio::test]
     async fn a_dead_socket_is_taken_over_and_a_live_one_never() {
-        let scratch = Scratch::new("stale");
+        let scratch = ScratchDir::new("stale");
         let path = scratch.0.join("api.sock");
         let live = UnixListener::bind(&path).unwrap();
-        assert!(matches!(Place::take(&path, &[]), Err(StartError::InUse(_))), "even when its owner took no lock");
+        assert!(matches!(SocketLock::take(&path, &[]), Err(StartError::InUse(_))), "even when its owner took no lock");
         drop(live);
         assert!(path.exists());
-        let place = Place::take(&path, &[]).unwrap();
-        place.listen().unwrap();
+        let lock = SocketLock::take(&path, &[]).unwrap();
+        lock.listen().unwrap();
     }
 
     #[test]
     fn what_is_no_socket_is_left_alone() {
-        let scratch = Scratch::new("file");
+        let scratch = ScratchDir::new("file");
         let path = scratch.0.join("api.sock");
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(Place::take(&path, &[]), Err(StartError::Io(_))));
+        assert!(matches!(SocketLock::take(&path, &[]), Err(StartError::Io(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
     #[test]
     fn a_path_that_does_not_fit_is_said_before_anything_is_made() {
         let path = std::env::temp_dir().join("x".repeat(120)).join("api.sock");
-        assert!(matches!(Place::take(&path, &[]), Err(StartError::PathTooLong { .. })));
+        assert!(matches!(SocketLock::take(&path, &[]), Err(StartError::PathTooLong { .. })));
         assert!(!path.parent().unwrap().exists());
     }
 
     #[test]
     fn a_directory_that_everybody_may_write_is_refused() {
-        let scratch = Scratch::new("open");
+        let scratch = ScratchDir::new("open");
         fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(Place::take(&scratch.0.join("api.sock"), &[]), Err(StartError::Io(_))));
+        assert!(matches!(SocketLock::take(&scratch.0.join("api.sock"), &[]), Err(StartError::Io(_))));
     }
 }

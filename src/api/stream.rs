@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 use super::blocksync_capnp as wire;
 use super::convert;
-use super::feed::{self, AnnouncedView, Body, Bounds, Ended, Place, Said};
+use super::feed::{self, AnnouncedView, Body, Bounds, FeedEnd, FeedEvent, StreamPosition};
 use super::info;
 use super::limits::{MAX_EVENTS, MAX_READERS, MAX_WAIT};
-use super::shared::{Connection, NoAnswer, Seat, store_error};
-use super::view::View;
+use super::shared::{ClientConnection, CountGuard, NoAnswer, store_error};
+use super::view::HostView;
 use super::{Announced, Request};
 use crate::block::{Block, BlockId};
 use crate::sync::cursor::{Start, Wanted};
 use crate::sync::{Heads, Phase};
 
-/// How a stream was opened.
-pub(super) struct Opened {
+/// What a stream is asked to be.
+pub(super) struct StreamWishes {
     pub wanted: Wanted,
     pub with_bodies: bool,
     pub consumer: Option<String>,
@@ -29,14 +29,14 @@ pub(super) struct Opened {
 
 /// A cursor, and where it stands.
 pub(super) struct Stream {
-    connection: Rc<Connection>,
-    opened: Opened,
-    place: RefCell<Place>,
+    connection: Rc<ClientConnection>,
+    wishes: StreamWishes,
+    position: RefCell<StreamPosition>,
     /// As the host was told them last.
     heads: Cell<Heads>,
     /// A `next` is being answered.
     busy: Cell<bool>,
-    _seat: Seat,
+    _count_guard: CountGuard,
 }
 
 /// What becomes of a host that wants a stream.
@@ -49,41 +49,41 @@ pub(super) enum OpenOutcome {
     },
 }
 
-impl From<Ended> for Error {
+impl From<FeedEnd> for Error {
     /// What a host cannot help is `disconnected`: it opens a new stream, from its own state.
-    fn from(ended: Ended) -> Self {
+    fn from(ended: FeedEnd) -> Self {
         match ended {
-            Ended::Store(error) => store_error(error),
-            Ended::Resume(_) | Ended::Forked { .. } => Self::disconnected(ended.to_string()),
+            FeedEnd::Store(error) => store_error(error),
+            FeedEnd::Resume(_) | FeedEnd::Forked { .. } => Self::disconnected(ended.to_string()),
         }
     }
 }
 
 impl Stream {
     pub async fn open(
-        connection: &Rc<Connection>,
+        connection: &Rc<ClientConnection>,
         start: Start,
-        opened: Opened,
-        seat: Seat,
+        wishes: StreamWishes,
+        count_guard: CountGuard,
     ) -> capnp::Result<OpenOutcome> {
-        let (wanted, initial_height) = (opened.wanted, connection.server.config.initial_height);
+        let (wanted, initial_height) = (wishes.wanted, connection.server.config.initial_height);
         let announced = connection.server.announced().heads;
-        let begin = move |view: &dyn View| {
+        let begin = move |view: &dyn HostView| {
             feed::begin(start, wanted, AnnouncedView { view, announced: &announced, initial_height })
         };
         let (begun, _permit) = connection.read(begin).await?;
-        let (place, heads) = match begun {
+        let (position, heads) = match begun {
             Ok(begun) => begun,
-            Err(Ended::Forked { theirs, ours }) => return Ok(OpenOutcome::ForkedBelowHard { theirs, ours }),
+            Err(FeedEnd::Forked { theirs, ours }) => return Ok(OpenOutcome::ForkedBelowHard { theirs, ours }),
             Err(ended) => return Err(ended.into()),
         };
         Ok(OpenOutcome::Opened(capnp_rpc::new_client(Self {
             connection: connection.clone(),
-            opened,
-            place: RefCell::new(place),
+            wishes,
+            position: RefCell::new(position),
             heads: Cell::new(heads),
             busy: Cell::new(false),
-            _seat: seat,
+            _count_guard: count_guard,
         })))
     }
 
@@ -105,23 +105,23 @@ impl Stream {
             if phase == Phase::Draining {
                 return self.say(&[], &announced, phase, &mut results);
             }
-            let room = connection.room(bounds.max_bytes).await;
-            let (place, wanted) = (self.place.borrow().clone(), self.opened.wanted);
+            let room = connection.reserve(bounds.max_bytes).await;
+            let (position, wanted) = (self.position.borrow().clone(), self.wishes.wanted);
             let initial_height = server.config.initial_height;
-            let gather = move |view: &dyn View| {
-                feed::gather(place, wanted, AnnouncedView { view, announced: &announced, initial_height }, bounds)
+            let gather = move |view: &dyn HostView| {
+                feed::gather(position, wanted, AnnouncedView { view, announced: &announced, initial_height }, bounds)
             };
             let (gathered, permit) = connection.read(gather).await?;
             let gathered = gathered?;
             let over = Instant::now() >= until;
             if !gathered.events.is_empty() || gathered.heads != self.heads.get() || over {
                 self.say(&gathered.events, &gathered.heads, phase, &mut results)?;
-                self.place.replace(gathered.place);
+                self.position.replace(gathered.position);
                 self.heads.set(gathered.heads);
                 return Ok(());
             }
             // What was skipped in silence stays skipped.
-            self.place.replace(gathered.place);
+            self.position.replace(gathered.position);
             drop((room, permit));
             let tick = until.min(Instant::now() + server.config.block_time);
             tokio::select! {
@@ -135,7 +135,7 @@ impl Stream {
 
     fn say(
         &self,
-        events: &[Said],
+        events: &[FeedEvent],
         heads: &Heads,
         phase: Phase,
         results: &mut wire::block_stream::NextResults,
@@ -152,31 +152,31 @@ impl Stream {
         for (index, said) in (0..len).zip(events) {
             let to = list.reborrow().get(index);
             match said {
-                Said::Soft { block, origin, body } => {
+                FeedEvent::Soft { block, origin, body } => {
                     let payload = match body {
                         Body::Inline => convert::Payload::Inline,
                         Body::Omitted => convert::Payload::Omitted,
                         Body::Chunked => {
-                            convert::Payload::Chunked(Pieces::client(&self.connection, block, Part::Payload)?)
+                            convert::Payload::Chunked(PayloadPieces::client(&self.connection, block, Part::Payload)?)
                         }
                     };
                     convert::set_block(to.init_soft(), block, *origin, payload);
                 }
-                Said::Hard { id, position } => convert::set_inclusion(to.init_hard(), *id, *position),
-                Said::Retract { to: stays, epoch } => {
+                FeedEvent::Hard { id, position } => convert::set_inclusion(to.init_hard(), *id, *position),
+                FeedEvent::Retract { to: stays, epoch } => {
                     let mut retract = to.init_retract();
                     retract.set_epoch(epoch.0);
                     if let Some(stays) = stays {
                         convert::set_id(retract.init_to(), *stays);
                     }
                 }
-                Said::Gap { from, to: last } => {
+                FeedEvent::Gap { from, to: last } => {
                     let mut gap = to.init_gap();
                     gap.set_from(from.get());
                     gap.set_to(last.get());
                 }
-                Said::DataLoss(loss) => convert::set_range(to.init_data_loss(), loss),
-                Said::Equivocation { height, first, second } => {
+                FeedEvent::DataLoss(loss) => convert::set_range(to.init_data_loss(), loss),
+                FeedEvent::Equivocation { height, first, second } => {
                     let mut equivocation = to.init_equivocation();
                     equivocation.set_height(height.get());
                     equivocation.set_first(&first.0);
@@ -204,20 +204,20 @@ impl wire::block_stream::Server for Stream {
         results: wire::block_stream::NextResults,
     ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
-        let wishes = params.get()?;
+        let asked = params.get()?;
         let most = self.connection.server.limits.max_inline_bytes();
         let bounds = Bounds {
-            max_events: match wishes.get_max_events() {
+            max_events: match asked.get_max_events() {
                 0 => MAX_EVENTS as usize,
-                wished => wished.min(MAX_EVENTS) as usize,
+                asked_for => asked_for.min(MAX_EVENTS) as usize,
             },
-            max_bytes: match usize::try_from(wishes.get_max_bytes()).unwrap_or(most) {
+            max_bytes: match usize::try_from(asked.get_max_bytes()).unwrap_or(most) {
                 0 => most,
-                wished => wished.min(most),
+                asked_for => asked_for.min(most),
             },
-            with_bodies: self.opened.with_bodies,
+            with_bodies: self.wishes.with_bodies,
         };
-        let wait = Duration::from_millis(wishes.get_wait_ms().into()).min(MAX_WAIT);
+        let wait = Duration::from_millis(asked.get_wait_ms().into()).min(MAX_WAIT);
         drop(params);
         if self.busy.replace(true) {
             return Err(Error::failed("one call of next at a time".into()));
@@ -234,7 +234,7 @@ impl wire::block_stream::Server for Stream {
         let _call = self.connection.enter()?;
         let up_to = convert::id(params.get()?.get_up_to()?)?;
         drop(params);
-        let known = if let Some(consumer) = self.opened.consumer.clone() {
+        let known = if let Some(consumer) = self.wishes.consumer.clone() {
             self.connection.server.ask(|reply| Request::Ack { consumer, up_to, reply }).await?
         } else {
             let (known, _permit) = self.connection.read(move |view| view.has(up_to)).await?;
@@ -262,24 +262,34 @@ impl Part {
 }
 
 /// Bytes too large for one message. Nothing is kept in memory: each piece is read from the store when it is asked for.
-pub(super) struct Pieces {
-    connection: Rc<Connection>,
+pub(super) struct PayloadPieces {
+    connection: Rc<ClientConnection>,
     id: BlockId,
     part: Part,
     size: usize,
-    _seat: Seat,
+    _count_guard: CountGuard,
 }
 
-impl Pieces {
-    pub fn client(connection: &Rc<Connection>, block: &Block, part: Part) -> capnp::Result<wire::bytes_reader::Client> {
-        let seat = Seat::take(connection, MAX_READERS, |own| &own.readers, None)
+impl PayloadPieces {
+    pub fn client(
+        connection: &Rc<ClientConnection>,
+        block: &Block,
+        part: Part,
+    ) -> capnp::Result<wire::bytes_reader::Client> {
+        let count_guard = CountGuard::take(connection, MAX_READERS, |own| &own.readers, None)
             .ok_or_else(|| Error::overloaded(format!("{MAX_READERS} readers are open: drop some")))?;
         let size = part.of(block).len();
-        Ok(capnp_rpc::new_client(Self { connection: connection.clone(), id: block.id(), part, size, _seat: seat }))
+        Ok(capnp_rpc::new_client(Self {
+            connection: connection.clone(),
+            id: block.id(),
+            part,
+            size,
+            _count_guard: count_guard,
+        }))
     }
 }
 
-impl wire::bytes_reader::Server for Pieces {
+impl wire::bytes_reader::Server for PayloadPieces {
     async fn size(
         self: Rc<Self>,
         _: wire::bytes_reader::SizeParams,
@@ -296,15 +306,16 @@ impl wire::bytes_reader::Server for Pieces {
         mut results: wire::bytes_reader::ReadResults,
     ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
-        let (offset, wished) = (params.get()?.get_offset(), params.get()?.get_max_bytes());
+        let (offset, asked_for) = (params.get()?.get_offset(), params.get()?.get_max_bytes());
         drop(params);
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(self.size);
-        let most = usize::try_from(wished).unwrap_or(usize::MAX).min(self.connection.server.limits.max_inline_bytes());
+        let most =
+            usize::try_from(asked_for).unwrap_or(usize::MAX).min(self.connection.server.limits.max_inline_bytes());
         let to = from.saturating_add(most).min(self.size);
         if from == to {
             return Ok(());
         }
-        let _room = self.connection.room(to - from).await;
+        let _room = self.connection.reserve(to - from).await;
         let id = self.id;
         let (found, _permit) = self.connection.read(move |view| view.block(id.height)).await?;
         match found.map_err(store_error)? {

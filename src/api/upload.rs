@@ -11,12 +11,12 @@ use super::convert::{self, BadRequest};
 use crate::block::{Hash, Height, native};
 
 /// What a host wants published, checked as far as it can be here.
-pub(super) enum Work {
+pub(super) enum PublishWork {
     Propose { height: Height, parent: Option<Hash>, time_unix_nanos: u64, host_id: Bytes },
     Signed,
 }
 
-impl Work {
+impl PublishWork {
     pub fn read(from: wire::new_block::Reader<'_>) -> Result<Self, BadRequest> {
         let invalid = BadRequest::Invalid;
         let height = Height::new(from.get_height()).ok_or_else(|| invalid("heights begin at 1".into()))?;
@@ -31,8 +31,8 @@ impl Work {
 }
 
 /// The bytes of an upload that is not committed yet.
-pub(super) struct Parts {
-    pub work: Work,
+pub(super) struct UploadParts {
+    pub work: PublishWork,
     pub size: usize,
     /// What has arrived.
     pub bytes: BytesMut,
@@ -40,14 +40,14 @@ pub(super) struct Parts {
 }
 
 /// One upload: empty when it was committed, or forgotten.
-pub(super) type UploadSlot = Rc<RefCell<Option<Parts>>>;
+pub(super) type UploadSlot = Rc<RefCell<Option<UploadParts>>>;
 
 /// The uploads of the publisher that are under way. Whoever was given a slot holds it.
 #[derive(Default)]
-pub(super) struct Uploads(RefCell<Vec<Weak<RefCell<Option<Parts>>>>>);
+pub(super) struct Uploads(RefCell<Vec<Weak<RefCell<Option<UploadParts>>>>>);
 
 impl Uploads {
-    pub fn begin(&self, parts: Parts) -> UploadSlot {
+    pub fn begin(&self, parts: UploadParts) -> UploadSlot {
         let slot = Rc::new(RefCell::new(Some(parts)));
         let mut uploads = self.0.borrow_mut();
         uploads.retain(|upload| upload.strong_count() > 0);

@@ -1,4 +1,4 @@
-//! What the API reads of the store: all of one answer from one [`View`]. The store's [`Snapshot`] is one, and tests bring
+//! What the API reads of the store: all of one answer from one [`HostView`]. The store's [`Snapshot`] is one, and tests bring
 //! their own.
 
 use crate::block::{Block, BlockId, Hash, Height};
@@ -7,15 +7,15 @@ use crate::sync::cursor::Chain;
 use crate::sync::{DaPosition, Epoch, Evidence, EvidenceId, Heads, Origin};
 
 /// Where views come from.
-pub trait Source: Send + Sync {
+pub trait HostSource: Send + Sync {
     /// The present state; cheap.
-    fn view(&self) -> Box<dyn View>;
+    fn view(&self) -> Box<dyn HostView>;
     /// 16 bytes, made with the database.
     fn store_id(&self) -> [u8; 16];
 }
 
 /// The store at one moment. Each function is the one of [`Snapshot`] that has its name.
-pub trait View: Send {
+pub trait HostView: Send {
     fn heads(&self) -> Result<Heads, StoreError>;
     fn block(&self, height: Height) -> Result<Option<(Block, Origin)>, StoreError>;
     fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError>;
@@ -26,22 +26,22 @@ pub trait View: Send {
     fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError>;
 }
 
-impl dyn View + '_ {
+impl dyn HostView + '_ {
     /// Whether this very block is stored.
     pub(super) fn has(&self, id: BlockId) -> Result<bool, StoreError> {
         Ok(self.hash(id.height)? == Some(id.hash))
     }
 }
 
-impl Chain for dyn View + '_ {
+impl Chain for dyn HostView + '_ {
     type Error = StoreError;
 
     fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError> {
-        View::hash(self, height)
+        HostView::hash(self, height)
     }
 
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError> {
-        View::retracted_since(self, epoch)
+        HostView::retracted_since(self, epoch)
     }
 
     fn is_contradicted_above(&self, height: Height) -> Result<bool, StoreError> {
@@ -50,8 +50,8 @@ impl Chain for dyn View + '_ {
     }
 }
 
-impl Source for Reader {
-    fn view(&self) -> Box<dyn View> {
+impl HostSource for Reader {
+    fn view(&self) -> Box<dyn HostView> {
         Box::new(self.snapshot())
     }
 
@@ -60,7 +60,7 @@ impl Source for Reader {
     }
 }
 
-impl View for Snapshot {
+impl HostView for Snapshot {
     fn heads(&self) -> Result<Heads, StoreError> {
         self.heads()
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use blocksyncd::api::{self, Announced, Handle, NodeStatus, Request, SignRequest, Source, View};
+use blocksyncd::api::{self, Announced, Handle, HostSource, HostView, NodeStatus, Request, SignRequest};
 use blocksyncd::block::{Block, BlockId, Format, Hash, Header, Height, Lane, PublicKey, native};
 use blocksyncd::store::{Durability, StoreError};
 use blocksyncd::sync::{
@@ -50,7 +50,7 @@ impl State {
     }
 }
 
-impl View for State {
+impl HostView for State {
     fn heads(&self) -> Result<Heads, StoreError> {
         Ok(self.heads())
     }
@@ -88,8 +88,8 @@ impl View for State {
 #[derive(Default)]
 struct Chain(Mutex<State>);
 
-impl Source for Chain {
-    fn view(&self) -> Box<dyn View> {
+impl HostSource for Chain {
+    fn view(&self) -> Box<dyn HostView> {
         Box::new(self.0.lock().unwrap().clone())
     }
 
