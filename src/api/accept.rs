@@ -24,11 +24,11 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
+use super::accounting::Accounting;
 use super::blocksync_capnp::block_sync;
 use super::convert::cut;
 use super::limits::MAX_READS;
 use super::link::Link;
-use super::meter::Accounting;
 use super::session::Root;
 use super::shared::{ApiServer, ClientConnection};
 use super::socket::SocketLock;

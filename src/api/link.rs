@@ -19,8 +19,8 @@ use futures::channel::oneshot;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
+use super::accounting::{Accounting, Counted};
 use super::frame::{FIRST_STEP_WORDS, FrameInput, Segments, WORD, buffered, progress, write_message};
-use super::meter::{Accounting, Counted};
 
 /// What a queued answer costs beyond its words.
 const QUEUED_OVERHEAD_BYTES: usize = 1024;

@@ -1,13 +1,13 @@
 //! The host's API: Cap'n Proto over a Unix socket, on one thread of its own. Translates, bounds and answers; decides nothing.
 //!
 //! ```text
-//!   host --unix--> link (frames, bounds) --> session, stream, publisher, operator --Request--> node
+//!   host --unix--> link (frames, bounds) --> session, stream, publisher, admin --Request--> node
 //!                                                  |  feed: a cursor over one view of the store
 //!                                                  '--> store (read beside the thread)
 //! ```
 //!
 //! - `limits`: every bound, from one budget; `socket`: who may come in; `accept`: the thread; `link`: one client's bytes.
-//! - `shared`: what connections share; on it `session`, `stream`, `publisher`, `operator`: what a client can call; `feed`: what a
+//! - `shared`: what connections share; on it `session`, `stream`, `publisher`, `admin`: what a client can call; `feed`: what a
 //!   stream says.
 //! - `convert`, `info`, `status`, `report`, `orders`: words that the server writes and a client reads.
 //! - [`client`]: the other side, for `ctl`, the mock execution and tests. It names nothing of the server's.
@@ -22,6 +22,8 @@
 #[allow(clippy::all, clippy::pedantic, clippy::unwrap_used, missing_debug_implementations, unused_qualifications)]
 mod blocksync_capnp;
 mod accept;
+mod accounting;
+mod admin;
 pub mod client;
 mod convert;
 mod feed;
@@ -29,8 +31,6 @@ mod frame;
 mod info;
 mod limits;
 mod link;
-mod meter;
-mod operator;
 mod orders;
 mod publisher;
 mod report;

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use capnp::Error;
 
 use super::Request;
+use super::admin::Admin;
 use super::blocksync_capnp as wire;
 use super::convert::{self, BadRequest, cut};
 use super::feed::{self, Lookup};
 use super::info;
 use super::limits::{MAX_NAME_BYTES, MAX_SESSIONS, MAX_STREAMS};
-use super::operator::Operator;
 use super::publisher::Publisher;
 use super::report;
 use super::shared::{ClientConnection, CountGuard, Fence, HostSigner, store_error};
@@ -28,12 +28,12 @@ const SIGHTING_BYTES: usize = 128;
 pub(super) struct Root {
     connection: Rc<ClientConnection>,
     /// One for all who ask.
-    operator: wire::admin::Client,
+    admin: wire::admin::Client,
 }
 
 impl Root {
     pub fn new(connection: Rc<ClientConnection>) -> Self {
-        Self { operator: capnp_rpc::new_client(Operator { connection: connection.clone() }), connection }
+        Self { admin: capnp_rpc::new_client(Admin { connection: connection.clone() }), connection }
     }
 }
 
@@ -54,7 +54,7 @@ impl wire::block_sync::Server for Root {
         mut results: wire::block_sync::AdminResults,
     ) -> capnp::Result<()> {
         let _call = self.connection.enter()?;
-        results.get().set_admin(self.operator.clone());
+        results.get().set_admin(self.admin.clone());
         Ok(())
     }
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use capnp::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use super::accounting::{Accounting, Counted, InFlight};
 use super::blocksync_capnp as wire;
 use super::info::{self, Info};
 use super::limits::{Limits, MAX_CALLS, MAX_EVENTS, MAX_WAIT};
-use super::meter::{Accounting, Counted, InFlight};
 use super::status::{self, StatusNow};
 use super::upload::Uploads;
 use super::view::{HostSource, HostView};

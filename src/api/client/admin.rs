@@ -1,8 +1,8 @@
-//! The operator's desk.
+//! The schema's `Admin`, as an operator calls it.
 
 use std::rc::Rc;
 
-use super::words::Peers;
+use super::types::Peers;
 use super::{ClientError, Connection, OperatorOutcome, ShutdownMode, StatusView, convert, read, status, wire};
 use crate::block::BlockId;
 use crate::sync::{Evidence, EvidenceId, PeerOrder};
@@ -11,7 +11,7 @@ use crate::verify::ScheduleEntry;
 /// What an operator may ask and command.
 #[derive(Clone)]
 pub struct Admin {
-    desk: wire::admin::Client,
+    admin: wire::admin::Client,
     _connection: Rc<Connection>,
 }
 
@@ -22,17 +22,17 @@ impl std::fmt::Debug for Admin {
 }
 
 impl Admin {
-    pub(super) fn new(desk: wire::admin::Client, connection: Rc<Connection>) -> Self {
-        Self { desk, _connection: connection }
+    pub(super) fn new(admin: wire::admin::Client, connection: Rc<Connection>) -> Self {
+        Self { admin, _connection: connection }
     }
 
     pub async fn status(&self) -> Result<StatusView, ClientError> {
-        let answer = self.desk.status_request().send().promise.await?;
+        let answer = self.admin.status_request().send().promise.await?;
         Ok(status::read(answer.get()?.get_status()?)?)
     }
 
     pub async fn peers(&self) -> Result<Peers, ClientError> {
-        let answer = self.desk.peers_request().send().promise.await?;
+        let answer = self.admin.peers_request().send().promise.await?;
         Ok(Peers {
             peers: answer.get()?.get_peers()?.iter().map(read::peer).collect::<Result<_, _>>()?,
             bans: answer.get()?.get_bans()?.iter().map(read::ban).collect::<Result<_, _>>()?,
@@ -43,24 +43,24 @@ impl Admin {
     pub async fn order(&self, order: &PeerOrder) -> Result<OperatorOutcome, ClientError> {
         match order {
             PeerOrder::Add { address } => {
-                let mut request = self.desk.add_peer_request();
+                let mut request = self.admin.add_peer_request();
                 request.get().set_address(address);
                 outcome(request.send().promise.await?.get()?.get_result()?)
             }
             PeerOrder::Remove { peer } => {
-                let mut request = self.desk.remove_peer_request();
+                let mut request = self.admin.remove_peer_request();
                 request.get().set_peer_id(peer);
                 outcome(request.send().promise.await?.get()?.get_result()?)
             }
             PeerOrder::Ban { subject, duration, reason } => {
-                let mut request = self.desk.ban_peer_request();
+                let mut request = self.admin.ban_peer_request();
                 request.get().set_subject(subject);
                 request.get().set_seconds(duration.as_secs());
                 request.get().set_reason(reason);
                 outcome(request.send().promise.await?.get()?.get_result()?)
             }
             PeerOrder::Unban { subject } => {
-                let mut request = self.desk.unban_peer_request();
+                let mut request = self.admin.unban_peer_request();
                 request.get().set_subject(subject);
                 outcome(request.send().promise.await?.get()?.get_result()?)
             }
@@ -69,21 +69,21 @@ impl Admin {
 
     /// What each named consumer has acknowledged.
     pub async fn consumers(&self) -> Result<Vec<(String, BlockId)>, ClientError> {
-        let answer = self.desk.consumers_request().send().promise.await?;
+        let answer = self.admin.consumers_request().send().promise.await?;
         let consumers = answer.get()?.get_consumers()?;
         Ok(consumers.iter().map(read::consumer).collect::<Result<_, _>>()?)
     }
 
     /// Pruning waits for this consumer no longer.
     pub async fn forget_consumer(&self, name: &str) -> Result<OperatorOutcome, ClientError> {
-        let mut request = self.desk.forget_consumer_request();
+        let mut request = self.admin.forget_consumer_request();
         request.get().set_name(name);
         outcome(request.send().promise.await?.get()?.get_result()?)
     }
 
     /// At most `max`, ascending, above `after`.
     pub async fn evidence(&self, after: EvidenceId, max: u32) -> Result<Vec<Evidence>, ClientError> {
-        let mut request = self.desk.evidence_request();
+        let mut request = self.admin.evidence_request();
         request.get().set_after(after.0);
         request.get().set_max(max);
         let answer = request.send().promise.await?;
@@ -91,12 +91,12 @@ impl Admin {
     }
 
     pub async fn schedule(&self) -> Result<Vec<ScheduleEntry>, ClientError> {
-        let answer = self.desk.schedule_request().send().promise.await?;
+        let answer = self.admin.schedule_request().send().promise.await?;
         Ok(answer.get()?.get_entries()?.iter().map(read::schedule_entry).collect::<Result<_, _>>()?)
     }
 
     pub async fn extend_schedule(&self, entry: ScheduleEntry) -> Result<OperatorOutcome, ClientError> {
-        let mut request = self.desk.extend_schedule_request();
+        let mut request = self.admin.extend_schedule_request();
         let mut to = request.get().init_entry();
         to.set_from_height(entry.from.get());
         to.set_proposer(&entry.proposer.0);
@@ -105,14 +105,14 @@ impl Admin {
 
     /// After a divergence on DA: takes back our own branch from this block on.
     pub async fn abandon_branch(&self, from: BlockId) -> Result<OperatorOutcome, ClientError> {
-        let mut request = self.desk.abandon_branch_request();
+        let mut request = self.admin.abandon_branch_request();
         convert::set_id(request.get().init_from(), from);
         outcome(request.send().promise.await?.get()?.get_result()?)
     }
 
     /// The last block that the node's key ever signed; `None`: it never signed.
     pub async fn assert_signed(&self, last: Option<BlockId>) -> Result<OperatorOutcome, ClientError> {
-        let mut request = self.desk.assert_signed_request();
+        let mut request = self.admin.assert_signed_request();
         if let Some(last) = last {
             convert::set_id(request.get().init_last(), last);
         }
@@ -120,17 +120,17 @@ impl Admin {
     }
 
     pub async fn lift_veto(&self) -> Result<OperatorOutcome, ClientError> {
-        outcome(self.desk.lift_veto_request().send().promise.await?.get()?.get_result()?)
+        outcome(self.admin.lift_veto_request().send().promise.await?.get()?.get_result()?)
     }
 
     pub async fn set_log_filter(&self, filter: &str) -> Result<OperatorOutcome, ClientError> {
-        let mut request = self.desk.set_log_filter_request();
+        let mut request = self.admin.set_log_filter_request();
         request.get().set_filter(filter);
         outcome(request.send().promise.await?.get()?.get_result()?)
     }
 
     pub async fn shutdown(&self, mode: ShutdownMode) -> Result<(), ClientError> {
-        let mut request = self.desk.shutdown_request();
+        let mut request = self.admin.shutdown_request();
         request.get().set_abrupt(mode == ShutdownMode::Abrupt);
         request.send().promise.await?;
         Ok(())

@@ -14,7 +14,7 @@ mod admin;
 mod observe;
 mod publish;
 mod read;
-mod words;
+mod types;
 
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -29,7 +29,7 @@ use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt 
 pub use admin::Admin;
 pub use observe::{Observer, Stream};
 pub use publish::{Publisher, Reporter, Signer};
-pub use words::*;
+pub use types::*;
 
 pub use super::info::{HeadsView, Info, Limits};
 pub use super::orders::{OperatorOutcome, ShutdownMode};
@@ -220,7 +220,7 @@ impl Client {
         })
     }
 
-    /// The operator's desk.
+    /// What an operator may ask and order.
     pub async fn admin(&self) -> Result<Admin, ClientError> {
         let answer = self.root.admin_request().send().promise.await?;
         Ok(Admin::new(answer.get()?.get_admin()?, self.connection.clone()))

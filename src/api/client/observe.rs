@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::words::{Batch, Event, Lookup, Payload, SoftBlock, Start, StreamOptions, Which};
+use super::types::{Batch, Event, Lookup, Payload, SoftBlock, Start, StreamOptions, Which};
 use super::{ClientError, Connection, StatusView, convert, info, read, status, wire};
 use crate::block::{BlockId, Height};
 use crate::sync::{DaPosition, RejectAnswer};

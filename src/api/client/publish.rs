@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::observe::read_all;
-use super::words::{NewBlock, PublishResult, Published};
+use super::types::{NewBlock, PublishResult, Published};
 use super::{ClientError, Connection, convert, wire};
 use crate::api::report::{self, ReportedSighting};
 use crate::block::{BlockId, PublicKey};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use capnp::Error;
 
-use super::words::PeerView;
+use super::types::PeerView;
 use crate::api::blocksync_capnp as wire;
 use crate::api::convert::{height, id, key, optional_hash, optional_text, text, texts, wrong};
 use crate::block::{BlockId, SignedHeader};
@@ -20,9 +20,9 @@ pub(super) fn signature(bytes: &[u8]) -> capnp::Result<[u8; 64]> {
 /// All of a block but its payload, which may have to be fetched.
 pub(super) fn block(
     from: wire::block::Reader<'_>,
-    payload: super::words::Payload,
-) -> capnp::Result<super::words::SoftBlock> {
-    Ok(super::words::SoftBlock {
+    payload: super::types::Payload,
+) -> capnp::Result<super::types::SoftBlock> {
+    Ok(super::types::SoftBlock {
         id: id(from.get_id()?)?,
         parent: optional_hash(from.get_parent_hash()?)?,
         time_unix_nanos: from.get_time_unix_nanos(),

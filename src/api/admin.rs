@@ -1,4 +1,4 @@
-//! The operator's desk. Whoever may open the socket is one.
+//! The schema's `Admin`: what an operator may ask and order. Whoever may open the socket is one.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::block::PublicKey;
 use crate::sync::{Command, EvidenceId, EvidenceSide, PeerList, PeerOrder};
 use crate::verify::ScheduleEntry;
 
-pub(super) struct Operator {
+pub(super) struct Admin {
     pub connection: Rc<ClientConnection>,
 }
 
-impl Operator {
+impl Admin {
     /// Asks for something that is done or refused.
     async fn order(
         &self,
@@ -44,7 +44,7 @@ impl Operator {
     }
 }
 
-impl wire::admin::Server for Operator {
+impl wire::admin::Server for Admin {
     async fn status(
         self: Rc<Self>,
         _: wire::admin::StatusParams,
