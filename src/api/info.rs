@@ -16,7 +16,7 @@ use crate::sync::{Heads, Phase};
 
 /// Who the sidecar is and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Info {
+pub struct ServerInfo {
     pub version: String,
     pub schema_revision: u32,
     /// Names of optional abilities.
@@ -78,7 +78,7 @@ impl From<&Heads> for HeadsView {
     }
 }
 
-pub(super) fn write(mut to: wire::server_info::Builder<'_>, info: &Info) {
+pub(super) fn write(mut to: wire::server_info::Builder<'_>, info: &ServerInfo) {
     to.set_version(&info.version);
     to.set_schema_revision(info.schema_revision);
     set_texts(to.reborrow().init_features(count(info.features.len())), &info.features);
@@ -101,9 +101,9 @@ pub(super) fn write(mut to: wire::server_info::Builder<'_>, info: &Info) {
     to.set_durability(durability_to_wire(info.durability));
 }
 
-pub(super) fn read(from: wire::server_info::Reader<'_>) -> capnp::Result<Info> {
+pub(super) fn read(from: wire::server_info::Reader<'_>) -> capnp::Result<ServerInfo> {
     let limits = from.get_limits()?;
-    Ok(Info {
+    Ok(ServerInfo {
         version: text(from.get_version()?)?,
         schema_revision: from.get_schema_revision(),
         features: texts(from.get_features()?)?,

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::accounting::{Accounting, Counted, InFlight};
 use super::blocksync_capnp as wire;
-use super::info::{self, Info};
+use super::info::{self, ServerInfo};
 use super::limits::{Limits, MAX_CALLS, MAX_EVENTS, MAX_WAIT};
 use super::status::{self, StatusNow};
 use super::upload::Uploads;
@@ -121,10 +121,10 @@ impl ApiServer {
     }
 
     /// Who we are and where we stand, as every client may ask.
-    pub fn info(&self) -> Info {
+    pub fn info(&self) -> ServerInfo {
         let (config, limits) = (&self.config, &self.limits);
         let Announced { heads, phase } = self.announced();
-        Info {
+        ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             schema_revision: wire::SCHEMA_REVISION,
             features: FEATURES.map(str::to_owned).into(),

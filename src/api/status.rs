@@ -22,13 +22,13 @@ use std::time::Duration;
 
 use super::blocksync_capnp as wire;
 use super::convert::{count, millis, optional_id, optional_text, range, set_id, set_range, set_texts, texts};
-use super::info::{self, Info};
+use super::info::{self, ServerInfo};
 use crate::block::{BlockId, Height};
 use crate::sync::{Received, Status};
 
 /// All that is known when somebody asks for the status: by the core, by the node, and by the API itself.
 pub(super) struct StatusNow<'a> {
-    pub info: Info,
+    pub info: ServerInfo,
     pub core: &'a Status,
     pub uptime: Duration,
     pub listen: &'a [String],
@@ -49,7 +49,7 @@ pub struct StatusField<'a> {
 /// What the fields of a status are made of. `None`: there is nothing to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusValue<'a> {
-    Info(&'a Info),
+    Info(&'a ServerInfo),
     Received(Received),
     Duration(Duration),
     Flag(bool),
@@ -105,7 +105,7 @@ macro_rules! status {
 }
 
 status! {
-    info: Info {
+    info: ServerInfo {
         json: "info",
         text: None,
         write: |to, now| info::write(to.reborrow().init_info(), &now.info),
@@ -293,7 +293,7 @@ macro_rules! values {
 }
 
 values! {
-    Info => |info| StatusValue::Info(info),
+    ServerInfo => |info| StatusValue::Info(info),
     Received => |received| StatusValue::Received(*received),
     Duration => |duration| StatusValue::Duration(*duration),
     bool => |flag| StatusValue::Flag(*flag),

@@ -14,8 +14,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use blocksyncd::api::client::{
-    Batch, Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Roles, Session, Signer, Start,
-    StreamOptions, Which,
+    Batch, BlockSigner, Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Roles, Session,
+    Start, StreamOptions, Which,
 };
 use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::sync::Phase;
@@ -454,7 +454,7 @@ fn a_host_follows_resumes_and_is_told_to_rewind() {
 
 struct KeyHolder(std::cell::Cell<bool>);
 
-impl Signer for KeyHolder {
+impl BlockSigner for KeyHolder {
     fn public_key(&self) -> PublicKey {
         blocks::public_key()
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use blocksyncd::api::client::{Client, Hello, NewBlock, Roles, Signer};
+use blocksyncd::api::client::{BlockSigner, Client, Hello, NewBlock, Roles};
 use blocksyncd::block::{BlockId, Height, PublicKey};
 
 use super::process::{DEADLINE, Sidecar, Signal, TempDir, call};
@@ -20,7 +20,7 @@ struct Silent {
     end: mpsc::Receiver<()>,
 }
 
-impl Signer for Silent {
+impl BlockSigner for Silent {
     fn public_key(&self) -> PublicKey {
         PublicKey::from_hex(KEY).unwrap()
     }

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use blocksyncd::api::client::{
-    Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Published, Publisher, Reporter, Roles,
-    Session, Signer, SoftBlock, Start, StatusView, Stream, StreamOptions, Which,
+    BlockSigner, Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Published, Publisher,
+    Reporter, Roles, Session, SoftBlock, Start, StatusView, Stream, StreamOptions, Which,
 };
 use blocksyncd::api::{ReportedAs, ReportedSighting};
 use blocksyncd::block::{BlockId, ChainId, Hash, Height};
@@ -130,7 +130,11 @@ pub struct Host {
 }
 
 /// Opens a session, or says why not.
-async fn open(sidecar: &Sidecar, role: Role, signer: Option<Rc<dyn Signer>>) -> Result<(Client, Session), ClientError> {
+async fn open(
+    sidecar: &Sidecar,
+    role: Role,
+    signer: Option<Rc<dyn BlockSigner>>,
+) -> Result<(Client, Session), ClientError> {
     let client = Client::connect(&sidecar.socket()).await?;
     let roles = Roles { observer: true, publisher: role == Role::Publisher, reporter: true };
     let hello = Hello { name: "test".into(), chain_id: ChainId::new(CHAIN_ID), roles };
@@ -150,7 +154,7 @@ impl Host {
     }
 
     /// A host that signs itself.
-    pub async fn signer(sidecar: &Sidecar, ledger: Ledger, signer: Rc<dyn Signer>) -> Self {
+    pub async fn signer(sidecar: &Sidecar, ledger: Ledger, signer: Rc<dyn BlockSigner>) -> Self {
         Self::try_new(sidecar, Role::Publisher, ledger, Some(signer)).await.unwrap()
     }
 
@@ -162,7 +166,7 @@ impl Host {
         sidecar: &Sidecar,
         role: Role,
         ledger: Ledger,
-        signer: Option<Rc<dyn Signer>>,
+        signer: Option<Rc<dyn BlockSigner>>,
     ) -> Result<Self, ClientError> {
         let opened = async {
             let (client, session) = open(sidecar, role, signer).await?;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use blocksyncd::api::client::{ClientError, PublishResult, Signer};
+use blocksyncd::api::client::{BlockSigner, ClientError, PublishResult};
 use blocksyncd::block::{BlockId, PublicKey};
 use ed25519_dalek::{Signer as _, SigningKey};
 
@@ -24,7 +24,7 @@ impl Key {
     }
 }
 
-impl Signer for Key {
+impl BlockSigner for Key {
     fn public_key(&self) -> PublicKey {
         PublicKey(self.key.verifying_key().to_bytes())
     }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::types::Peers;
+use super::types::PeerLists;
 use super::{ClientError, Connection, OperatorOutcome, ShutdownMode, StatusView, convert, read, status, wire};
 use crate::block::BlockId;
 use crate::sync::{Evidence, EvidenceId, PeerOrder};
@@ -31,9 +31,9 @@ impl Admin {
         Ok(status::read(answer.get()?.get_status()?)?)
     }
 
-    pub async fn peers(&self) -> Result<Peers, ClientError> {
+    pub async fn peers(&self) -> Result<PeerLists, ClientError> {
         let answer = self.admin.peers_request().send().promise.await?;
-        Ok(Peers {
+        Ok(PeerLists {
             peers: answer.get()?.get_peers()?.iter().map(read::peer).collect::<Result<_, _>>()?,
             bans: answer.get()?.get_bans()?.iter().map(read::ban).collect::<Result<_, _>>()?,
         })

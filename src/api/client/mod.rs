@@ -28,10 +28,10 @@ use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt 
 
 pub use admin::Admin;
 pub use observe::{Observer, Stream};
-pub use publish::{Publisher, Reporter, Signer};
+pub use publish::{BlockSigner, Publisher, Reporter};
 pub use types::*;
 
-pub use super::info::{HeadsView, Info, Limits};
+pub use super::info::{HeadsView, Limits, ServerInfo};
 pub use super::orders::{OperatorOutcome, ShutdownMode};
 pub use super::status::{StatusField, StatusValue, StatusView};
 
@@ -120,7 +120,7 @@ impl std::fmt::Debug for Client {
 /// The roles that [`Client::open`] was granted: those that were asked for.
 #[derive(Debug)]
 pub struct Session {
-    pub info: Info,
+    pub info: ServerInfo,
     pub observer: Option<Observer>,
     pub publisher: Option<Publisher>,
     pub reporter: Option<Reporter>,
@@ -168,14 +168,14 @@ impl Client {
     }
 
     /// Who the sidecar is and where it stands. Never waits.
-    pub async fn info(&self) -> Result<Info, ClientError> {
+    pub async fn info(&self) -> Result<ServerInfo, ClientError> {
         let answer = self.root.info_request().send().promise.await?;
         Ok(info::read(answer.get()?.get_info()?)?)
     }
 
     /// Takes roles. With `signer`, which needs the publisher's role, the sidecar signs nothing itself and asks for every
     /// signature.
-    pub async fn open(&self, hello: &Hello, signer: Option<Rc<dyn Signer>>) -> Result<Session, ClientError> {
+    pub async fn open(&self, hello: &Hello, signer: Option<Rc<dyn BlockSigner>>) -> Result<Session, ClientError> {
         use wire::open_result::Which;
         let mut request = self.root.open_request();
         let mut to = request.get().init_hello();

@@ -13,7 +13,7 @@ use crate::block::{BlockId, PublicKey};
 use crate::sync::ReportAnswer;
 
 /// A host that keeps the proposer's key to itself.
-pub trait Signer {
+pub trait BlockSigner {
     fn public_key(&self) -> PublicKey;
 
     /// Signs `message`, as it is, for the block `id`. The sidecar never asks for two different blocks at one height.
@@ -24,9 +24,9 @@ pub trait Signer {
 }
 
 /// A signer as the sidecar sees it.
-struct Served(Rc<dyn Signer>);
+struct Served(Rc<dyn BlockSigner>);
 
-pub(super) fn serve(signer: Rc<dyn Signer>) -> wire::signer::Client {
+pub(super) fn serve(signer: Rc<dyn BlockSigner>) -> wire::signer::Client {
     capnp_rpc::new_client(Served(signer))
 }
 

@@ -202,12 +202,12 @@ pub struct Published {
 
 /// Who is connected or persistent, and who is kept away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Peers {
+pub struct PeerLists {
     pub peers: Vec<PeerView>,
     pub bans: Vec<crate::sync::BanInfo>,
 }
 
-impl Peers {
+impl PeerLists {
     pub fn connected(&self) -> usize {
         self.peers.iter().filter(|peer| peer.connected.is_some()).count()
     }

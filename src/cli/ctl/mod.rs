@@ -15,7 +15,8 @@ use clap::Subcommand;
 
 use super::{Code, Failure, local};
 use crate::api::client::{
-    Admin, Client, ClientError, Hello, Info, Lookup, Observer, OperatorOutcome, Payload, Roles, ShutdownMode, Which,
+    Admin, Client, ClientError, Hello, Lookup, Observer, OperatorOutcome, Payload, Roles, ServerInfo, ShutdownMode,
+    Which,
 };
 use crate::block::{BlockId, Hash, Height, PublicKey};
 use crate::config::{self, Sources};
@@ -357,7 +358,7 @@ impl Desk {
 }
 
 /// That it answers is enough to be alive; to be ready it must be at the head of its chain.
-fn demand_ready(info: &Info) -> Result<(), Failure> {
+fn demand_ready(info: &ServerInfo) -> Result<(), Failure> {
     if info.phase == Phase::Following {
         return Ok(());
     }

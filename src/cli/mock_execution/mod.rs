@@ -47,7 +47,7 @@ use self::produce::Production;
 use self::tell::{Line, Teller};
 use super::dev_da::{DaClient, Namespace};
 use super::{Code, Failure};
-use crate::api::client::{Client, ClientError, Hello, Info, Observer, Roles, Session};
+use crate::api::client::{Client, ClientError, Hello, Observer, Roles, ServerInfo, Session};
 use crate::block::{ChainId, Format, Height};
 use crate::util::saturate;
 use crate::verify::{Rules, Schedule};
@@ -213,7 +213,7 @@ async fn attach(args: &MockArgs, chain_id: Option<ChainId>) -> Result<Attached, 
 }
 
 /// The chain's rules, as the sidecar tells them.
-async fn rules(client: &Client, info: &Info) -> Result<Rules, Ended> {
+async fn rules(client: &Client, info: &ServerInfo) -> Result<Rules, Ended> {
     let nonsense = |what: &dyn std::fmt::Display| Ended::Fatal(format!("the sidecar's chain makes no sense: {what}"));
     let schedule = client.admin().await?.schedule().await?;
     Ok(Rules {

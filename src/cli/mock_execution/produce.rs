@@ -13,7 +13,7 @@ use super::da_blob;
 use super::host::{Ended, Host};
 use super::payloads::Payloads;
 use crate::api::client::{
-    ClientError, Info, Lookup, NewBlock, Observer, Payload, PublishResult, Published, Publisher, Which,
+    ClientError, Lookup, NewBlock, Observer, Payload, PublishResult, Published, Publisher, ServerInfo, Which,
 };
 use crate::block::{BlockId, Hash, Height, Lane, native};
 use crate::cli::dev_da::DaClient;
@@ -60,7 +60,7 @@ enum Then {
 pub async fn produce(
     host: &RefCell<Host>,
     publisher: &Publisher,
-    info: &Info,
+    info: &ServerInfo,
     rules: &Rules,
     production: &Production,
     made: &Notify,
@@ -170,7 +170,7 @@ pub async fn post(
     host: &RefCell<Host>,
     observer: &Observer,
     da: &DaClient,
-    info: &Info,
+    info: &ServerInfo,
     made: &Notify,
 ) -> Result<Infallible, Ended> {
     loop {
@@ -190,7 +190,11 @@ pub async fn post(
 }
 
 /// The blocks that are to be posted next, as a blob, with the height of the last one.
-async fn next_blob(host: &RefCell<Host>, observer: &Observer, info: &Info) -> Result<(Vec<u8>, Option<Height>), Ended> {
+async fn next_blob(
+    host: &RefCell<Host>,
+    observer: &Observer,
+    info: &ServerInfo,
+) -> Result<(Vec<u8>, Option<Height>), Ended> {
     let mut blocks: Vec<Bytes> = Vec::new();
     let mut bytes = 0;
     let mut last = None;
@@ -228,7 +232,7 @@ async fn signed_block(host: &RefCell<Host>, observer: &Observer, height: Height)
 }
 
 /// Whether every payload fits into a block.
-pub fn check_sizes(payloads: &Payloads, info: &Info) -> Result<(), Ended> {
+pub fn check_sizes(payloads: &Payloads, info: &ServerInfo) -> Result<(), Ended> {
     let (payload, limit) = (payloads.max_bytes(), info.limits.max_block_bytes);
     if payload.saturating_add(native::MAX_OVERHEAD_BYTES) as u64 > limit {
         return Err(Ended::Fatal(format!("a payload of {payload} bytes does not fit into a block of {limit}")));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Failure, Row, columns, durability_name, id_json, millis, or_none, plain, seconds};
-use crate::api::client::{HeadsView, Info, StatusValue, StatusView};
+use crate::api::client::{HeadsView, ServerInfo, StatusValue, StatusView};
 use crate::block::{BlockId, Height};
 use crate::cli::phase_name;
 use crate::config::units::show_bytes;
@@ -15,11 +15,11 @@ const HISTORY_GONE: &str = "no peer has the next block any more: report it from 
                             later (sync.from)";
 
 impl Answer {
-    pub fn info(self, info: &Info) -> Result<(), Failure> {
+    pub fn info(self, info: &ServerInfo) -> Result<(), Failure> {
         self.say(|| info_json(info), || columns(&info_rows(info)))
     }
 
-    pub fn health(self, info: &Info) -> Result<(), Failure> {
+    pub fn health(self, info: &ServerInfo) -> Result<(), Failure> {
         let phase = phase_name(info.phase);
         self.say(|| json!({ "phase": phase, "heads": heads_json(&info.heads) }), || phase.to_owned())
     }
@@ -40,7 +40,7 @@ fn heads_json(heads: &HeadsView) -> Value {
     })
 }
 
-fn info_json(info: &Info) -> Value {
+fn info_json(info: &ServerInfo) -> Value {
     json!({
         "version": info.version,
         "schemaRevision": info.schema_revision,
@@ -64,7 +64,7 @@ fn info_json(info: &Info) -> Value {
     })
 }
 
-fn info_rows(info: &Info) -> Vec<Row> {
+fn info_rows(info: &ServerInfo) -> Vec<Row> {
     let heads = &info.heads;
     vec![
         ("version", format!("{}, schema revision {}", plain(&info.version), info.schema_revision)),
@@ -197,8 +197,8 @@ mod tests {
         BlockId { height: Height::new(height).unwrap(), hash: Hash([7; 32]) }
     }
 
-    fn info() -> Info {
-        Info {
+    fn info() -> ServerInfo {
+        ServerInfo {
             version: "1.2.3".into(),
             schema_revision: 1,
             features: vec![],
