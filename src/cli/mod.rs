@@ -35,7 +35,7 @@ enum Subcommand {
     /// Make a home: configuration, keys and genesis file
     Init(init::InitArgs),
     /// Ask, or operate, a running sidecar over its socket
-    Ctl(ctl::Args),
+    Ctl(ctl::CtlArgs),
     /// Show it working: a sequencer and full nodes on this machine, each with a mock execution
     Devnet(devnet::DevnetArgs),
     /// A host that stands in for a rollup node: makes or executes blocks, over the host's API only

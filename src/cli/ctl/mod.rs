@@ -22,16 +22,16 @@ use crate::block::{BlockId, Hash, Height, PublicKey};
 use crate::config::{self, Sources};
 use crate::sync::{EvidenceId, PeerOrder, Phase};
 use crate::verify::ScheduleEntry;
-use show::{Answer, print};
+use show::{Printer, print};
 
 /// The contract with every host, as this program was built with it.
 const SCHEMA: &str = include_str!("../../../schema/blocksync.capnp");
 
 /// Asks, or operates, a running sidecar over its socket.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct CtlArgs {
     #[command(flatten)]
-    place: Place,
+    target: Target,
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -44,7 +44,7 @@ pub struct Args {
 
 /// Which sidecar.
 #[derive(Clone, Debug, clap::Args)]
-struct Place {
+struct Target {
     /// The sidecar's home; its configuration says where the socket is
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
@@ -80,10 +80,10 @@ enum Verb {
     /// Change who is a peer; it survives a restart
     Peer {
         #[command(subcommand)]
-        order: Order,
+        order: PeerVerb,
     },
     /// Follow the chain's events, as a host sees them
-    Tail(tail::Args),
+    Tail(tail::TailArgs),
     /// Show one block
     Get {
         /// A height, or a hash of 64 hex digits
@@ -94,7 +94,7 @@ enum Verb {
         payload: Option<PathBuf>,
     },
     /// Publish a file's contents as the payload of the next block
-    Publish(publish::Args),
+    Publish(publish::PublishArgs),
     /// Proofs that the sequencer signed two blocks for one height
     Evidence {
         /// Only what is newer than this id
@@ -137,7 +137,7 @@ enum Verb {
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum Order {
+enum PeerVerb {
     /// Make it a persistent peer: dialled for ever, never evicted or banned by the sidecar itself
     Add {
         /// Ends in /p2p/ and the id of the peer
@@ -168,7 +168,7 @@ enum Order {
     },
 }
 
-impl Order {
+impl PeerVerb {
     fn to_order(&self) -> PeerOrder {
         match self.clone() {
             Self::Add { address } => PeerOrder::Add { address },
@@ -211,35 +211,35 @@ fn last_signed(text: &str) -> Result<LastSigned, String> {
     if text == "none" { Ok(LastSigned(None)) } else { block_id(text).map(|id| LastSigned(Some(id))) }
 }
 
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub fn run(args: &CtlArgs) -> Result<(), Failure> {
     if matches!(args.verb, Verb::Schema) {
         return print(SCHEMA.trim_end());
     }
-    let (socket, trusted) = find(&args.place)?;
-    let desk = Desk { socket, trusted, answer: Answer { json: args.json }, timeout: args.timeout };
+    let (socket, trusted) = find(&args.target)?;
+    let context = CallContext { socket, trusted, printer: Printer { json: args.json }, timeout: args.timeout };
     local(async {
         if let Verb::Tail(tail) = &args.verb {
-            return tail::run(&desk, tail).await;
+            return tail::run(&context, tail).await;
         }
         let late = |_| {
-            let waited = humantime::format_duration(desk.timeout);
+            let waited = humantime::format_duration(context.timeout);
             Failure::new(
                 Code::Unavailable,
-                format!("the sidecar at {} did not answer within {waited}", desk.socket.display()),
+                format!("the sidecar at {} did not answer within {waited}", context.socket.display()),
             )
         };
-        tokio::time::timeout(desk.timeout, desk.run(&args.verb)).await.map_err(late)?
+        tokio::time::timeout(context.timeout, context.run(&args.verb)).await.map_err(late)?
     })?
 }
 
 /// Where the socket is: the flag, or what the home's configuration and the environment say; and whose it may be. Whoever
 /// names a home trusts its owner.
-fn find(place: &Place) -> Result<(PathBuf, Vec<u32>), Failure> {
-    let mut trusted = place.trusted.clone();
-    if let Some(socket) = &place.socket {
+fn find(target: &Target) -> Result<(PathBuf, Vec<u32>), Failure> {
+    let mut trusted = target.trusted.clone();
+    if let Some(socket) = &target.socket {
         return Ok((socket.clone(), trusted));
     }
-    let home = place.home.clone().or_else(|| super::path_variable("BLOCKSYNCD_HOME"));
+    let home = target.home.clone().or_else(|| super::path_variable("BLOCKSYNCD_HOME"));
     let file = super::path_variable("BLOCKSYNCD_CONFIG");
     if home.is_none() && file.is_none() {
         return Err(Failure::new(Code::Usage, "say which sidecar: --home DIR, or --socket PATH"));
@@ -251,15 +251,15 @@ fn find(place: &Place) -> Result<(PathBuf, Vec<u32>), Failure> {
 }
 
 /// Where the questions go, and how their answers look.
-struct Desk {
+struct CallContext {
     socket: PathBuf,
     /// Users that the sidecar may run as.
     trusted: Vec<u32>,
-    answer: Answer,
+    printer: Printer,
     timeout: Duration,
 }
 
-impl Desk {
+impl CallContext {
     async fn connect(&self) -> Result<Client, Failure> {
         Client::connect_trusting(&self.socket, &self.trusted).await.map_err(|error| match &error {
             ClientError::Stranger { uid, .. } => {
@@ -280,23 +280,23 @@ impl Desk {
 
     async fn run(&self, verb: &Verb) -> Result<(), Failure> {
         match verb {
-            Verb::Info => self.answer.info(&self.connect().await?.info().await?),
-            Verb::Status => self.answer.status(&self.admin().await?.status().await?),
+            Verb::Info => self.printer.info(&self.connect().await?.info().await?),
+            Verb::Status => self.printer.status(&self.admin().await?.status().await?),
             Verb::Health { ready } => {
                 let info = self.connect().await?.info().await?;
-                self.answer.health(&info)?;
+                self.printer.health(&info)?;
                 if *ready { demand_ready(&info) } else { Ok(()) }
             }
-            Verb::Peers => self.answer.peers(&self.admin().await?.peers().await?),
+            Verb::Peers => self.printer.peers(&self.admin().await?.peers().await?),
             Verb::Peer { order } => self.outcome(&self.admin().await?.order(&order.to_order()).await?),
-            Verb::Consumers => self.answer.consumers(&self.admin().await?.consumers().await?),
+            Verb::Consumers => self.printer.consumers(&self.admin().await?.consumers().await?),
             Verb::ForgetConsumer { name } => self.outcome(&self.admin().await?.forget_consumer(name).await?),
             Verb::Get { block, payload } => self.get(block, payload.as_ref()).await,
             Verb::Publish(args) => publish::run(self, args).await,
             Verb::Evidence { after, max } => {
-                self.answer.evidence(&self.admin().await?.evidence(EvidenceId(*after), *max).await?)
+                self.printer.evidence(&self.admin().await?.evidence(EvidenceId(*after), *max).await?)
             }
-            Verb::Schedule { change: None } => self.answer.schedule(&self.admin().await?.schedule().await?),
+            Verb::Schedule { change: None } => self.printer.schedule(&self.admin().await?.schedule().await?),
             Verb::Schedule { change: Some(ScheduleChange::Add { from, proposer }) } => {
                 let entry = ScheduleEntry { from: *from, proposer: *proposer };
                 self.outcome(&self.admin().await?.extend_schedule(entry).await?)
@@ -309,7 +309,7 @@ impl Desk {
                 let mode = if *abrupt { ShutdownMode::Abrupt } else { ShutdownMode::Drain };
                 match self.admin().await?.shutdown(mode).await {
                     // It ended faster than it could answer.
-                    Ok(()) | Err(ClientError::Disconnected(_)) => self.answer.done(),
+                    Ok(()) | Err(ClientError::Disconnected(_)) => self.printer.done(),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -346,12 +346,12 @@ impl Desk {
             }
             config::keys::create_file(path, bytes, 0o644)?;
         }
-        self.answer.block(&block, inclusion)
+        self.printer.block(&block, inclusion)
     }
 
     fn outcome(&self, outcome: &OperatorOutcome) -> Result<(), Failure> {
         match outcome {
-            OperatorOutcome::Done => self.answer.done(),
+            OperatorOutcome::Done => self.printer.done(),
             OperatorOutcome::Refused(why) => Err(Failure::new(Code::Data, format!("refused: {}", show::plain(why)))),
         }
     }

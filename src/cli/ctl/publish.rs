@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::show::{Answer, durability_name, id_json, millis, plain, print};
-use super::{Code, Desk, Failure, granted, height, hello};
+use super::show::{Printer, durability_name, id_json, millis, plain, print};
+use super::{CallContext, Code, Failure, granted, height, hello};
 use crate::api::client::{NewBlock, PublishResult, Published, Publisher, Roles};
 use crate::block::Height;
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ use crate::util::hex;
 const MAX_BYTES: u64 = 1 << 30;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct PublishArgs {
     /// The payload; - reads stdin
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
@@ -39,9 +39,9 @@ fn host_id(text: &str) -> Result<Bytes, String> {
     hex::decode(text.as_bytes()).map(Bytes::from).ok_or_else(|| "it must be an even number of hex digits".into())
 }
 
-pub async fn run(desk: &Desk, args: &Args) -> Result<(), Failure> {
+pub async fn run(context: &CallContext, args: &PublishArgs) -> Result<(), Failure> {
     let bytes = read_input(&args.file)?;
-    let client = desk.connect().await?;
+    let client = context.connect().await?;
     let info = client.info().await?;
     let roles = Roles { publisher: true, ..Roles::default() };
     let publisher: Publisher = granted(client.open(&hello(roles), None).await?.publisher)?;
@@ -58,7 +58,7 @@ pub async fn run(desk: &Desk, args: &Args) -> Result<(), Failure> {
         };
         publisher.publish(&block).await?
     };
-    show(desk.answer, &result)
+    show(context.printer, &result)
 }
 
 fn read_input(file: &Path) -> Result<Bytes, Failure> {
@@ -80,9 +80,9 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// Every answer is printed; those that did not publish the block are failures, too.
-fn show(answer: Answer, result: &PublishResult) -> Result<(), Failure> {
+fn show(printer: Printer, result: &PublishResult) -> Result<(), Failure> {
     let published = |name: &str, published: &Published| {
-        answer.say(
+        printer.say(
             || {
                 json!({
                     "result": name,
@@ -96,7 +96,7 @@ fn show(answer: Answer, result: &PublishResult) -> Result<(), Failure> {
     };
     // In text, the failure says all.
     let refused = |code: Code, message: String, line: Value| {
-        if answer.json {
+        if printer.json {
             print(&line.to_string())?;
         }
         Err(Failure::new(code, message))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Code, Desk, Failure};
+use super::{CallContext, Code, Failure};
 use crate::api::client::{Client, Event, Lookup, Observer, Start, StreamOptions, Which};
 use crate::block::{BlockId, Height};
 use crate::sync::Phase;
@@ -11,10 +11,10 @@ use crate::sync::Phase;
 const WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct TailArgs {
     /// Where to begin
     #[arg(long, value_name = "genesis|tip|HEIGHT", default_value = "tip", value_parser = start)]
-    from: From,
+    from: TailStart,
     /// End after so many events, instead of never
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -24,29 +24,29 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
+enum TailStart {
     Genesis,
     Tip,
     Height(Height),
 }
 
-fn start(text: &str) -> Result<From, String> {
+fn start(text: &str) -> Result<TailStart, String> {
     match text {
-        "genesis" => Ok(From::Genesis),
-        "tip" => Ok(From::Tip),
+        "genesis" => Ok(TailStart::Genesis),
+        "tip" => Ok(TailStart::Tip),
         _ => super::height(text)
-            .map(From::Height)
+            .map(TailStart::Height)
             .map_err(|_| "it must be genesis, tip, or a height of at least 1".into()),
     }
 }
 
-pub async fn run(desk: &Desk, args: &Args) -> Result<(), Failure> {
-    let client = desk.connect().await?;
-    let observer = desk.observer(&client).await?;
+pub async fn run(context: &CallContext, args: &TailArgs) -> Result<(), Failure> {
+    let client = context.connect().await?;
+    let observer = context.observer(&client).await?;
     let start = match args.from {
-        From::Genesis => Start::Genesis,
-        From::Tip => Start::Tip,
-        From::Height(height) => start_at(&client, &observer, height).await?,
+        TailStart::Genesis => Start::Genesis,
+        TailStart::Tip => Start::Tip,
+        TailStart::Height(height) => start_at(&client, &observer, height).await?,
     };
     let options = StreamOptions { consumer: None, with_bodies: false, soft_events: !args.hard_only };
     let stream = observer.stream(&start, &options).await?;
@@ -54,7 +54,7 @@ pub async fn run(desk: &Desk, args: &Args) -> Result<(), Failure> {
     while left > 0 {
         let batch = stream.next(u32::try_from(left.min(256)).unwrap_or(256), 0, WAIT).await?;
         for event in batch.events.iter().filter(|event| !matches!(event, Event::Progress)) {
-            desk.answer.event(event)?;
+            context.printer.event(event)?;
             left = left.saturating_sub(1);
         }
         if batch.phase == Phase::Draining {

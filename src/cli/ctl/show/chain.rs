@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Failure, columns, id_json, or_none, print, table};
+use super::{Failure, Printer, columns, id_json, or_none, print, table};
 use crate::api::client::{Event, Payload, SoftBlock};
 use crate::block::Hash;
 use crate::config::units::show_bytes;
@@ -12,7 +12,7 @@ use crate::sync::{DaPosition, Evidence, EvidenceSide, Origin};
 use crate::util::hex::encode as hex;
 use crate::verify::ScheduleEntry;
 
-impl Answer {
+impl Printer {
     pub fn block(self, block: &SoftBlock, inclusion: Option<DaPosition>) -> Result<(), Failure> {
         self.say(
             || {

@@ -17,7 +17,7 @@ use crate::util::printable::{Escape, Limit, printable};
 
 /// In which form to answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
+pub struct Printer {
     pub json: bool,
 }
 
@@ -48,10 +48,10 @@ pub fn plain(text: &str) -> String {
 }
 
 /// Two columns of text: a label, and what is said.
-type Row = (&'static str, String);
+type TextRow = (&'static str, String);
 
 /// Two columns, the first as wide as its widest.
-fn columns(rows: &[Row]) -> String {
+fn columns(rows: &[TextRow]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect::<Vec<_>>().join("\n")
 }
@@ -97,7 +97,7 @@ fn seconds(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
 
-impl Answer {
+impl Printer {
     pub fn say(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
         if self.json { print(&json().to_string()) } else { print(&text()) }
     }

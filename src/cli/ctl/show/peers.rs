@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Failure, id_json, millis, plain, print, seconds, table};
+use super::{Failure, Printer, id_json, millis, plain, print, seconds, table};
 use crate::api::client::{PeerLists, PeerView};
 use crate::block::BlockId;
 use crate::config::units::show_bytes;
 use crate::sync::BanInfo;
 
-impl Answer {
+impl Printer {
     pub fn peers(self, peers: &PeerLists) -> Result<(), Failure> {
         if self.json {
             peers.peers.iter().try_for_each(|peer| print(&peer_json(peer).to_string()))?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Failure, Row, columns, durability_name, id_json, millis, or_none, plain, seconds};
+use super::{Failure, Printer, TextRow, columns, durability_name, id_json, millis, or_none, plain, seconds};
 use crate::api::client::{HeadsView, ServerInfo, StatusValue, StatusView};
 use crate::block::{BlockId, Height};
 use crate::cli::phase_name;
@@ -14,7 +14,7 @@ use crate::util::hex::encode as hex;
 const HISTORY_GONE: &str = "no peer has the next block any more: report it from DA, add a peer that keeps more, or begin \
                             later (sync.from)";
 
-impl Answer {
+impl Printer {
     pub fn info(self, info: &ServerInfo) -> Result<(), Failure> {
         self.say(|| info_json(info), || columns(&info_rows(info)))
     }
@@ -64,7 +64,7 @@ fn info_json(info: &ServerInfo) -> Value {
     })
 }
 
-fn info_rows(info: &ServerInfo) -> Vec<Row> {
+fn info_rows(info: &ServerInfo) -> Vec<TextRow> {
     let heads = &info.heads;
     vec![
         ("version", format!("{}, schema revision {}", plain(&info.version), info.schema_revision)),
@@ -108,7 +108,7 @@ fn value_json(value: &StatusValue<'_>) -> Value {
 }
 
 /// Each field's own row, in the table's order, and in its place the row that is composed for it.
-fn status_rows(status: &StatusView) -> Vec<Row> {
+fn status_rows(status: &StatusView) -> Vec<TextRow> {
     let mut rows = info_rows(&status.info);
     for field in status.fields() {
         match field.label {
@@ -138,7 +138,7 @@ fn value_texts(value: &StatusValue<'_>) -> Vec<String> {
 }
 
 /// The row in the place of a field that has none of its own: what says more than one field's value.
-fn composed_row(field: &str, status: &StatusView) -> Option<Row> {
+fn composed_row(field: &str, status: &StatusView) -> Option<TextRow> {
     Some(match field {
         "storedBytes" => ("stores", stored(status)),
         "sessions" => ("hosts", format!("{} sessions, {} streams", status.sessions, status.streams)),
