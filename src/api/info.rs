@@ -1,5 +1,5 @@
-//! Who the sidecar is and where it stands: plain data that the server writes and a client reads. Neither half of the API is
-//! named here.
+//! Who the sidecar is and where it stands: plain data that the server writes and a client reads. Neither half of the
+//! API is named here.
 
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ pub struct Limits {
     pub max_calls: u32,
 }
 
-/// The heights as a host is told them: `tail <= hard <= soft <= target`, as far as each is there. Not [`Heads`], because the
-/// base, the blocks' times, the target's hash and what evidence or damage there is do not travel.
+/// The heights as a host is told them: `tail <= hard <= soft <= target`, as far as each is there. Not [`Heads`], because
+/// the base, the blocks' times, the target's hash, and what there is of evidence and damage do not travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadsView {
     pub tail: Height,

@@ -162,8 +162,8 @@ enum Item {
     End(capnp::Result<()>, oneshot::Sender<()>),
 }
 
-/// Answers that wait for the client. Its length is bounded by the accounting: nothing is read, and no large answer is made, while
-/// it is long.
+/// Answers that wait for the client. Its length is bounded by the accounting: nothing is read, and no large answer is
+/// made, while it is long.
 struct SendQueue {
     items: RefCell<VecDeque<Item>>,
     added: Notify,

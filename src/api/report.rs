@@ -1,4 +1,5 @@
-//! What a host reports of its DA layer: plain data that a client writes and the server reads; and the answer, the other way.
+//! What a host reports of its DA layer, and the answer to it: plain data that one half of the API writes and the other
+//! reads.
 
 use bytes::Bytes;
 use capnp::Error;

@@ -1,5 +1,5 @@
-//! What connections share: the server's state, the roles that one session has at a time, and what each connection counts.
-//! Everything that a client can call stands on this file, and it knows none of it.
+//! What connections share: the server's state, the roles that one session has at a time, and what each connection
+//! counts. Everything that a client can call stands on this file, and it knows none of it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};

@@ -1,14 +1,14 @@
-//! What the sidecar says of itself to an operator, field by field: one table, from which come the struct that a client has,
-//! what the server writes, what the client reads, and what `ctl` prints.
+//! What the sidecar says of itself to an operator: one table, from which come the struct that a client has, what the
+//! server writes, what the client reads, and what `ctl` prints.
 //!
-//! A new field of the status is four lines, each where it belongs: in the schema; in [`crate::sync::Status`]; where the core
-//! fills that; and as a row of the table below:
+//! A new field of the status goes to four places: the schema; [`crate::sync::Status`]; where the core fills that; and
+//! a row of the table below:
 //!
 //! ```text
 //! /// Blocks that were thrown away.                            for readers of the code
 //! dropped_blocks: u64 {                                        its name and type in `StatusView`
 //!     json: "droppedBlocks",                                   as in the schema
-//!     text: Some("dropped blocks"),                            the label of its row; `None`: it has no row, or shares one
+//!     text: Some("dropped blocks"),                            the label of its row; `None`: it has none of its own
 //!     write: |to, now| to.set_dropped_blocks(now.core.dropped_blocks),
 //!     read: |from| from.get_dropped_blocks(),
 //! }
@@ -71,8 +71,8 @@ macro_rules! status {
             read: |$from:ident| $read:expr,
         }
     )*) => {
-        /// What the sidecar says of itself to an operator. Not [`Status`], because this is what travels: of a halt its reason,
-        /// of the heads what a host is told, and besides what the node and the API know of themselves.
+        /// What the sidecar says of itself to an operator. Not [`Status`], because this is what travels: of a halt its
+        /// text, of the heads what a host is told; and besides what the node and the API know of themselves.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct StatusView {
             $($(#[$doc])* pub $field: $type,)*

@@ -103,7 +103,7 @@ impl Stream {
             announcements.mark_unchanged();
             let Announced { heads: announced, phase } = server.announced();
             if phase == Phase::Draining {
-                return self.say(&[], &announced, phase, &mut results);
+                return self.write_batch(&[], &announced, phase, &mut results);
             }
             let room = connection.reserve(bounds.max_bytes).await;
             let (position, wanted) = (self.position.borrow().clone(), self.wishes.wanted);
@@ -115,7 +115,7 @@ impl Stream {
             let gathered = gathered?;
             let over = Instant::now() >= until;
             if !gathered.events.is_empty() || gathered.heads != self.heads.get() || over {
-                self.say(&gathered.events, &gathered.heads, phase, &mut results)?;
+                self.write_batch(&gathered.events, &gathered.heads, phase, &mut results)?;
                 self.position.replace(gathered.position);
                 self.heads.set(gathered.heads);
                 return Ok(());
@@ -133,7 +133,7 @@ impl Stream {
         }
     }
 
-    fn say(
+    fn write_batch(
         &self,
         events: &[FeedEvent],
         heads: &Heads,

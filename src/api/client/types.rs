@@ -1,4 +1,5 @@
-//! What a host says and hears, as plain data. Where the core has a word for it already, that word is used.
+//! What a host says and hears, as plain data. Where the core has a type for it already, that one is used; what has a type
+//! of its own here is what travels of it, or is not checked yet.
 
 use std::time::Duration;
 
@@ -89,7 +90,8 @@ pub enum Event {
     Progress,
 }
 
-/// A block as a stream tells it.
+/// A block as a stream tells it. Not a [`crate::block::Block`], because its payload may be left out, and nothing of it has
+/// been verified here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SoftBlock {
     pub id: BlockId,
@@ -147,7 +149,7 @@ pub enum Which {
     Id(BlockId),
 }
 
-/// A block that the host made and wants published.
+/// A block that the host made and wants published. The core's [`crate::sync::Proposal`] knows its payload's hash, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBlock {
     pub height: Height,
@@ -160,7 +162,7 @@ pub struct NewBlock {
     pub payload: Bytes,
 }
 
-/// What became of a publish.
+/// What became of a publish. Other than in [`crate::sync::PublishAnswer`], the block that was published is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishResult {
     /// Durable, and on its way to the peers.
@@ -213,7 +215,8 @@ impl PeerLists {
     }
 }
 
-/// As the schema's `PeerInfo`.
+/// As the schema's `PeerInfo`. Not the core's, because an offence travels as a text, and the address of the connection apart
+/// from the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerView {
     pub peer: String,

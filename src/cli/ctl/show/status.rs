@@ -11,8 +11,8 @@ use crate::sync::{Phase, Received};
 use crate::util::hex::encode as hex;
 
 /// What an operator can do when no peer has the next block.
-const HISTORY_GONE: &str = "no peer has the next block any more: report it from DA, add a peer that keeps more, or begin \
-                            later (sync.from)";
+const HISTORY_GONE: &str = "no peer has the next block any more: report it from DA, add a peer that keeps more, or \
+                            begin later (sync.from)";
 
 impl Printer {
     pub fn info(self, info: &ServerInfo) -> Result<(), Failure> {
