@@ -2,6 +2,7 @@
 //!
 //! Who asked is told once, or finds the channel closed when the process ends before.
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Node;
@@ -9,13 +10,13 @@ use super::pool::{BlockChecker, CheckSource, Load};
 use crate::api::{NodeStatus, ReportedAs, ReportedSighting, Request};
 use crate::block::{Hash, Lane};
 use crate::p2p;
-use crate::sync::{self, Answer, Command, DaReport, Input, PublishAnswer, Seen, Sighting, Ticket};
+use crate::sync::{self, Answer, Command, DaReport, Input, Proposal, PublishAnswer, Seen, Sighting, Ticket};
 
 /// Tickets of our own are numbered from here, so that in a log they cannot be taken for the network's.
 pub(super) const FIRST_TICKET: Ticket = Ticket(1 << 63);
 
 /// Who waits for an answer of the core.
-pub(super) enum Reply {
+pub(super) enum HostReply {
     Publish(oneshot::Sender<PublishAnswer>),
     Report(oneshot::Sender<sync::ReportAnswer>),
     Reject(oneshot::Sender<sync::RejectAnswer>),
@@ -24,7 +25,7 @@ pub(super) enum Reply {
 }
 
 impl Node {
-    fn ticket(&mut self, reply: Reply) -> Ticket {
+    fn ticket(&mut self, reply: HostReply) -> Ticket {
         let ticket = self.next_ticket;
         self.next_ticket = ticket.next();
         self.replies.insert(ticket, reply);
@@ -33,38 +34,17 @@ impl Node {
 
     pub(super) fn request(&mut self, request: Request) {
         match request {
-            Request::Publish { mut proposal, reply } => {
-                let ticket = self.ticket(Reply::Publish(reply));
-                let load = Load::Block(proposal.payload.len());
-                let hash = move |_: &BlockChecker| {
-                    proposal.payload_hash = Hash::of(&proposal.payload);
-                    Input::Publish { ticket, proposal }
-                };
-                self.check(CheckSource::Host, load, Box::new(hash));
-            }
-            Request::PublishSigned { bytes, reply } => {
-                let ticket = self.ticket(Reply::Publish(reply));
-                let load = Load::Block(bytes.len());
-                let check = move |checker: &BlockChecker| Input::PublishSigned {
-                    ticket,
-                    outcome: checker.check(Lane::BLOCK, &bytes),
-                };
-                self.check(CheckSource::Host, load, Box::new(check));
-            }
+            Request::Publish { proposal, reply } => self.publish(proposal, reply),
+            Request::PublishSigned { bytes, reply } => self.publish_signed(bytes, reply),
             Request::Report { after, scanned_through, sightings, reply } => {
-                let ticket = self.ticket(Reply::Report(reply));
-                let check = move |checker: &BlockChecker| {
-                    let sightings = sightings.into_iter().map(|sighting| check_sighting(checker, sighting)).collect();
-                    Input::Da { ticket, report: DaReport { after, scanned_through, sightings } }
-                };
-                self.check(CheckSource::Host, Load::Many, Box::new(check));
+                self.report(after, scanned_through, sightings, reply);
             }
             Request::Reject { block, reply } => {
-                let ticket = self.ticket(Reply::Reject(reply));
+                let ticket = self.ticket(HostReply::Reject(reply));
                 self.input(Input::HostRejected { ticket, block });
             }
             Request::Ack { consumer, up_to, reply } => {
-                let ticket = self.ticket(Reply::Ack(reply));
+                let ticket = self.ticket(HostReply::Ack(reply));
                 self.input(Input::Acked { ticket, consumer, up_to });
             }
             Request::Operate { command, reply } => self.operate(command, reply),
@@ -97,14 +77,47 @@ impl Node {
         }
     }
 
+    fn publish(&mut self, mut proposal: Proposal, reply: oneshot::Sender<PublishAnswer>) {
+        let ticket = self.ticket(HostReply::Publish(reply));
+        let load = Load::Block(proposal.payload.len());
+        let hash = move |_: &BlockChecker| {
+            proposal.payload_hash = Hash::of(&proposal.payload);
+            Input::Publish { ticket, proposal }
+        };
+        self.check(CheckSource::Host, load, Box::new(hash));
+    }
+
+    fn publish_signed(&mut self, bytes: Bytes, reply: oneshot::Sender<PublishAnswer>) {
+        let ticket = self.ticket(HostReply::Publish(reply));
+        let load = Load::Block(bytes.len());
+        let check =
+            move |checker: &BlockChecker| Input::PublishSigned { ticket, outcome: checker.check(Lane::BLOCK, &bytes) };
+        self.check(CheckSource::Host, load, Box::new(check));
+    }
+
+    fn report(
+        &mut self,
+        after: u64,
+        scanned_through: u64,
+        sightings: Vec<ReportedSighting>,
+        reply: oneshot::Sender<sync::ReportAnswer>,
+    ) {
+        let ticket = self.ticket(HostReply::Report(reply));
+        let check = move |checker: &BlockChecker| {
+            let sightings = sightings.into_iter().map(|sighting| check_sighting(checker, sighting)).collect();
+            Input::Da { ticket, report: DaReport { after, scanned_through, sightings } }
+        };
+        self.check(CheckSource::Host, Load::Many, Box::new(check));
+    }
+
     /// Hands the core's answer to who waits for it. Somebody who went away waits no longer.
     pub(super) fn reply(&mut self, ticket: Ticket, answer: Answer) {
         match (self.replies.remove(&ticket), answer) {
-            (Some(Reply::Publish(reply)), Answer::Publish(answer)) => drop(reply.send(answer)),
-            (Some(Reply::Report(reply)), Answer::Report(answer)) => drop(reply.send(answer)),
-            (Some(Reply::Reject(reply)), Answer::Reject(answer)) => drop(reply.send(answer)),
-            (Some(Reply::Ack(reply)), Answer::Ack(known)) => drop(reply.send(known)),
-            (Some(Reply::Operate(reply)), Answer::Operator(outcome)) => drop(reply.send(outcome)),
+            (Some(HostReply::Publish(reply)), Answer::Publish(answer)) => drop(reply.send(answer)),
+            (Some(HostReply::Report(reply)), Answer::Report(answer)) => drop(reply.send(answer)),
+            (Some(HostReply::Reject(reply)), Answer::Reject(answer)) => drop(reply.send(answer)),
+            (Some(HostReply::Ack(reply)), Answer::Ack(known)) => drop(reply.send(known)),
+            (Some(HostReply::Operate(reply)), Answer::Operator(outcome)) => drop(reply.send(outcome)),
             (_, answer) => tracing::error!(%ticket, ?answer, "an answer that nobody asked for: this is a bug"),
         }
     }
@@ -116,7 +129,7 @@ impl Node {
             let _ = reply.send(Err("this node has no guard file, so it never signs".to_owned()));
             return;
         }
-        let ticket = self.ticket(Reply::Operate(reply));
+        let ticket = self.ticket(HostReply::Operate(reply));
         self.input(Input::Operator { ticket, command });
     }
 }

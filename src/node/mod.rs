@@ -51,7 +51,7 @@ use crate::p2p;
 use crate::store::{self, Reader, Store, StoreError};
 use crate::sync::{self, CommitId, Effect, Input, Syncer, Ticket};
 
-use host::{FIRST_TICKET, Reply};
+use host::{FIRST_TICKET, HostReply};
 use pool::{CheckJob, CheckSource, Load, Pool};
 use signing::{KeyHolder, Unsigned};
 use writer::{CommitWriter, Written};
@@ -207,7 +207,7 @@ struct Node {
     inputs: VecDeque<Input>,
     /// Commands that the network has not taken yet.
     outbox: VecDeque<p2p::Command>,
-    replies: HashMap<Ticket, Reply>,
+    replies: HashMap<Ticket, HostReply>,
     next_ticket: Ticket,
     signer: Option<KeyHolder>,
     /// At most one, since the core asks for one signature at a time.
