@@ -6,7 +6,7 @@ use super::rpc::{Blob, Namespace};
 
 /// What the chain may hold at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct DaLimits {
     /// Bytes of blob data in one DA block. At least one submission is taken however large it is.
     pub block_bytes: usize,
     /// Bytes of blob data that wait for a DA block; more is refused.
@@ -17,7 +17,7 @@ pub struct Limits {
     pub history_blocks: usize,
 }
 
-impl Default for Limits {
+impl Default for DaLimits {
     fn default() -> Self {
         Self { block_bytes: 12 << 20, pending_bytes: 64 << 20, history_bytes: 512 << 20, history_blocks: 100_000 }
     }
@@ -46,8 +46,8 @@ struct DaBlock {
 
 /// A chain of DA blocks. `T` is whatever waits for a submission to be included.
 #[derive(Debug)]
-pub struct Chain<T> {
-    limits: Limits,
+pub struct DaChain<T> {
+    limits: DaLimits,
     /// The DA height of `blocks[0]`.
     oldest: u64,
     blocks: VecDeque<DaBlock>,
@@ -56,9 +56,9 @@ pub struct Chain<T> {
     pending_bytes: usize,
 }
 
-impl<T> Chain<T> {
+impl<T> DaChain<T> {
     /// A chain with its first block, at height 1, so that there always is a head.
-    pub fn new(limits: Limits, time_unix_nanos: u64) -> Self {
+    pub fn new(limits: DaLimits, time_unix_nanos: u64) -> Self {
         let genesis = DaBlock { time_unix_nanos, blobs: Vec::new(), bytes: 0 };
         Self {
             limits,
@@ -153,7 +153,7 @@ fn size(blobs: &[Blob]) -> usize {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { block_bytes: 10, pending_bytes: 25, history_bytes: 20, history_blocks: 4 };
+    const LIMITS: DaLimits = DaLimits { block_bytes: 10, pending_bytes: 25, history_bytes: 20, history_blocks: 4 };
 
     fn blob(name: &str, len: usize) -> Blob {
         Blob::new(Namespace::of(name), vec![b'x'; len])
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn submissions_are_included_in_order_up_to_the_size_of_a_block() {
-        let mut chain = Chain::new(LIMITS, 0);
+        let mut chain = DaChain::new(LIMITS, 0);
         for (waiter, len) in [(1, 6), (2, 4), (3, 1)] {
             chain.submit(vec![blob("a", len)], waiter).unwrap();
         }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn one_submission_larger_than_a_block_gets_a_block_of_its_own() {
-        let mut chain = Chain::new(LIMITS, 0);
+        let mut chain = DaChain::new(LIMITS, 0);
         chain.submit(vec![blob("a", 20)], 1).unwrap();
         chain.submit(vec![blob("a", 1)], 2).unwrap();
         assert_eq!(chain.make_block(1), (2, vec![1]));
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn too_much_pending_is_refused() {
-        let mut chain = Chain::new(LIMITS, 0);
+        let mut chain = DaChain::new(LIMITS, 0);
         chain.submit(vec![blob("a", 20)], 1).unwrap();
         assert_eq!(chain.submit(vec![blob("a", 6)], 2), Err(2));
         chain.submit(vec![blob("a", 5)], 3).unwrap();
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_says_why() {
-        let mut chain = Chain::new(LIMITS, 7);
+        let mut chain = DaChain::new(LIMITS, 7);
         assert_eq!(chain.time(1), Ok(7));
         assert_eq!(chain.blobs(2, &[]), Err(Unavailable::NotMadeYet { head: 1 }));
         assert_eq!(chain.blobs(0, &[]), Err(Unavailable::Forgotten { oldest: 1 }));
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn history_is_bounded_in_bytes() {
-        let mut chain = Chain::new(LIMITS, 0);
+        let mut chain = DaChain::new(LIMITS, 0);
         for _ in 0..3 {
             chain.submit(vec![blob("a", 9)], ()).unwrap();
             chain.make_block(0);

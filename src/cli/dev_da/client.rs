@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::rpc::{BLOB_NOT_FOUND, Blob, Call, ExtendedHeader, FROM_THE_FUTURE, MAX_ANSWER_BYTES, Namespace, Reply};
+use super::rpc::{
+    BLOB_NOT_FOUND, Blob, ExtendedHeader, FROM_THE_FUTURE, MAX_ANSWER_BYTES, Namespace, RpcCall, RpcReply,
+};
 
 /// For everything but a submit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -79,11 +81,11 @@ impl DaClient {
     }
 
     async fn call<T: DeserializeOwned>(&self, method: &str, params: Vec<Value>, limit: Duration) -> Result<T, DaError> {
-        let call = Call { id: json!(1), jsonrpc: "2.0".into(), method: method.to_owned(), params };
+        let call = RpcCall { id: json!(1), jsonrpc: "2.0".into(), method: method.to_owned(), params };
         let body = serde_json::to_vec(&call).map_err(|error| DaError::Refused(error.to_string()))?;
         let body = tokio::time::timeout(limit, self.post(body)).await.map_err(|_| DaError::Timeout)??;
         let unreadable = |error: serde_json::Error| DaError::Refused(format!("its answer is not JSON-RPC: {error}"));
-        let reply: Reply = serde_json::from_slice(&body).map_err(unreadable)?;
+        let reply: RpcReply = serde_json::from_slice(&body).map_err(unreadable)?;
         match reply.error {
             Some(fault) if fault.message.contains(FROM_THE_FUTURE) => Err(DaError::FromTheFuture),
             Some(fault) => Err(DaError::Refused(fault.message.chars().take(200).collect())),

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! 1. A submit is answered when its blobs are in a DA block, with that block's height; they stay in submit order.
-//! 2. A DA block never changes. The oldest are forgotten when [`chain::Limits`] says so, and asking for one of those is an
+//! 2. A DA block never changes. The oldest are forgotten when [`chain::DaLimits`] says so, and asking for one of those is an
 //!    error of its own, never an empty answer.
 //! 3. Every body, in either direction, is bounded before it is read.
 //!

@@ -21,7 +21,7 @@ pub const MAX_ANSWER_BYTES: usize = 32 << 20;
 
 /// A call.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Call {
+pub struct RpcCall {
     #[serde(default)]
     pub id: serde_json::Value,
     #[serde(default)]
@@ -33,24 +33,24 @@ pub struct Call {
 
 /// The answer to a call. Nodes write `"result": null` as well as leaving it out.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Reply {
+pub struct RpcReply {
     pub jsonrpc: String,
     #[serde(default)]
     pub id: serde_json::Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Fault>,
+    pub error: Option<RpcError>,
 }
 
 /// An error that the other side reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub struct RpcError {
     pub code: i64,
     pub message: String,
 }
 
-impl Fault {
+impl RpcError {
     pub fn method_not_found(method: &str) -> Self {
         Self { code: -32601, message: format!("method '{}' not found", method.escape_default()) }
     }
@@ -146,11 +146,11 @@ impl Blob {
 /// The part of an extended header that anybody reads here.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ExtendedHeader {
-    pub header: Header,
+    pub header: RpcHeader,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Header {
+pub struct RpcHeader {
     #[serde(default)]
     pub chain_id: String,
     #[serde(serialize_with = "as_text", deserialize_with = "text_or_number")]
@@ -197,7 +197,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<ExtendedHeader>(text).unwrap().header.height, 7, "{text}");
         }
         assert!(serde_json::from_str::<ExtendedHeader>(r#"{"header":{"height":"-7"}}"#).is_err());
-        let header = Header { chain_id: "c".into(), height: 7, time: String::new() };
+        let header = RpcHeader { chain_id: "c".into(), height: 7, time: String::new() };
         assert_eq!(serde_json::to_value(header).unwrap()["height"], "7");
     }
 

@@ -18,9 +18,10 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::chain::{Chain, Limits, Unavailable};
+use super::chain::{DaChain, DaLimits, Unavailable};
 use super::rpc::{
-    BLOB_NOT_FOUND, Blob, Call, ExtendedHeader, FROM_THE_FUTURE, Fault, Header, MAX_REQUEST_BYTES, Namespace, Reply,
+    BLOB_NOT_FOUND, Blob, ExtendedHeader, FROM_THE_FUTURE, MAX_REQUEST_BYTES, Namespace, RpcCall, RpcError, RpcHeader,
+    RpcReply,
 };
 use crate::clock::Clock;
 
@@ -35,19 +36,19 @@ const DA_CHAIN_ID: &str = "blocksyncd-dev-da";
 #[derive(Debug)]
 pub struct DevDa {
     address: SocketAddr,
-    chain: Arc<Shared>,
+    chain: Arc<DaServerState>,
     tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    chain: Mutex<Chain<oneshot::Sender<u64>>>,
+struct DaServerState {
+    chain: Mutex<DaChain<oneshot::Sender<u64>>>,
     clock: Clock,
     bodies: Semaphore,
 }
 
-impl Shared {
-    fn chain(&self) -> MutexGuard<'_, Chain<oneshot::Sender<u64>>> {
+impl DaServerState {
+    fn chain(&self) -> MutexGuard<'_, DaChain<oneshot::Sender<u64>>> {
         // Nothing under this lock can panic half-way; a poisoned one is as good as any.
         self.chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,8 +60,8 @@ impl DevDa {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let clock = Clock::start();
-        let chain = Arc::new(Shared {
-            chain: Mutex::new(Chain::new(Limits::default(), clock.now().unix_nanos)),
+        let chain = Arc::new(DaServerState {
+            chain: Mutex::new(DaChain::new(DaLimits::default(), clock.now().unix_nanos)),
             clock,
             bodies: Semaphore::new(MAX_BODIES),
         });
@@ -85,7 +86,7 @@ impl DevDa {
     }
 }
 
-async fn make_blocks(shared: Arc<Shared>, block_time: Duration) {
+async fn make_blocks(shared: Arc<DaServerState>, block_time: Duration) {
     let mut ticks = tokio::time::interval(block_time);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await; // the first one is immediate, and block 1 is there already
@@ -100,7 +101,7 @@ async fn make_blocks(shared: Arc<Shared>, block_time: Duration) {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<DaServerState>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -114,7 +115,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, shared: Arc<DaServerState>) {
     let service = service_fn(move |request| {
         let shared = shared.clone();
         async move { respond(&shared, request).await }
@@ -127,7 +128,10 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         .await;
 }
 
-async fn respond(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
+async fn respond(
+    shared: &DaServerState,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
     let plain = |status, text: &'static str| Response::builder().status(status).body(Full::from(text));
     if request.method() != Method::POST {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "POST a JSON-RPC call\n");
@@ -142,7 +146,7 @@ async fn respond(shared: &Shared, request: Request<Incoming>) -> Result<Response
             Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "unreadable, or more than 16 MiB\n"),
             Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "too slow\n"),
         };
-        match serde_json::from_slice::<Call>(&body) {
+        match serde_json::from_slice::<RpcCall>(&body) {
             Ok(call) => call,
             Err(_) => return plain(StatusCode::BAD_REQUEST, "not a JSON-RPC call\n"),
         }
@@ -152,12 +156,12 @@ async fn respond(shared: &Shared, request: Request<Incoming>) -> Result<Response
         Ok(result) => (Some(result), None),
         Err(fault) => (None, Some(fault)),
     };
-    let reply = Reply { jsonrpc: "2.0".into(), id, result, error };
+    let reply = RpcReply { jsonrpc: "2.0".into(), id, result, error };
     let body = serde_json::to_vec(&reply).unwrap_or_default();
     Response::builder().header(header::CONTENT_TYPE, "application/json").body(Full::from(body))
 }
 
-async fn dispatch(shared: &Shared, call: Call) -> Result<Value, Fault> {
+async fn dispatch(shared: &DaServerState, call: RpcCall) -> Result<Value, RpcError> {
     let mut params = call.params.into_iter();
     match call.method.as_str() {
         "blob.Submit" => submit(shared, param(params.next())?).await,
@@ -167,47 +171,47 @@ async fn dispatch(shared: &Shared, call: Call) -> Result<Value, Fault> {
             header(shared, head)
         }
         "header.GetByHeight" => header(shared, param(params.next())?),
-        other => Err(Fault::method_not_found(other)),
+        other => Err(RpcError::method_not_found(other)),
     }
 }
 
-fn param<T: DeserializeOwned>(value: Option<Value>) -> Result<T, Fault> {
-    serde_json::from_value(value.unwrap_or_default()).map_err(Fault::invalid_params)
+fn param<T: DeserializeOwned>(value: Option<Value>) -> Result<T, RpcError> {
+    serde_json::from_value(value.unwrap_or_default()).map_err(RpcError::invalid_params)
 }
 
-fn result(value: impl Serialize) -> Result<Value, Fault> {
-    serde_json::to_value(value).map_err(Fault::failed)
+fn result(value: impl Serialize) -> Result<Value, RpcError> {
+    serde_json::to_value(value).map_err(RpcError::failed)
 }
 
 /// Answers once the blobs are in a DA block, as celestia-node does.
-async fn submit(shared: &Shared, blobs: Vec<Blob>) -> Result<Value, Fault> {
+async fn submit(shared: &DaServerState, blobs: Vec<Blob>) -> Result<Value, RpcError> {
     if blobs.is_empty() || blobs.iter().any(|blob| blob.data.0.is_empty()) {
-        return Err(Fault::invalid_params("no blobs, or an empty one"));
+        return Err(RpcError::invalid_params("no blobs, or an empty one"));
     }
     let (waiter, included) = oneshot::channel();
-    shared.chain().submit(blobs, waiter).map_err(|_| Fault::failed("mempool is full"))?;
-    result(included.await.map_err(|_| Fault::failed("ending"))?)
+    shared.chain().submit(blobs, waiter).map_err(|_| RpcError::failed("mempool is full"))?;
+    result(included.await.map_err(|_| RpcError::failed("ending"))?)
 }
 
-fn get_all(shared: &Shared, height: u64, namespaces: &[Namespace]) -> Result<Value, Fault> {
+fn get_all(shared: &DaServerState, height: u64, namespaces: &[Namespace]) -> Result<Value, RpcError> {
     let found = shared.chain().blobs(height, namespaces);
     result(found.map_err(|unavailable| fault(unavailable, height))?)
 }
 
-fn header(shared: &Shared, height: u64) -> Result<Value, Fault> {
+fn header(shared: &DaServerState, height: u64) -> Result<Value, RpcError> {
     let time = shared.chain().time(height).map_err(|unavailable| fault(unavailable, height))?;
     let time = humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(time)).to_string();
-    result(ExtendedHeader { header: Header { chain_id: DA_CHAIN_ID.into(), height, time } })
+    result(ExtendedHeader { header: RpcHeader { chain_id: DA_CHAIN_ID.into(), height, time } })
 }
 
-fn fault(unavailable: Unavailable, height: u64) -> Fault {
+fn fault(unavailable: Unavailable, height: u64) -> RpcError {
     match unavailable {
         Unavailable::NotMadeYet { head } => {
-            Fault::failed(format!("header: {FROM_THE_FUTURE}: networkHeight: {head}, requestedHeight: {height}"))
+            RpcError::failed(format!("header: {FROM_THE_FUTURE}: networkHeight: {head}, requestedHeight: {height}"))
         }
-        Unavailable::NoBlob => Fault::failed(BLOB_NOT_FOUND),
+        Unavailable::NoBlob => RpcError::failed(BLOB_NOT_FOUND),
         Unavailable::Forgotten { oldest } => {
-            Fault::failed(format!("header: not found: height {height} is below {oldest}"))
+            RpcError::failed(format!("header: not found: height {height} is below {oldest}"))
         }
     }
 }
