@@ -25,18 +25,18 @@ const CHAIN_ID: &str = "devnet";
 
 /// The directory of a devnet; a temporary one is removed unless it is kept.
 #[derive(Debug)]
-pub struct Place {
+pub struct DevnetDir {
     path: PathBuf,
     is_temporary: bool,
 }
 
-impl Place {
+impl DevnetDir {
     /// Uses `dir`, or makes a temporary directory.
     pub fn make(dir: Option<&Path>) -> Result<Self, Failure> {
         let cannot = |path: &Path, error: std::io::Error| {
             Failure::new(Code::CannotCreate, format!("cannot make {}: {error}", path.display()))
         };
-        let place = if let Some(dir) = dir {
+        let made = if let Some(dir) = dir {
             let path = std::path::absolute(dir).map_err(|error| cannot(dir, error))?;
             DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| cannot(&path, error))?;
             Self { path, is_temporary: false }
@@ -45,7 +45,7 @@ impl Place {
             DirBuilder::new().mode(0o700).create(&path).map_err(|error| cannot(&path, error))?;
             Self { path, is_temporary: true }
         };
-        let longest = place.home("sequencer").join("api.sock");
+        let longest = made.home("sequencer").join("api.sock");
         let len = longest.as_os_str().as_bytes().len();
         if len > MAX_SOCKET_PATH_BYTES {
             let message = format!(
@@ -54,9 +54,9 @@ impl Place {
             );
             return Err(Failure::new(Code::Usage, message));
         }
-        let logs = place.path.join("logs");
+        let logs = made.path.join("logs");
         DirBuilder::new().recursive(true).mode(0o700).create(&logs).map_err(|error| cannot(&logs, error))?;
-        Ok(place)
+        Ok(made)
     }
 
     pub fn home(&self, node: &str) -> PathBuf {
@@ -102,7 +102,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DevnetDir {
     fn drop(&mut self) {
         if self.is_temporary {
             // What cannot be removed is in the way of nobody.

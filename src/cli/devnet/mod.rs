@@ -32,9 +32,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::child::{Child, ChildEnd, Happened};
-use self::homes::Place;
-use self::report::{Found, Node, Report};
-use self::view::{Picture, Row, Screen, View};
+use self::homes::DevnetDir;
+use self::report::{NodeReport, NodeViolation, Report};
+use self::view::{LiveView, Picture, Row, Screen};
 use super::dev_da::DevDa;
 use super::mock_execution::Role;
 use super::mock_execution::tell::{Line, Progress};
@@ -101,13 +101,13 @@ fn try_run(args: &DevnetArgs) -> Result<ExitCode, Failure> {
 
 async fn start_to_end(args: &DevnetArgs) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new()?;
-    let mut place = Place::make(args.dir.as_deref())?;
+    let mut dir = DevnetDir::make(args.dir.as_deref())?;
     let mut net = Net::new(args).await?;
-    net.view.say(&format!("logs: {}", place.logs().display()));
+    net.view.say(&format!("logs: {}", dir.logs().display()));
 
     let played = tokio::select! {
-        played = net.play(args, &place) => played,
-        code = signals.received() => Err(Trouble::Stopped(code)),
+        played = net.play(args, &dir) => played,
+        code = signals.received() => Err(DevnetError::Stopped(code)),
     };
     // The second signal ends everything at once: dropping the children kills them.
     tokio::select! {
@@ -116,21 +116,21 @@ async fn start_to_end(args: &DevnetArgs) -> Result<ExitCode, Failure> {
     }
 
     // Nothing was run that could be reported.
-    if let Err(Trouble::Failed(failure)) = played {
+    if let Err(DevnetError::Failed(failure)) = played {
         return Err(failure);
     }
     let report = net.report(args.blocks);
     net.finish(args.json.then_some(&report));
     match played {
-        Err(Trouble::Stopped(code)) => Ok(code.into()),
+        Err(DevnetError::Stopped(code)) => Ok(code.into()),
         Ok(()) if report.problems().is_empty() => Ok(ExitCode::SUCCESS),
         played => {
-            place.keep();
+            dir.keep();
             let trouble = played.err().map(|trouble| trouble.to_string());
             for problem in trouble.into_iter().chain(report.problems()) {
                 eprintln!("blocksyncd: devnet: {problem}");
             }
-            eprintln!("blocksyncd: devnet: the logs are in {}", place.logs().display());
+            eprintln!("blocksyncd: devnet: the logs are in {}", dir.logs().display());
             Ok(ExitCode::FAILURE)
         }
     }
@@ -138,7 +138,7 @@ async fn start_to_end(args: &DevnetArgs) -> Result<ExitCode, Failure> {
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum DevnetError {
     #[error("told to stop")]
     Stopped(Code),
     #[error("{0}")]
@@ -178,7 +178,7 @@ struct Member {
     name: String,
     role: Role,
     sidecar: Option<Child>,
-    ready: Option<Ready>,
+    ready: Option<NodeReady>,
     host: Option<Child>,
     host_fell: bool,
     progress: Progress,
@@ -186,7 +186,7 @@ struct Member {
 
 /// What a sidecar's ready line says, as far as it matters here.
 #[derive(Debug, Deserialize)]
-struct Ready {
+struct NodeReady {
     socket: PathBuf,
     listen: Vec<String>,
 }
@@ -195,10 +195,10 @@ struct Ready {
 struct Net {
     members: Vec<Member>,
     da: DevDa,
-    view: View,
+    view: LiveView,
     happened: mpsc::Receiver<Happened>,
     tell: mpsc::Sender<Happened>,
-    violations: Vec<Found>,
+    violations: Vec<NodeViolation>,
     stall: Duration,
     blocks: u64,
     /// When anything last moved, and the sum of what moves.
@@ -246,7 +246,7 @@ impl Net {
         Ok(Self {
             members: (0..args.nodes).map(member).collect(),
             da,
-            view: View::new(if args.json { Screen::Stderr } else { Screen::Stdout }),
+            view: LiveView::new(if args.json { Screen::Stderr } else { Screen::Stdout }),
             happened,
             tell,
             violations: Vec::new(),
@@ -257,36 +257,36 @@ impl Net {
     }
 
     /// From empty homes to the last block hard everywhere.
-    async fn play(&mut self, args: &DevnetArgs, place: &Place) -> Result<(), Trouble> {
+    async fn play(&mut self, args: &DevnetArgs, dir: &DevnetDir) -> Result<(), DevnetError> {
         for member in &self.members {
-            place.init(&member.name, member.role).await?;
+            dir.init(&member.name, member.role).await?;
         }
-        self.start_sidecar(args, place, 0, &[])?;
+        self.start_sidecar(args, dir, 0, &[])?;
         self.reach(Goal::SequencerReady).await?;
         let seeds: Vec<String> = self.members[0].ready.iter().flat_map(|ready| ready.listen.clone()).collect();
         for member in 1..self.members.len() {
-            self.start_sidecar(args, place, member, &seeds)?;
+            self.start_sidecar(args, dir, member, &seeds)?;
         }
         self.reach(Goal::AllReady).await?;
 
         for member in 1..self.members.len() {
-            self.start_host(args, place, member)?;
+            self.start_host(args, dir, member)?;
         }
         self.reach(Goal::Connected { or_after: Instant::now() + PEERS_WITHIN }).await?;
-        self.start_host(args, place, 0)?;
+        self.start_host(args, dir, 0)?;
         self.reach(Goal::AllHard).await
     }
 
     fn start_sidecar(
         &mut self,
         args: &DevnetArgs,
-        place: &Place,
+        dir: &DevnetDir,
         number: usize,
         seeds: &[String],
     ) -> Result<(), Failure> {
         let member = &self.members[number];
         let block_time = humantime::format_duration(args.block_time).to_string().replace(' ', "");
-        let mut words: Vec<OsString> = vec!["run".into(), "--home".into(), place.home(&member.name).into()];
+        let mut words: Vec<OsString> = vec!["run".into(), "--home".into(), dir.home(&member.name).into()];
         words.extend(
             ["--listen", "/ip4/127.0.0.1/tcp/0", "--exit-on-stdin-eof", "--log", LOG_FILTER, "--set"]
                 .map(OsString::from),
@@ -295,12 +295,12 @@ impl Net {
         for seed in seeds {
             words.extend(["--seed".into(), seed.into()]);
         }
-        let child = self.start(place, sidecar_of(number), &format!("{}-sidecar", member.name), words)?;
+        let child = self.start(dir, sidecar_of(number), &format!("{}-sidecar", member.name), words)?;
         self.members[number].sidecar = Some(child);
         Ok(())
     }
 
-    fn start_host(&mut self, args: &DevnetArgs, place: &Place, number: usize) -> Result<(), Failure> {
+    fn start_host(&mut self, args: &DevnetArgs, dir: &DevnetDir, number: usize) -> Result<(), Failure> {
         let member = &self.members[number];
         let Some(ready) = &member.ready else {
             return Err(Failure::new(Code::Internal, format!("the sidecar of {} is not ready", member.name)));
@@ -309,7 +309,7 @@ impl Net {
         let duration = |duration| OsString::from(humantime::format_duration(duration).to_string().replace(' ', ""));
         let mut words: Vec<OsString> = vec!["mock-execution".into(), "--exit-on-stdin-eof".into()];
         words.extend(["--socket".into(), ready.socket.clone().into()]);
-        words.extend(["--state".into(), place.host_state(&member.name).into()]);
+        words.extend(["--state".into(), dir.host_state(&member.name).into()]);
         words.extend(["--name".into(), format!("host-{}", member.name).into()]);
         words.extend(["--role".into(), member.role.name().into()]);
         words.extend(["--da".into(), self.da.url().into(), "--da-poll".into(), duration(poll)]);
@@ -321,18 +321,18 @@ impl Net {
                 None => words.extend(["--payload-size".into(), args.payload_size.to_string().into()]),
             }
         }
-        let child = self.start(place, host_of(number), &format!("{}-host", member.name), words)?;
+        let child = self.start(dir, host_of(number), &format!("{}-host", member.name), words)?;
         self.members[number].host = Some(child);
         Ok(())
     }
 
-    fn start(&self, place: &Place, who: usize, name: &str, words: Vec<OsString>) -> Result<Child, Failure> {
-        Child::start(who, name, words, &place.log(name), &self.tell)
+    fn start(&self, dir: &DevnetDir, who: usize, name: &str, words: Vec<OsString>) -> Result<Child, Failure> {
+        Child::start(who, name, words, &dir.log(name), &self.tell)
             .map_err(|error| Failure::new(Code::Unavailable, format!("cannot start {name}: {error}")))
     }
 
     /// Goes on until `goal` is reached; an error when a child ends, or nothing moves for too long.
-    async fn reach(&mut self, goal: Goal) -> Result<(), Trouble> {
+    async fn reach(&mut self, goal: Goal) -> Result<(), DevnetError> {
         self.moved.0 = Instant::now();
         while !self.is_reached(goal) {
             let next = tokio::time::timeout(REDRAW_EVERY, self.happened.recv()).await;
@@ -364,7 +364,7 @@ impl Net {
             Happened::Said { line, .. } if is_host => match Line::read(&line) {
                 Some(Line::Progress(progress) | Line::End(progress)) => member.progress = progress,
                 Some(Line::Violation(violation)) => {
-                    self.violations.push(Found { node: member.name.clone(), violation });
+                    self.violations.push(NodeViolation { node: member.name.clone(), violation });
                 }
                 None => {}
             },
@@ -373,12 +373,12 @@ impl Net {
         }
     }
 
-    fn check_children(&mut self) -> Result<(), Trouble> {
+    fn check_children(&mut self) -> Result<(), DevnetError> {
         for member in &mut self.members {
             for child in [&mut member.sidecar, &mut member.host].into_iter().flatten() {
                 if let Some(status) = child.ended() {
                     let (name, log) = (child.name.clone(), child.log.clone());
-                    return Err(Trouble::Died { name, status: status.to_string(), log });
+                    return Err(DevnetError::Died { name, status: status.to_string(), log });
                 }
             }
         }
@@ -388,7 +388,7 @@ impl Net {
         Ok(())
     }
 
-    fn check_stall(&mut self) -> Result<(), Trouble> {
+    fn check_stall(&mut self) -> Result<(), DevnetError> {
         let height = |member: &Member| member.progress.soft + member.progress.hard;
         let sum = self.members.iter().map(height).sum();
         if sum != self.moved.1 {
@@ -409,7 +409,7 @@ impl Net {
                 Some(format!("{}: {why}", member.name))
             });
             let what = waits.collect::<Vec<_>>().join("; ");
-            return Err(Trouble::Stalled { after: self.stall, what });
+            return Err(DevnetError::Stalled { after: self.stall, what });
         }
         Ok(())
     }
@@ -446,7 +446,7 @@ impl Net {
     }
 
     fn report(&self, blocks: u64) -> Report {
-        let node = |member: &Member| Node::new(&member.name, member.role, &member.progress);
+        let node = |member: &Member| NodeReport::new(&member.name, member.role, &member.progress);
         Report { blocks, nodes: self.members.iter().map(node).collect(), violations: self.violations.clone() }
     }
 

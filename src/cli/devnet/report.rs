@@ -9,12 +9,12 @@ use super::super::mock_execution::{Percentiles, Role, Violation};
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub blocks: u64,
-    pub nodes: Vec<Node>,
-    pub violations: Vec<Found>,
+    pub nodes: Vec<NodeReport>,
+    pub violations: Vec<NodeViolation>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Node {
+pub struct NodeReport {
     pub name: String,
     #[serde(serialize_with = "role")]
     pub role: Role,
@@ -30,7 +30,7 @@ pub struct Node {
 
 /// A violation, and whose host saw it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Found {
+pub struct NodeViolation {
     pub node: String,
     #[serde(flatten)]
     pub violation: Violation,
@@ -41,7 +41,7 @@ fn role<S: serde::Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_str(role.name())
 }
 
-impl Node {
+impl NodeReport {
     pub fn new(name: &str, role: Role, progress: &Progress) -> Self {
         Self {
             name: name.to_owned(),
@@ -62,7 +62,7 @@ impl Report {
         let mut problems: Vec<String> = self
             .violations
             .iter()
-            .map(|Found { node, violation }| format!("{node}: its sidecar broke the contract: {violation}"))
+            .map(|NodeViolation { node, violation }| format!("{node}: its sidecar broke the contract: {violation}"))
             .collect();
         for node in &self.nodes {
             if node.hard < self.blocks {
@@ -90,13 +90,13 @@ mod tests {
     use super::super::super::mock_execution::Rule;
     use super::*;
 
-    fn node(name: &str, role: Role) -> Node {
+    fn node(name: &str, role: Role) -> NodeReport {
         let received = match role {
             Role::Sequencer => Received { published: 9, ..Received::default() },
             Role::Full => Received { gossip: 8, range: 1, ..Received::default() },
         };
         let latency = Some(Percentiles { p50: 1.5, p99: 2.0 });
-        Node {
+        NodeReport {
             name: name.into(),
             role,
             soft: 9,
@@ -120,8 +120,8 @@ mod tests {
 
     #[test]
     fn each_fault_fails_the_run() {
-        type Fault = (&'static str, fn(&mut Report));
-        let faults: [Fault; 6] = [
+        type Flaw = (&'static str, fn(&mut Report));
+        let faults: [Flaw; 6] = [
             ("behind", |report| report.nodes[0].hard = 8),
             ("a full node behind", |report| report.nodes[2].hard = 0),
             ("other state", |report| report.nodes[1].state_hash = "cd".into()),
@@ -129,7 +129,7 @@ mod tests {
             ("by DA", |report| report.nodes[2].received.da = 1),
             ("violation", |report| {
                 let violation = Violation::new(Rule::Gap, 3, "x");
-                report.violations.push(Found { node: "full-1".into(), violation });
+                report.violations.push(NodeViolation { node: "full-1".into(), violation });
             }),
         ];
         for (name, fault) in faults {
@@ -144,7 +144,7 @@ mod tests {
         let mut report = report();
         report.nodes.truncate(2);
         let violation = Violation::new(Rule::HardChanged, 3, "x");
-        report.violations.push(Found { node: "full-1".into(), violation });
+        report.violations.push(NodeViolation { node: "full-1".into(), violation });
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
             concat!(

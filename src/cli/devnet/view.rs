@@ -38,7 +38,7 @@ pub enum Screen {
 
 /// Where it is shown.
 #[derive(Debug)]
-pub struct View {
+pub struct LiveView {
     screen: Screen,
     is_live: bool,
     /// Lines of the last picture, which the next one overwrites.
@@ -47,7 +47,7 @@ pub struct View {
     last_at: Option<Instant>,
 }
 
-impl View {
+impl LiveView {
     pub fn new(screen: Screen) -> Self {
         let is_live = match screen {
             Screen::Stdout => std::io::stdout().is_terminal(),
