@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use super::super::mock_execution::Role;
+use super::super::mock_execution::HostRole;
 use super::super::{Code, Failure};
 use crate::api::MAX_SOCKET_PATH_BYTES;
 use crate::config::settings::ENV_PREFIX;
@@ -81,11 +81,11 @@ impl DevnetDir {
     }
 
     /// Makes the home of a node, with `init` itself.
-    pub async fn init(&self, node: &str, role: Role) -> Result<(), Failure> {
+    pub async fn init(&self, node: &str, role: HostRole) -> Result<(), Failure> {
         let mut args: Vec<OsString> = vec!["init".into(), self.home(node).into(), "--json".into()];
         match role {
-            Role::Sequencer => args.extend(["--chain-id".into(), CHAIN_ID.into(), "--sequencer".into()]),
-            Role::Full => args.extend(["--genesis".into(), self.home("sequencer").join("genesis.toml").into()]),
+            HostRole::Sequencer => args.extend(["--chain-id".into(), CHAIN_ID.into(), "--sequencer".into()]),
+            HostRole::Full => args.extend(["--genesis".into(), self.home("sequencer").join("genesis.toml").into()]),
         }
         let failed = |why: String| Failure::new(Code::CannotCreate, format!("cannot make the home of {node}: {why}"));
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;

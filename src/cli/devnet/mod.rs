@@ -36,8 +36,8 @@ use self::homes::DevnetDir;
 use self::report::{NodeReport, NodeViolation, Report};
 use self::view::{LiveView, Picture, Row, Screen};
 use super::dev_da::DevDa;
-use super::mock_execution::Role;
-use super::mock_execution::tell::{Line, Progress};
+use super::mock_execution::HostRole;
+use super::mock_execution::tell::{Progress, ReportLine};
 use super::{Code, Failure};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(200);
@@ -176,7 +176,7 @@ impl Signals {
 #[derive(Debug)]
 struct Member {
     name: String,
-    role: Role,
+    role: HostRole,
     sidecar: Option<Child>,
     ready: Option<NodeReady>,
     host: Option<Child>,
@@ -236,7 +236,7 @@ impl Net {
         let (tell, happened) = mpsc::channel(64);
         let member = |number: u16| Member {
             name: if number == 0 { "sequencer".into() } else { format!("full-{number}") },
-            role: if number == 0 { Role::Sequencer } else { Role::Full },
+            role: if number == 0 { HostRole::Sequencer } else { HostRole::Full },
             sidecar: None,
             ready: None,
             host: None,
@@ -313,7 +313,7 @@ impl Net {
         words.extend(["--name".into(), format!("host-{}", member.name).into()]);
         words.extend(["--role".into(), member.role.name().into()]);
         words.extend(["--da".into(), self.da.url().into(), "--da-poll".into(), duration(poll)]);
-        if member.role == Role::Sequencer {
+        if member.role == HostRole::Sequencer {
             words.extend(["--blocks".into(), args.blocks.to_string().into()]);
             words.extend(["--block-time".into(), duration(args.block_time)]);
             match &args.payloads {
@@ -361,9 +361,9 @@ impl Net {
         let Some(member) = self.members.get_mut(who / 2) else { return };
         let is_host = who == host_of(who / 2);
         match happened {
-            Happened::Said { line, .. } if is_host => match Line::read(&line) {
-                Some(Line::Progress(progress) | Line::End(progress)) => member.progress = progress,
-                Some(Line::Violation(violation)) => {
+            Happened::Said { line, .. } if is_host => match ReportLine::read(&line) {
+                Some(ReportLine::Progress(progress) | ReportLine::End(progress)) => member.progress = progress,
+                Some(ReportLine::Violation(violation)) => {
                     self.violations.push(NodeViolation { node: member.name.clone(), violation });
                 }
                 None => {}

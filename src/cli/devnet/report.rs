@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::super::mock_execution::tell::{Progress, Received};
-use super::super::mock_execution::{Percentiles, Role, Violation};
+use super::super::mock_execution::tell::{Progress, ReceivedCounts};
+use super::super::mock_execution::{HostRole, Percentiles, Violation};
 
 /// The JSON object; its shape is a promise to scripts.
 #[derive(Clone, Debug, Serialize)]
@@ -17,12 +17,12 @@ pub struct Report {
 pub struct NodeReport {
     pub name: String,
     #[serde(serialize_with = "role")]
-    pub role: Role,
+    pub role: HostRole,
     pub soft: u64,
     pub hard: u64,
     /// After its newest block.
     pub state_hash: String,
-    pub received: Received,
+    pub received: ReceivedCounts,
     /// From the publish to the soft event at this node's host; `null` for the sequencer.
     pub soft_latency_ms: Option<Percentiles>,
     pub hard_latency_ms: Option<Percentiles>,
@@ -37,12 +37,12 @@ pub struct NodeViolation {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn role<S: serde::Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
+fn role<S: serde::Serializer>(role: &HostRole, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(role.name())
 }
 
 impl NodeReport {
-    pub fn new(name: &str, role: Role, progress: &Progress) -> Self {
+    pub fn new(name: &str, role: HostRole, progress: &Progress) -> Self {
         Self {
             name: name.to_owned(),
             role,
@@ -68,10 +68,10 @@ impl Report {
             if node.hard < self.blocks {
                 problems.push(format!("{}: height {} of {} is hard", node.name, node.hard, self.blocks));
             }
-            if node.role == Role::Full && node.received.gossip == 0 {
+            if node.role == HostRole::Full && node.received.gossip == 0 {
                 problems.push(format!("{}: no block came by gossip", node.name));
             }
-            if node.role == Role::Full && node.received.da > 0 {
+            if node.role == HostRole::Full && node.received.da > 0 {
                 problems.push(format!(
                     "{}: {} blocks came by DA, where only ids are reported",
                     node.name, node.received.da
@@ -90,10 +90,10 @@ mod tests {
     use super::super::super::mock_execution::Rule;
     use super::*;
 
-    fn node(name: &str, role: Role) -> NodeReport {
+    fn node(name: &str, role: HostRole) -> NodeReport {
         let received = match role {
-            Role::Sequencer => Received { published: 9, ..Received::default() },
-            Role::Full => Received { gossip: 8, range: 1, ..Received::default() },
+            HostRole::Sequencer => ReceivedCounts { published: 9, ..ReceivedCounts::default() },
+            HostRole::Full => ReceivedCounts { gossip: 8, range: 1, ..ReceivedCounts::default() },
         };
         let latency = Some(Percentiles { p50: 1.5, p99: 2.0 });
         NodeReport {
@@ -103,13 +103,17 @@ mod tests {
             hard: 9,
             state_hash: "ab".into(),
             received,
-            soft_latency_ms: latency.filter(|_| role == Role::Full),
+            soft_latency_ms: latency.filter(|_| role == HostRole::Full),
             hard_latency_ms: latency,
         }
     }
 
     fn report() -> Report {
-        let nodes = vec![node("sequencer", Role::Sequencer), node("full-1", Role::Full), node("full-2", Role::Full)];
+        let nodes = vec![
+            node("sequencer", HostRole::Sequencer),
+            node("full-1", HostRole::Full),
+            node("full-2", HostRole::Full),
+        ];
         Report { blocks: 9, nodes, violations: vec![] }
     }
 

@@ -19,8 +19,8 @@ use crate::verify::{Fault, Rules};
 
 /// What a stream says, as far as it can be right or wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    Soft(SoftBlock),
+pub enum Observation {
+    Soft(SeenBlock),
     Hard(BlockId),
     /// Everything above `to` is taken back; `None`: everything.
     Retract {
@@ -36,7 +36,7 @@ pub enum Event {
 
 /// A soft event's block, as told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SoftBlock {
+pub struct SeenBlock {
     pub id: BlockId,
     pub parent_hash: Option<Hash>,
     pub time_unix_nanos: u64,
@@ -46,7 +46,7 @@ pub struct SoftBlock {
     pub payload: Bytes,
 }
 
-impl SoftBlock {
+impl SeenBlock {
     /// The whole encoded `SignedBlock`.
     pub fn encode(&self) -> Bytes {
         native::encode(&self.header, &self.signature, &self.payload)
@@ -99,7 +99,7 @@ impl fmt::Display for Violation {
 
 /// Judges one stream.
 #[derive(Debug)]
-pub struct Checker<'a> {
+pub struct ContractChecker<'a> {
     rules: &'a Rules,
     /// The epoch of the last retraction that this stream told.
     epoch: Option<u64>,
@@ -107,7 +107,7 @@ pub struct Checker<'a> {
     tail: Height,
 }
 
-impl<'a> Checker<'a> {
+impl<'a> ContractChecker<'a> {
     /// For a stream that was just opened where `ledger` stands.
     pub fn new(rules: &'a Rules) -> Self {
         Self { rules, epoch: None, tail: Height::MIN }
@@ -119,22 +119,22 @@ impl<'a> Checker<'a> {
     }
 
     /// Whether `event` keeps to the contract, for a host that has executed `ledger`.
-    pub fn check(&mut self, ledger: &Ledger, event: &Event) -> Result<(), Violation> {
+    pub fn check(&mut self, ledger: &Ledger, event: &Observation) -> Result<(), Violation> {
         match event {
-            Event::Soft(block) => self.check_soft(ledger, block),
-            Event::Hard(id) => check_hard(ledger, *id, self.tail),
-            Event::Retract { to, epoch } => {
+            Observation::Soft(block) => self.check_soft(ledger, block),
+            Observation::Hard(id) => check_hard(ledger, *id, self.tail),
+            Observation::Retract { to, epoch } => {
                 check_retract(ledger, *to)?;
                 self.check_epoch(to.map_or(0, |to| to.height.get()), *epoch)
             }
             // A host that needs the whole history cannot go on, however honestly it is told.
-            Event::Gap { from, to } => {
+            Observation::Gap { from, to } => {
                 Err(Violation::new(Rule::Gap, *from, format!("the sidecar does not have heights {from} to {to}")))
             }
         }
     }
 
-    fn check_soft(&self, ledger: &Ledger, block: &SoftBlock) -> Result<(), Violation> {
+    fn check_soft(&self, ledger: &Ledger, block: &SeenBlock) -> Result<(), Violation> {
         let expected = ledger.next_height();
         let BlockId { height, hash } = block.id;
         let broken = |rule, detail: String| Err(Violation::new(rule, height.get(), detail));
@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    fn block(parent: Option<BlockId>, payload: &'static str, key: [u8; 32]) -> SoftBlock {
+    fn block(parent: Option<BlockId>, payload: &'static str, key: [u8; 32]) -> SeenBlock {
         let key = SigningKey::from_bytes(&key);
         let height = parent.map_or(Height::MIN, |parent| parent.height.next());
         let payload = Bytes::from(payload);
@@ -275,7 +275,7 @@ mod tests {
         });
         let signature = key.sign(&native::signing_message(&header)).to_bytes();
         let id = BlockId { height, hash: Hash::of(&header) };
-        SoftBlock {
+        SeenBlock {
             id,
             parent_hash: parent.map(|parent| parent.hash),
             time_unix_nanos: height.get(),
@@ -286,8 +286,8 @@ mod tests {
     }
 
     /// Blocks 1 to `n`.
-    fn chain(n: usize) -> Vec<SoftBlock> {
-        let mut chain: Vec<SoftBlock> = Vec::new();
+    fn chain(n: usize) -> Vec<SeenBlock> {
+        let mut chain: Vec<SeenBlock> = Vec::new();
         for _ in 0..n {
             chain.push(block(chain.last().map(|block| block.id), "payload", KEY));
         }
@@ -295,19 +295,19 @@ mod tests {
     }
 
     /// Tells the events one after the other, applying each that is right; the rule that the last one breaks.
-    fn tell(events: &[Event]) -> Option<Rule> {
+    fn tell(events: &[Observation]) -> Option<Rule> {
         let rules = rules();
-        let (mut checker, mut ledger) = (Checker::new(&rules), Ledger::new(Height::MIN));
+        let (mut checker, mut ledger) = (ContractChecker::new(&rules), Ledger::new(Height::MIN));
         for (n, event) in events.iter().enumerate() {
             match (checker.check(&ledger, event), event) {
                 (Err(violation), _) if n + 1 == events.len() => return Some(violation.rule),
                 (Err(violation), _) => panic!("event {n}: {violation}"),
-                (Ok(()), Event::Soft(block)) => {
+                (Ok(()), Observation::Soft(block)) => {
                     ledger.execute(block.id, block.time_unix_nanos, &block.payload);
                 }
-                (Ok(()), Event::Hard(id)) => ledger.confirm(id.height),
-                (Ok(()), Event::Retract { to, .. }) => ledger.retract(to.map_or(0, |to| to.height.get())),
-                (Ok(()), Event::Gap { .. }) => unreachable!("never right"),
+                (Ok(()), Observation::Hard(id)) => ledger.confirm(id.height),
+                (Ok(()), Observation::Retract { to, .. }) => ledger.retract(to.map_or(0, |to| to.height.get())),
+                (Ok(()), Observation::Gap { .. }) => unreachable!("never right"),
             }
         }
         None
@@ -318,31 +318,31 @@ mod tests {
         let chain = chain(3);
         let ids: Vec<BlockId> = chain.iter().map(|block| block.id).collect();
         let other = block(Some(ids[0]), "other", KEY);
-        let soft = |n: usize| Event::Soft(chain[n - 1].clone());
-        let hard = |n: usize| Event::Hard(ids[n - 1]);
-        let retract = |to: Option<BlockId>, epoch| Event::Retract { to, epoch };
-        let changed = |change: fn(&mut SoftBlock)| {
+        let soft = |n: usize| Observation::Soft(chain[n - 1].clone());
+        let hard = |n: usize| Observation::Hard(ids[n - 1]);
+        let retract = |to: Option<BlockId>, epoch| Observation::Retract { to, epoch };
+        let changed = |change: fn(&mut SeenBlock)| {
             let mut block = chain[1].clone();
             change(&mut block);
-            Event::Soft(block)
+            Observation::Soft(block)
         };
         let other_hash = |n: usize| BlockId { hash: Hash([9; 32]), ..ids[n - 1] };
 
-        let cases: Vec<(&str, Vec<Event>, Option<Rule>)> = vec![
+        let cases: Vec<(&str, Vec<Observation>, Option<Rule>)> = vec![
             ("nothing", vec![], None),
             ("in order", vec![soft(1), soft(2), hard(1), soft(3), hard(2), hard(3)], None),
             ("a left out block", vec![soft(1), soft(3)], Some(Rule::Gap)),
             ("not from the start", vec![soft(2)], Some(Rule::Gap)),
-            ("a told gap", vec![soft(1), Event::Gap { from: 2, to: 5 }], Some(Rule::Gap)),
+            ("a told gap", vec![soft(1), Observation::Gap { from: 2, to: 5 }], Some(Rule::Gap)),
             ("a left out hard", vec![soft(1), soft(2), hard(2)], Some(Rule::Gap)),
             ("soft repeated", vec![soft(1), soft(2), soft(2)], Some(Rule::Disorder)),
             ("an old soft", vec![soft(1), soft(2), soft(1)], Some(Rule::Disorder)),
             ("hard repeated", vec![soft(1), hard(1), hard(1)], Some(Rule::Disorder)),
             ("hard before soft", vec![soft(1), hard(1), hard(2)], Some(Rule::HardBeforeSoft)),
             ("hard of nothing", vec![hard(1)], Some(Rule::HardBeforeSoft)),
-            ("hard is another block", vec![soft(1), Event::Hard(other_hash(1))], Some(Rule::HashMismatch)),
-            ("hard changes", vec![soft(1), hard(1), Event::Hard(other_hash(1))], Some(Rule::HardChanged)),
-            ("soft changes", vec![soft(1), soft(2), Event::Soft(other.clone())], Some(Rule::SoftChanged)),
+            ("hard is another block", vec![soft(1), Observation::Hard(other_hash(1))], Some(Rule::HashMismatch)),
+            ("hard changes", vec![soft(1), hard(1), Observation::Hard(other_hash(1))], Some(Rule::HardChanged)),
+            ("soft changes", vec![soft(1), soft(2), Observation::Soft(other.clone())], Some(Rule::SoftChanged)),
             ("a wrong hash", vec![soft(1), changed(|block| block.id.hash.0[0] ^= 1)], Some(Rule::HashMismatch)),
             ("another payload", vec![soft(1), changed(|block| block.payload = "x".into())], Some(Rule::HashMismatch)),
             ("another time", vec![soft(1), changed(|block| block.time_unix_nanos += 1)], Some(Rule::HashMismatch)),
@@ -351,7 +351,7 @@ mod tests {
                 "a hidden parent",
                 vec![
                     soft(1),
-                    Event::Soft({
+                    Observation::Soft({
                         let mut block = block(Some(other_hash(1)), "x", KEY);
                         block.parent_hash = Some(ids[0].hash);
                         block
@@ -360,8 +360,12 @@ mod tests {
                 Some(Rule::BrokenLink),
             ),
             ("a forged signature", vec![soft(1), changed(|block| block.signature[0] ^= 1)], Some(Rule::Unverified)),
-            ("another signer", vec![soft(1), Event::Soft(block(Some(ids[0]), "x", [8; 32]))], Some(Rule::Unverified)),
-            ("a retraction", vec![soft(1), soft(2), retract(Some(ids[0]), 1), Event::Soft(other)], None),
+            (
+                "another signer",
+                vec![soft(1), Observation::Soft(block(Some(ids[0]), "x", [8; 32]))],
+                Some(Rule::Unverified),
+            ),
+            ("a retraction", vec![soft(1), soft(2), retract(Some(ids[0]), 1), Observation::Soft(other)], None),
             ("of everything", vec![soft(1), soft(2), retract(None, 1), soft(1)], None),
             (
                 "below hard",
@@ -386,12 +390,12 @@ mod tests {
     fn hard_blocks_are_passed_over_only_where_they_were_pruned() {
         let (rules, chain) = (rules(), chain(3));
         for (tail, verdict) in [(1, Some(Rule::Gap)), (2, Some(Rule::Gap)), (3, None)] {
-            let (mut checker, mut ledger) = (Checker::new(&rules), Ledger::new(Height::MIN));
+            let (mut checker, mut ledger) = (ContractChecker::new(&rules), Ledger::new(Height::MIN));
             for block in &chain {
                 ledger.execute(block.id, block.time_unix_nanos, &block.payload);
             }
             checker.pruned_below(Height::new(tail).unwrap());
-            let judged = checker.check(&ledger, &Event::Hard(chain[2].id));
+            let judged = checker.check(&ledger, &Observation::Hard(chain[2].id));
             assert_eq!(judged.err().map(|violation| violation.rule), verdict, "tail {tail}");
         }
     }
@@ -400,10 +404,10 @@ mod tests {
     fn the_second_block_without_its_first_is_a_gap_also_after_a_retraction() {
         let chain = chain(3);
         let events = [
-            Event::Soft(chain[0].clone()),
-            Event::Soft(chain[1].clone()),
-            Event::Retract { to: None, epoch: 1 },
-            Event::Soft(chain[1].clone()),
+            Observation::Soft(chain[0].clone()),
+            Observation::Soft(chain[1].clone()),
+            Observation::Retract { to: None, epoch: 1 },
+            Observation::Soft(chain[1].clone()),
         ];
         assert_eq!(tell(&events), Some(Rule::Gap));
     }

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::checker::Checker;
-use super::host::{Ended, Host};
+use super::checker::ContractChecker;
+use super::host::{MockHost, SessionEnd};
 use crate::api::client::{Observer, Start, StreamOptions};
 use crate::block::Height;
 use crate::sync::Phase;
@@ -20,19 +20,19 @@ const CONSUMER: &str = "mock-execution";
 
 /// Returns when the stream ends, or `until_hard` is reached.
 pub async fn follow(
-    host: &RefCell<Host>,
+    host: &RefCell<MockHost>,
     observer: &Observer,
     rules: &Rules,
     until_hard: Option<Height>,
-) -> Result<Infallible, Ended> {
+) -> Result<Infallible, SessionEnd> {
     let options = StreamOptions { consumer: Some(CONSUMER.into()), ..StreamOptions::default() };
     let start = where_we_stand(&host.borrow());
     let stream = observer.stream(&start, &options).await?;
-    let mut checker = Checker::new(rules);
+    let mut checker = ContractChecker::new(rules);
     let mut acked = 0;
     loop {
         if until_hard.is_some_and(|until| host.borrow().hard() >= until.get()) {
-            return Err(Ended::Done);
+            return Err(SessionEnd::Done);
         }
         let batch = stream.next(0, MAX_BATCH_BYTES, WAIT).await?;
         let top = {
@@ -42,7 +42,7 @@ pub async fn follow(
             host.journal().ledger().top().map(|top| top.id)
         };
         if batch.phase == Phase::Draining {
-            return Err(Ended::Draining);
+            return Err(SessionEnd::Draining);
         }
         if let Some(top) = top
             && top.height.get() >= acked + ACK_EVERY
@@ -54,7 +54,7 @@ pub async fn follow(
     }
 }
 
-fn where_we_stand(host: &Host) -> Start {
+fn where_we_stand(host: &MockHost) -> Start {
     let ledger = host.journal().ledger();
     match ledger.locator() {
         locator if locator.is_empty() => Start::Genesis,

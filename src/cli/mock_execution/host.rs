@@ -9,11 +9,11 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::Role;
-use super::checker::{Checker, Event, Rule, SoftBlock, Violation};
-use super::journal::{Intent, Journal, Step};
+use super::HostRole;
+use super::checker::{ContractChecker, Observation, Rule, SeenBlock, Violation};
+use super::journal::{Intent, Journal, JournalStep};
 use super::latency::Latencies;
-use super::tell::{Line, Progress, Received, Teller};
+use super::tell::{Progress, ReceivedCounts, ReportLine, Teller};
 use crate::api::client::{self, ClientError, Payload};
 use crate::block::{BlockId, ChainId, Hash, Height};
 use crate::clock::Clock;
@@ -25,7 +25,7 @@ const MAX_UNPOSTED_BYTES: usize = 16 << 20;
 
 /// Why a session ended. All but `Fatal` and the first two lead to another one.
 #[derive(Debug)]
-pub enum Ended {
+pub enum SessionEnd {
     /// Told to, or everything is done.
     Done,
     /// There is no going on; for an operator to read.
@@ -36,7 +36,7 @@ pub enum Ended {
     Violated,
 }
 
-impl From<ClientError> for Ended {
+impl From<ClientError> for SessionEnd {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::WrongChain(_)
@@ -50,7 +50,7 @@ impl From<ClientError> for Ended {
     }
 }
 
-impl From<std::io::Error> for Ended {
+impl From<std::io::Error> for SessionEnd {
     fn from(error: std::io::Error) -> Self {
         Self::Fatal(format!("the state file cannot be written: {error}"))
     }
@@ -58,7 +58,7 @@ impl From<std::io::Error> for Ended {
 
 /// The shared state.
 #[derive(Debug)]
-pub struct Host {
+pub struct MockHost {
     teller: Rc<Teller>,
     journal: Journal,
     chain_id: ChainId,
@@ -69,17 +69,17 @@ pub struct Host {
     /// Signed blocks that were published and not posted yet.
     unposted: BTreeMap<Height, Bytes>,
     unposted_bytes: usize,
-    role: Role,
+    role: HostRole,
     /// The rest of what is told, as the workers learn it.
     pub attached: bool,
     pub da_height: u64,
     pub peers: u32,
-    pub received: Received,
+    pub received: ReceivedCounts,
     waiting_for: Option<String>,
 }
 
-impl Host {
-    pub fn new(teller: Rc<Teller>, journal: Journal, chain_id: ChainId, role: Role) -> Self {
+impl MockHost {
+    pub fn new(teller: Rc<Teller>, journal: Journal, chain_id: ChainId, role: HostRole) -> Self {
         Self {
             teller,
             journal,
@@ -94,7 +94,7 @@ impl Host {
             attached: false,
             da_height: 0,
             peers: 0,
-            received: Received::default(),
+            received: ReceivedCounts::default(),
             waiting_for: None,
         }
     }
@@ -104,7 +104,7 @@ impl Host {
     }
 
     pub fn tell_progress(&self) {
-        self.teller.tell(&Line::Progress(self.progress()));
+        self.teller.tell(&ReportLine::Progress(self.progress()));
     }
 
     pub fn journal(&self) -> &Journal {
@@ -132,42 +132,42 @@ impl Host {
     pub fn violated(&mut self, violation: Violation) {
         eprintln!("mock-execution: violation: {violation}");
         if self.broken.len() < MAX_VIOLATIONS && self.broken.insert((violation.rule, violation.height)) {
-            self.teller.tell(&Line::Violation(violation));
+            self.teller.tell(&ReportLine::Violation(violation));
         }
     }
 
     /// Judges and applies one event.
-    pub fn hear(&mut self, checker: &mut Checker<'_>, event: client::Event) -> Result<(), Ended> {
+    pub fn hear(&mut self, checker: &mut ContractChecker<'_>, event: client::Event) -> Result<(), SessionEnd> {
         let Some(event) = judgeable(event) else { return Ok(()) };
         if let Err(violation) = checker.check(self.journal.ledger(), &event) {
             self.violated(violation);
-            return Err(Ended::Violated);
+            return Err(SessionEnd::Violated);
         }
         match event {
-            Event::Soft(block) => {
+            Observation::Soft(block) => {
                 self.soft_latency.record(self.now().saturating_sub(block.time_unix_nanos));
                 self.journal.execute(block.id, block.time_unix_nanos, &block.payload)?;
             }
-            Event::Hard(id) => {
+            Observation::Hard(id) => {
                 if let Some(executed) = self.journal.ledger().get(id.height) {
                     self.hard_latency.record(self.now().saturating_sub(executed.time_unix_nanos));
                 }
-                self.journal.record(Step::Hard(id.height))?;
+                self.journal.record(JournalStep::Hard(id.height))?;
             }
-            Event::Retract { to, .. } => {
+            Observation::Retract { to, .. } => {
                 let to = to.map_or(0, |to| to.height.get());
                 eprintln!("mock-execution: retract to {to}");
-                self.journal.record(Step::Retract(to))?;
+                self.journal.record(JournalStep::Retract(to))?;
                 self.unposted.retain(|height, _| height.get() <= to);
                 self.count_unposted();
             }
-            Event::Gap { .. } => {}
+            Observation::Gap { .. } => {}
         }
         Ok(())
     }
 
     /// The block to publish at `height`: made again exactly as before, if it was made before.
-    pub fn intend(&mut self, height: Height, parent: Option<Hash>) -> Result<u64, Ended> {
+    pub fn intend(&mut self, height: Height, parent: Option<Hash>) -> Result<u64, SessionEnd> {
         let executed = self.journal.ledger().get(height).map(|executed| executed.time_unix_nanos);
         let intent = self.journal.memory().intent.filter(|intent| intent.height == height);
         if let Some(time) = executed.or(intent.map(|intent| intent.time_unix_nanos)) {
@@ -178,7 +178,7 @@ impl Host {
             .and_then(|below| self.journal.ledger().get(below))
             .filter(|below| Some(below.id.hash) == parent);
         let time_unix_nanos = self.now().max(parent.map_or(0, |parent| parent.time_unix_nanos));
-        self.journal.record(Step::Intent(Intent { height, time_unix_nanos }))?;
+        self.journal.record(JournalStep::Intent(Intent { height, time_unix_nanos }))?;
         Ok(time_unix_nanos)
     }
 
@@ -206,8 +206,8 @@ impl Host {
     }
 
     /// Everything up to this height is on DA.
-    pub fn posted(&mut self, height: Height) -> Result<(), Ended> {
-        self.journal.record(Step::Posted(height.get()))?;
+    pub fn posted(&mut self, height: Height) -> Result<(), SessionEnd> {
+        self.journal.record(JournalStep::Posted(height.get()))?;
         self.unposted = self.unposted.split_off(&height.next());
         self.count_unposted();
         Ok(())
@@ -229,8 +229,8 @@ impl Host {
             peers: self.peers,
             received: self.received,
             soft_latency_ms: match self.role {
-                Role::Sequencer => None,
-                Role::Full => self.soft_latency.percentiles(),
+                HostRole::Sequencer => None,
+                HostRole::Full => self.soft_latency.percentiles(),
             },
             hard_latency_ms: self.hard_latency.percentiles(),
             waiting_for: self.waiting_for.clone(),
@@ -240,9 +240,9 @@ impl Host {
 }
 
 /// What of an event can be right or wrong; `None` for those that undo nothing and promise nothing.
-fn judgeable(event: client::Event) -> Option<Event> {
+fn judgeable(event: client::Event) -> Option<Observation> {
     Some(match event {
-        client::Event::Soft(block) => Event::Soft(SoftBlock {
+        client::Event::Soft(block) => Observation::Soft(SeenBlock {
             id: block.id,
             parent_hash: block.parent,
             time_unix_nanos: block.time_unix_nanos,
@@ -254,9 +254,9 @@ fn judgeable(event: client::Event) -> Option<Event> {
                 Payload::Omitted(_) => Bytes::new(),
             },
         }),
-        client::Event::Hard { id, .. } => Event::Hard(id),
-        client::Event::Retract { to, epoch } => Event::Retract { to, epoch },
-        client::Event::Gap { from, to } => Event::Gap { from: from.get(), to: to.get() },
+        client::Event::Hard { id, .. } => Observation::Hard(id),
+        client::Event::Retract { to, epoch } => Observation::Retract { to, epoch },
+        client::Event::Gap { from, to } => Observation::Gap { from: from.get(), to: to.get() },
         client::Event::DataLoss { from, to } => {
             eprintln!("mock-execution: the sidecar lost {from} to {to}, and fetches them again");
             return None;

@@ -48,7 +48,7 @@ pub struct Memory {
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum JournalStep {
     Soft(Executed),
     Hard(Height),
     Retract(u64),
@@ -56,7 +56,7 @@ pub enum Step {
     Posted(u64),
 }
 
-impl Step {
+impl JournalStep {
     fn write(&self, out: &mut String) {
         let written = match self {
             Self::Soft(Executed { id, state, time_unix_nanos }) => {
@@ -98,29 +98,29 @@ impl Memory {
     }
 
     /// `None` when the step makes no sense here: the file is damaged.
-    fn replay(&mut self, step: Step) -> Option<()> {
+    fn replay(&mut self, step: JournalStep) -> Option<()> {
         let hard = self.ledger.hard().map(|hard| hard.height);
         match step {
-            Step::Soft(executed) if self.ledger.fits(&executed) => self.ledger.push(executed),
-            Step::Hard(height) if self.ledger.get(height).is_some() && hard <= Some(height) => {
+            JournalStep::Soft(executed) if self.ledger.fits(&executed) => self.ledger.push(executed),
+            JournalStep::Hard(height) if self.ledger.get(height).is_some() && hard <= Some(height) => {
                 self.ledger.confirm(height);
             }
-            Step::Retract(to) if hard.is_none_or(|hard| to >= hard.get()) => {
+            JournalStep::Retract(to) if hard.is_none_or(|hard| to >= hard.get()) => {
                 self.ledger.retract(to);
                 // What was posted of an undone branch does not count.
                 self.posted = self.posted.min(to);
             }
-            Step::Intent(intent) => self.intent = Some(intent),
-            Step::Posted(height) => self.posted = height,
+            JournalStep::Intent(intent) => self.intent = Some(intent),
+            JournalStep::Posted(height) => self.posted = height,
             _ => return None,
         }
         Some(())
     }
 
-    fn steps(&self) -> impl Iterator<Item = Step> {
-        let soft = self.ledger.blocks().copied().map(Step::Soft);
-        let hard = self.ledger.hard().map(|hard| Step::Hard(hard.height));
-        soft.chain(hard).chain(self.intent.map(Step::Intent)).chain([Step::Posted(self.posted)])
+    fn steps(&self) -> impl Iterator<Item = JournalStep> {
+        let soft = self.ledger.blocks().copied().map(JournalStep::Soft);
+        let hard = self.ledger.hard().map(|hard| JournalStep::Hard(hard.height));
+        soft.chain(hard).chain(self.intent.map(JournalStep::Intent)).chain([JournalStep::Posted(self.posted)])
     }
 }
 
@@ -161,16 +161,16 @@ impl Journal {
     /// Executes the next block, and remembers it.
     pub fn execute(&mut self, id: BlockId, time_unix_nanos: u64, payload: &[u8]) -> std::io::Result<()> {
         let executed = self.memory.ledger.execute(id, time_unix_nanos, payload);
-        self.append(Step::Soft(executed))
+        self.append(JournalStep::Soft(executed))
     }
 
     /// Remembers a step that is no execution.
-    pub fn record(&mut self, step: Step) -> std::io::Result<()> {
+    pub fn record(&mut self, step: JournalStep) -> std::io::Result<()> {
         self.memory.replay(step).ok_or_else(|| std::io::Error::other(format!("{step:?} makes no sense here")))?;
         self.append(step)
     }
 
-    fn append(&mut self, step: Step) -> std::io::Result<()> {
+    fn append(&mut self, step: JournalStep) -> std::io::Result<()> {
         if self.lines >= REWRITE_AFTER {
             (self.file, self.lines) = rewrite(&self.path, &self.first_line, &self.memory)?;
             // What was rewritten may itself be long; the next time is as far away again.
@@ -205,7 +205,9 @@ fn parse(text: &str, first_line: &str, initial: Height) -> Result<Memory, String
     }
     let mut memory = Memory::new(initial);
     for (number, line) in (2..).zip(lines) {
-        Step::read(line).and_then(|step| memory.replay(step)).ok_or_else(|| format!("line {number} makes no sense"))?;
+        JournalStep::read(line)
+            .and_then(|step| memory.replay(step))
+            .ok_or_else(|| format!("line {number} makes no sense"))?;
     }
     Ok(memory)
 }
@@ -257,10 +259,10 @@ mod tests {
         for n in 1..=5 {
             journal.execute(id(n), n, b"payload").unwrap();
         }
-        journal.record(Step::Hard(height(1))).unwrap();
-        journal.record(Step::Posted(5)).unwrap();
-        journal.record(Step::Retract(4)).unwrap();
-        journal.record(Step::Intent(Intent { height: height(5), time_unix_nanos: 77 })).unwrap();
+        journal.record(JournalStep::Hard(height(1))).unwrap();
+        journal.record(JournalStep::Posted(5)).unwrap();
+        journal.record(JournalStep::Retract(4)).unwrap();
+        journal.record(JournalStep::Intent(Intent { height: height(5), time_unix_nanos: 77 })).unwrap();
     }
 
     #[test]
@@ -315,7 +317,7 @@ mod tests {
         let mut journal = scratch.open().unwrap();
         journal.execute(id(1), 1, b"").unwrap();
         for n in 0..2 * REWRITE_AFTER as u64 {
-            journal.record(Step::Posted(n)).unwrap();
+            journal.record(JournalStep::Posted(n)).unwrap();
         }
         assert!(std::fs::read_to_string(scratch.0.join("state")).unwrap().lines().count() < REWRITE_AFTER + 10);
         assert_eq!(scratch.open().unwrap().memory(), journal.memory());

@@ -40,11 +40,11 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
-use self::host::{Ended, Host};
+use self::host::{MockHost, SessionEnd};
 use self::journal::Journal;
 use self::payloads::Payloads;
 use self::produce::Production;
-use self::tell::{Line, Teller};
+use self::tell::{ReportLine, Teller};
 use super::dev_da::{DaClient, Namespace};
 use super::{Code, Failure};
 use crate::api::client::{Client, ClientError, Hello, Observer, Roles, ServerInfo, Session};
@@ -77,7 +77,7 @@ pub struct MockArgs {
     state: PathBuf,
     /// `sequencer` makes blocks and posts them to DA, `full` follows
     #[arg(long, value_enum, default_value = "full")]
-    role: Role,
+    role: HostRole,
     /// How it introduces itself to the sidecar
     #[arg(long, default_value = "mock-execution")]
     name: String,
@@ -114,12 +114,12 @@ pub struct MockArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Role {
+pub enum HostRole {
     Sequencer,
     Full,
 }
 
-impl Role {
+impl HostRole {
     /// As the command line and the devnet's report write it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -159,12 +159,12 @@ fn try_run(args: &MockArgs) -> Result<(), Failure> {
 async fn sessions(args: &MockArgs, production: &Production) -> Result<(), Failure> {
     let teller = Rc::new(Teller::new().map_err(|error| Failure::new(Code::Io, format!("standard output: {error}")))?);
     let stop = stop_token(args)?;
-    let mut host: Option<RefCell<Host>> = None;
+    let mut host: Option<RefCell<MockHost>> = None;
     let mut pause = RECONNECT;
     loop {
         let chain_id = host.as_ref().map(|host| host.borrow().chain_id().clone());
         let ended = match stop.run_until_cancelled(attach(args, chain_id)).await {
-            None => Ended::Done,
+            None => SessionEnd::Done,
             Some(Err(ended)) => ended,
             Some(Ok(attached)) => {
                 pause = RECONNECT;
@@ -176,11 +176,11 @@ async fn sessions(args: &MockArgs, production: &Production) -> Result<(), Failur
             }
         };
         match ended {
-            Ended::Done => break,
-            Ended::Fatal(why) => return Err(Failure::new(Code::Data, why)),
-            Ended::Sidecar(error) => eprintln!("mock-execution: {error}; trying again"),
-            Ended::Draining => eprintln!("mock-execution: the sidecar is draining; opening again"),
-            Ended::Violated => eprintln!("mock-execution: opening again"),
+            SessionEnd::Done => break,
+            SessionEnd::Fatal(why) => return Err(Failure::new(Code::Data, why)),
+            SessionEnd::Sidecar(error) => eprintln!("mock-execution: {error}; trying again"),
+            SessionEnd::Draining => eprintln!("mock-execution: the sidecar is draining; opening again"),
+            SessionEnd::Violated => eprintln!("mock-execution: opening again"),
         }
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             break;
@@ -189,7 +189,7 @@ async fn sessions(args: &MockArgs, production: &Production) -> Result<(), Failur
     }
     let progress = host.map(|host| host.borrow().progress()).unwrap_or_default();
     let violations = progress.violations;
-    teller.tell(&Line::End(progress));
+    teller.tell(&ReportLine::End(progress));
     match violations {
         0 => Ok(()),
         n => Err(Failure::new(Code::Data, format!("the sidecar broke the contract {n} times"))),
@@ -203,18 +203,19 @@ struct Attached {
     da: Option<DaClient>,
 }
 
-async fn attach(args: &MockArgs, chain_id: Option<ChainId>) -> Result<Attached, Ended> {
+async fn attach(args: &MockArgs, chain_id: Option<ChainId>) -> Result<Attached, SessionEnd> {
     let client = Client::connect(&args.socket).await?;
-    let roles = Roles { observer: true, publisher: args.role == Role::Sequencer, reporter: args.da.is_some() };
+    let roles = Roles { observer: true, publisher: args.role == HostRole::Sequencer, reporter: args.da.is_some() };
     let session = client.open(&Hello { name: args.name.clone(), chain_id, roles }, None).await?;
     let rules = rules(&client, &session.info).await?;
     let da = args.da.as_deref().map(|url| DaClient::new(url, Namespace::of(rules.chain_id.as_str())));
-    Ok(Attached { session, da: da.transpose().map_err(Ended::Fatal)?, rules })
+    Ok(Attached { session, da: da.transpose().map_err(SessionEnd::Fatal)?, rules })
 }
 
 /// The chain's rules, as the sidecar tells them.
-async fn rules(client: &Client, info: &ServerInfo) -> Result<Rules, Ended> {
-    let nonsense = |what: &dyn std::fmt::Display| Ended::Fatal(format!("the sidecar's chain makes no sense: {what}"));
+async fn rules(client: &Client, info: &ServerInfo) -> Result<Rules, SessionEnd> {
+    let nonsense =
+        |what: &dyn std::fmt::Display| SessionEnd::Fatal(format!("the sidecar's chain makes no sense: {what}"));
     let schedule = client.admin().await?.schedule().await?;
     Ok(Rules {
         format: Format::Native,
@@ -227,24 +228,24 @@ async fn rules(client: &Client, info: &ServerInfo) -> Result<Rules, Ended> {
     })
 }
 
-fn open_state(args: &MockArgs, teller: &Rc<Teller>, rules: &Rules) -> Result<RefCell<Host>, Failure> {
+fn open_state(args: &MockArgs, teller: &Rc<Teller>, rules: &Rules) -> Result<RefCell<MockHost>, Failure> {
     let journal = Journal::open(&args.state, &rules.chain_id, rules.initial_height)
         .map_err(|why| Failure::new(Code::Data, format!("state file {why}")))?;
-    Ok(RefCell::new(Host::new(teller.clone(), journal, rules.chain_id.clone(), args.role)))
+    Ok(RefCell::new(MockHost::new(teller.clone(), journal, rules.chain_id.clone(), args.role)))
 }
 
 /// Serves until the session ends; asks for a last status when the end is an orderly one.
 async fn one_session(
     args: &MockArgs,
     production: &Production,
-    host: &RefCell<Host>,
+    host: &RefCell<MockHost>,
     attached: &Attached,
     stop: &CancellationToken,
-) -> Ended {
+) -> SessionEnd {
     host.borrow_mut().attached = true;
     let served = stop.run_until_cancelled(serve(args, production, host, attached)).await;
-    let ended = served.unwrap_or(Ended::Done);
-    if let (Ended::Done, Some(observer)) = (&ended, &attached.session.observer) {
+    let ended = served.unwrap_or(SessionEnd::Done);
+    if let (SessionEnd::Done, Some(observer)) = (&ended, &attached.session.observer) {
         // The sidecar may be gone already, and then the status before was the last one.
         let _ = tokio::time::timeout(LAST_STATUS, ask_status(host, observer)).await;
     }
@@ -254,11 +255,11 @@ async fn one_session(
 }
 
 /// All workers of one session; the first that ends, ends it.
-async fn serve(args: &MockArgs, production: &Production, host: &RefCell<Host>, attached: &Attached) -> Ended {
+async fn serve(args: &MockArgs, production: &Production, host: &RefCell<MockHost>, attached: &Attached) -> SessionEnd {
     let Attached { session, rules, da } = attached;
     let info = &session.info;
     let Some(observer) = &session.observer else {
-        return Ended::Sidecar(ClientError::Failed("the observer's role was asked for and not granted".into()));
+        return SessionEnd::Sidecar(ClientError::Failed("the observer's role was asked for and not granted".into()));
     };
     if session.publisher.is_some()
         && let Err(ended) = produce::check_sizes(&production.payloads, info)
@@ -279,7 +280,7 @@ async fn serve(args: &MockArgs, production: &Production, host: &RefCell<Host>, a
         }
     };
     let watch = async {
-        let settings = watch_da::Settings { poll: args.da_poll, bodies: args.report_bodies };
+        let settings = watch_da::DaSettings { poll: args.da_poll, bodies: args.report_bodies };
         match (&session.reporter, da) {
             (Some(reporter), Some(da)) => watch_da::watch_da(host, reporter, da, rules, settings).await,
             _ => std::future::pending().await,
@@ -295,7 +296,7 @@ async fn serve(args: &MockArgs, production: &Production, host: &RefCell<Host>, a
 }
 
 /// Tells how it goes, and keeps asking the sidecar for its part of it.
-async fn tell_progress(host: &RefCell<Host>, observer: &Observer) -> Result<Infallible, Ended> {
+async fn tell_progress(host: &RefCell<MockHost>, observer: &Observer) -> Result<Infallible, SessionEnd> {
     let mut told = None;
     let mut ticks = tokio::time::interval(TELL_EVERY);
     loop {
@@ -311,7 +312,7 @@ async fn tell_progress(host: &RefCell<Host>, observer: &Observer) -> Result<Infa
     }
 }
 
-async fn ask_status(host: &RefCell<Host>, observer: &Observer) -> Result<(), Ended> {
+async fn ask_status(host: &RefCell<MockHost>, observer: &Observer) -> Result<(), SessionEnd> {
     let status = observer.status().await?;
     let mut host = host.borrow_mut();
     host.peers = status.peers;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use super::checker::{Rule, SoftBlock, Violation};
+use super::checker::{Rule, SeenBlock, Violation};
 use super::da_blob;
-use super::host::{Ended, Host};
+use super::host::{MockHost, SessionEnd};
 use super::payloads::Payloads;
 use crate::api::client::{
     ClientError, Lookup, NewBlock, Observer, Payload, PublishResult, Published, Publisher, ServerInfo, Which,
@@ -38,7 +38,7 @@ pub struct Production {
 
 /// The block that can be made next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Next {
+struct NextBlock {
     height: Height,
     parent: Option<Hash>,
 }
@@ -49,7 +49,7 @@ enum Then {
     /// It is published.
     Made(Published),
     /// Another one is due.
-    Turn(Next),
+    Turn(NextBlock),
     /// The same again, later.
     Wait(Duration, String),
     Reopen,
@@ -58,16 +58,16 @@ enum Then {
 
 /// Makes and publishes blocks; notifies `made` after each.
 pub async fn produce(
-    host: &RefCell<Host>,
+    host: &RefCell<MockHost>,
     publisher: &Publisher,
     info: &ServerInfo,
     rules: &Rules,
     production: &Production,
     made: &Notify,
-) -> Result<Infallible, Ended> {
+) -> Result<Infallible, SessionEnd> {
     let mut next = match info.heads.soft {
-        Some(soft) => Next { height: soft.height.next(), parent: Some(soft.hash) },
-        None => Next { height: info.initial_height, parent: None },
+        Some(soft) => NextBlock { height: soft.height.next(), parent: Some(soft.hash) },
+        None => NextBlock { height: info.initial_height, parent: None },
     };
     let mut ticks = tokio::time::interval(production.block_time);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -78,21 +78,21 @@ pub async fn produce(
             continue;
         }
         let id = publish_next(host, publisher, rules, production, &mut next).await?;
-        next = Next { height: id.height.next(), parent: Some(id.hash) };
+        next = NextBlock { height: id.height.next(), parent: Some(id.hash) };
         made.notify_one();
     }
 }
 
 /// Publishes one block, as often as it takes.
 async fn publish_next(
-    host: &RefCell<Host>,
+    host: &RefCell<MockHost>,
     publisher: &Publisher,
     rules: &Rules,
     production: &Production,
-    next: &mut Next,
-) -> Result<BlockId, Ended> {
+    next: &mut NextBlock,
+) -> Result<BlockId, SessionEnd> {
     loop {
-        let Next { height, parent } = *next;
+        let NextBlock { height, parent } = *next;
         let time_unix_nanos = host.borrow_mut().intend(height, parent)?;
         let payload = production.payloads.at(height);
         let block = NewBlock { height, parent, time_unix_nanos, host_id: Bytes::new(), payload };
@@ -110,7 +110,7 @@ async fn publish_next(
             Then::Made(published) => {
                 if let Err(violation) = check_published(rules, &block, &published) {
                     host.borrow_mut().violated(violation);
-                    return Err(Ended::Violated);
+                    return Err(SessionEnd::Violated);
                 }
                 host.borrow_mut().published(published.id, published.signed_block);
                 return Ok(published.id);
@@ -123,8 +123,8 @@ async fn publish_next(
                 *next = turn;
             }
             Then::Wait(pause, _) => tokio::time::sleep(pause).await,
-            Then::Reopen => return Err(Ended::Draining),
-            Then::Stop(why) => return Err(Ended::Fatal(format!("block {height} cannot be published: {why}"))),
+            Then::Reopen => return Err(SessionEnd::Draining),
+            Then::Stop(why) => return Err(SessionEnd::Fatal(format!("block {height} cannot be published: {why}"))),
         }
     }
 }
@@ -134,7 +134,7 @@ fn react(answer: PublishResult) -> Then {
     const LATER: Duration = Duration::from_secs(1);
     match answer {
         PublishResult::Accepted(published) | PublishResult::Duplicate(published) => Then::Made(published),
-        PublishResult::NotNext { height, parent } => Then::Turn(Next { height, parent }),
+        PublishResult::NotNext { height, parent } => Then::Turn(NextBlock { height, parent }),
         PublishResult::Conflict(other) => Then::Wait(LATER, format!("conflict: the sidecar knows {other} there")),
         PublishResult::NotReady(why) => Then::Wait(SOON, format!("not ready: {why}")),
         PublishResult::Halted(why) => Then::Wait(LATER, format!("halted: {why}")),
@@ -167,12 +167,12 @@ fn check_published(rules: &Rules, block: &NewBlock, published: &Published) -> Re
 
 /// Posts what is published, in order; goes on where an earlier life stopped.
 pub async fn post(
-    host: &RefCell<Host>,
+    host: &RefCell<MockHost>,
     observer: &Observer,
     da: &DaClient,
     info: &ServerInfo,
     made: &Notify,
-) -> Result<Infallible, Ended> {
+) -> Result<Infallible, SessionEnd> {
     loop {
         let (blob, last) = next_blob(host, observer, info).await?;
         let Some(last) = last else {
@@ -191,10 +191,10 @@ pub async fn post(
 
 /// The blocks that are to be posted next, as a blob, with the height of the last one.
 async fn next_blob(
-    host: &RefCell<Host>,
+    host: &RefCell<MockHost>,
     observer: &Observer,
     info: &ServerInfo,
-) -> Result<(Vec<u8>, Option<Height>), Ended> {
+) -> Result<(Vec<u8>, Option<Height>), SessionEnd> {
     let mut blocks: Vec<Bytes> = Vec::new();
     let mut bytes = 0;
     let mut last = None;
@@ -213,14 +213,18 @@ async fn next_blob(
 }
 
 /// The signed block at `height`: of the answer to its publish, or of the sidecar's store for those of an earlier life.
-async fn signed_block(host: &RefCell<Host>, observer: &Observer, height: Height) -> Result<Option<Bytes>, Ended> {
+async fn signed_block(
+    host: &RefCell<MockHost>,
+    observer: &Observer,
+    height: Height,
+) -> Result<Option<Bytes>, SessionEnd> {
     let kept = host.borrow().unposted(height);
     if kept.is_some() {
         return Ok(kept);
     }
     let Lookup::Found { block, .. } = observer.block(Which::Height(height)).await? else { return Ok(None) };
     let Payload::Bytes(payload) = block.payload else { return Ok(None) };
-    let signed = SoftBlock {
+    let signed = SeenBlock {
         id: block.id,
         parent_hash: block.parent,
         time_unix_nanos: block.time_unix_nanos,
@@ -232,10 +236,10 @@ async fn signed_block(host: &RefCell<Host>, observer: &Observer, height: Height)
 }
 
 /// Whether every payload fits into a block.
-pub fn check_sizes(payloads: &Payloads, info: &ServerInfo) -> Result<(), Ended> {
+pub fn check_sizes(payloads: &Payloads, info: &ServerInfo) -> Result<(), SessionEnd> {
     let (payload, limit) = (payloads.max_bytes(), info.limits.max_block_bytes);
     if payload.saturating_add(native::MAX_OVERHEAD_BYTES) as u64 > limit {
-        return Err(Ended::Fatal(format!("a payload of {payload} bytes does not fit into a block of {limit}")));
+        return Err(SessionEnd::Fatal(format!("a payload of {payload} bytes does not fit into a block of {limit}")));
     }
     Ok(())
 }

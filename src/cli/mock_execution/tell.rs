@@ -21,7 +21,7 @@ use super::latency::Percentiles;
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-pub enum Line {
+pub enum ReportLine {
     Progress(Progress),
     Violation(Violation),
     End(Progress),
@@ -45,7 +45,7 @@ pub struct Progress {
     /// Of its sidecar, as last asked.
     pub peers: u32,
     /// Of its sidecar, as last asked.
-    pub received: Received,
+    pub received: ReceivedCounts,
     /// From the time in the block to the soft event here; a full node's.
     pub soft_latency_ms: Option<Percentiles>,
     /// From the time in the block to the hard event here.
@@ -57,21 +57,21 @@ pub struct Progress {
 
 /// Blocks that became soft since the sidecar started, by where they came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Received {
+pub struct ReceivedCounts {
     pub published: u64,
     pub gossip: u64,
     pub range: u64,
     pub da: u64,
 }
 
-impl From<crate::sync::Received> for Received {
+impl From<crate::sync::Received> for ReceivedCounts {
     fn from(received: crate::sync::Received) -> Self {
         let crate::sync::Received { published, gossip, range, da } = received;
         Self { published, gossip, range, da }
     }
 }
 
-impl Line {
+impl ReportLine {
     /// Reads a line; `None` for what is none of ours.
     pub fn read(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
@@ -90,7 +90,7 @@ impl Teller {
     }
 
     /// Nobody reading it any more is no reason to stop.
-    pub fn tell(&self, line: &Line) {
+    pub fn tell(&self, line: &ReportLine) {
         if let Ok(mut text) = serde_json::to_string(line) {
             text.push('\n');
             let _ = (&self.0).write_all(text.as_bytes());
@@ -108,15 +108,15 @@ mod tests {
         let progress =
             Progress { soft: 3, soft_latency_ms: Some(Percentiles { p50: 1.5, p99: 2.0 }), ..Progress::default() };
         let lines = [
-            Line::Progress(progress.clone()),
-            Line::Violation(Violation::new(Rule::HardBeforeSoft, 7, "x")),
-            Line::End(progress),
+            ReportLine::Progress(progress.clone()),
+            ReportLine::Violation(Violation::new(Rule::HardBeforeSoft, 7, "x")),
+            ReportLine::End(progress),
         ];
         for line in lines {
-            assert_eq!(Line::read(&serde_json::to_string(&line).unwrap()), Some(line));
+            assert_eq!(ReportLine::read(&serde_json::to_string(&line).unwrap()), Some(line));
         }
-        let text = serde_json::to_string(&Line::Violation(Violation::new(Rule::HardBeforeSoft, 7, "x"))).unwrap();
+        let text = serde_json::to_string(&ReportLine::Violation(Violation::new(Rule::HardBeforeSoft, 7, "x"))).unwrap();
         assert_eq!(text, r#"{"event":"violation","rule":"hard_before_soft","height":7,"detail":"x"}"#);
-        assert_eq!(Line::read("ERROR: something else"), None);
+        assert_eq!(ReportLine::read("ERROR: something else"), None);
     }
 }

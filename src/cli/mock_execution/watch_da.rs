@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::da_blob;
-use super::host::{Ended, Host};
+use super::host::{MockHost, SessionEnd};
 use crate::api::client::{ClientError, Reporter};
 use crate::api::{ReportedAs, ReportedSighting};
 use crate::block::{BlockId, Lane};
@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// How to watch.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct DaSettings {
     /// How often to ask for the head.
     pub poll: Duration,
     /// Answer the sidecar's `wanted` with the blocks themselves.
@@ -36,12 +36,12 @@ pub struct Settings {
 
 /// Returns only when the session ends: a DA node that is away is waited for.
 pub async fn watch_da(
-    host: &RefCell<Host>,
+    host: &RefCell<MockHost>,
     reporter: &Reporter,
     da: &DaClient,
     rules: &Rules,
-    settings: Settings,
-) -> Result<Infallible, Ended> {
+    settings: DaSettings,
+) -> Result<Infallible, SessionEnd> {
     let mut watch = Watch { host, reporter, da, rules, settings, seen: VecDeque::new() };
     let mut scanned = reporter.position().await?;
     loop {
@@ -50,45 +50,45 @@ pub async fn watch_da(
             Ok(Some(next)) => scanned = next,
             // Nothing new.
             Ok(None) => tokio::time::sleep(settings.poll).await,
-            Err(Trouble::Da(why)) => {
+            Err(WatchError::Da(why)) => {
                 eprintln!("mock-execution: {why}");
                 tokio::time::sleep(RETRY.max(settings.poll)).await;
             }
-            Err(Trouble::Sidecar(ClientError::Overloaded(_))) => tokio::time::sleep(RETRY).await,
-            Err(Trouble::Sidecar(error)) => return Err(error.into()),
+            Err(WatchError::Sidecar(ClientError::Overloaded(_))) => tokio::time::sleep(RETRY).await,
+            Err(WatchError::Sidecar(error)) => return Err(error.into()),
         }
     }
 }
 
-enum Trouble {
+enum WatchError {
     Da(DaError),
     Sidecar(ClientError),
 }
 
-impl From<DaError> for Trouble {
+impl From<DaError> for WatchError {
     fn from(error: DaError) -> Self {
         Self::Da(error)
     }
 }
 
-impl From<ClientError> for Trouble {
+impl From<ClientError> for WatchError {
     fn from(error: ClientError) -> Self {
         Self::Sidecar(error)
     }
 }
 
 struct Watch<'a> {
-    host: &'a RefCell<Host>,
+    host: &'a RefCell<MockHost>,
     reporter: &'a Reporter,
     da: &'a DaClient,
     rules: &'a Rules,
-    settings: Settings,
+    settings: DaSettings,
     seen: VecDeque<(BlockId, DaPosition)>,
 }
 
 impl Watch<'_> {
     /// Reports what there is above `scanned`; the DA height from which to go on, `None` when there is nothing new.
-    async fn step(&mut self, scanned: u64) -> Result<Option<u64>, Trouble> {
+    async fn step(&mut self, scanned: u64) -> Result<Option<u64>, WatchError> {
         let head = self.da.network_head().await?;
         let mut sightings = Vec::new();
         let mut through = scanned;
@@ -155,7 +155,7 @@ impl Watch<'_> {
     }
 
     /// DA names blocks that nobody has given to the sidecar.
-    async fn answer_wanted(&self, reported: &ReportAnswer) -> Result<(), Trouble> {
+    async fn answer_wanted(&self, reported: &ReportAnswer) -> Result<(), WatchError> {
         let wanted = reported.wanted.iter().filter(|_| self.settings.bodies);
         let found: Vec<DaPosition> = wanted
             .filter_map(|id| self.seen.iter().find(|(seen, _)| seen == id))
