@@ -8,14 +8,17 @@ mod api;
 mod blocks;
 mod da;
 mod host;
+mod script;
+mod servers;
 mod sidecar;
 
 use blocks::{Piece, block, chain};
 use blocksyncd::block::{BlockId, Hash};
 use bytes::Bytes;
 use host::Host;
+use script::{Answer, Heard, Say, Script, Then};
 use serde_json::Value;
-use sidecar::{Answer, Heard, Say, Script, Sidecar, Then};
+use sidecar::Sidecar;
 
 fn is(line: &Value, event: &str) -> bool {
     line["event"] == event
