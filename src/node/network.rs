@@ -10,7 +10,7 @@ use super::pool::{BlockChecker, CheckSource, Load};
 use super::{Node, Ready};
 use crate::block::{BlockId, Lane};
 use crate::p2p;
-use crate::sync::{Ended, Fetched, Input, PeerId, Ticket, Verdict};
+use crate::sync::{FetchOutcome, Fetched, Input, PeerId, Ticket, Verdict};
 
 /// Broadcasts that wait for the network to take them.
 const MAX_BROADCASTS: usize = 64;
@@ -49,11 +49,11 @@ impl Node {
             p2p::Event::PeerDown(peer) => self.input(Input::PeerDown { peer }),
             p2p::Event::GossipMissed(peer) => self.input(Input::GossipMissed { peer }),
             p2p::Event::Gossip { peer, ticket, lane, bytes } => self.check_gossip(peer, ticket, lane, bytes),
-            p2p::Event::Fetched { request, lane, bodies, ended } => {
+            p2p::Event::Fetched { request, lane, bodies, outcome } => {
                 let load = if let [body] = bodies.as_slice() { Load::Block(body.len()) } else { Load::Many };
                 let check = move |checker: &BlockChecker| Input::Fetched {
                     request,
-                    fetched: check_answer(checker, lane, &bodies, ended),
+                    fetched: check_answer(checker, lane, &bodies, outcome),
                 };
                 self.check(CheckSource::Answer(request), load, Box::new(check));
             }
@@ -82,13 +82,13 @@ impl Node {
 }
 
 /// An answer from the network, each block checked. What comes after a bad one is not looked at.
-fn check_answer(checker: &BlockChecker, lane: Lane, bodies: &[Bytes], ended: Ended) -> Fetched {
+fn check_answer(checker: &BlockChecker, lane: Lane, bodies: &[Bytes], outcome: FetchOutcome) -> Fetched {
     let mut blocks = Vec::with_capacity(bodies.len());
     for body in bodies {
         match checker.check(lane, body) {
             Ok(block) => blocks.push(block),
-            Err(fault) => return Fetched { blocks, ended: Ended::Invalid(Some(fault)) },
+            Err(fault) => return Fetched { blocks, outcome: FetchOutcome::Invalid(Some(fault)) },
         }
     }
-    Fetched { blocks, ended }
+    Fetched { blocks, outcome }
 }

@@ -36,7 +36,7 @@ use super::swarm::{Network, NetworkEvent};
 use super::{Command, Event, policy};
 use crate::block::Lane;
 use crate::clock::Clock;
-use crate::sync::{self, Ended, Fetch, Offence, RequestId, Ticket, Verdict};
+use crate::sync::{self, Fetch, FetchOutcome, Offence, RequestId, Ticket, Verdict};
 
 /// How long the driver sleeps when nothing is due.
 const NEVER: Duration = Duration::from_hours(1);
@@ -230,22 +230,22 @@ impl Driver {
     }
 
     fn fetch(&mut self, fetch: &Fetch) {
-        if let Err(ended) = self.try_fetch(fetch) {
-            self.outbox.push(Event::Fetched { request: fetch.request, lane: fetch.lane, bodies: Vec::new(), ended });
+        if let Err(outcome) = self.try_fetch(fetch) {
+            self.outbox.push(Event::Fetched { request: fetch.request, lane: fetch.lane, bodies: Vec::new(), outcome });
         }
     }
 
-    fn try_fetch(&mut self, fetch: &Fetch) -> Result<(), Ended> {
-        let peer = PeerId::from_bytes(fetch.peer.as_bytes()).map_err(|_| Ended::Disconnected)?;
+    fn try_fetch(&mut self, fetch: &Fetch) -> Result<(), FetchOutcome> {
+        let peer = PeerId::from_bytes(fetch.peer.as_bytes()).map_err(|_| FetchOutcome::Disconnected)?;
         if self.swarm.is_connected(&peer) && !self.peers.is_up(peer) {
-            return Err(Ended::Unsupported);
+            return Err(FetchOutcome::Unsupported);
         }
         let room = self.limits.fetch_bytes - self.reserved.values().map(|(_, bytes)| bytes).sum::<usize>();
         let max_bytes = fetch.max_bytes.min(self.limits.fetch_bytes_per_request());
         // What the stream's window lets in beyond the answer is there, too.
         let reserved = max_bytes.max(STREAM_WINDOW);
         if reserved > room {
-            return Err(Ended::NotSent);
+            return Err(FetchOutcome::NotSent);
         }
         self.swarm.behaviour_mut().exchange.ask(peer, fetch, max_bytes)?;
         self.reserved.insert(fetch.request, (peer, reserved));
@@ -293,7 +293,7 @@ impl Driver {
         let now = Instant::now();
         let unix = self.unix();
         while let Some(subject) = self.swarm.behaviour_mut().gate.table.bans.pop_ended(unix) {
-            tracing::info!(subject = policy::show(&subject), "a ban has ended");
+            tracing::info!(subject = policy::show(&subject), "a ban has outcome");
         }
         let bans = &self.swarm.behaviour().gate.table.bans;
         self.address_book_writer.write_if_due(|| self.address_book.to_text(bans), now);
@@ -388,7 +388,7 @@ impl Driver {
                 tracing::debug!(%error, "an inbound connection failed");
             }
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
-                tracing::error!(?addresses, ?reason, "a listener has ended");
+                tracing::error!(?addresses, ?reason, "a listener has outcome");
                 self.listener_spoke(listener_id);
             }
             SwarmEvent::ListenerError { listener_id, error } => {
@@ -464,13 +464,13 @@ impl Driver {
 
     fn on_network_event(&mut self, event: NetworkEvent) {
         match event {
-            NetworkEvent::Exchange(ExchangeEvent { request, lane, bodies, ended }) => {
+            NetworkEvent::Exchange(ExchangeEvent { request, lane, bodies, outcome }) => {
                 if let Some((peer, _)) = self.reserved.remove(&request)
                     && !bodies.is_empty()
                 {
                     self.delivered(peer, bodies.len(), bodies.iter().map(Bytes::len).sum());
                 }
-                self.outbox.push(Event::Fetched { request, lane, bodies, ended });
+                self.outbox.push(Event::Fetched { request, lane, bodies, outcome });
             }
             NetworkEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_gossip(propagation_source, &message_id, message);

@@ -36,7 +36,7 @@ use super::memory_budget::MemoryBudget;
 use super::peers::PeerKind;
 use super::serve::RangeServer;
 use crate::block::Lane;
-use crate::sync::{Ended, Fetch, RequestId};
+use crate::sync::{Fetch, FetchOutcome, RequestId};
 
 /// The protocol of one lane, as negotiated.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ pub struct ExchangeEvent {
     pub request: RequestId,
     pub lane: Lane,
     pub bodies: Vec<Bytes>,
-    pub ended: Ended,
+    pub outcome: FetchOutcome,
 }
 
 /// What became of a request that nobody waits for any more.
@@ -151,16 +151,19 @@ impl Behaviour {
     }
 
     /// Sends a request whose answer may have `max_bytes`. An error means that nothing was sent, and no event follows.
-    pub fn ask(&mut self, peer: PeerId, fetch: &Fetch, max_bytes: usize) -> Result<(), Ended> {
-        let connections = self.connections.get(&peer).ok_or(Ended::Disconnected)?;
+    pub fn ask(&mut self, peer: PeerId, fetch: &Fetch, max_bytes: usize) -> Result<(), FetchOutcome> {
+        let connections = self.connections.get(&peer).ok_or(FetchOutcome::Disconnected)?;
         if usize::from(fetch.lane.0) >= self.protocols.len() || self.open.contains_key(&fetch.request) {
-            return Err(Ended::NotSent);
+            return Err(FetchOutcome::NotSent);
         }
         let load = |connection: &ConnectionId| self.open.values().filter(|open| open.connection == *connection).count();
-        let (load, connection) =
-            connections.iter().map(|connection| (load(connection), *connection)).min().ok_or(Ended::Disconnected)?;
+        let (load, connection) = connections
+            .iter()
+            .map(|connection| (load(connection), *connection))
+            .min()
+            .ok_or(FetchOutcome::Disconnected)?;
         if load >= MAX_ASKS_PER_CONNECTION {
-            return Err(Ended::NotSent);
+            return Err(FetchOutcome::NotSent);
         }
         let (wanting, wanted) = oneshot::channel();
         let job = FetchJob {
@@ -188,9 +191,14 @@ impl Behaviour {
         }
     }
 
-    fn answered(&mut self, request: RequestId, bodies: Vec<Bytes>, ended: Ended) {
+    fn answered(&mut self, request: RequestId, bodies: Vec<Bytes>, outcome: FetchOutcome) {
         if let Some(open) = self.open.remove(&request) {
-            self.to_swarm.push_back(ToSwarm::GenerateEvent(ExchangeEvent { request, lane: open.lane, bodies, ended }));
+            self.to_swarm.push_back(ToSwarm::GenerateEvent(ExchangeEvent {
+                request,
+                lane: open.lane,
+                bodies,
+                outcome,
+            }));
         }
     }
 
@@ -206,7 +214,7 @@ impl Behaviour {
         };
         let lost: Vec<_> = self.open.iter().filter_map(lost).collect();
         for request in lost {
-            self.answered(request, Vec::new(), Ended::Disconnected);
+            self.answered(request, Vec::new(), FetchOutcome::Disconnected);
         }
     }
 
@@ -262,7 +270,7 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
-        self.answered(event.request, event.bodies, event.ended);
+        self.answered(event.request, event.bodies, event.outcome);
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
@@ -283,7 +291,7 @@ pub struct ToHandler {
 pub struct FromHandler {
     request: RequestId,
     bodies: Vec<Bytes>,
-    ended: Ended,
+    outcome: FetchOutcome,
 }
 
 /// One connection's streams.
@@ -318,20 +326,20 @@ impl Handler {
     fn ask(&self, stream: Stream, order: ToHandler) {
         let request = order.job.request;
         let asking = async move {
-            let (bodies, ended) = order.job.run(stream).await?;
-            Some(FromHandler { request, bodies, ended })
+            let (bodies, outcome) = order.job.run(stream).await?;
+            Some(FromHandler { request, bodies, outcome })
         };
         self.asking.push(Box::pin(asking));
     }
 
     fn not_opened(&mut self, order: &ToHandler, error: &StreamUpgradeError<Infallible>) {
-        let ended = match error {
-            StreamUpgradeError::Timeout => Ended::Timeout,
-            StreamUpgradeError::NegotiationFailed => Ended::Unsupported,
+        let outcome = match error {
+            StreamUpgradeError::Timeout => FetchOutcome::Timeout,
+            StreamUpgradeError::NegotiationFailed => FetchOutcome::Unsupported,
             StreamUpgradeError::Apply(never) => match *never {},
-            StreamUpgradeError::Io(_) => Ended::Reset,
+            StreamUpgradeError::Io(_) => FetchOutcome::Reset,
         };
-        self.failed.push_back(FromHandler { request: order.job.request, bodies: Vec::new(), ended });
+        self.failed.push_back(FromHandler { request: order.job.request, bodies: Vec::new(), outcome });
     }
 }
 
@@ -379,7 +387,7 @@ impl ConnectionHandler for Handler {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<FromHandler>> {
         while let Poll::Ready(Some(asked)) = self.asking.poll_next_unpin(cx) {
             if let Some(answer) = asked {
-                return Poll::Ready(Some(FromHandler { ended: Ended::Disconnected, ..answer }));
+                return Poll::Ready(Some(FromHandler { outcome: FetchOutcome::Disconnected, ..answer }));
             }
         }
         Poll::Ready(None)

@@ -15,13 +15,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::wire::{self, FrameError, FrameReader, HeaderRequest, WireAnswer};
-use crate::sync::{Ask, Ended, RequestId};
+use crate::sync::{BlockQuery, FetchOutcome, RequestId};
 
 /// One request, on its way to a stream.
 #[derive(Debug)]
 pub struct FetchJob {
     pub request: RequestId,
-    pub ask: Ask,
+    pub ask: BlockQuery,
     /// The most bytes of the whole answer: it is cut before the block that would exceed them, be it the first.
     pub max_bytes: usize,
     pub max_block_bytes: usize,
@@ -36,43 +36,46 @@ const HALF_CLOSE_AFTER: Duration = Duration::from_millis(250);
 impl FetchJob {
     fn to_request(&self) -> HeaderRequest {
         match self.ask {
-            Ask::Head => HeaderRequest::head(),
-            Ask::Range { from, amount } => HeaderRequest::range(from.get(), amount),
-            Ask::Hash(hash) => HeaderRequest::hash(&hash.0),
+            BlockQuery::Head => HeaderRequest::head(),
+            BlockQuery::Range { from, amount } => HeaderRequest::range(from.get(), amount),
+            BlockQuery::Hash(hash) => HeaderRequest::hash(&hash.0),
         }
     }
 
     const fn expected(&self) -> u64 {
         match self.ask {
-            Ask::Head | Ask::Hash(_) => 1,
-            Ask::Range { amount, .. } => amount,
+            BlockQuery::Head | BlockQuery::Hash(_) => 1,
+            BlockQuery::Range { amount, .. } => amount,
         }
     }
 
     /// Asks, and reads the answer. `None`: nobody waits for it any more.
-    pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(mut self, stream: S) -> Option<(Vec<Bytes>, Ended)> {
+    pub async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        mut self,
+        stream: S,
+    ) -> Option<(Vec<Bytes>, FetchOutcome)> {
         let mut bodies = Vec::new();
         let mut wanted = std::mem::replace(&mut self.wanted, oneshot::channel().1);
-        let ended = tokio::select! {
+        let outcome = tokio::select! {
             biased;
             _ = &mut wanted => return None,
-            ended = self.exchange(stream, &mut bodies) => ended,
-            () = sleep_until(self.deadline) => Ended::Timeout,
+            outcome = self.exchange(stream, &mut bodies) => outcome,
+            () = sleep_until(self.deadline) => FetchOutcome::Timeout,
         };
-        Some((bodies, ended))
+        Some((bodies, outcome))
     }
 
     /// The stream is half-closed at once when the answer is a single frame. An answer of many may have to be given up, and yamux
     /// resets a stream that is dropped only while both halves are open: dropped half-closed, the server would wait for a
     /// reader until it loses patience.
-    async fn exchange<S>(&self, stream: S, bodies: &mut Vec<Bytes>) -> Ended
+    async fn exchange<S>(&self, stream: S, bodies: &mut Vec<Bytes>) -> FetchOutcome
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let (reading, mut writing) = stream.split();
         let frame = self.to_request().to_frame();
         if writing.write_all(&frame).await.is_err() || writing.flush().await.is_err() {
-            return Ended::Reset;
+            return FetchOutcome::Reset;
         }
         let mut reader = FrameReader::new(reading, self.max_block_bytes.saturating_add(wire::RESPONSE_OVERHEAD));
         let patience = if self.expected() == 1 { Duration::ZERO } else { HALF_CLOSE_AFTER };
@@ -87,11 +90,11 @@ impl FetchJob {
                 }
             }
         };
-        let ended = self.read_answer(first, &mut reader, bodies).await;
-        if ended == Ended::Complete && bodies.len() as u64 == self.expected() {
+        let outcome = self.read_answer(first, &mut reader, bodies).await;
+        if outcome == FetchOutcome::Complete && bodies.len() as u64 == self.expected() {
             let _ = writing.close().await;
         }
-        ended
+        outcome
     }
 
     async fn read_answer<R: AsyncRead + Unpin>(
@@ -99,7 +102,7 @@ impl FetchJob {
         first: Result<Option<usize>, FrameError>,
         reader: &mut FrameReader<R>,
         bodies: &mut Vec<Bytes>,
-    ) -> Ended {
+    ) -> FetchOutcome {
         let mut next = Some(first);
         let mut room = self.max_bytes;
         while (bodies.len() as u64) < self.expected() {
@@ -111,12 +114,12 @@ impl FetchJob {
                 Ok(Some(length)) => length,
                 // A yamux stream that is reset between two frames cannot be told from one that is closed there. Nobody who
                 // serves ends it without any frame.
-                Ok(None) if bodies.is_empty() => return Ended::Reset,
-                Ok(None) => return Ended::Complete,
+                Ok(None) if bodies.is_empty() => return FetchOutcome::Reset,
+                Ok(None) => return FetchOutcome::Complete,
                 Err(error) => return ended_by(&error),
             };
             if length > room.saturating_add(wire::RESPONSE_OVERHEAD) {
-                return Ended::Cut;
+                return FetchOutcome::Cut;
             }
             let frame = match reader.message(length).await {
                 Ok(frame) => frame,
@@ -124,18 +127,18 @@ impl FetchJob {
             };
             match wire::decode_response(frame) {
                 Some(WireAnswer::Block(body)) if body.len() <= self.max_block_bytes => bodies.push(body),
-                Some(WireAnswer::NotFound) => return Ended::NotFound,
-                _ => return Ended::Invalid(None),
+                Some(WireAnswer::NotFound) => return FetchOutcome::NotFound,
+                _ => return FetchOutcome::Invalid(None),
             }
             room = room.saturating_sub(length);
         }
-        Ended::Complete
+        FetchOutcome::Complete
     }
 }
 
-const fn ended_by(error: &FrameError) -> Ended {
+const fn ended_by(error: &FrameError) -> FetchOutcome {
     match error {
-        FrameError::TooLong { .. } | FrameError::NoLength => Ended::Invalid(None),
-        FrameError::Truncated | FrameError::Io(_) => Ended::Reset,
+        FrameError::TooLong { .. } | FrameError::NoLength => FetchOutcome::Invalid(None),
+        FrameError::Truncated | FrameError::Io(_) => FetchOutcome::Reset,
     }
 }

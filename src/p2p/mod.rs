@@ -57,7 +57,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::block::Lane;
-use crate::sync::{Ended, Fetch, Offence, PeerId, PeerList, PeerOrder, PeerStanding, RequestId, Ticket, Verdict};
+use crate::sync::{
+    Fetch, FetchOutcome, Offence, PeerId, PeerList, PeerOrder, PeerStanding, RequestId, Ticket, Verdict,
+};
 
 pub use address::{check_listen_address, check_seed_address};
 pub use key::peer_id_of;
@@ -107,7 +109,7 @@ pub enum Command {
     /// The verdict on a gossiped message. One that comes later than six seconds changes nothing.
     Judge { ticket: Ticket, verdict: Verdict },
     /// Asks a peer. The answer is cut at `max_bytes`, and at the network's own share of memory, but never below one block:
-    /// it then ends early, as [`Ended::Cut`].
+    /// it then ends early, as [`FetchOutcome::Cut`].
     Fetch(Fetch),
     /// Nobody waits for the answer any more: there will be none.
     Cancel(RequestId),
@@ -137,9 +139,9 @@ pub enum Event {
     /// One or more messages from this peer were dropped unread: our own queue was full.
     GossipMissed(PeerId),
     /// `bodies` are whole, not empty, at most `max_block_bytes` each and no more than asked for, in the order of arrival;
-    /// good to use however it ended. What is in them nobody has looked at: [`Ended::Invalid`] means that a frame broke the
+    /// good to use however it ended. What is in them nobody has looked at: [`FetchOutcome::Invalid`] means that a frame broke the
     /// exchange protocol, and never carries a fault.
-    Fetched { request: RequestId, lane: Lane, bodies: Vec<Bytes>, ended: Ended },
+    Fetched { request: RequestId, lane: Lane, bodies: Vec<Bytes>, outcome: FetchOutcome },
 }
 
 /// The running network. Dropping it ends it.

@@ -18,7 +18,8 @@ use super::backfill::tail_may_fall;
 use super::exchange::{AnswerUse, Missing, OpenRequest};
 use super::pending::{Admission, PendingBlock};
 use super::{
-    Ask, Ctx, Ended, EvidenceSide, Fetched, Offence, Origin, PeerId, RequestId, Syncer, Ticket, Verdict, blame,
+    BlockQuery, Ctx, EvidenceSide, FetchOutcome, Fetched, Offence, Origin, PeerId, RequestId, Syncer, Ticket, Verdict,
+    blame,
 };
 use crate::block::{BlockId, Hash, Height};
 use crate::clock::Now;
@@ -66,26 +67,28 @@ impl Syncer {
 
     /// Takes from an answer what is of use.
     fn use_answer(&mut self, ctx: Ctx<'_>, open: &OpenRequest, fetched: &Fetched) -> AnswerUse {
-        if let Ended::Invalid(fault) = &fetched.ended {
+        if let FetchOutcome::Invalid(fault) = &fetched.outcome {
             // A frame that broke the exchange protocol has no fault to name, and is as wrong.
             return AnswerUse::Wrong(fault.as_ref().map_or(Some(Offence::BadRange), blame::of_answer));
         }
         match open.ask {
-            Ask::Head => self.use_head(ctx, &open.peer, fetched),
-            Ask::Hash(hash) => self.use_by_hash(ctx, &open.peer, hash, fetched),
-            Ask::Range { from, amount } if open.below_tail => self.use_below_tail(&open.peer, from, amount, fetched),
-            Ask::Range { from, amount } => self.use_range(ctx, &open.peer, from, amount, fetched),
+            BlockQuery::Head => self.use_head(ctx, &open.peer, fetched),
+            BlockQuery::Hash(hash) => self.use_by_hash(ctx, &open.peer, hash, fetched),
+            BlockQuery::Range { from, amount } if open.below_tail => {
+                self.use_below_tail(&open.peer, from, amount, fetched)
+            }
+            BlockQuery::Range { from, amount } => self.use_range(ctx, &open.peer, from, amount, fetched),
         }
     }
 
     fn use_head(&mut self, ctx: Ctx<'_>, peer: &PeerId, fetched: &Fetched) -> AnswerUse {
-        match (fetched.blocks.first(), &fetched.ended) {
+        match (fetched.blocks.first(), &fetched.outcome) {
             (Some(head), _) => {
                 self.exchange.record_answered_head(peer, head.id());
                 self.incoming(ctx, head, Origin::Range, Some(peer));
                 AnswerUse::Head
             }
-            (None, Ended::NotSent) => AnswerUse::NotSent,
+            (None, FetchOutcome::NotSent) => AnswerUse::NotSent,
             // It is asked for it again when that is due, and may serve all the same.
             (None, _) => AnswerUse::Neutral,
         }
@@ -103,12 +106,12 @@ impl Syncer {
             Some(_) => self.exchange.penalize(ctx.now, peer, Offence::BadRange, &mut self.decision),
             None => {}
         }
-        nothing_of_use(&fetched.ended)
+        nothing_of_use(&fetched.outcome)
     }
 
     fn use_range(&mut self, ctx: Ctx<'_>, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> AnswerUse {
-        let Fetched { blocks, ended } = fetched;
-        if blocks.is_empty() && *ended == Ended::Cut {
+        let Fetched { blocks, outcome } = fetched;
+        if blocks.is_empty() && *outcome == FetchOutcome::Cut {
             // A peer that has served nothing yet is not believed: it could put off height after height.
             let serves = self.exchange.serves(peer);
             return if serves { AnswerUse::TooHeavy(from) } else { AnswerUse::Useless };
@@ -116,31 +119,31 @@ impl Syncer {
         let count = saturate::to_u64(blocks.len());
         if count > amount || !is_run(from, blocks) {
             self.exchange.penalize(ctx.now, peer, Offence::BadRange, &mut self.decision);
-            return nothing_of_use(ended);
+            return nothing_of_use(outcome);
         }
-        self.exchange.record_answered_range(peer, from, amount, count, ended);
+        self.exchange.record_answered_range(peer, from, amount, count, outcome);
         for block in blocks {
             self.incoming(ctx, block, Origin::Range, Some(peer));
             if self.is_on_other_branch(ctx, block) {
                 // What it gave beyond belongs to the same branch.
                 self.pending.forget_peer(peer);
                 self.exchange.mark_elsewhere(peer);
-                return nothing_of_use(ended);
+                return nothing_of_use(outcome);
             }
         }
         // What could not be used, whoever is to blame, is not asked of the same peer again at once.
         if count > 0 && (self.chain.heads().stores(from) || self.pending.has(from)) {
-            let is_cut = matches!(ended, Ended::Cut | Ended::NotSent);
+            let is_cut = matches!(outcome, FetchOutcome::Cut | FetchOutcome::NotSent);
             if is_cut { AnswerUse::ServedInPart } else { AnswerUse::Served { given: count } }
-        } else if count == 0 && *ended == Ended::NotFound && self.exchange.must_store(peer, from) {
+        } else if count == 0 && *outcome == FetchOutcome::NotFound && self.exchange.must_store(peer, from) {
             AnswerUse::BelowItsTail(from)
         } else {
-            nothing_of_use(ended)
+            nothing_of_use(outcome)
         }
     }
 
     fn use_below_tail(&mut self, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> AnswerUse {
-        let Fetched { blocks, ended } = fetched;
+        let Fetched { blocks, outcome } = fetched;
         let count = saturate::to_u64(blocks.len());
         if count > amount || !is_run(from, blocks) {
             return AnswerUse::Wrong(Some(Offence::BadRange));
@@ -150,12 +153,12 @@ impl Syncer {
         }
         if count < amount {
             self.backfill.answered_in_part(count);
-            return match ended {
-                Ended::NotFound if self.exchange.must_store(peer, from) => AnswerUse::BelowItsTail(from),
+            return match outcome {
+                FetchOutcome::NotFound if self.exchange.must_store(peer, from) => AnswerUse::BelowItsTail(from),
                 _ if count > 0 => AnswerUse::Neutral,
-                Ended::NotSent => AnswerUse::NotSent,
+                FetchOutcome::NotSent => AnswerUse::NotSent,
                 // It says that a block is too heavy for the answer: of one alone that cannot be.
-                Ended::Cut if amount > 1 => AnswerUse::Neutral,
+                FetchOutcome::Cut if amount > 1 => AnswerUse::Neutral,
                 _ => AnswerUse::Useless,
             };
         }
@@ -180,10 +183,10 @@ impl Syncer {
 }
 
 /// What to think of an answer that brought nothing of use, by how it ended.
-fn nothing_of_use(ended: &Ended) -> AnswerUse {
-    match ended {
-        Ended::NotSent => AnswerUse::NotSent,
-        Ended::Cut => AnswerUse::CutShort,
+fn nothing_of_use(outcome: &FetchOutcome) -> AnswerUse {
+    match outcome {
+        FetchOutcome::NotSent => AnswerUse::NotSent,
+        FetchOutcome::Cut => AnswerUse::CutShort,
         _ => AnswerUse::Useless,
     }
 }
@@ -203,7 +206,7 @@ impl Syncer {
         let now = ctx.now.elapsed;
         for request in self.exchange.expired(now) {
             self.decision.cancel(request);
-            self.fetched(ctx, request, &Fetched { blocks: Vec::new(), ended: Ended::Timeout });
+            self.fetched(ctx, request, &Fetched { blocks: Vec::new(), outcome: FetchOutcome::Timeout });
         }
         self.exchange.begin_round();
         self.end_reverse_sync();

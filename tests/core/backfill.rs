@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::{Change, Effect, Ended, Fetch, History, Input, Offence, RejectAnswer, RequestId, Timing};
+use blocksyncd::sync::{Change, Effect, Fetch, FetchOutcome, History, Input, Offence, RejectAnswer, RequestId, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain};
@@ -48,7 +48,7 @@ fn asking(blocks: &[AuthenticBlock], tail: usize, amount: u64) -> (Core, Fetch) 
     let mut core = setup(blocks, tail + given).start();
     let mut effects = core.connect_at(1, blocks.last().expect("some"));
     while asked(&effects).1 < amount {
-        effects = core.answer(range_request(&effects).request, honest(blocks, asked(&effects)), Ended::Complete);
+        effects = core.answer(range_request(&effects).request, honest(blocks, asked(&effects)), FetchOutcome::Complete);
     }
     assert_eq!(asked(&effects), (tail as u64 - amount, amount));
     (core, range_request(&effects))
@@ -56,7 +56,7 @@ fn asking(blocks: &[AuthenticBlock], tail: usize, amount: u64) -> (Core, Fetch) 
 
 /// Gives a sound answer, and says what is asked for next.
 fn go_on(core: &mut Core, blocks: &[AuthenticBlock], request: RequestId, run: (u64, u64)) -> Vec<Effect> {
-    core.answer(request, honest(blocks, run), Ended::Complete)
+    core.answer(request, honest(blocks, run), FetchOutcome::Complete)
 }
 
 // ------------------------------------------------------------------------------------------------- when
@@ -81,7 +81,7 @@ fn nothing_below_is_asked_for_while_something_is_missing_above() {
     let mut core = setup(&blocks[..9], 5).start();
     let effects = core.connect_at(1, &blocks[13]);
     assert_eq!(asked(&effects), (10, 4));
-    let effects = core.answer(range_request(&effects).request, &blocks[9..13], Ended::Complete);
+    let effects = core.answer(range_request(&effects).request, &blocks[9..13], FetchOutcome::Complete);
     assert_eq!((appended(&effects).len(), asked(&effects)), (5, (4, 1)));
     // Not even while it is left to gossip.
     let mut core = setup(&blocks[..9], 5).start();
@@ -133,7 +133,7 @@ fn what_was_asked_for_before_da_was_read_is_not_stored_after_it() {
     let blocks = chain(9);
     let (mut core, fetch) = asking(&blocks, 5, 2);
     let _ = core.report(0, 1, vec![]);
-    let effects = core.answer(fetch.request, &blocks[2..4], Ended::Complete);
+    let effects = core.answer(fetch.request, &blocks[2..4], FetchOutcome::Complete);
     assert_eq!((prepended(&effects), ranges(&effects), tail(&core)), (vec![], vec![], 5));
     // Nobody did anything wrong, and it is asked for again.
     assert_eq!(
@@ -149,7 +149,7 @@ fn nothing_is_put_below_a_tail_that_was_taken_back() {
     let blocks = chain(9);
     let (mut core, fetch) = asking(&blocks, 5, 2);
     assert_eq!(core.reject(blocks[4].id()), RejectAnswer::Stopped);
-    let effects = core.answer(fetch.request, &blocks[2..4], Ended::Complete);
+    let effects = core.answer(fetch.request, &blocks[2..4], FetchOutcome::Complete);
     assert_eq!((prepended(&effects), tail(&core), core.soft()), (vec![], 5, None));
     assert_eq!(core.heads().next_height(), blocks[4].height());
 }
@@ -197,7 +197,7 @@ fn one_request_at_a_time() {
     let (mut core, fetch) = asking(&blocks, 30, 4);
     assert_eq!(ranges(&core.pass(timing().hedge_after)), []);
     assert_eq!(ranges(&core.connect_at(2, &blocks[39])), []);
-    assert!(!ranges(&core.answer(fetch.request, &blocks[25..29], Ended::Complete)).is_empty());
+    assert!(!ranges(&core.answer(fetch.request, &blocks[25..29], FetchOutcome::Complete)).is_empty());
 }
 
 #[test]
@@ -216,11 +216,11 @@ fn nothing_is_asked_for_that_the_disk_does_not_keep_up_with() {
 fn of_a_short_answer_nothing_is_stored_and_as_much_is_asked_for_again() {
     let blocks = chain(40);
     for (given, next) in [(7, 7), (3, 3), (1, 1)] {
-        for ended in [Ended::Complete, Ended::Cut, Ended::Reset, Ended::Timeout] {
+        for outcome in [FetchOutcome::Complete, FetchOutcome::Cut, FetchOutcome::Reset, FetchOutcome::Timeout] {
             let (mut core, fetch) = asking(&blocks, 30, 8);
-            let effects = core.answer(fetch.request, &blocks[21..21 + given], ended.clone());
+            let effects = core.answer(fetch.request, &blocks[21..21 + given], outcome.clone());
             assert_eq!(prepended(&effects), []);
-            assert_eq!(asked(&effects), (30 - next, next), "{given} {ended:?}");
+            assert_eq!(asked(&effects), (30 - next, next), "{given} {outcome:?}");
             let effects = go_on(&mut core, &blocks, range_request(&effects).request, (30 - next, next));
             assert_eq!(asked(&effects).1, 2 * next);
         }
@@ -231,10 +231,10 @@ fn of_a_short_answer_nothing_is_stored_and_as_much_is_asked_for_again() {
 fn an_answer_that_was_too_heavy_to_begin_is_asked_for_one_by_one() {
     let blocks = chain(40);
     let (mut core, fetch) = asking(&blocks, 30, 8);
-    let effects = core.answer(fetch.request, &[], Ended::Cut);
+    let effects = core.answer(fetch.request, &[], FetchOutcome::Cut);
     assert_eq!(asked(&effects), (29, 1));
     // One alone may weigh whatever a block may: who says that it is too heavy is not asked again at once.
-    let effects = core.answer(range_request(&effects).request, &[], Ended::Cut);
+    let effects = core.answer(range_request(&effects).request, &[], FetchOutcome::Cut);
     assert_eq!(ranges(&effects), []);
     assert_eq!(asked(&core.pass(timing().backoff_min)), (29, 1));
 }
@@ -251,7 +251,7 @@ fn who_has_it_not_is_not_blamed_and_another_one_is_asked() {
     let blocks = chain(40);
     let (mut core, fetch) = asking(&blocks, 30, 1);
     let _ = core.connect_at(2, &blocks[39]);
-    let effects = core.answer(fetch.request, &[], Ended::NotFound);
+    let effects = core.answer(fetch.request, &[], FetchOutcome::NotFound);
     assert_eq!(ranges(&effects), [(peer(2), 29, 1)]);
     assert_eq!((penalties(&effects), failures(&core, 1)), (vec![], 0));
     assert!(!core.status().history_unavailable);
@@ -261,7 +261,7 @@ fn who_has_it_not_is_not_blamed_and_another_one_is_asked() {
 fn who_has_not_all_of_it_may_have_the_upper_part() {
     let blocks = chain(40);
     let (mut core, fetch) = asking(&blocks, 30, 8);
-    let effects = core.answer(fetch.request, &[], Ended::NotFound);
+    let effects = core.answer(fetch.request, &[], FetchOutcome::NotFound);
     assert!(!core.status().history_unavailable);
     let (from, amount) = asked(&effects);
     assert!(from > 22 && from + amount == 30, "{from} {amount}");
@@ -271,27 +271,33 @@ fn who_has_not_all_of_it_may_have_the_upper_part() {
 fn history_is_unavailable_when_nobody_has_what_is_below() {
     let blocks = chain(40);
     let (mut core, fetch) = asking(&blocks, 30, 1);
-    let effects = core.answer(fetch.request, &[], Ended::NotFound);
+    let effects = core.answer(fetch.request, &[], FetchOutcome::NotFound);
     assert_eq!((ranges(&effects), core.status().history_unavailable), (vec![], true));
     // Somebody else may have it.
     let effects = core.connect_at(2, &blocks[39]);
     assert_eq!((ranges(&effects), core.status().history_unavailable), (vec![(peer(2), 29, 1)], false));
-    let effects = core.answer(range_request(&effects).request, &[], Ended::NotFound);
+    let effects = core.answer(range_request(&effects).request, &[], FetchOutcome::NotFound);
     assert_eq!((ranges(&effects), core.status().history_unavailable), (vec![], true));
     // Or may have it after a while.
     let effects = core.pass(timing().backoff_max);
-    let effects = core.answer(range_request(&effects).request, &blocks[28..29], Ended::Complete);
+    let effects = core.answer(range_request(&effects).request, &blocks[28..29], FetchOutcome::Complete);
     assert_eq!((prepended(&effects), core.status().history_unavailable), (vec![blocks[28].id()], false));
 }
 
 #[test]
 fn who_does_not_answer_rests_and_another_one_is_asked() {
     let blocks = chain(40);
-    for ended in [Ended::Reset, Ended::Disconnected, Ended::Unsupported, Ended::Complete, Ended::Timeout] {
+    for outcome in [
+        FetchOutcome::Reset,
+        FetchOutcome::Disconnected,
+        FetchOutcome::Unsupported,
+        FetchOutcome::Complete,
+        FetchOutcome::Timeout,
+    ] {
         let (mut core, fetch) = asking(&blocks, 30, 1);
         let _ = core.connect_at(2, &blocks[39]);
-        let effects = core.answer(fetch.request, &[], ended.clone());
-        assert_eq!((ranges(&effects), failures(&core, 1)), (vec![(peer(2), 29, 1)], 1), "{ended:?}");
+        let effects = core.answer(fetch.request, &[], outcome.clone());
+        assert_eq!((ranges(&effects), failures(&core, 1)), (vec![(peer(2), 29, 1)], 1), "{outcome:?}");
     }
 }
 
@@ -320,7 +326,7 @@ fn who_leaves_takes_the_request_with_it() {
 fn what_could_not_be_sent_is_sent_a_little_later() {
     let blocks = chain(40);
     let (mut core, fetch) = asking(&blocks, 30, 1);
-    let effects = core.answer(fetch.request, &[], Ended::NotSent);
+    let effects = core.answer(fetch.request, &[], FetchOutcome::NotSent);
     assert_eq!((ranges(&effects), failures(&core, 1)), (vec![], 0));
     assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
     assert_eq!(ranges(&core.pass(INSTANT)), [(peer(1), 29, 1)]);
@@ -335,12 +341,12 @@ fn an_answer_that_is_no_run_from_there_on_is_held_against_who_gave_it() {
     broken.push(branch(&blocks[..27], "b", 2).remove(1));
     for answer in [&blocks[24..28], &blocks[26..30], &blocks[25..30], &broken[..]] {
         let (mut core, fetch) = asking(&blocks, 30, 4);
-        let effects = core.answer(fetch.request, answer, Ended::Complete);
+        let effects = core.answer(fetch.request, answer, FetchOutcome::Complete);
         assert_eq!(penalties(&effects), [(peer(1), Offence::BadRange, Some(timing().ban_min))]);
         assert_eq!((prepended(&effects), tail(&core)), (vec![], 30));
     }
     let (mut core, fetch) = asking(&blocks, 30, 4);
-    let effects = core.answer(fetch.request, &[], Ended::Invalid(None));
+    let effects = core.answer(fetch.request, &[], FetchOutcome::Invalid(None));
     assert_eq!(penalties(&effects), [(peer(1), Offence::BadRange, Some(timing().ban_min))]);
 }
 
@@ -353,7 +359,7 @@ fn a_run_of_another_branch_is_not_stored_and_its_giver_not_asked_again() {
     run.extend(others);
     let (mut core, fetch) = asking(&blocks, 30, 4);
     let _ = core.connect_at(2, &blocks[39]);
-    let effects = core.answer(fetch.request, &run, Ended::Complete);
+    let effects = core.answer(fetch.request, &run, FetchOutcome::Complete);
     assert_eq!((prepended(&effects), penalties(&effects), tail(&core)), (vec![], vec![], 30));
     assert!(core.status().forked);
     assert_eq!(ranges(&effects), [(peer(2), 26, 4)]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{Ask, Command, Ended, Fetch, Input, PeerId, RequestId, Timing};
+use blocksyncd::sync::{BlockQuery, Command, Fetch, FetchOutcome, Input, PeerId, RequestId, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{MAX_BLOCK_BYTES, Spec, branch, chain, h};
@@ -15,7 +15,7 @@ fn timing() -> Timing {
 }
 
 fn heads_asked(effects: &[blocksyncd::sync::Effect]) -> Vec<Fetch> {
-    fetches(effects).into_iter().filter(|fetch| fetch.ask == Ask::Head).collect()
+    fetches(effects).into_iter().filter(|fetch| fetch.ask == BlockQuery::Head).collect()
 }
 
 /// A core that stores the first block of `blocks`.
@@ -30,7 +30,7 @@ fn a_peer_is_asked_for_its_head_now_and_then() {
     let blocks = chain(1);
     let mut core = core_on(&blocks);
     let probe = core.connect(1);
-    let effects = core.answer(probe, &blocks, Ended::Complete);
+    let effects = core.answer(probe, &blocks, FetchOutcome::Complete);
     assert_eq!(fetches(&effects), []);
     let next = core.next_wakeup().expect("it is asked again");
     let interval = timing().head_interval;
@@ -136,11 +136,11 @@ fn nobody_is_asked_for_more_than_it_has() {
     let mut core = core_on(&blocks);
     let _ = core.gossip(&blocks[39]);
     let probe = core.connect(1);
-    assert_eq!(ranges(&core.answer(probe, &[], Ended::NotFound)), []);
+    assert_eq!(ranges(&core.answer(probe, &[], FetchOutcome::NotFound)), []);
     // Gossip is proof as well.
     let mut core = core_on(&blocks);
     let probe = core.connect(200);
-    let _ = core.answer(probe, &[], Ended::NotFound);
+    let _ = core.answer(probe, &[], FetchOutcome::NotFound);
     core.sleep(timing().backoff_min);
     let effects = core.gossip_effects(200, Ok(blocks[39].clone()));
     assert_eq!(ranges(&effects), [(peer(200), 2, 38)]);
@@ -162,15 +162,17 @@ fn a_peer_is_asked_for_its_head_with_the_rest() {
 #[test]
 fn a_short_answer_is_kept_and_the_rest_asked_of_others() {
     let blocks = chain(20);
-    for ended in [Ended::Complete, Ended::NotFound, Ended::Reset, Ended::Timeout, Ended::Cut] {
+    for outcome in
+        [FetchOutcome::Complete, FetchOutcome::NotFound, FetchOutcome::Reset, FetchOutcome::Timeout, FetchOutcome::Cut]
+    {
         let mut core = core_on(&blocks);
         let fetch = range_request(&core.connect_at(1, &blocks[19]));
         let _ = core.connect_at(2, &blocks[19]);
-        let effects = core.answer(fetch.request, &blocks[1..6], ended.clone());
-        assert_eq!(core.soft(), Some(blocks[5].id()), "{ended:?}");
+        let effects = core.answer(fetch.request, &blocks[1..6], outcome.clone());
+        assert_eq!(core.soft(), Some(blocks[5].id()), "{outcome:?}");
         let again = range_request(&effects);
-        assert_eq!(again.ask, Ask::Range { from: h(7), amount: 13 }, "{ended:?}");
-        if matches!(ended, Ended::Complete | Ended::NotFound) {
+        assert_eq!(again.ask, BlockQuery::Range { from: h(7), amount: 13 }, "{outcome:?}");
+        if matches!(outcome, FetchOutcome::Complete | FetchOutcome::NotFound) {
             assert_eq!(again.peer, peer(2), "it said that it has no more");
         }
     }
@@ -181,11 +183,11 @@ fn what_a_peer_lacks_it_may_have_later() {
     let blocks = chain(20);
     let mut core = core_on(&blocks);
     let fetch = range_request(&core.connect_at(1, &blocks[19]));
-    let effects = core.answer(fetch.request, &blocks[1..6], Ended::Complete);
+    let effects = core.answer(fetch.request, &blocks[1..6], FetchOutcome::Complete);
     assert_eq!(ranges(&effects), []);
     let _ = core.give(Input::GossipMissed { peer: peer(1) });
     let probe = heads_asked(&core.pass(timing().gossip_grace))[0].request;
-    let effects = core.answer(probe, &blocks[19..], Ended::Complete);
+    let effects = core.answer(probe, &blocks[19..], FetchOutcome::Complete);
     assert_eq!(ranges(&effects), [(peer(1), 7, 13)]);
 }
 
@@ -195,9 +197,9 @@ fn what_lies_below_what_a_peer_lacks_it_has() {
     let mut core = core_on(&blocks);
     let requests: Vec<_> = fetches(&core.connect_at(1, &blocks[139])).iter().map(|fetch| fetch.request).collect();
     // The third range comes, the second is cut short at block 76, the first one fails.
-    let _ = core.answer(requests[2], &blocks[129..139], Ended::Complete);
-    let _ = core.answer(requests[1], &blocks[65..75], Ended::Complete);
-    let _ = core.answer(requests[0], &[], Ended::Reset);
+    let _ = core.answer(requests[2], &blocks[129..139], FetchOutcome::Complete);
+    let _ = core.answer(requests[1], &blocks[65..75], FetchOutcome::Complete);
+    let _ = core.answer(requests[0], &[], FetchOutcome::Reset);
     assert_eq!(ranges(&core.pass(timing().backoff_min)), [(peer(1), 2, 64)]);
 }
 
@@ -217,7 +219,7 @@ fn preferred(first: &[u64], second: &[u64]) -> PeerId {
                 probe = heads_asked(&core.pass(timing().gossip_grace))[0].request;
             }
             core.sleep(Duration::from_millis(*latency));
-            let _ = core.answer(probe, &blocks[8..], Ended::Complete);
+            let _ = core.answer(probe, &blocks[8..], FetchOutcome::Complete);
         }
     }
     let _ = core.give(Input::StorageFull(false));
@@ -243,7 +245,7 @@ fn whoever_has_less_to_do_is_asked() {
     for name in [1, 2] {
         let probe = core.connect(name);
         core.sleep(Duration::from_millis(10));
-        asked.extend(ranges(&core.answer(probe, &blocks[299..], Ended::Complete)));
+        asked.extend(ranges(&core.answer(probe, &blocks[299..], FetchOutcome::Complete)));
     }
     assert_eq!(asked, [(peer(1), 2, 64)], "all that may wait");
     // Each block that is taken in makes room to ask for one more.
@@ -262,7 +264,7 @@ fn a_peer_on_another_branch_is_left_alone_until_its_head_changes() {
     let others = branch(&[], "b", 20);
     let mut core = core_on(&blocks);
     let fetch = range_request(&core.connect_at(1, &others[9]));
-    let effects = core.answer(fetch.request, &others[1..5], Ended::Complete);
+    let effects = core.answer(fetch.request, &others[1..5], FetchOutcome::Complete);
     assert!(core.status().forked);
     assert_eq!(ranges(&effects), []);
     assert_eq!(ranges(&core.pass(timing().backoff_max)), [], "whatever it says, for as long as its head is that one");
@@ -271,7 +273,7 @@ fn a_peer_on_another_branch_is_left_alone_until_its_head_changes() {
     // Its first probe of this time has not been answered, so there is one.
     let request = probe.first().map(|fetch| fetch.request);
     if let Some(request) = request {
-        assert_eq!(ranges(&core.answer(request, &others[9..10], Ended::Complete)), [], "the same head");
+        assert_eq!(ranges(&core.answer(request, &others[9..10], FetchOutcome::Complete)), [], "the same head");
     }
 }
 
@@ -300,7 +302,7 @@ fn what_lost_to_another_block_counts_against_who_served_it_and_not_who_relayed_i
         let mut core = Setup::follower().start();
         let probe = core.connect(200);
         let _ = if served {
-            core.answer(probe, std::slice::from_ref(&fork), Ended::Complete)
+            core.answer(probe, std::slice::from_ref(&fork), FetchOutcome::Complete)
         } else {
             core.gossip_effects(200, Ok(fork.clone()))
         };
@@ -320,7 +322,7 @@ fn one_block_that_does_not_link_is_enough_to_tell_another_branch() {
     let others = branch(&[], "b", 9);
     let mut core = core_on(&blocks);
     let fetch = range_request(&core.connect_at(1, &others[8]));
-    let _ = core.answer(fetch.request, &others[1..2], Ended::Reset);
+    let _ = core.answer(fetch.request, &others[1..2], FetchOutcome::Reset);
     assert_eq!(ranges(&core.pass(timing().backoff_max)), [], "its head is still that one");
 }
 
@@ -331,9 +333,9 @@ fn answers_come_in_any_order() {
     let effects = core.connect_at(1, &blocks[139]);
     assert_eq!(ranges(&effects), [(peer(1), 2, 64), (peer(1), 66, 64), (peer(1), 130, 10)]);
     let requests: Vec<_> = fetches(&effects).iter().map(|fetch| fetch.request).collect();
-    let _ = core.answer(requests[1], &blocks[65..129], Ended::Complete);
+    let _ = core.answer(requests[1], &blocks[65..129], FetchOutcome::Complete);
     assert_eq!((core.status().held_blocks, core.status().forked), (65, false));
-    let _ = core.answer(requests[0], &blocks[1..65], Ended::Complete);
+    let _ = core.answer(requests[0], &blocks[1..65], FetchOutcome::Complete);
     assert_eq!(core.soft(), Some(blocks[128].id()));
 }
 
@@ -365,7 +367,7 @@ fn what_a_slow_peer_gave_until_the_timeout_is_kept() {
     let (mut core, request, blocks) = waiting();
     let effects = core.pass(timing().request_timeout);
     assert_eq!(cancelled(&effects), []);
-    let effects = core.answer(request, &blocks[1..8], Ended::Timeout);
+    let effects = core.answer(request, &blocks[1..8], FetchOutcome::Timeout);
     assert_eq!(core.soft(), Some(blocks[7].id()));
     assert_eq!(ranges(&effects), [(peer(1), 9, 11)], "it was of use, and is asked on");
 }
@@ -375,14 +377,14 @@ fn whoever_fails_rests_longer_each_time() {
     let (mut core, mut request, _) = waiting();
     let mut rest = timing().backoff_min;
     for _ in 0..4 {
-        let effects = core.answer(request, &[], Ended::Reset);
+        let effects = core.answer(request, &[], FetchOutcome::Reset);
         assert_eq!(ranges(&effects), []);
         assert_eq!(core.next_wakeup(), Some(core.elapsed() + rest));
         assert_eq!(ranges(&core.almost_pass(rest)), []);
         request = range_request(&core.pass(INSTANT)).request;
         rest *= 2;
     }
-    let effects = core.answer(request, &[], Ended::Reset);
+    let effects = core.answer(request, &[], FetchOutcome::Reset);
     assert_eq!(ranges(&effects), []);
     assert_eq!(core.next_wakeup(), Some(core.elapsed() + rest));
 }
@@ -391,7 +393,7 @@ fn whoever_fails_rests_longer_each_time() {
 fn nobody_waits_for_a_rest_that_is_over() {
     let (mut core, request, _) = waiting();
     // It is on another branch, and so is not asked after its rest, either.
-    let _ = core.answer(request, &branch(&[], "b", 2)[1..], Ended::Complete);
+    let _ = core.answer(request, &branch(&[], "b", 2)[1..], FetchOutcome::Complete);
     assert_eq!(core.next_wakeup(), Some(timing().backoff_min));
     assert_eq!(ranges(&core.pass(timing().backoff_min)), []);
     assert!(core.next_wakeup() > Some(core.elapsed()), "it would be woken for ever");
@@ -405,7 +407,7 @@ fn no_rest_is_longer_than_the_longest() {
     let mut core = setup.start();
     let mut request = range_request(&core.connect_at(1, &blocks[8])).request;
     for factor in [1, 2, 3, 3] {
-        let _ = core.answer(request, &[], Ended::Reset);
+        let _ = core.answer(request, &[], FetchOutcome::Reset);
         let rest = timing().backoff_min * factor;
         assert_eq!(ranges(&core.almost_pass(rest)), []);
         request = range_request(&core.pass(INSTANT)).request;
@@ -415,11 +417,11 @@ fn no_rest_is_longer_than_the_longest() {
 #[test]
 fn whoever_answers_again_is_trusted_again() {
     let (mut core, request, blocks) = waiting();
-    let _ = core.answer(request, &[], Ended::Reset);
+    let _ = core.answer(request, &[], FetchOutcome::Reset);
     let request = range_request(&core.pass(timing().backoff_min)).request;
-    let effects = core.answer(request, &blocks[1..3], Ended::Reset);
+    let effects = core.answer(request, &blocks[1..3], FetchOutcome::Reset);
     let request = range_request(&effects).request;
-    let _ = core.answer(request, &[], Ended::Reset);
+    let _ = core.answer(request, &[], FetchOutcome::Reset);
     assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().backoff_min), "from the beginning");
 }
 
@@ -427,7 +429,7 @@ fn whoever_answers_again_is_trusted_again() {
 fn what_gossip_brought_meanwhile_is_no_answer() {
     let (mut core, request, blocks) = waiting();
     let _ = core.gossip(&blocks[1]);
-    let effects = core.answer(request, &[], Ended::Reset);
+    let effects = core.answer(request, &[], FetchOutcome::Reset);
     assert_eq!(ranges(&effects), []);
     assert_eq!(core.next_wakeup(), Some(timing().backoff_min), "it rests as after any failure");
 }
@@ -437,13 +439,13 @@ fn what_gossip_brought_meanwhile_is_no_answer() {
 fn a_full_network_is_not_asked_again_at_once() {
     let (mut core, mut request, _) = waiting();
     for _ in 0..3 {
-        let effects = core.answer(request, &[], Ended::NotSent);
+        let effects = core.answer(request, &[], FetchOutcome::NotSent);
         assert_eq!(fetches(&effects), []);
         assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().backoff_min));
         let effects = core.pass(timing().backoff_min);
         request = range_request(&effects).request;
         for probe in heads_asked(&effects) {
-            let _ = core.answer(probe.request, &[], Ended::NotSent);
+            let _ = core.answer(probe.request, &[], FetchOutcome::NotSent);
         }
     }
 }
@@ -452,12 +454,12 @@ fn a_full_network_is_not_asked_again_at_once() {
 fn a_head_that_could_not_be_asked_for_is_asked_for_soon() {
     let mut core = Setup::follower().start();
     let probe = core.connect(1);
-    assert_eq!(fetches(&core.answer(probe, &[], Ended::NotSent)), []);
+    assert_eq!(fetches(&core.answer(probe, &[], FetchOutcome::NotSent)), []);
     assert_eq!(heads_asked(&core.pass(timing().backoff_min)).len(), 1);
     // After a failure of theirs it is asked for when its time comes.
     let mut core = Setup::follower().start();
     let probe = core.connect(1);
-    let _ = core.answer(probe, &[], Ended::Reset);
+    let _ = core.answer(probe, &[], FetchOutcome::Reset);
     assert_eq!(fetches(&core.pass(timing().backoff_min)), []);
 }
 
@@ -488,7 +490,7 @@ fn two_are_enough_when_one_of_them_serves() {
     let blocks = chain(20);
     let mut core = core_on(&blocks);
     let fetch = range_request(&core.connect_at(1, &blocks[9]));
-    let _ = core.answer(fetch.request, &blocks[1..9], Ended::Complete);
+    let _ = core.answer(fetch.request, &blocks[1..9], FetchOutcome::Complete);
     assert_eq!(ranges(&core.connect_at(2, &blocks[19])), [(peer(2), 11, 9)]);
     let _ = core.connect_at(3, &blocks[19]);
     let _ = core.gossip_effects(1, Ok(blocks[19].clone()));
@@ -577,10 +579,10 @@ fn no_more_is_asked_of_all_together_than_there_is_room_for() {
     assert_eq!(asked.len(), 5);
     // The request for another one's head counts, too, and so does every answer that is awaited.
     assert_eq!(ranges(&core.connect_at(2, &blocks[599])), []);
-    let Ask::Range { from, amount } = asked[0].ask else { panic!("a range") };
+    let BlockQuery::Range { from, amount } = asked[0].ask else { panic!("a range") };
     let given: Vec<_> =
         blocks.iter().filter(|b| b.height() >= from).take(amount.try_into().unwrap()).cloned().collect();
-    assert_eq!(ranges(&core.answer(asked[0].request, &given, Ended::Complete)).len(), 1);
+    assert_eq!(ranges(&core.answer(asked[0].request, &given, FetchOutcome::Complete)).len(), 1);
 }
 
 /// A core that stores the first block, asks for one block at a time, and may be given blocks of a MiB.
@@ -610,18 +612,18 @@ fn what_is_said_to_be_too_heavy_waits_until_it_is_next() {
     let mut core = core_for_large_blocks(&blocks, 1);
     let honest = range_request(&core.connect_at(1, &blocks[11]));
     let liar = range_request(&core.connect_at(2, &blocks[11]));
-    assert_eq!(liar.ask, Ask::Range { from: h(3), amount: 1 });
-    let liar = range_request(&core.answer(liar.request, &blocks[2..3], Ended::Complete));
-    assert_eq!(liar.ask, Ask::Range { from: h(4), amount: 1 });
+    assert_eq!(liar.ask, BlockQuery::Range { from: h(3), amount: 1 });
+    let liar = range_request(&core.answer(liar.request, &blocks[2..3], FetchOutcome::Complete));
+    assert_eq!(liar.ask, BlockQuery::Range { from: h(4), amount: 1 });
     // Not asked for again, and nobody rests for it.
-    let instead = range_request(&core.answer(liar.request, &[], Ended::Cut));
-    assert_eq!((&instead.peer, instead.ask), (&liar.peer, Ask::Range { from: h(5), amount: 1 }));
-    let again = range_request(&core.answer(honest.request, &blocks[1..2], Ended::Complete));
-    assert_eq!((&again.peer, again.ask), (&honest.peer, Ask::Range { from: h(4), amount: 1 }));
+    let instead = range_request(&core.answer(liar.request, &[], FetchOutcome::Cut));
+    assert_eq!((&instead.peer, instead.ask), (&liar.peer, BlockQuery::Range { from: h(5), amount: 1 }));
+    let again = range_request(&core.answer(honest.request, &blocks[1..2], FetchOutcome::Complete));
+    assert_eq!((&again.peer, again.ask), (&honest.peer, BlockQuery::Range { from: h(4), amount: 1 }));
     assert_eq!(again.max_bytes, 1 << 20);
     // It was no heavier than others: whoever said so rests.
-    core.answer(again.request, &blocks[3..4], Ended::Complete);
-    assert_eq!(ranges(&core.answer(instead.request, &[], Ended::Cut)), []);
+    core.answer(again.request, &blocks[3..4], FetchOutcome::Complete);
+    assert_eq!(ranges(&core.answer(instead.request, &[], FetchOutcome::Cut)), []);
 }
 
 /// It could put off one height after the other, each of which would wait to be asked for alone.
@@ -631,7 +633,7 @@ fn who_has_served_nothing_is_not_believed_that_a_block_is_too_heavy() {
     let mut core = core_for_large_blocks(&blocks, 1);
     let _ = core.connect_at(1, &blocks[11]);
     let liar = range_request(&core.connect_at(2, &blocks[11]));
-    assert_eq!(ranges(&core.answer(liar.request, &[], Ended::Cut)), []);
+    assert_eq!(ranges(&core.answer(liar.request, &[], FetchOutcome::Cut)), []);
     // Somebody else is asked for it.
     assert_eq!(ranges(&core.connect_at(3, &blocks[11])), [(peer(3), 3, 1)]);
 }
@@ -677,8 +679,8 @@ fn requests_follow_the_size_of_the_blocks() {
     let mut core = core.start();
     let fetch = range_request(&core.connect_at(1, &blocks[199]));
     let amount = u64::try_from(4_096 / blocks[199].size()).expect("small");
-    assert_eq!(fetch.ask, Ask::Range { from: h(2), amount });
-    let effects = core.answer(fetch.request, &blocks[1..5], Ended::Reset);
+    assert_eq!(fetch.ask, BlockQuery::Range { from: h(2), amount });
+    let effects = core.answer(fetch.request, &blocks[1..5], FetchOutcome::Reset);
     let size = (0..4).fold(blocks[199].size(), |size, _| (size * 7 + blocks[1].size()) / 8);
     assert_eq!(ranges(&effects), [(peer(1), 6, u64::try_from(4_096 / size).expect("small"))]);
 }
@@ -690,7 +692,7 @@ fn while_the_disk_does_not_keep_up_nothing_is_asked_for() {
     let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.commit_bytes = size).start();
     core.hold_writes();
     let fetch = range_request(&core.connect_at(1, &blocks[29]));
-    let effects = core.answer(fetch.request, &blocks[1..4], Ended::Reset);
+    let effects = core.answer(fetch.request, &blocks[1..4], FetchOutcome::Reset);
     assert_eq!((core.soft(), ranges(&effects)), (Some(blocks[2].id()), vec![]));
     assert_eq!(ranges(&core.pass(Duration::from_millis(1))), []);
     let effects = core.write();
@@ -715,7 +717,7 @@ fn what_is_of_no_use_is_not_asked_of_the_same_peer_again_at_once() {
     let mut core = core_on(&blocks);
     let early = Spec { time_unix_nanos: Some(ahead(&core, 1)), ..Spec::of("a") }.on(Some(&blocks[0]));
     let fetch = range_request(&core.connect_at(1, &blocks[8]));
-    let effects = core.answer(fetch.request, std::slice::from_ref(&early), Ended::Reset);
+    let effects = core.answer(fetch.request, std::slice::from_ref(&early), FetchOutcome::Reset);
     assert_eq!((core.soft(), fetches(&effects)), (Some(blocks[0].id()), vec![]));
     assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
     assert_eq!(ranges(&core.pass(INSTANT)).len(), 1);
@@ -724,7 +726,7 @@ fn what_is_of_no_use_is_not_asked_of_the_same_peer_again_at_once() {
     let _ = core.connect_at(1, &blocks[0]);
     let (_, effects) = core.report(0, 1, vec![seen_hash(1, 0, &early)]);
     let request = fetches(&effects)[0].request;
-    assert_eq!(fetches(&core.answer(request, std::slice::from_ref(&early), Ended::Complete)), []);
+    assert_eq!(fetches(&core.answer(request, std::slice::from_ref(&early), FetchOutcome::Complete)), []);
     assert_eq!(asked_by_hash(&core.almost_pass(timing().backoff_min)), []);
     assert_eq!(asked_by_hash(&core.pass(INSTANT)), [(peer(1), early.hash())]);
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::{
-    Answer, Ask, Batch, Change, Command, CommitId, Config, DaPosition, DaReport, Effect, Ended, Fetch, Fetched,
-    GuardState, Heads, History, Input, Limits, Offence, PeerId, Policy, Proposal, PublishAnswer, Recovered,
+    Answer, Batch, BlockQuery, Change, Command, CommitId, Config, DaPosition, DaReport, Effect, Fetch, FetchOutcome,
+    Fetched, GuardState, Heads, History, Input, Limits, Offence, PeerId, Policy, Proposal, PublishAnswer, Recovered,
     RejectAnswer, ReportAnswer, RequestId, Seen, Sighting, Status, Stored, Syncer, Ticket, Timing, Verdict,
 };
 use blocksyncd::verify::{AuthenticBlock, Fault, Tip, VerifiedBlock};
@@ -311,7 +311,7 @@ impl Core {
 
     pub fn connect(&mut self, name: u8) -> RequestId {
         let effects = self.give(Input::PeerUp { peer: peer(name) });
-        let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.ask == Ask::Head).collect();
+        let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.ask == BlockQuery::Head).collect();
         assert_eq!(probes.len(), 1, "a new peer is asked for its head: {effects:#?}");
         assert_eq!(probes[0].peer, peer(name));
         probes[0].request
@@ -320,11 +320,11 @@ impl Core {
     /// A new peer whose head is this one.
     pub fn connect_at(&mut self, name: u8, head: &AuthenticBlock) -> Vec<Effect> {
         let probe = self.connect(name);
-        self.answer(probe, std::slice::from_ref(head), Ended::Complete)
+        self.answer(probe, std::slice::from_ref(head), FetchOutcome::Complete)
     }
 
-    pub fn answer(&mut self, request: RequestId, blocks: &[AuthenticBlock], ended: Ended) -> Vec<Effect> {
-        self.give(Input::Fetched { request, fetched: Fetched { blocks: blocks.to_vec(), ended } })
+    pub fn answer(&mut self, request: RequestId, blocks: &[AuthenticBlock], outcome: FetchOutcome) -> Vec<Effect> {
+        self.give(Input::Fetched { request, fetched: Fetched { blocks: blocks.to_vec(), outcome } })
     }
 
     pub fn gossip_effects(&mut self, name: u8, outcome: Result<AuthenticBlock, Fault>) -> Vec<Effect> {
@@ -474,15 +474,15 @@ pub fn fetches(effects: &[Effect]) -> Vec<Fetch> {
 /// What is asked for, beside heads: from whom, from which height, how many.
 pub fn ranges(effects: &[Effect]) -> Vec<(PeerId, u64, u64)> {
     let range = |fetch: Fetch| match fetch.ask {
-        Ask::Range { from, amount } => Some((fetch.peer, from.get(), amount)),
-        Ask::Head | Ask::Hash(_) => None,
+        BlockQuery::Range { from, amount } => Some((fetch.peer, from.get(), amount)),
+        BlockQuery::Head | BlockQuery::Hash(_) => None,
     };
     fetches(effects).into_iter().filter_map(range).collect()
 }
 
 /// The one range request among these effects.
 pub fn range_request(effects: &[Effect]) -> Fetch {
-    let is_range = |fetch: &Fetch| matches!(fetch.ask, Ask::Range { .. });
+    let is_range = |fetch: &Fetch| matches!(fetch.ask, BlockQuery::Range { .. });
     let requests: Vec<_> = fetches(effects).into_iter().filter(is_range).collect();
     assert_eq!(requests.len(), 1, "{effects:#?}");
     requests[0].clone()
@@ -490,8 +490,8 @@ pub fn range_request(effects: &[Effect]) -> Fetch {
 
 pub fn asked_by_hash(effects: &[Effect]) -> Vec<(PeerId, Hash)> {
     let hash = |fetch: Fetch| match fetch.ask {
-        Ask::Hash(hash) => Some((fetch.peer, hash)),
-        Ask::Head | Ask::Range { .. } => None,
+        BlockQuery::Hash(hash) => Some((fetch.peer, hash)),
+        BlockQuery::Head | BlockQuery::Range { .. } => None,
     };
     fetches(effects).into_iter().filter_map(hash).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{Change, Ended, EvidenceSide, Input, Verdict};
+use blocksyncd::sync::{Change, EvidenceSide, FetchOutcome, Input, Verdict};
 
 use blocksyncd::verify::AuthenticBlock;
 
@@ -210,7 +210,7 @@ fn while_the_disk_is_full_nothing_is_taken_in() {
     let mut core = Setup::follower().storing(&blocks[..1], 0).start();
     let _ = core.give(Input::StorageFull(true));
     let probe = core.connect(1);
-    let effects = core.answer(probe, &blocks[2..], Ended::Complete);
+    let effects = core.answer(probe, &blocks[2..], FetchOutcome::Complete);
     assert_eq!(ranges(&effects), []);
     for block in &blocks[1..] {
         assert_eq!(core.gossip(block), Verdict::Ignore);

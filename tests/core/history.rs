@@ -1,6 +1,6 @@
 //! Peers that have pruned what we need: they serve what is above, nobody is blamed, and the status says it when all are so.
 
-use blocksyncd::sync::{Ask, Ended, Input, Timing};
+use blocksyncd::sync::{BlockQuery, FetchOutcome, Input, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain};
@@ -19,7 +19,7 @@ fn with_a_pruned_peer(blocks: &[AuthenticBlock]) -> Core {
     let mut core = Setup::follower().storing(&blocks[..1], 0).start();
     let fetch = range_request(&core.connect_at(1, &blocks[19]));
     assert!(!is_unavailable(&core), "it has not answered");
-    let effects = core.answer(fetch.request, &[], Ended::NotFound);
+    let effects = core.answer(fetch.request, &[], FetchOutcome::NotFound);
     assert_eq!((penalties(&effects), ranges(&effects)), (vec![], vec![]));
     core
 }
@@ -37,7 +37,7 @@ fn history_is_unavailable_when_nobody_who_is_ahead_has_the_next_block() {
     let fetch = range_request(&core.connect_at(4, &blocks[19]));
     assert_eq!(fetch.peer, peer(4));
     assert!(!is_unavailable(&core));
-    let _ = core.answer(fetch.request, &[], Ended::NotFound);
+    let _ = core.answer(fetch.request, &[], FetchOutcome::NotFound);
     assert!(is_unavailable(&core));
     for name in [1, 4] {
         assert!(is_unavailable(&core));
@@ -53,14 +53,14 @@ fn history_may_come_back() {
     // A new answer about its head is no answer about block 2.
     let _ = core.give(Input::GossipMissed { peer: peer(1) });
     let probe = fetches(&core.pass(timing().gossip_grace))[0].request;
-    let effects = core.answer(probe, &blocks[19..], Ended::Complete);
+    let effects = core.answer(probe, &blocks[19..], FetchOutcome::Complete);
     assert_eq!((ranges(&effects), is_unavailable(&core)), (vec![], true));
     // It is asked again after a while.
     let wait = timing().backoff_max.saturating_sub(timing().gossip_grace);
     assert_eq!(ranges(&core.almost_pass(wait)), []);
     let fetch = range_request(&core.pass(INSTANT));
     assert!(is_unavailable(&core));
-    let _ = core.answer(fetch.request, &blocks[1..19], Ended::Complete);
+    let _ = core.answer(fetch.request, &blocks[1..19], FetchOutcome::Complete);
     assert_eq!((is_unavailable(&core), core.soft()), (false, Some(blocks[19].id())));
 }
 
@@ -70,12 +70,12 @@ fn nothing_above_is_asked_for_without_its_history() {
     let blocks = chain(300);
     let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.requests_per_peer = 2).start();
     for fetch in fetches(&core.connect_at(1, &blocks[299])) {
-        let effects = core.answer(fetch.request, &[], Ended::NotFound);
+        let effects = core.answer(fetch.request, &[], FetchOutcome::NotFound);
         assert_eq!((ranges(&effects), is_unavailable(&core)), (vec![], true));
     }
     let effects = core.pass(timing().backoff_max);
-    let again = fetches(&effects).into_iter().find(|fetch| fetch.ask != Ask::Head).expect("it is asked again");
-    let effects = core.answer(again.request, &blocks[1..3], Ended::Reset);
+    let again = fetches(&effects).into_iter().find(|fetch| fetch.ask != BlockQuery::Head).expect("it is asked again");
+    let effects = core.answer(again.request, &blocks[1..3], FetchOutcome::Reset);
     assert!(!is_unavailable(&core));
     assert!(!ranges(&effects).is_empty());
 }
@@ -87,18 +87,25 @@ fn who_was_only_too_fast_has_pruned_nothing() {
     let mut core = Setup::follower().storing(&blocks[..1], 0).start();
     let _ = core.connect_at(1, &blocks[0]);
     let fetch = range_request(&core.gossip_effects(1, Ok(blocks[19].clone())));
-    let _ = core.answer(fetch.request, &[], Ended::NotFound);
+    let _ = core.answer(fetch.request, &[], FetchOutcome::NotFound);
     assert!(!is_unavailable(&core));
 }
 
 #[test]
 fn any_other_failure_says_nothing_of_history() {
     let blocks = chain(20);
-    for ended in [Ended::Reset, Ended::Timeout, Ended::Complete, Ended::Unsupported, Ended::NotSent, Ended::Cut] {
+    for outcome in [
+        FetchOutcome::Reset,
+        FetchOutcome::Timeout,
+        FetchOutcome::Complete,
+        FetchOutcome::Unsupported,
+        FetchOutcome::NotSent,
+        FetchOutcome::Cut,
+    ] {
         let mut core = Setup::follower().storing(&blocks[..1], 0).start();
         let fetch = range_request(&core.connect_at(1, &blocks[19]));
-        let _ = core.answer(fetch.request, &[], ended.clone());
-        assert!(!is_unavailable(&core), "{ended:?}");
+        let _ = core.answer(fetch.request, &[], outcome.clone());
+        assert!(!is_unavailable(&core), "{outcome:?}");
     }
 }
 
@@ -109,7 +116,7 @@ fn who_is_on_another_branch_does_not_count() {
     let others = branch(&[], "b", 20);
     let fetch = range_request(&core.connect_at(2, &others[19]));
     assert!(!is_unavailable(&core));
-    let _ = core.answer(fetch.request, &others[1..5], Ended::Complete);
+    let _ = core.answer(fetch.request, &others[1..5], FetchOutcome::Complete);
     assert!(core.status().forked && is_unavailable(&core));
 }
 
@@ -121,6 +128,6 @@ fn a_pruned_peer_serves_what_is_above_its_tail() {
     let pruned = range_request(&core.connect_at(1, &blocks[299]));
     assert_eq!(ranges(&core.connect_at(2, &blocks[299])), [(peer(2), 66, 64)]);
     // The one who may have the history is busy.
-    let effects = core.answer(pruned.request, &[], Ended::NotFound);
+    let effects = core.answer(pruned.request, &[], FetchOutcome::NotFound);
     assert_eq!(ranges(&effects), [(peer(1), 130, 64)]);
 }

@@ -150,6 +150,6 @@ fn whoever_drains_asks_for_nothing_more() {
     let mut core = Setup::follower().storing(&blocks[..1], 0).start();
     let probe = core.connect(1);
     let _ = core.give(Input::Drain);
-    let effects = core.answer(probe, &blocks[8..], blocksyncd::sync::Ended::Complete);
+    let effects = core.answer(probe, &blocks[8..], blocksyncd::sync::FetchOutcome::Complete);
     assert_eq!(fetches(&effects), []);
 }

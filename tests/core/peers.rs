@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use blocksyncd::block::Malformed;
-use blocksyncd::sync::{Effect, Ended, Fetched, Input, Offence, PeerId, Verdict};
+use blocksyncd::sync::{Effect, FetchOutcome, Fetched, Input, Offence, PeerId, Verdict};
 use blocksyncd::verify::{AuthenticBlock, Fault};
 
 use super::blocks::{Spec, branch, chain};
@@ -145,8 +145,8 @@ fn asking() -> (Core, blocksyncd::sync::Fetch, Vec<AuthenticBlock>) {
 #[test]
 fn a_range_answer_is_what_was_asked_for() {
     let (mut core, fetch, blocks) = asking();
-    assert_eq!(fetch.ask, blocksyncd::sync::Ask::Range { from: blocks[1].height(), amount: 7 });
-    let effects = core.answer(fetch.request, &blocks[1..8], Ended::Complete);
+    assert_eq!(fetch.ask, blocksyncd::sync::BlockQuery::Range { from: blocks[1].height(), amount: 7 });
+    let effects = core.answer(fetch.request, &blocks[1..8], FetchOutcome::Complete);
     assert_eq!(penalties(&effects), []);
     assert_eq!(core.soft(), Some(blocks[8].id()), "with the head, which was here already");
 }
@@ -164,7 +164,7 @@ fn another_range_than_asked_for_is_an_offence() {
         vec![blocks[1].clone(), stray[0].clone()],
     ] {
         let (mut core, fetch, _) = asking();
-        let effects = core.answer(fetch.request, &wrong, Ended::Complete);
+        let effects = core.answer(fetch.request, &wrong, FetchOutcome::Complete);
         assert_eq!(penalties(&effects), [(peer(1), Offence::BadRange, Some(settings().ban_min))], "{wrong:?}");
         assert_eq!(core.soft(), Some(blocks[0].id()), "nothing of it is taken");
     }
@@ -179,7 +179,7 @@ fn a_broken_answer_is_an_offence_and_a_doubtful_one_is_not() {
         (Some(Fault::FromTheFuture { ahead: Duration::from_secs(99) }), false),
     ] {
         let (mut core, fetch, blocks) = asking();
-        let effects = core.answer(fetch.request, &blocks[1..3], Ended::Invalid(fault.clone()));
+        let effects = core.answer(fetch.request, &blocks[1..3], FetchOutcome::Invalid(fault.clone()));
         assert_eq!(penalties(&effects).len(), usize::from(offence), "{fault:?}");
         assert_eq!(core.soft(), Some(blocks[0].id()));
         // Either way it rests.
@@ -189,18 +189,18 @@ fn a_broken_answer_is_an_offence_and_a_doubtful_one_is_not() {
 
 #[test]
 fn failing_is_no_offence() {
-    for ended in [
-        Ended::Complete,
-        Ended::NotFound,
-        Ended::Reset,
-        Ended::Timeout,
-        Ended::Disconnected,
-        Ended::Unsupported,
-        Ended::NotSent,
+    for outcome in [
+        FetchOutcome::Complete,
+        FetchOutcome::NotFound,
+        FetchOutcome::Reset,
+        FetchOutcome::Timeout,
+        FetchOutcome::Disconnected,
+        FetchOutcome::Unsupported,
+        FetchOutcome::NotSent,
     ] {
         let (mut core, fetch, _) = asking();
-        let effects = core.answer(fetch.request, &[], ended.clone());
-        assert_eq!((penalties(&effects), ranges(&effects)), (vec![], vec![]), "{ended:?}");
+        let effects = core.answer(fetch.request, &[], outcome.clone());
+        assert_eq!((penalties(&effects), ranges(&effects)), (vec![], vec![]), "{outcome:?}");
     }
 }
 
@@ -208,7 +208,7 @@ fn failing_is_no_offence() {
 fn another_valid_branch_is_no_offence() {
     let (mut core, fetch, blocks) = asking();
     let other = branch(&branch(&[], "b", 1), "b", 2);
-    let effects = core.answer(fetch.request, &other, Ended::Complete);
+    let effects = core.answer(fetch.request, &other, FetchOutcome::Complete);
     assert_eq!(penalties(&effects), []);
     assert!(core.status().forked);
     assert_eq!(core.soft(), Some(blocks[0].id()));
@@ -217,8 +217,8 @@ fn another_valid_branch_is_no_offence() {
 #[test]
 fn an_answer_that_nobody_waits_for_is_not_judged() {
     let (mut core, fetch, blocks) = asking();
-    let _ = core.answer(fetch.request, &blocks[1..2], Ended::Complete);
-    let fetched = Fetched { blocks: blocks[5..7].to_vec(), ended: Ended::Complete };
+    let _ = core.answer(fetch.request, &blocks[1..2], FetchOutcome::Complete);
+    let fetched = Fetched { blocks: blocks[5..7].to_vec(), outcome: FetchOutcome::Complete };
     assert_eq!(core.give(Input::Fetched { request: fetch.request, fetched }), []);
 }
 
@@ -233,7 +233,7 @@ fn a_wrong_block_for_a_hash_is_an_offence() {
         let Some(Effect::Fetch(fetch)) = effects.iter().find(|effect| matches!(effect, Effect::Fetch(_))) else {
             panic!("{effects:#?}")
         };
-        let effects = core.answer(fetch.request, &answer, Ended::Complete);
+        let effects = core.answer(fetch.request, &answer, FetchOutcome::Complete);
         assert_eq!(penalties(&effects).len(), usize::from(guilty));
         assert_eq!(super::driver::asked_by_hash(&effects), [], "it rests");
         let effects = core.pass(settings().backoff_min);
@@ -249,7 +249,7 @@ fn a_sound_answer_for_a_hash_is_taken() {
     let _ = core.connect_at(1, &blocks[1]);
     let (_, effects) = core.report(0, 1, vec![super::driver::seen_hash(1, 0, &wanted)]);
     let request = super::driver::fetches(&effects)[0].request;
-    let effects = core.answer(request, std::slice::from_ref(&wanted), Ended::Complete);
+    let effects = core.answer(request, std::slice::from_ref(&wanted), FetchOutcome::Complete);
     assert_eq!(penalties(&effects), []);
     assert_eq!((core.soft(), core.hard()), (Some(wanted.id()), Some(wanted.id())));
 }

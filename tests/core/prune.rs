@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use blocksyncd::block::BlockId;
 use blocksyncd::sync::{
-    Change, Command, Effect, Ended, GuardState, Halt, History, Input, PublishAnswer, RejectAnswer, Timing, Verdict,
+    Change, Command, Effect, FetchOutcome, GuardState, Halt, History, Input, PublishAnswer, RejectAnswer, Timing,
+    Verdict,
 };
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
@@ -371,20 +372,23 @@ fn what_waited_for_room_goes_on_by_itself() {
     let room = weighing_at_most(weight(&blocks[..6]) - 1);
     let mut core = settled(Setup::follower().storing(&blocks[..5], 1).history(room));
     let probe = core.connect(1);
-    let effects = core.answer(probe, &blocks[8..], Ended::Complete);
+    let effects = core.answer(probe, &blocks[8..], FetchOutcome::Complete);
     assert_eq!(ranges(&effects), [(peer(1), 6, 3)]);
     let request = range_request(&effects).request;
-    let effects = core.answer(request, &blocks[5..8], Ended::Complete);
+    let effects = core.answer(request, &blocks[5..8], FetchOutcome::Complete);
     assert_eq!(appended(&effects), [blocks[5].id()], "the one that fills it");
     assert!(core.status().storage_full);
     let effects = core.da_has(&blocks[1..2]);
     assert_eq!((pruned(&effects), ranges(&effects)), (vec![2], vec![(peer(1), 7, 2)]));
     let request = range_request(&effects).request;
-    assert_eq!(appended(&core.answer(request, &blocks[6..8], Ended::Complete)), [blocks[6].id()]);
+    assert_eq!(appended(&core.answer(request, &blocks[6..8], FetchOutcome::Complete)), [blocks[6].id()]);
     let _ = core.da_has(&blocks[2..7]);
     let effects = core.pass(Timing::default().gossip_grace);
     let request = range_request(&effects).request;
-    assert_eq!(appended(&core.answer(request, &blocks[7..8], Ended::Complete)), [blocks[7].id(), blocks[8].id()]);
+    assert_eq!(
+        appended(&core.answer(request, &blocks[7..8], FetchOutcome::Complete)),
+        [blocks[7].id(), blocks[8].id()]
+    );
     assert!(!core.status().storage_full);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{Ask, Ended, Input, PeerId, Timing};
+use blocksyncd::sync::{BlockQuery, FetchOutcome, Input, PeerId, Timing};
 
 use super::blocks::{branch, chain};
 use super::driver::{INSTANT, Setup, asked_by_hash, fetches, peer, range_request, ranges, seen_hash};
@@ -28,11 +28,11 @@ fn who_failed_a_range_is_asked_for_it_again_after_everybody_else() {
     for round in 1..=2 {
         let mut asked = Vec::new();
         for _ in 0..6 {
-            assert_eq!(fetch.ask, Ask::Range { from: blocks[1].height(), amount: 18 });
+            assert_eq!(fetch.ask, BlockQuery::Range { from: blocks[1].height(), amount: 18 });
             asked.push(fetch.peer.clone());
             // Whoever failed in this round has rested.
             core.sleep(timing().backoff_min * round);
-            let effects = core.answer(fetch.request, &[], Ended::Reset);
+            let effects = core.answer(fetch.request, &[], FetchOutcome::Reset);
             fetch = match ranges(&effects).len() {
                 0 => range_request(&core.pass(timing().backoff_min * (round * 2))),
                 _ => range_request(&effects),
@@ -46,15 +46,15 @@ fn who_failed_a_range_is_asked_for_it_again_after_everybody_else() {
 fn the_rest_of_an_answer_that_broke_off_is_asked_of_somebody_else() {
     let blocks = chain(20);
     // However slow that one is; but where it was we who had enough, the peer may well have the rest.
-    for (ended, next) in [(Ended::Reset, 2), (Ended::Timeout, 2), (Ended::Cut, 1)] {
+    for (outcome, next) in [(FetchOutcome::Reset, 2), (FetchOutcome::Timeout, 2), (FetchOutcome::Cut, 1)] {
         let mut core = Setup::follower().storing(&blocks[..1], 0).start();
         let probe = core.connect(2);
         core.sleep(Duration::from_millis(500));
-        let _ = core.answer(probe, &blocks[..1], Ended::Complete);
+        let _ = core.answer(probe, &blocks[..1], FetchOutcome::Complete);
         let fetch = range_request(&core.connect_at(1, &blocks[19]));
         let _ = core.gossip_effects(2, Ok(blocks[19].clone()));
-        let effects = core.answer(fetch.request, &blocks[1..6], ended.clone());
-        assert_eq!(ranges(&effects), [(peer(next), 7, 13)], "{ended:?}");
+        let effects = core.answer(fetch.request, &blocks[1..6], outcome.clone());
+        assert_eq!(ranges(&effects), [(peer(next), 7, 13)], "{outcome:?}");
     }
 }
 
@@ -66,7 +66,7 @@ fn a_peer_that_left_in_the_middle_of_a_range_is_not_asked_for_it_first() {
     let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.commit_bytes = size).start();
     let probe = core.connect(2);
     core.sleep(Duration::from_millis(500));
-    let _ = core.answer(probe, &blocks[..1], Ended::Complete);
+    let _ = core.answer(probe, &blocks[..1], FetchOutcome::Complete);
     let _ = core.connect_at(1, &blocks[19]);
     // While the disk does not keep up nobody is asked for anything.
     core.hold_writes();
@@ -85,16 +85,16 @@ fn a_range_waits_for_somebody_who_has_not_failed_it() {
     let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.requests_per_peer = 1).start();
     let first = range_request(&core.connect_at(1, &blocks[299]));
     let second = range_request(&core.connect_at(2, &blocks[299]));
-    let _ = core.answer(second.request, &[], Ended::Reset);
+    let _ = core.answer(second.request, &[], FetchOutcome::Reset);
     assert_eq!(ranges(&core.pass(timing().backoff_min)), [(peer(2), 130, 64)]);
-    let effects = core.answer(first.request, &blocks[1..65], Ended::Complete);
+    let effects = core.answer(first.request, &blocks[1..65], FetchOutcome::Complete);
     assert_eq!(ranges(&effects), [(peer(1), 66, 64)]);
     // Where only one who failed is left, it is asked.
     let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.requests_per_peer = 1).start();
     let _ = core.connect_at(1, &blocks[64]);
     let second = range_request(&core.connect_at(2, &blocks[299]));
-    assert_eq!(second.ask, Ask::Range { from: blocks[65].height(), amount: 64 });
-    let _ = core.answer(second.request, &[], Ended::Reset);
+    assert_eq!(second.ask, BlockQuery::Range { from: blocks[65].height(), amount: 64 });
+    let _ = core.answer(second.request, &[], FetchOutcome::Reset);
     assert_eq!(ranges(&core.pass(timing().backoff_min)), [(peer(2), 66, 64)]);
 }
 
@@ -105,13 +105,13 @@ fn whoever_failed_is_asked_for_one_range_until_it_serves() {
     let asked = fetches(&core.connect_at(1, &blocks[399]));
     assert_eq!(asked.len(), 3);
     for fetch in asked {
-        let _ = core.answer(fetch.request, &[], Ended::Reset);
+        let _ = core.answer(fetch.request, &[], FetchOutcome::Reset);
     }
     // What was in flight together failed once.
     assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
     let fetch = range_request(&core.pass(INSTANT));
-    assert_eq!(fetch.ask, Ask::Range { from: blocks[1].height(), amount: 64 });
-    let effects = core.answer(fetch.request, &blocks[1..65], Ended::Complete);
+    assert_eq!(fetch.ask, BlockQuery::Range { from: blocks[1].height(), amount: 64 });
+    let effects = core.answer(fetch.request, &blocks[1..65], FetchOutcome::Complete);
     assert_eq!(ranges(&effects).len(), 3);
 }
 
@@ -121,13 +121,13 @@ fn a_head_makes_nobody_forget_who_does_not_serve() {
     let blocks = chain(20);
     let mut core = Setup::follower().storing(&blocks[..1], 0).start();
     let fetch = range_request(&core.connect_at(1, &blocks[19]));
-    let _ = core.answer(fetch.request, &[], Ended::Timeout);
+    let _ = core.answer(fetch.request, &[], FetchOutcome::Timeout);
     let fetch = range_request(&core.pass(timing().backoff_min));
-    let _ = core.answer(fetch.request, &[], Ended::Timeout);
+    let _ = core.answer(fetch.request, &[], FetchOutcome::Timeout);
     let rested = core.elapsed() + timing().backoff_min * 2;
     let _ = core.give(Input::GossipMissed { peer: peer(1) });
     let probe = fetches(&core.pass(timing().gossip_grace))[0].request;
-    let effects = core.answer(probe, &blocks[19..], Ended::Complete);
+    let effects = core.answer(probe, &blocks[19..], FetchOutcome::Complete);
     assert_eq!((ranges(&effects), core.next_wakeup()), (vec![], Some(rested)));
 }
 
@@ -138,7 +138,7 @@ fn beside_others_somebody_is_asked_who_serves() {
     let fetch = range_request(&core.connect_at(1, &blocks[3]));
     // It is slower than all the others seem to be.
     core.sleep(Duration::from_millis(500));
-    let _ = core.answer(fetch.request, &blocks[1..3], Ended::Complete);
+    let _ = core.answer(fetch.request, &blocks[1..3], FetchOutcome::Complete);
     assert_eq!(core.soft(), Some(blocks[3].id()));
     for name in 2..=6 {
         let _ = core.connect_at(name, &blocks[5]);
@@ -160,13 +160,13 @@ fn for_a_gap_those_who_were_behind_are_asked_for_their_heads() {
     let _ = core.gossip_effects(1, Ok(blocks[3].clone()));
     let effects = core.pass(timing().gossip_grace);
     assert_eq!(ranges(&effects), [(peer(1), 3, 1)], "it has what it gossips");
-    let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.ask == Ask::Head).collect();
+    let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.ask == BlockQuery::Head).collect();
     assert_eq!(probes.len(), 3);
     assert!(probes.iter().all(|probe| probe.peer != peer(1)));
     // One of them is behind still, and nobody is asked all the time; one of them has caught up.
-    let effects = core.answer(probes[1].request, &blocks[1..2], Ended::Complete);
+    let effects = core.answer(probes[1].request, &blocks[1..2], FetchOutcome::Complete);
     assert_eq!(fetches(&effects), []);
-    let effects = core.answer(probes[0].request, &blocks[3..4], Ended::Complete);
+    let effects = core.answer(probes[0].request, &blocks[3..4], FetchOutcome::Complete);
     assert_eq!(ranges(&effects), [(probes[0].peer.clone(), 3, 1)]);
     assert_eq!(fetches(&core.almost_pass(timing().hedge_after)), []);
     assert!(!fetches(&core.pass(INSTANT)).is_empty());
@@ -185,10 +185,10 @@ fn the_block_that_da_names_is_asked_of_one_after_the_other() {
     for round in 1..=2 {
         let mut asked = Vec::new();
         for _ in 0..6 {
-            assert_eq!(fetch.ask, Ask::Hash(wanted.hash()));
+            assert_eq!(fetch.ask, BlockQuery::Hash(wanted.hash()));
             asked.push(fetch.peer.clone());
             core.sleep(timing().backoff_min * round);
-            let mut effects = core.answer(fetch.request, &[], Ended::NotFound);
+            let mut effects = core.answer(fetch.request, &[], FetchOutcome::NotFound);
             if fetches(&effects).is_empty() {
                 effects = core.pass(timing().backoff_min * (round * 2));
             }

@@ -1,6 +1,6 @@
 //! A store that begins with a block which the operator trusts.
 
-use blocksyncd::sync::{DataLoss, Ended, GuardState, History, PublishAnswer, Verdict};
+use blocksyncd::sync::{DataLoss, FetchOutcome, GuardState, History, PublishAnswer, Verdict};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain, h, proposal};
@@ -25,7 +25,7 @@ fn an_empty_store_begins_with_it() {
     let mut core = trusting_fifth(&blocks);
     assert_eq!(stored(&core), (5, None));
     let fetch = range_request(&core.connect_at(1, &blocks[8]));
-    let effects = core.answer(fetch.request, &blocks[4..8], Ended::Complete);
+    let effects = core.answer(fetch.request, &blocks[4..8], FetchOutcome::Complete);
     assert_eq!(appended(&effects), blocks[4..].iter().map(AuthenticBlock::id).collect::<Vec<_>>());
     assert_eq!(stored(&core), (5, Some(9)));
     // Of what it links to, only the hash is known.
@@ -68,7 +68,7 @@ fn who_gives_another_block_for_it_is_on_another_branch() {
     let others = branch(&blocks[..4], "b", 5);
     let mut core = trusting_fifth(&blocks);
     let fetch = range_request(&core.connect_at(1, &others[4]));
-    let effects = core.answer(fetch.request, &others[..4], Ended::Complete);
+    let effects = core.answer(fetch.request, &others[..4], FetchOutcome::Complete);
     assert_eq!((ranges(&effects), penalties(&effects)), (vec![], vec![]), "signed it is, so nobody is blamed");
     assert_eq!((stored(&core), core.status().forked), ((5, None), true));
     // The others are asked.
@@ -168,6 +168,6 @@ fn da_may_name_it_for_others_to_give() {
     let (answer, effects) = core.report(0, 1, vec![seen_hash(1, 0, &blocks[4])]);
     assert_eq!(answer.wanted, [blocks[4].id()]);
     assert_eq!(asked_by_hash(&effects), [(peer(1), blocks[4].hash())]);
-    let _ = core.answer(fetches(&effects)[0].request, &blocks[4..5], Ended::Complete);
+    let _ = core.answer(fetches(&effects)[0].request, &blocks[4..5], FetchOutcome::Complete);
     assert_eq!((stored(&core), core.hard()), ((5, Some(5)), Some(blocks[4].id())));
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use blocksyncd::block::Hash;
-use blocksyncd::sync::{Anchor, Ask, Change, Effect, Ended, Epoch, GuardState, Halt, History, Timing, Verdict};
+use blocksyncd::sync::{
+    Anchor, BlockQuery, Change, Effect, Epoch, FetchOutcome, GuardState, Halt, History, Timing, Verdict,
+};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain, h};
@@ -25,11 +27,11 @@ fn pinned_at_six(right: &[AuthenticBlock], ours: &[AuthenticBlock]) -> Setup {
 /// Gives the core what it asks for by hash, as long as it asks.
 fn walk(core: &mut Core, mut effects: Vec<Effect>, right: &[AuthenticBlock]) -> (Vec<Hash>, Vec<Effect>) {
     let mut asked = Vec::new();
-    while let Some(request) = fetches(&effects).into_iter().find(|fetch| matches!(fetch.ask, Ask::Hash(_))) {
-        let Ask::Hash(hash) = request.ask else { unreachable!("just seen") };
+    while let Some(request) = fetches(&effects).into_iter().find(|fetch| matches!(fetch.ask, BlockQuery::Hash(_))) {
+        let BlockQuery::Hash(hash) = request.ask else { unreachable!("just seen") };
         asked.push(hash);
         let block = right.iter().find(|block| block.hash() == hash).expect("it is on the right branch");
-        effects = core.answer(request.request, std::slice::from_ref(block), Ended::Complete);
+        effects = core.answer(request.request, std::slice::from_ref(block), FetchOutcome::Complete);
     }
     (asked, effects)
 }
@@ -37,7 +39,7 @@ fn walk(core: &mut Core, mut effects: Vec<Effect>, right: &[AuthenticBlock]) -> 
 /// A peer at the head of the right branch, whose first range does not fit onto ours.
 fn meet_the_right_branch(core: &mut Core, right: &[AuthenticBlock]) -> Vec<Effect> {
     let request = range_request(&core.connect_at(1, &right[6]));
-    core.answer(request.request, &right[4..6], Ended::Complete);
+    core.answer(request.request, &right[4..6], FetchOutcome::Complete);
     // It has rested then from a useless answer.
     core.pass(Duration::from_secs(1))
 }
@@ -56,12 +58,12 @@ fn a_wrong_branch_is_left_where_the_parents_of_the_pinned_block_leave_it() {
     assert_eq!(core.gossip(&ours[2]), Verdict::Ignore);
     assert_eq!(core.soft(), Some(right[1].id()));
     let probe = fetches(&core.pass(Timing::default().gossip_grace));
-    assert_eq!(probe.iter().map(|fetch| fetch.ask).collect::<Vec<_>>(), [Ask::Head]);
-    let effects = core.answer(probe[0].request, &right[6..], Ended::Complete);
+    assert_eq!(probe.iter().map(|fetch| fetch.ask).collect::<Vec<_>>(), [BlockQuery::Head]);
+    let effects = core.answer(probe[0].request, &right[6..], FetchOutcome::Complete);
     assert_eq!(ranges(&effects), [(peer(1), 3, 4)]);
     let request = range_request(&effects).request;
     let ids: Vec<_> = right[2..].iter().map(AuthenticBlock::id).collect();
-    assert_eq!(appended(&core.answer(request, &right[2..6], Ended::Complete)), ids);
+    assert_eq!(appended(&core.answer(request, &right[2..6], FetchOutcome::Complete)), ids);
 }
 
 #[test]
@@ -69,7 +71,7 @@ fn nobody_walks_while_somebody_is_on_our_branch() {
     let (right, ours) = branches();
     let mut core = pinned_at_six(&right, &ours).start();
     let request = range_request(&core.connect_at(1, &right[6]));
-    core.answer(request.request, &right[4..6], Ended::Complete);
+    core.answer(request.request, &right[4..6], FetchOutcome::Complete);
     core.connect_at(2, &branch(&ours, "b", 3)[2]);
     assert_eq!(asked_by_hash(&core.pass(Duration::from_secs(1))), []);
 }
@@ -128,7 +130,7 @@ fn a_walk_that_ends_on_top_of_our_own_branch_takes_nothing_back() {
         let mut core = pinned_at_six(&right, &right[..2]).guard(guard).start();
         let other = branch(&right[..2], "b", 5);
         let request = range_request(&core.connect_at(1, &other[4]));
-        core.answer(request.request, &branch(&right[..1], "c", 5)[1..5], Ended::Complete);
+        core.answer(request.request, &branch(&right[..1], "c", 5)[1..5], FetchOutcome::Complete);
         let effects = core.pass(Duration::from_secs(1));
         let (asked, _) = walk(&mut core, effects, &right);
         assert_eq!(asked.len(), 4, "down to the block on top of ours");

@@ -2,7 +2,7 @@
 //! signed, hold no state worth losing, and never crash.
 
 use blocksyncd::block::{Hash, Height};
-use blocksyncd::sync::{Ask, MAX_RANGE};
+use blocksyncd::sync::{BlockQuery, MAX_RANGE};
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 use fastrand::Rng;
@@ -122,7 +122,7 @@ impl Behaviour {
 /// What a peer of this behaviour answers to `ask`; `branch` is the chain that its answers are made of. `None`: it lets the stream hang.
 pub fn answer(
     behaviour: Behaviour,
-    ask: Ask,
+    ask: BlockQuery,
     branch: &[AuthenticBlock],
     chain: &Chain,
     rng: &mut Rng,
@@ -132,8 +132,8 @@ pub fn answer(
     let end = StreamEnd::Complete;
     Some(match behaviour {
         Behaviour::Silent => return None,
-        Behaviour::HeadOnly if ask != Ask::Head => return None,
-        Behaviour::TooHeavy if matches!(ask, Ask::Range { .. }) => {
+        Behaviour::HeadOnly if ask != BlockQuery::Head => return None,
+        Behaviour::TooHeavy if matches!(ask, BlockQuery::Range { .. }) => {
             Answered { bodies: Vec::new(), end: StreamEnd::TooHeavy }
         }
         Behaviour::Garbage => {
@@ -141,12 +141,12 @@ pub fn answer(
             Answered { bodies: junk, end }
         }
         Behaviour::WrongHeights => match ask {
-            Ask::Range { from, amount } => {
-                let shifted = Ask::Range { from: from.plus(rng.u64(1..4)), amount };
+            BlockQuery::Range { from, amount } => {
+                let shifted = BlockQuery::Range { from: from.plus(rng.u64(1..4)), amount };
                 Answered { bodies: bodies(&self::honest(shifted, branch)), end }
             }
-            Ask::Head => Answered { bodies: bodies(&honest), end },
-            Ask::Hash(_) => Answered { bodies: branch.first().map(body).into_iter().collect(), end },
+            BlockQuery::Head => Answered { bodies: bodies(&honest), end },
+            BlockQuery::Hash(_) => Answered { bodies: branch.first().map(body).into_iter().collect(), end },
         },
         Behaviour::BrokenLink => {
             let mut blocks = honest;
@@ -159,15 +159,15 @@ pub fn answer(
             let height = Height::MIN.plus(rng.u64(1_000..=1 << 40));
             let forged = chain.forge(height, Hash::of(b"nothing"), &Bytes::from_static(b"far"));
             match ask {
-                Ask::Head => Answered { bodies: vec![forged], end },
-                Ask::Range { .. } | Ask::Hash(_) => Answered { bodies: bodies(&honest), end },
+                BlockQuery::Head => Answered { bodies: vec![forged], end },
+                BlockQuery::Range { .. } | BlockQuery::Hash(_) => Answered { bodies: bodies(&honest), end },
             }
         }
         Behaviour::Copies => Answered { bodies: honest.iter().map(|block| copy(block, rng)).collect(), end },
         Behaviour::Forges | Behaviour::ForgesRarely => {
             let from = match ask {
-                Ask::Range { from, .. } => from,
-                Ask::Head | Ask::Hash(_) => head.map_or(Height::MIN, AuthenticBlock::height),
+                BlockQuery::Range { from, .. } => from,
+                BlockQuery::Head | BlockQuery::Hash(_) => head.map_or(Height::MIN, AuthenticBlock::height),
             };
             Answered { bodies: vec![chain.forge(from, Hash::of(b"forged"), &Bytes::from_static(b"forged"))], end }
         }
@@ -176,7 +176,7 @@ pub fn answer(
             Answered::of(self::honest(ask, stale).iter().map(body).collect())
         }
         Behaviour::StaleHead => {
-            let old = if ask == Ask::Head { &branch[..branch.len() / 2] } else { branch };
+            let old = if ask == BlockQuery::Head { &branch[..branch.len() / 2] } else { branch };
             Answered::of(self::honest(ask, old).iter().map(body).collect())
         }
         Behaviour::Drips => Answered { bodies: bodies(&honest[..honest.len().min(rng.usize(1..=3))]), end },
@@ -203,11 +203,11 @@ fn bodies(blocks: &[AuthenticBlock]) -> Vec<Bytes> {
     blocks.iter().map(body).collect()
 }
 
-fn honest(ask: Ask, branch: &[AuthenticBlock]) -> Vec<AuthenticBlock> {
+fn honest(ask: BlockQuery, branch: &[AuthenticBlock]) -> Vec<AuthenticBlock> {
     match ask {
-        Ask::Head => branch.last().cloned().into_iter().collect(),
-        Ask::Hash(hash) => branch.iter().find(|block| block.hash() == hash).cloned().into_iter().collect(),
-        Ask::Range { from, amount } => branch
+        BlockQuery::Head => branch.last().cloned().into_iter().collect(),
+        BlockQuery::Hash(hash) => branch.iter().find(|block| block.hash() == hash).cloned().into_iter().collect(),
+        BlockQuery::Range { from, amount } => branch
             .iter()
             .filter(|block| block.height() >= from && from.plus(amount.min(MAX_RANGE)) > block.height())
             .cloned()

@@ -20,7 +20,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
-use blocksyncd::sync::{Ask, Batch, Change, Fetch, Heads, MAX_RANGE, Offence, Origin, Verdict};
+use blocksyncd::sync::{Batch, BlockQuery, Change, Fetch, Heads, MAX_RANGE, Offence, Origin, Verdict};
 use blocksyncd::verify::{AuthenticBlock, Tip};
 
 use super::byzantine_answers::Behaviour;
@@ -249,7 +249,7 @@ impl World {
         if open > self.plan.limits.requests_per_peer {
             self.fail(format!("n{n} has {open} requests open at {peer} already"));
         }
-        if let Ask::Range { amount, .. } = fetch.ask
+        if let BlockQuery::Range { amount, .. } = fetch.ask
             && !(1..=MAX_RANGE).contains(&amount)
         {
             self.fail(format!("n{n} asks for {amount} blocks"));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{Ask, Ended, Fetch, Fetched, Input, MAX_RANGE, RequestId, Ticket, Verdict};
+use blocksyncd::sync::{BlockQuery, Fetch, FetchOutcome, Fetched, Input, MAX_RANGE, RequestId, Ticket, Verdict};
 use bytes::Bytes;
 
 use super::mutations::Bug;
@@ -81,17 +81,20 @@ impl World {
         let (request, peer) = (fetch.request, index_of(&fetch.peer));
         let mut ask = fetch.ask;
         if self.bug == Some(Bug::RangeOneFurther)
-            && let Ask::Range { from, .. } = &mut ask
+            && let BlockQuery::Range { from, .. } = &mut ask
         {
             *from = from.next();
         }
         let timeout = fetch.timeout;
         self.nodes[n].fetches.insert(request, OpenFetch { fetch, arrived: Vec::new() });
         if self.net.is_up(n, peer) {
-            self.send(n, peer, Packet::Ask { request, life, ask });
-            self.later(timeout, Event::FetchLate { node: n, life, request, ended: Ended::Timeout });
+            self.send(n, peer, Packet::BlockQuery { request, life, ask });
+            self.later(timeout, Event::FetchLate { node: n, life, request, outcome: FetchOutcome::Timeout });
         } else {
-            self.later(Duration::ZERO, Event::FetchLate { node: n, life, request, ended: Ended::Disconnected });
+            self.later(
+                Duration::ZERO,
+                Event::FetchLate { node: n, life, request, outcome: FetchOutcome::Disconnected },
+            );
         }
     }
 
@@ -101,44 +104,46 @@ impl World {
         }
         let Some(open) = self.nodes[n].fetches.get_mut(&request) else { return };
         let most = match open.fetch.ask {
-            Ask::Head | Ask::Hash(_) => 1,
-            Ask::Range { amount, .. } => usize::try_from(amount.min(MAX_RANGE)).unwrap_or(0),
+            BlockQuery::Head | BlockQuery::Hash(_) => 1,
+            BlockQuery::Range { amount, .. } => usize::try_from(amount.min(MAX_RANGE)).unwrap_or(0),
         };
         let mut bytes = 0;
-        let mut ended = match end {
+        let mut outcome = match end {
             None => None,
-            Some(StreamEnd::Complete) => Some(Ended::Complete),
-            Some(StreamEnd::NotFound) => Some(Ended::NotFound),
-            Some(StreamEnd::Reset) => Some(Ended::Reset),
+            Some(StreamEnd::Complete) => Some(FetchOutcome::Complete),
+            Some(StreamEnd::NotFound) => Some(FetchOutcome::NotFound),
+            Some(StreamEnd::Reset) => Some(FetchOutcome::Reset),
             // Where a block of any size is let through, we wait for it.
-            Some(StreamEnd::TooHeavy) => (open.fetch.max_bytes < self.plan.max_block_bytes).then_some(Ended::Cut),
+            Some(StreamEnd::TooHeavy) => {
+                (open.fetch.max_bytes < self.plan.max_block_bytes).then_some(FetchOutcome::Cut)
+            }
         };
         for body in bodies {
             bytes += body.len();
             if open.arrived.len() == most {
                 // The client has what it asked for, and closes.
-                ended = Some(Ended::Complete);
+                outcome = Some(FetchOutcome::Complete);
                 break;
             }
             if bytes > open.fetch.max_bytes {
-                ended = Some(Ended::Cut);
+                outcome = Some(FetchOutcome::Cut);
                 break;
             }
             open.arrived.push(body);
         }
-        if let Some(ended) = ended {
-            self.end_fetch(n, request, ended);
+        if let Some(outcome) = outcome {
+            self.end_fetch(n, request, outcome);
         }
     }
 
-    pub fn end_fetch(&mut self, n: usize, request: RequestId, ended: Ended) {
+    pub fn end_fetch(&mut self, n: usize, request: RequestId, outcome: FetchOutcome) {
         let Some(open) = self.nodes[n].fetches.remove(&request) else { return };
-        let mut fetched = Fetched { blocks: Vec::new(), ended };
+        let mut fetched = Fetched { blocks: Vec::new(), outcome };
         for body in &open.arrived {
             match self.chain.check(body) {
                 Ok(block) => fetched.blocks.push(block),
                 Err(fault) => {
-                    fetched.ended = Ended::Invalid(Some(fault));
+                    fetched.outcome = FetchOutcome::Invalid(Some(fault));
                     break;
                 }
             }

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use blocksyncd::sync::{Ask, Ended, Input, RequestId};
+use blocksyncd::sync::{BlockQuery, FetchOutcome, Input, RequestId};
 use bytes::Bytes;
 use fastrand::Rng;
 
@@ -56,10 +56,10 @@ pub struct Message {
 #[derive(Clone, Debug)]
 pub enum Packet {
     Gossip(Message),
-    Ask {
+    BlockQuery {
         request: RequestId,
         life: u64,
-        ask: Ask,
+        ask: BlockQuery,
     },
     /// What arrives of an answer before it ends; `None`: it never does.
     Answer {
@@ -235,7 +235,7 @@ impl World {
 
     pub fn on_peer_down(&mut self, node: usize, peer: usize) {
         for request in self.nodes[node].fetches_at(peer) {
-            self.end_fetch(node, request, Ended::Disconnected);
+            self.end_fetch(node, request, FetchOutcome::Disconnected);
         }
         self.handle(node, Input::PeerDown { peer: peer_id(peer) });
     }
@@ -255,7 +255,7 @@ impl World {
         let (lost, twice) = match (&packet, self.healed) {
             (_, true) => (0.0, 0.0),
             (Packet::Gossip(_), false) => (self.plan.loss, self.plan.duplicate),
-            (Packet::Ask { .. } | Packet::Answer { .. }, false) => (self.plan.stall, 0.0),
+            (Packet::BlockQuery { .. } | Packet::Answer { .. }, false) => (self.plan.stall, 0.0),
         };
         if self.rng.f64() < lost {
             return;
@@ -282,7 +282,7 @@ impl World {
         match (to < self.nodes.len(), packet) {
             (true, Packet::Gossip(message)) => self.node_receives(to, from, message),
             (false, Packet::Gossip(message)) => self.adversary_receives(to, from, &message),
-            (_, Packet::Ask { request, life, ask }) => self.serve(to, from, request, life, ask),
+            (_, Packet::BlockQuery { request, life, ask }) => self.serve(to, from, request, life, ask),
             (true, Packet::Answer { request, life, bodies, end }) => {
                 self.on_answer(to, request, life, bodies, end);
             }
@@ -299,7 +299,7 @@ impl World {
         }
     }
 
-    fn serve(&mut self, server: usize, client: usize, request: RequestId, life: u64, ask: Ask) {
+    fn serve(&mut self, server: usize, client: usize, request: RequestId, life: u64, ask: BlockQuery) {
         let answered = if server < self.nodes.len() {
             let answered = self.nodes[server].serve(ask, self.bug == Some(Bug::UnclampedRange));
             self.check_served(server, &answered);

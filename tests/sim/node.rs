@@ -8,8 +8,8 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, Plan, Span, Wanted};
 use blocksyncd::sync::{
-    Answer, Ask, Batch, CommitId, Config, Effect, GuardEntry, Heads, History, Input, PublishAnswer, RequestId, Syncer,
-    Ticket,
+    Answer, Batch, BlockQuery, CommitId, Config, Effect, GuardEntry, Heads, History, Input, PublishAnswer, RequestId,
+    Syncer, Ticket,
 };
 use bytes::Bytes;
 
@@ -130,14 +130,14 @@ impl Node {
     }
 
     /// What the disk has for a peer that asks.
-    pub fn serve(&self, ask: Ask, unclamped: bool) -> Answered {
+    pub fn serve(&self, ask: BlockQuery, unclamped: bool) -> Answered {
         let image = &self.disk.image;
         let span = image.heads.soft_height().map(|soft| Span { tail: image.heads.tail, soft });
         let hash: Hash;
         let wanted = match ask {
-            Ask::Head => Wanted::Origin { origin: 0, amount: 1 },
-            Ask::Range { from, amount } => Wanted::Origin { origin: from.get(), amount },
-            Ask::Hash(asked) => {
+            BlockQuery::Head => Wanted::Origin { origin: 0, amount: 1 },
+            BlockQuery::Range { from, amount } => Wanted::Origin { origin: from.get(), amount },
+            BlockQuery::Hash(asked) => {
                 hash = asked;
                 Wanted::Hash(&hash.0)
             }
@@ -172,7 +172,7 @@ impl Node {
 fn begins_work(effect: &Effect) -> bool {
     match effect {
         Effect::Sign { .. } => true,
-        Effect::Fetch(fetch) => fetch.ask != Ask::Head,
+        Effect::Fetch(fetch) => fetch.ask != BlockQuery::Head,
         _ => false,
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height};
-use blocksyncd::sync::{Answer, Ended, GuardState, Input, PeerId, RequestId, Ticket};
+use blocksyncd::sync::{Answer, FetchOutcome, GuardState, Input, PeerId, RequestId, Ticket};
 use blocksyncd::verify::AuthenticBlock;
 use fastrand::Rng;
 
@@ -61,7 +61,7 @@ pub enum Event {
         node: usize,
         life: u64,
         request: RequestId,
-        ended: Ended,
+        outcome: FetchOutcome,
     },
     Wakeup {
         node: usize,
@@ -340,8 +340,8 @@ impl World {
             Event::Signed { node, life, ticket, outcome } if life_of(self, node) == Some(life) => {
                 self.handle(node, Input::Signed { ticket, outcome });
             }
-            Event::FetchLate { node, life, request, ended } if life_of(self, node) == Some(life) => {
-                self.end_fetch(node, request, ended);
+            Event::FetchLate { node, life, request, outcome } if life_of(self, node) == Some(life) => {
+                self.end_fetch(node, request, outcome);
             }
             Event::Wakeup { node, life, at } if life_of(self, node) == Some(life) => self.on_wakeup(node, at),
             Event::EndDrained { node, life } if life_of(self, node) == Some(life) => self.end_drained(node),

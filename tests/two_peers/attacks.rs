@@ -1,6 +1,6 @@
 //! Strangers that mean harm, on every protocol that we speak. Whatever they send, the others are served.
 
-use blocksyncd::sync::{Ask, Ended};
+use blocksyncd::sync::{BlockQuery, FetchOutcome};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -14,8 +14,8 @@ fn many(count: usize) -> Vec<String> {
 }
 
 async fn still_serves(honest: &mut Network, server: &Network, after: &str) {
-    let (bodies, ended) = honest.fetch(&server.id(), Ask::Head).await;
-    assert_eq!((bodies.len(), ended), (1, Ended::Complete), "after {after}");
+    let (bodies, outcome) = honest.fetch(&server.id(), BlockQuery::Head).await;
+    assert_eq!((bodies.len(), outcome), (1, FetchOutcome::Complete), "after {after}");
 }
 
 #[tokio::test]
@@ -66,8 +66,8 @@ async fn gossip_attacks() {
         };
         // gossipsub has seen it all, or as much as it wants to, once the stream is at its end.
         let read = async { while matches!(reading.read(&mut [0; 100]).await, Ok(count) if count > 0) {} };
-        let ended = futures::future::select(Box::pin(write), Box::pin(read));
-        timeout(PATIENCE, ended).await.unwrap_or_else(|_| panic!("{what} is never taken"));
+        let outcome = futures::future::select(Box::pin(write), Box::pin(read));
+        timeout(PATIENCE, outcome).await.unwrap_or_else(|_| panic!("{what} is never taken"));
         still_serves(&mut honest, &server, what).await;
     }
 }

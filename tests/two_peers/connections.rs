@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use blocksyncd::p2p::{Event, Limits, PeerPolicy, StartError, start_with};
-use blocksyncd::sync::Ask;
+use blocksyncd::sync::BlockQuery;
 use tokio::sync::mpsc;
 
 use super::network::{Chain, Options, PATIENCE, QUIC, TCP, config, pair, start};
@@ -74,13 +74,13 @@ async fn a_banned_peer_is_disconnected_kept_away_and_let_in_again() {
     assert!(server.peers().await.is_empty());
     // The refused dials may look like short connections to the client, but never to the server.
     server.up(&client_id).await;
-    while client.fetch(&server_id, Ask::Head).await.0.is_empty() {
+    while client.fetch(&server_id, BlockQuery::Head).await.0.is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // A ban of another, who is not even here, disturbs nobody.
     let stranger = Stranger::connect(&server, &[&header_ex()]).await;
     server.ban(stranger.id(), PATIENCE).await;
-    assert_eq!(client.fetch(&server_id, Ask::Head).await.0.len(), 1);
+    assert_eq!(client.fetch(&server_id, BlockQuery::Head).await.0.len(), 1);
 }
 
 #[tokio::test]

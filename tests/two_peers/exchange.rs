@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use blocksyncd::p2p::{Command, Event, PeerPolicy};
-use blocksyncd::sync::{Ask, Ended};
+use blocksyncd::sync::{BlockQuery, FetchOutcome};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -72,21 +72,21 @@ async fn every_row(listen: &str) {
     let (mut client, server) = pair(listen, Chain::new(50..=200, 100)).await;
     let server = server.id();
     let rows = [
-        (Ask::Head, vec![200], Ended::Complete),
-        (range(50, 1), vec![50], Ended::Complete),
-        (range(100, 64), (100..=163).collect(), Ended::Complete),
-        (range(199, 10), vec![199, 200], Ended::Complete),
-        (range(201, 1), vec![], Ended::NotFound),
-        (range(49, 2), vec![], Ended::NotFound),
-        (range(1, 10), vec![], Ended::NotFound),
-        (range(100, 65), vec![], Ended::Reset),
-        (range(100, 0), vec![], Ended::Complete),
-        (Ask::Hash(hash(77)), vec![77], Ended::Complete),
-        (Ask::Hash(hash(7)), vec![], Ended::NotFound),
+        (BlockQuery::Head, vec![200], FetchOutcome::Complete),
+        (range(50, 1), vec![50], FetchOutcome::Complete),
+        (range(100, 64), (100..=163).collect(), FetchOutcome::Complete),
+        (range(199, 10), vec![199, 200], FetchOutcome::Complete),
+        (range(201, 1), vec![], FetchOutcome::NotFound),
+        (range(49, 2), vec![], FetchOutcome::NotFound),
+        (range(1, 10), vec![], FetchOutcome::NotFound),
+        (range(100, 65), vec![], FetchOutcome::Reset),
+        (range(100, 0), vec![], FetchOutcome::Complete),
+        (BlockQuery::Hash(hash(77)), vec![77], FetchOutcome::Complete),
+        (BlockQuery::Hash(hash(7)), vec![], FetchOutcome::NotFound),
     ];
-    for (ask, expected, ended) in rows {
+    for (ask, expected, outcome) in rows {
         let (bodies, how) = client.fetch(&server, ask).await;
-        assert_eq!((heights(&bodies), how), (expected, ended), "{ask:?}");
+        assert_eq!((heights(&bodies), how), (expected, outcome), "{ask:?}");
     }
 }
 
@@ -154,9 +154,9 @@ async fn a_hole_ends_the_answer_before_it() {
     let chain = Chain::new(1..=9, 100);
     chain.replace((1..=9).filter(|height| *height != 5).map(|height| (height, block(height, 100))).collect());
     let (mut client, server) = pair(TCP, chain).await;
-    let (bodies, ended) = client.fetch(&server.id(), range(3, 6)).await;
-    assert_eq!((heights(&bodies), ended), (vec![3, 4], Ended::Complete));
-    assert_eq!(client.fetch(&server.id(), range(5, 2)).await, (vec![], Ended::NotFound));
+    let (bodies, outcome) = client.fetch(&server.id(), range(3, 6)).await;
+    assert_eq!((heights(&bodies), outcome), (vec![3, 4], FetchOutcome::Complete));
+    assert_eq!(client.fetch(&server.id(), range(5, 2)).await, (vec![], FetchOutcome::NotFound));
 }
 
 #[tokio::test]
@@ -177,21 +177,21 @@ async fn no_request_reads_more_than_a_page() {
 async fn large_blocks_arrive_whole_and_the_cap_cuts_between_them() {
     for listen in [TCP, QUIC] {
         let (mut client, server) = pair(listen, Chain::new(1..=64, MAX_BLOCK)).await;
-        let (bodies, ended) = client.fetch(&server.id(), range(1, 20)).await;
-        assert_eq!((heights(&bodies), ended), ((1..=20).collect(), Ended::Complete));
+        let (bodies, outcome) = client.fetch(&server.id(), range(1, 20)).await;
+        assert_eq!((heights(&bodies), outcome), ((1..=20).collect(), FetchOutcome::Complete));
         // No request gets more than its share of our memory.
         let share = client.limits().fetch_bytes_per_request() as u64 / MAX_BLOCK as u64 - 1;
-        let (rest, ended) = client.fetch(&server.id(), range(1, 64)).await;
-        assert_eq!((heights(&rest), ended), ((1..=share).collect(), Ended::Cut));
+        let (rest, outcome) = client.fetch(&server.id(), range(1, 64)).await;
+        assert_eq!((heights(&rest), outcome), ((1..=share).collect(), FetchOutcome::Cut));
         assert!(bodies.iter().enumerate().all(|(index, body)| *body == block(index as u64 + 1, MAX_BLOCK)));
         // Room for three and a half.
         let request = client.ask(&server.id(), range(1, 64), 7 * MAX_BLOCK / 2, PATIENCE).await;
-        let (bodies, ended) = client.answer(request).await;
-        assert_eq!((heights(&bodies), ended), (vec![1, 2, 3], Ended::Cut));
+        let (bodies, outcome) = client.answer(request).await;
+        assert_eq!((heights(&bodies), outcome), (vec![1, 2, 3], FetchOutcome::Cut));
         // Not for the first one either.
         let request = client.ask(&server.id(), range(9, 64), MAX_BLOCK / 2, PATIENCE).await;
-        let (bodies, ended) = client.answer(request).await;
-        assert_eq!((heights(&bodies), ended), (vec![], Ended::Cut));
+        let (bodies, outcome) = client.answer(request).await;
+        assert_eq!((heights(&bodies), outcome), (vec![], FetchOutcome::Cut));
     }
 }
 
@@ -202,8 +202,8 @@ async fn an_answer_that_we_cut_leaves_no_stream_behind() {
     let patience = Duration::from_secs(6);
     for turn in 0..100 {
         let request = client.ask(&server.id(), range(1, 64), 3 * MAX_BLOCK / 2, patience).await;
-        let (bodies, ended) = client.answer(request).await;
-        assert_eq!((heights(&bodies), ended), (vec![1], Ended::Cut), "{turn}");
+        let (bodies, outcome) = client.answer(request).await;
+        assert_eq!((heights(&bodies), outcome), (vec![1], FetchOutcome::Cut), "{turn}");
     }
 }
 
@@ -231,9 +231,9 @@ async fn many_requests_at_once_are_all_answered() {
         requests.push((page, client.ask(&server.id(), range(page * 64 + 1, 64), usize::MAX, PATIENCE).await));
     }
     for (page, request) in requests {
-        let (bodies, ended) = client.answer(request).await;
+        let (bodies, outcome) = client.answer(request).await;
         assert_eq!(heights(&bodies), (page * 64 + 1..=page * 64 + 64).collect::<Vec<_>>());
-        assert_eq!(ended, Ended::Complete);
+        assert_eq!(outcome, FetchOutcome::Complete);
     }
 }
 
@@ -241,13 +241,13 @@ async fn many_requests_at_once_are_all_answered() {
 async fn whoever_is_not_there_or_does_not_speak_is_not_asked() {
     let mut client = start(Options::new(1)).await;
     let absent = start(Options::new(3)).await;
-    assert_eq!(client.fetch(&absent.id(), Ask::Head).await, (vec![], Ended::Disconnected));
+    assert_eq!(client.fetch(&absent.id(), BlockQuery::Head).await, (vec![], FetchOutcome::Disconnected));
     let stranger = Stranger::connect(&client, &["/something/else"]).await;
     // It is connected once it is listed.
     while client.peers().await.is_empty() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(client.fetch(&stranger.id(), Ask::Head).await, (vec![], Ended::Unsupported));
+    assert_eq!(client.fetch(&stranger.id(), BlockQuery::Head).await, (vec![], FetchOutcome::Unsupported));
 }
 
 /// Our client, and a stranger that serves it.
@@ -262,7 +262,7 @@ async fn served_by_a_stranger() -> (Network, Stranger) {
 async fn our_requests_are_go_headers_bytes_and_half_closed() {
     let (mut client, mut stranger) = served_by_a_stranger().await;
     let rows = [
-        (Ask::Head, vec![4, 8, 0, 0x18, 1]),
+        (BlockQuery::Head, vec![4, 8, 0, 0x18, 1]),
         (range(5, 3), vec![4, 8, 5, 0x18, 3]),
         (range(1_000_000, 64), vec![6, 8, 0xc0, 0x84, 0x3d, 0x18, 0x40]),
     ];
@@ -271,7 +271,7 @@ async fn our_requests_are_go_headers_bytes_and_half_closed() {
         let mut stream = stranger.accept().await;
         assert_eq!(read_to_end(&mut stream).await, bytes, "{ask:?}");
         drop(stream);
-        assert_eq!(client.answer(request).await, (vec![], Ended::Reset));
+        assert_eq!(client.answer(request).await, (vec![], FetchOutcome::Reset));
     }
 }
 
@@ -281,25 +281,25 @@ async fn answers_of_every_kind_are_taken_for_what_they_are() {
     let two = oks(1..=2, 20);
     let with = |rest: &[u8]| [&two[..], rest].concat();
     let status = |code: u8| frame(&[0x10, code]);
-    let rows: Vec<(&str, Vec<u8>, usize, Ended)> = vec![
-        ("all", oks(1..=4, 20), 4, Ended::Complete),
-        ("more than asked for", oks(1..=9, 20), 4, Ended::Complete),
-        ("a prefix", two.clone(), 2, Ended::Complete),
-        ("nothing", vec![], 0, Ended::Reset),
-        ("not found", NOT_FOUND.into(), 0, Ended::NotFound),
-        ("a prefix, then not found", with(&NOT_FOUND), 2, Ended::NotFound),
-        ("a prefix, then half a frame", with(&ok(&[7; 50])[..30]), 2, Ended::Reset),
-        ("a prefix, then INVALID", with(&status(0)), 2, Ended::Invalid(None)),
-        ("an empty frame", vec![0], 0, Ended::Invalid(None)),
-        ("OK without a block", status(1), 0, Ended::Invalid(None)),
-        ("another code", status(9), 0, Ended::Invalid(None)),
-        ("not protobuf", frame(&[0xff; 9]), 0, Ended::Invalid(None)),
-        ("a prefix, then a giant", with(&[0xff, 0xff, 0xff, 0x7f]), 2, Ended::Invalid(None)),
-        ("no length", vec![0xff; 20], 0, Ended::Invalid(None)),
-        ("a block too long", ok(&vec![1; MAX_BLOCK + 1]), 0, Ended::Invalid(None)),
-        ("the longest block", ok(&vec![1; MAX_BLOCK]), 1, Ended::Complete),
+    let rows: Vec<(&str, Vec<u8>, usize, FetchOutcome)> = vec![
+        ("all", oks(1..=4, 20), 4, FetchOutcome::Complete),
+        ("more than asked for", oks(1..=9, 20), 4, FetchOutcome::Complete),
+        ("a prefix", two.clone(), 2, FetchOutcome::Complete),
+        ("nothing", vec![], 0, FetchOutcome::Reset),
+        ("not found", NOT_FOUND.into(), 0, FetchOutcome::NotFound),
+        ("a prefix, then not found", with(&NOT_FOUND), 2, FetchOutcome::NotFound),
+        ("a prefix, then half a frame", with(&ok(&[7; 50])[..30]), 2, FetchOutcome::Reset),
+        ("a prefix, then INVALID", with(&status(0)), 2, FetchOutcome::Invalid(None)),
+        ("an empty frame", vec![0], 0, FetchOutcome::Invalid(None)),
+        ("OK without a block", status(1), 0, FetchOutcome::Invalid(None)),
+        ("another code", status(9), 0, FetchOutcome::Invalid(None)),
+        ("not protobuf", frame(&[0xff; 9]), 0, FetchOutcome::Invalid(None)),
+        ("a prefix, then a giant", with(&[0xff, 0xff, 0xff, 0x7f]), 2, FetchOutcome::Invalid(None)),
+        ("no length", vec![0xff; 20], 0, FetchOutcome::Invalid(None)),
+        ("a block too long", ok(&vec![1; MAX_BLOCK + 1]), 0, FetchOutcome::Invalid(None)),
+        ("the longest block", ok(&vec![1; MAX_BLOCK]), 1, FetchOutcome::Complete),
     ];
-    for (what, answer, count, ended) in rows {
+    for (what, answer, count, outcome) in rows {
         let request = client.ask(&stranger.id(), range(1, 4), usize::MAX, PATIENCE).await;
         let mut stream = stranger.accept().await;
         read_to_end(&mut stream).await;
@@ -307,7 +307,7 @@ async fn answers_of_every_kind_are_taken_for_what_they_are() {
         let _ = stream.write_all(&answer).await;
         let _ = stream.close().await;
         let (bodies, how) = client.answer(request).await;
-        assert_eq!((bodies.len(), how), (count, ended), "{what}");
+        assert_eq!((bodies.len(), how), (count, outcome), "{what}");
     }
 }
 
@@ -319,14 +319,14 @@ async fn what_arrived_before_a_timeout_or_the_end_of_the_connection_is_kept() {
     let mut stalled = stranger.accept().await;
     stalled.write_all(&oks(1..=2, 20)).await.expect("written");
     stalled.flush().await.expect("written");
-    let (bodies, ended) = client.answer(request).await;
-    assert_eq!((heights(&bodies), ended), (vec![1, 2], Ended::Timeout));
+    let (bodies, outcome) = client.answer(request).await;
+    assert_eq!((heights(&bodies), outcome), (vec![1, 2], FetchOutcome::Timeout));
 
     let request = client.ask(&peer, range(1, 4), usize::MAX, PATIENCE).await;
     let _stalled = stranger.accept().await;
     drop(stranger);
-    let (_, ended) = client.answer(request).await;
-    assert_eq!(ended, Ended::Disconnected);
+    let (_, outcome) = client.answer(request).await;
+    assert_eq!(outcome, FetchOutcome::Disconnected);
     client.down(&peer).await;
 }
 
@@ -336,13 +336,13 @@ async fn one_request_more_than_a_connection_takes_is_not_sent() {
     let peer = stranger.id();
     let mut open = Vec::new();
     for _ in 0..48 {
-        open.push((client.ask(&peer, Ask::Head, 1000, PATIENCE).await, stranger.accept().await));
+        open.push((client.ask(&peer, BlockQuery::Head, 1000, PATIENCE).await, stranger.accept().await));
     }
-    let one_more = client.ask(&peer, Ask::Head, 1000, PATIENCE).await;
-    assert_eq!(client.answer(one_more).await, (vec![], Ended::NotSent));
+    let one_more = client.ask(&peer, BlockQuery::Head, 1000, PATIENCE).await;
+    assert_eq!(client.answer(one_more).await, (vec![], FetchOutcome::NotSent));
     for (request, mut stream) in open {
         stream.write_all(&oks(1..=1, 20)).await.expect("written");
-        assert_eq!(client.answer(request).await, (vec![block(1, 20)], Ended::Complete));
+        assert_eq!(client.answer(request).await, (vec![block(1, 20)], FetchOutcome::Complete));
     }
 }
 
@@ -360,7 +360,7 @@ async fn a_cancelled_request_is_never_answered() {
     let request = client.ask(&stranger.id(), range(1, 1), usize::MAX, PATIENCE).await;
     let mut stream = stranger.accept().await;
     let _ = stream.write_all(&oks(1..=1, 20)).await;
-    assert_eq!(client.answer(request).await, (vec![block(1, 20)], Ended::Complete));
+    assert_eq!(client.answer(request).await, (vec![block(1, 20)], FetchOutcome::Complete));
     assert!(client.seen().is_empty());
 }
 
@@ -387,8 +387,8 @@ async fn slow_peers_lose_their_streams_and_delay_nobody() {
         unread.push(stream);
     }
     for page in 0..10 {
-        let (bodies, ended) = honest.fetch(&server.id(), range(page * 10 + 1, 10)).await;
-        assert_eq!((bodies.len(), ended), (10, Ended::Complete));
+        let (bodies, outcome) = honest.fetch(&server.id(), range(page * 10 + 1, 10)).await;
+        assert_eq!((bodies.len(), outcome), (10, FetchOutcome::Complete));
     }
     for mut stream in dripping {
         assert_eq!(read_to_end(&mut stream).await, RESET, "it was not in time");
@@ -403,7 +403,7 @@ async fn slow_peers_lose_their_streams_and_delay_nobody() {
         timeout(PATIENCE, given_up).await.expect("in time");
         assert!(read_to_end(&mut stream).await.len() < oks(1..=64, MAX_BLOCK).len(), "it had gone on");
     }
-    assert_eq!(honest.fetch(&server.id(), Ask::Head).await.1, Ended::Complete);
+    assert_eq!(honest.fetch(&server.id(), BlockQuery::Head).await.1, FetchOutcome::Complete);
 }
 
 #[tokio::test]
@@ -418,10 +418,10 @@ async fn a_peer_that_asks_for_more_than_its_share_waits_and_others_do_not() {
         node.up(&server.id()).await;
         server.up(&node.id()).await;
     }
-    let (bodies, ended) = greedy.fetch(&server.id(), range(1, 64)).await;
+    let (bodies, outcome) = greedy.fetch(&server.id(), range(1, 64)).await;
     let served = bodies.len();
     // A part of it, and a good one: it ends between two blocks.
-    assert!((1..64).contains(&served) && ended == Ended::Complete, "{served} {ended:?}");
+    assert!((1..64).contains(&served) && outcome == FetchOutcome::Complete, "{served} {outcome:?}");
     assert_eq!(heights(&bodies), (1..=served as u64).collect::<Vec<_>>());
     // It goes on when it has paid; until then, or when that is too long, there is nothing for it, but nothing against it.
     let late = greedy.ask(&server.id(), range(1, 1), usize::MAX, PATIENCE).await;

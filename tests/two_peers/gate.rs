@@ -138,6 +138,6 @@ async fn a_persistent_peer_is_not_banned_by_the_machine() {
     server.ban(stranger.id(), std::time::Duration::from_mins(1)).await;
     has_peers(&server, 1).await;
     assert_eq!(server.peers().await[0].peer, name(1));
-    assert_eq!(friend.fetch(&server.id(), blocksyncd::sync::Ask::Head).await.0.len(), 0);
+    assert_eq!(friend.fetch(&server.id(), blocksyncd::sync::BlockQuery::Head).await.0.len(), 0);
     assert_eq!(friend.peers().await.len(), 1, "it is still connected");
 }

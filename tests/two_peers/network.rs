@@ -10,7 +10,9 @@ use blocksyncd::block::{Hash, Height, Lane};
 use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, PeerPolicy, ServeSource, ServeView, StartError};
 use blocksyncd::store::StoreError;
 use blocksyncd::sync::serve::Span;
-use blocksyncd::sync::{Ask, Ended, Fetch, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket, Verdict};
+use blocksyncd::sync::{
+    BlockQuery, Fetch, FetchOutcome, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket, Verdict,
+};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -269,7 +271,7 @@ impl Network {
                 None => timeout(PATIENCE, self.events.recv())
                     .await
                     .unwrap_or_else(|_| panic!("no {what}; there was {others:?}"))
-                    .unwrap_or_else(|| panic!("it ended before: {what}")),
+                    .unwrap_or_else(|| panic!("it outcome before: {what}")),
             };
             match wanted(event) {
                 Ok(found) => break found,
@@ -354,7 +356,7 @@ impl Network {
         timeout(PATIENCE, answer).await.expect("in time").expect("answered")
     }
 
-    pub async fn ask(&mut self, peer: &PeerId, ask: Ask, max_bytes: usize, timeout: Duration) -> RequestId {
+    pub async fn ask(&mut self, peer: &PeerId, ask: BlockQuery, max_bytes: usize, timeout: Duration) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
         let fetch = Fetch { request, peer: peer.clone(), lane: Lane::BLOCK, ask, max_bytes, timeout };
@@ -362,15 +364,15 @@ impl Network {
         request
     }
 
-    pub async fn answer(&mut self, wanted: RequestId) -> (Vec<Bytes>, Ended) {
+    pub async fn answer(&mut self, wanted: RequestId) -> (Vec<Bytes>, FetchOutcome) {
         self.wait("Fetched", |event| match event {
-            Event::Fetched { request, bodies, ended, .. } if request == wanted => Ok((bodies, ended)),
+            Event::Fetched { request, bodies, outcome, .. } if request == wanted => Ok((bodies, outcome)),
             other => Err(other),
         })
         .await
     }
 
-    pub async fn fetch(&mut self, peer: &PeerId, ask: Ask) -> (Vec<Bytes>, Ended) {
+    pub async fn fetch(&mut self, peer: &PeerId, ask: BlockQuery) -> (Vec<Bytes>, FetchOutcome) {
         let request = self.ask(peer, ask, usize::MAX, PATIENCE).await;
         self.answer(request).await
     }
@@ -383,8 +385,8 @@ impl Network {
     }
 }
 
-pub fn range(from: u64, amount: u64) -> Ask {
-    Ask::Range { from: height(from), amount }
+pub fn range(from: u64, amount: u64) -> BlockQuery {
+    BlockQuery::Range { from: height(from), amount }
 }
 
 /// The heights of what was fetched.

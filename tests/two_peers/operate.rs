@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use blocksyncd::p2p::{PeerPolicy, peer_id_of};
-use blocksyncd::sync::{Ask, PeerOrder};
+use blocksyncd::sync::{BlockQuery, PeerOrder};
 
 use super::network::{Chain, Network, Options, TCP, range, start};
 use super::stranger::{Stranger, header_ex};
@@ -128,13 +128,13 @@ async fn what_a_peer_gave_is_counted_and_remembered() {
     let mut client = start(Options::new(1).seeds(&[&server.address]).book(&book)).await;
     client.up(&server.id()).await;
     assert_eq!(client.fetch(&server.id(), range(1, 3)).await.0.len(), 3);
-    client.fetch(&server.id(), Ask::Head).await;
+    client.fetch(&server.id(), BlockQuery::Head).await;
     let gave = |peer: &blocksyncd::sync::PeerInfo| (peer.blocks, peer.bytes);
     assert_eq!(gave(&client.peers().await[0]), (4, 400));
     client.stop().await;
     let mut client = start(Options::new(1).seeds(&[&server.address]).book(&book)).await;
     client.up(&server.id()).await;
-    client.fetch(&server.id(), Ask::Head).await;
+    client.fetch(&server.id(), BlockQuery::Head).await;
     assert_eq!(gave(&client.peers().await[0]), (5, 500));
 }
 

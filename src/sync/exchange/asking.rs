@@ -19,7 +19,7 @@ use crate::block::{Hash, Height, Lane};
 use crate::sync::chain::Chain;
 use crate::sync::decision::Decision;
 use crate::sync::pending::Pending;
-use crate::sync::{Ask, Fetch, PeerId, RequestId};
+use crate::sync::{BlockQuery, Fetch, PeerId, RequestId};
 use crate::util::saturate;
 
 /// A gap of up to this many blocks is left to gossip for a moment: they are probably being verified right now. After that
@@ -67,7 +67,7 @@ impl Exchange {
         for peer in due {
             // Spread out, so that a node with many peers does not ask them all at once.
             let jitter = Duration::from_millis(self.rng.u64(0..=saturate::millis(interval) / 4));
-            self.send(self.request(now, &peer, Ask::Head, self.max_block_bytes), decision);
+            self.send(self.request(now, &peer, BlockQuery::Head, self.max_block_bytes), decision);
             if let Some(peer) = self.peers.get_mut(&peer) {
                 peer.probe_again_at(now + interval + jitter);
             }
@@ -101,7 +101,7 @@ impl Exchange {
         if self.exclusions.has_hash(hash, &peer) {
             self.exclusions.forget_hash();
         }
-        self.send(self.request(now, &peer, Ask::Hash(hash), self.max_block_bytes), decision);
+        self.send(self.request(now, &peer, BlockQuery::Hash(hash), self.max_block_bytes), decision);
         self.look_again(now + self.timing.hedge_after);
     }
 
@@ -116,7 +116,7 @@ impl Exchange {
             let best = able.min_by_key(|(_, peer)| (!peer.serves(), peer.cost())).map(|(id, _)| id.clone());
             if let Some(peer) = best {
                 let bytes = if amount == 1 { sizes.next_answer_bytes(1) } else { sizes.answer_bytes(amount) };
-                let open = self.request(now, &peer, Ask::Range { from, amount }, bytes);
+                let open = self.request(now, &peer, BlockQuery::Range { from, amount }, bytes);
                 self.send(OpenRequest { below_tail: true, ..open }, decision);
                 return;
             }
@@ -297,7 +297,7 @@ impl Exchange {
             self.exclusions.forget(from);
         }
         let amount = amount.min(head.height.above(from) + 1);
-        Some(self.send(self.request(now, &peer, Ask::Range { from, amount }, answer_bytes), decision))
+        Some(self.send(self.request(now, &peer, BlockQuery::Range { from, amount }, answer_bytes), decision))
     }
 
     fn look_again(&mut self, at: Duration) {
@@ -325,7 +325,7 @@ impl Exchange {
     }
 
     /// A request above the tail, as of now.
-    fn request(&self, now: Duration, peer: &PeerId, ask: Ask, max_bytes: usize) -> OpenRequest {
+    fn request(&self, now: Duration, peer: &PeerId, ask: BlockQuery, max_bytes: usize) -> OpenRequest {
         // The network gives up first, and hands over what has come by then; the core's own deadline is for a network that
         // says nothing.
         let timeout = self.timing.request_timeout;

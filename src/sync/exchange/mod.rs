@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::decision::Decision;
-use super::{Ask, Ended, Limits, Offence, PeerId, PeerStanding, RequestId, Timing};
+use super::{BlockQuery, FetchOutcome, Limits, Offence, PeerId, PeerStanding, RequestId, Timing};
 use crate::block::{BlockId, Hash, Height};
 use crate::clock::Now;
 use crate::verify::AuthenticBlock;
@@ -164,9 +164,16 @@ impl Exchange {
     }
 
     /// The peer was asked for `amount` blocks from `from` on, and gave the first `count` of them.
-    pub fn record_answered_range(&mut self, peer: &PeerId, from: Height, amount: u64, count: u64, ended: &Ended) {
+    pub fn record_answered_range(
+        &mut self,
+        peer: &PeerId,
+        from: Height,
+        amount: u64,
+        count: u64,
+        outcome: &FetchOutcome,
+    ) {
         if let Some(peer) = self.peers.get_mut(peer) {
-            peer.record_answered_range(from, amount, count, ended);
+            peer.record_answered_range(from, amount, count, outcome);
         }
     }
 
@@ -330,13 +337,13 @@ impl Exchange {
     /// What is missing of this answer, of which the first `given` blocks were of use, is asked of others first.
     fn exclude(&mut self, open: &OpenRequest, given: u64, missing: Missing) {
         match open.ask {
-            Ask::Head => {}
-            Ask::Hash(hash) => {
+            BlockQuery::Head => {}
+            BlockQuery::Hash(hash) => {
                 if missing.by_hash == Some(hash) {
                     self.exclusions.add_hash(hash, open.peer.clone());
                 }
             }
-            Ask::Range { from, amount } => {
+            BlockQuery::Range { from, amount } => {
                 // Gossip may have brought some of it meanwhile.
                 let first_missing = from.plus(given).max(missing.next);
                 if first_missing < from.plus(amount) {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::block::{BlockId, Height};
-use crate::sync::{Ask, Ended, Offence, PeerId, PeerStanding, RequestId, Timing};
+use crate::sync::{BlockQuery, FetchOutcome, Offence, PeerId, PeerStanding, RequestId, Timing};
 use crate::util::backoff::Backoff;
 use crate::util::saturate;
 
@@ -297,18 +297,18 @@ impl Peer {
     }
 
     /// This was asked of it.
-    pub fn asked(&mut self, ask: Ask, request: RequestId) {
+    pub fn asked(&mut self, ask: BlockQuery, request: RequestId) {
         match ask {
-            Ask::Head => self.probe = Some(request),
-            Ask::Range { .. } | Ask::Hash(_) => self.open += 1,
+            BlockQuery::Head => self.probe = Some(request),
+            BlockQuery::Range { .. } | BlockQuery::Hash(_) => self.open += 1,
         }
     }
 
     /// What was asked of it has ended.
-    pub fn ask_ended(&mut self, ask: Ask) {
+    pub fn ask_ended(&mut self, ask: BlockQuery) {
         match ask {
-            Ask::Head => self.probe = None,
-            Ask::Range { .. } | Ask::Hash(_) => self.open = self.open.saturating_sub(1),
+            BlockQuery::Head => self.probe = None,
+            BlockQuery::Range { .. } | BlockQuery::Hash(_) => self.open = self.open.saturating_sub(1),
         }
     }
 
@@ -324,8 +324,8 @@ impl Peer {
     }
 
     /// It was asked for `amount` blocks from `from` on, and gave the first `count` of them.
-    pub fn record_answered_range(&mut self, from: Height, amount: u64, count: u64, ended: &Ended) {
-        let says_no_more = count < amount && matches!(ended, Ended::Complete | Ended::NotFound);
+    pub fn record_answered_range(&mut self, from: Height, amount: u64, count: u64, outcome: &FetchOutcome) {
+        let says_no_more = count < amount && matches!(outcome, FetchOutcome::Complete | FetchOutcome::NotFound);
         if says_no_more && (count > 0 || self.answered.is_none_or(|answered| answered < from)) {
             self.lacks_from = Some(from.plus(count));
         }

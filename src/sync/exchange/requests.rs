@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::block::{Hash, Height};
-use crate::sync::{Ask, PeerId, RequestId};
+use crate::sync::{BlockQuery, PeerId, RequestId};
 
 /// A request in flight.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct OpenRequest {
     pub peer: PeerId,
-    pub ask: Ask,
+    pub ask: BlockQuery,
     pub sent: Duration,
     pub deadline: Duration,
     /// The most that the answer may weigh.
@@ -110,15 +110,15 @@ impl Requests {
 
     /// The open requests for the block with this hash.
     pub fn by_hash(&self, hash: Hash) -> impl Iterator<Item = &OpenRequest> {
-        self.open.values().filter(move |open| open.ask == Ask::Hash(hash))
+        self.open.values().filter(move |open| open.ask == BlockQuery::Hash(hash))
     }
 }
 
 impl OpenRequest {
     pub fn run(&self) -> Option<HeightRun> {
         match self.ask {
-            Ask::Range { from, amount } => Some((from, from.plus(amount.checked_sub(1)?))),
-            Ask::Head | Ask::Hash(_) => None,
+            BlockQuery::Range { from, amount } => Some((from, from.plus(amount.checked_sub(1)?))),
+            BlockQuery::Head | BlockQuery::Hash(_) => None,
         }
     }
 

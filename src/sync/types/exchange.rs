@@ -43,7 +43,7 @@ impl Offence {
 
 /// What is asked of a peer, on one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum BlockQuery {
     /// Its highest block.
     Head,
     /// `amount` (1 to [`MAX_RANGE`]) blocks, ascending, from this height on.
@@ -55,9 +55,9 @@ pub enum Ask {
 /// The most blocks in one range request: go-header's `MaxRangeRequestSize`.
 pub const MAX_RANGE: u64 = 64;
 
-/// How the answer to an [`Ask`] ended.
+/// How the answer to an [`BlockQuery`] ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum FetchOutcome {
     /// The peer closed the stream, or gave as much as was asked for.
     Complete,
     /// We took no more bytes than we allowed for: the peer may well have the rest.
@@ -83,7 +83,7 @@ pub enum Ended {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     pub blocks: Vec<AuthenticBlock>,
-    pub ended: Ended,
+    pub outcome: FetchOutcome,
 }
 
 /// A fetch that is to be sent.
@@ -92,7 +92,7 @@ pub struct Fetch {
     pub request: RequestId,
     pub peer: PeerId,
     pub lane: Lane,
-    pub ask: Ask,
+    pub ask: BlockQuery,
     /// The most bytes that the whole answer may have.
     pub max_bytes: usize,
     /// When the core will stop waiting.

@@ -11,7 +11,7 @@ mod peers;
 mod store;
 
 pub use chain::{DataLoss, Evidence, EvidenceSide, Heads, Seen, Sighting};
-pub use exchange::{Ask, Ended, Fetch, Fetched, MAX_RANGE, Offence, Verdict};
+pub use exchange::{BlockQuery, Fetch, FetchOutcome, Fetched, MAX_RANGE, Offence, Verdict};
 pub use host::{
     Answer, Command, DaReport, Phase, Proposal, PublishAnswer, Received, RejectAnswer, ReportAnswer, Status,
 };
