@@ -62,8 +62,7 @@ impl Outbox {
         self.missed.remove(peer);
     }
 
-    /// Waits for room, and gives the node one event. Returns the event's request, if it was the answer to one. May be
-    /// dropped while it waits.
+    /// Waits for room, and gives the node one event. May be dropped while it waits.
     pub async fn deliver(&mut self) -> Result<(), Closed> {
         let permit = self.events.reserve().await.map_err(|_| Closed)?;
         if let Some(event) = self.waiting.pop_front() {
