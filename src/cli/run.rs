@@ -274,7 +274,7 @@ fn sync_config(config: &Config, proposer: Option<PublicKey>, limits: sync::Limit
 /// The core's limits, as far as they follow from the memory that there is.
 fn sync_limits(Config { budget, .. }: &Config) -> sync::Limits {
     sync::Limits {
-        held_bytes: budget.core.held,
+        pending_bytes: budget.core.held,
         requests: budget.p2p.requests(),
         range_bytes: sync::Limits::range_bytes_within(budget.core.held),
         commit_bytes: budget.core.commits,

@@ -168,7 +168,7 @@ impl Behaviour {
         let (wanting, wanted) = oneshot::channel();
         let job = FetchJob {
             request: fetch.request,
-            ask: fetch.ask,
+            query: fetch.query,
             max_bytes,
             max_block_bytes: self.max_block_bytes,
             deadline: Instant::now() + fetch.timeout,

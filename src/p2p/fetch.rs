@@ -21,7 +21,7 @@ use crate::sync::{BlockQuery, FetchOutcome, RequestId};
 #[derive(Debug)]
 pub struct FetchJob {
     pub request: RequestId,
-    pub ask: BlockQuery,
+    pub query: BlockQuery,
     /// The most bytes of the whole answer: it is cut before the block that would exceed them, be it the first.
     pub max_bytes: usize,
     pub max_block_bytes: usize,
@@ -35,7 +35,7 @@ const HALF_CLOSE_AFTER: Duration = Duration::from_millis(250);
 
 impl FetchJob {
     fn to_request(&self) -> HeaderRequest {
-        match self.ask {
+        match self.query {
             BlockQuery::Head => HeaderRequest::head(),
             BlockQuery::Range { from, amount } => HeaderRequest::range(from.get(), amount),
             BlockQuery::Hash(hash) => HeaderRequest::hash(&hash.0),
@@ -43,7 +43,7 @@ impl FetchJob {
     }
 
     const fn expected(&self) -> u64 {
-        match self.ask {
+        match self.query {
             BlockQuery::Head | BlockQuery::Hash(_) => 1,
             BlockQuery::Range { amount, .. } => amount,
         }

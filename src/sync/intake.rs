@@ -71,7 +71,7 @@ impl Syncer {
             // A frame that broke the exchange protocol has no fault to name, and is as wrong.
             return AnswerUse::Wrong(fault.as_ref().map_or(Some(Offence::BadRange), blame::of_answer));
         }
-        match open.ask {
+        match open.query {
             BlockQuery::Head => self.use_head(ctx, &open.peer, fetched),
             BlockQuery::Hash(hash) => self.use_by_hash(ctx, &open.peer, hash, fetched),
             BlockQuery::Range { from, amount } if open.below_tail => {

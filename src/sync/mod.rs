@@ -220,11 +220,11 @@ impl Syncer {
         let heads = first_heads(at.heads, at.anchor, history, &rules);
         Self {
             chain: Chain::new(heads),
-            pending: Pending::new(limits.held_blocks, limits.held_bytes),
+            pending: Pending::new(limits.pending_blocks, limits.pending_bytes),
             exchange: Exchange::new(limits, config.timing, rules.max_block_bytes, seed),
             da: Da::new(at.sightings, heads.scanned_through, limits.sightings, limits.sighting_bytes),
             standing: Standing::new(at.vetoed, at.halted, at.evidence, limits.evidence),
-            reverse_sync: ReverseSync::new(at.anchor, history.trusted, limits.held_blocks),
+            reverse_sync: ReverseSync::new(at.anchor, history.trusted, limits.pending_blocks),
             retention: Retention::new(history, at.consumers, limits.consumers, at.stored_bytes),
             backfill: Backfill::new(history, rules.initial_height),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),

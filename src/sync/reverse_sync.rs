@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! 1. What is known leads down from the pinned block without a gap, and every block that is stored beside it is refused.
-//! 2. Bounded by `limits.held_blocks`: a pinned block that is farther away is reached by the ordinary way, or not at all.
+//! 2. Bounded by `limits.pending_blocks`: a pinned block that is farther away is reached by the ordinary way, or not at all.
 
 use std::collections::BTreeMap;
 

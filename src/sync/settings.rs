@@ -62,9 +62,9 @@ impl History {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Verified blocks above a gap, all together.
-    pub held_blocks: usize,
+    pub pending_blocks: usize,
     /// Their bytes, and the most that the open requests may bring. At least one block of the largest size.
-    pub held_bytes: usize,
+    pub pending_bytes: usize,
     /// Bytes of blocks that are stored but not durable yet: above it, nothing more is taken in.
     pub commit_bytes: usize,
     /// Requests open at one peer, beside the one for its head. Go peers accept about 64 streams per peer and protocol.
@@ -94,16 +94,16 @@ impl Limits {
     /// to grow, which is what a link of high bandwidth and delay needs; and a score at once, each of which may weigh a quarter
     /// more, keep the link busy while one of them is late.
     #[must_use]
-    pub fn range_bytes_within(held_bytes: usize) -> usize {
-        (held_bytes / 24).clamp(64 << 10, 4 << 20)
+    pub fn range_bytes_within(pending_bytes: usize) -> usize {
+        (pending_bytes / 24).clamp(64 << 10, 4 << 20)
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            held_blocks: 16_384,
-            held_bytes: 64 << 20,
+            pending_blocks: 16_384,
+            pending_bytes: 64 << 20,
             commit_bytes: 32 << 20,
             requests_per_peer: 44,
             requests: 512,

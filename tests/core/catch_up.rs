@@ -15,7 +15,7 @@ fn timing() -> Timing {
 }
 
 fn heads_asked(effects: &[blocksyncd::sync::Effect]) -> Vec<Fetch> {
-    fetches(effects).into_iter().filter(|fetch| fetch.ask == BlockQuery::Head).collect()
+    fetches(effects).into_iter().filter(|fetch| fetch.query == BlockQuery::Head).collect()
 }
 
 /// A core that stores the first block of `blocks`.
@@ -171,7 +171,7 @@ fn a_short_answer_is_kept_and_the_rest_asked_of_others() {
         let effects = core.answer(fetch.request, &blocks[1..6], outcome.clone());
         assert_eq!(core.soft(), Some(blocks[5].id()), "{outcome:?}");
         let again = range_request(&effects);
-        assert_eq!(again.ask, BlockQuery::Range { from: h(7), amount: 13 }, "{outcome:?}");
+        assert_eq!(again.query, BlockQuery::Range { from: h(7), amount: 13 }, "{outcome:?}");
         if matches!(outcome, FetchOutcome::Complete | FetchOutcome::NotFound) {
             assert_eq!(again.peer, peer(2), "it said that it has no more");
         }
@@ -240,7 +240,7 @@ fn whoever_answers_faster_is_asked() {
 #[test]
 fn whoever_has_less_to_do_is_asked() {
     let blocks = chain(300);
-    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.held_blocks = 64).start();
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.pending_blocks = 64).start();
     let mut asked = Vec::new();
     for name in [1, 2] {
         let probe = core.connect(name);
@@ -502,7 +502,7 @@ fn two_are_enough_when_one_of_them_serves() {
 #[test]
 fn more_than_two_are_asked_within_the_budget_only() {
     let blocks = chain(20);
-    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.held_bytes = 1_024).start();
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.pending_bytes = 1_024).start();
     for name in 1..=3 {
         let _ = core.connect_at(name, &blocks[19]);
     }
@@ -548,7 +548,7 @@ fn what_is_asked_for_fits_into_the_budget() {
     let limits = |bytes: usize| {
         move |limits: &mut blocksyncd::sync::Limits| {
             limits.range_bytes = 8_192;
-            limits.held_bytes = bytes;
+            limits.pending_bytes = bytes;
         }
     };
     // The head says what a block weighs. An answer may weigh a quarter more than that lets expect, and some more.
@@ -579,7 +579,7 @@ fn no_more_is_asked_of_all_together_than_there_is_room_for() {
     assert_eq!(asked.len(), 5);
     // The request for another one's head counts, too, and so does every answer that is awaited.
     assert_eq!(ranges(&core.connect_at(2, &blocks[599])), []);
-    let BlockQuery::Range { from, amount } = asked[0].ask else { panic!("a range") };
+    let BlockQuery::Range { from, amount } = asked[0].query else { panic!("a range") };
     let given: Vec<_> =
         blocks.iter().filter(|b| b.height() >= from).take(amount.try_into().unwrap()).cloned().collect();
     assert_eq!(ranges(&core.answer(asked[0].request, &given, FetchOutcome::Complete)).len(), 1);
@@ -612,14 +612,14 @@ fn what_is_said_to_be_too_heavy_waits_until_it_is_next() {
     let mut core = core_for_large_blocks(&blocks, 1);
     let honest = range_request(&core.connect_at(1, &blocks[11]));
     let liar = range_request(&core.connect_at(2, &blocks[11]));
-    assert_eq!(liar.ask, BlockQuery::Range { from: h(3), amount: 1 });
+    assert_eq!(liar.query, BlockQuery::Range { from: h(3), amount: 1 });
     let liar = range_request(&core.answer(liar.request, &blocks[2..3], FetchOutcome::Complete));
-    assert_eq!(liar.ask, BlockQuery::Range { from: h(4), amount: 1 });
+    assert_eq!(liar.query, BlockQuery::Range { from: h(4), amount: 1 });
     // Not asked for again, and nobody rests for it.
     let instead = range_request(&core.answer(liar.request, &[], FetchOutcome::Cut));
-    assert_eq!((&instead.peer, instead.ask), (&liar.peer, BlockQuery::Range { from: h(5), amount: 1 }));
+    assert_eq!((&instead.peer, instead.query), (&liar.peer, BlockQuery::Range { from: h(5), amount: 1 }));
     let again = range_request(&core.answer(honest.request, &blocks[1..2], FetchOutcome::Complete));
-    assert_eq!((&again.peer, again.ask), (&honest.peer, BlockQuery::Range { from: h(4), amount: 1 }));
+    assert_eq!((&again.peer, again.query), (&honest.peer, BlockQuery::Range { from: h(4), amount: 1 }));
     assert_eq!(again.max_bytes, 1 << 20);
     // It was no heavier than others: whoever said so rests.
     core.answer(again.request, &blocks[3..4], FetchOutcome::Complete);
@@ -664,7 +664,7 @@ fn a_request_by_hash_counts_as_any_other() {
 #[test]
 fn nothing_is_asked_for_beyond_what_can_wait() {
     let blocks = chain(200);
-    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.held_blocks = 10).start();
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.pending_blocks = 10).start();
     assert_eq!(ranges(&core.connect_at(1, &blocks[199])), [(peer(1), 2, 10)]);
 }
 
@@ -675,11 +675,11 @@ fn requests_follow_the_size_of_the_blocks() {
         limits.range_bytes = 4_096;
         limits.requests_per_peer = 1;
     });
-    core.config.limits.held_bytes = 1 << 20;
+    core.config.limits.pending_bytes = 1 << 20;
     let mut core = core.start();
     let fetch = range_request(&core.connect_at(1, &blocks[199]));
     let amount = u64::try_from(4_096 / blocks[199].size()).expect("small");
-    assert_eq!(fetch.ask, BlockQuery::Range { from: h(2), amount });
+    assert_eq!(fetch.query, BlockQuery::Range { from: h(2), amount });
     let effects = core.answer(fetch.request, &blocks[1..5], FetchOutcome::Reset);
     let size = (0..4).fold(blocks[199].size(), |size, _| (size * 7 + blocks[1].size()) / 8);
     assert_eq!(ranges(&effects), [(peer(1), 6, u64::try_from(4_096 / size).expect("small"))]);

@@ -311,7 +311,7 @@ impl Core {
 
     pub fn connect(&mut self, name: u8) -> RequestId {
         let effects = self.give(Input::PeerUp { peer: peer(name) });
-        let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.ask == BlockQuery::Head).collect();
+        let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.query == BlockQuery::Head).collect();
         assert_eq!(probes.len(), 1, "a new peer is asked for its head: {effects:#?}");
         assert_eq!(probes[0].peer, peer(name));
         probes[0].request
@@ -473,7 +473,7 @@ pub fn fetches(effects: &[Effect]) -> Vec<Fetch> {
 
 /// What is asked for, beside heads: from whom, from which height, how many.
 pub fn ranges(effects: &[Effect]) -> Vec<(PeerId, u64, u64)> {
-    let range = |fetch: Fetch| match fetch.ask {
+    let range = |fetch: Fetch| match fetch.query {
         BlockQuery::Range { from, amount } => Some((fetch.peer, from.get(), amount)),
         BlockQuery::Head | BlockQuery::Hash(_) => None,
     };
@@ -482,14 +482,14 @@ pub fn ranges(effects: &[Effect]) -> Vec<(PeerId, u64, u64)> {
 
 /// The one range request among these effects.
 pub fn range_request(effects: &[Effect]) -> Fetch {
-    let is_range = |fetch: &Fetch| matches!(fetch.ask, BlockQuery::Range { .. });
+    let is_range = |fetch: &Fetch| matches!(fetch.query, BlockQuery::Range { .. });
     let requests: Vec<_> = fetches(effects).into_iter().filter(is_range).collect();
     assert_eq!(requests.len(), 1, "{effects:#?}");
     requests[0].clone()
 }
 
 pub fn asked_by_hash(effects: &[Effect]) -> Vec<(PeerId, Hash)> {
-    let hash = |fetch: Fetch| match fetch.ask {
+    let hash = |fetch: Fetch| match fetch.query {
         BlockQuery::Hash(hash) => Some((fetch.peer, hash)),
         BlockQuery::Head | BlockQuery::Range { .. } => None,
     };

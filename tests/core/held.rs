@@ -65,7 +65,7 @@ fn of_two_that_wait_the_one_that_links_is_taken() {
 #[test]
 fn when_there_is_no_room_the_farthest_goes() {
     let blocks = chain(6);
-    let mut core = Setup::follower().limits(|limits| limits.held_blocks = 2).start();
+    let mut core = Setup::follower().limits(|limits| limits.pending_blocks = 2).start();
     assert_eq!(core.gossip(&blocks[3]), Verdict::Accept);
     assert_eq!(core.gossip(&blocks[4]), Verdict::Accept);
     assert_eq!(core.gossip(&blocks[5]), Verdict::Ignore, "the farthest of all");
@@ -84,7 +84,7 @@ fn what_waits_is_bounded_in_bytes() {
     let blocks = chain(5);
     let size = blocks[2].size() + blocks[3].size();
     for (bytes, held) in [(size, 2), (size - 1, 1)] {
-        let mut core = Setup::follower().limits(|limits| limits.held_bytes = bytes).start();
+        let mut core = Setup::follower().limits(|limits| limits.pending_bytes = bytes).start();
         let _ = core.gossip(&blocks[2]);
         let _ = core.gossip(&blocks[3]);
         assert_eq!(core.status().held_blocks, held, "{bytes}");
@@ -103,7 +103,7 @@ fn what_is_taken_out_makes_room_for_as_much_as_it_weighed() {
     let blocks = chain(7);
     let size = blocks[1].size();
     let room = 2 * size + size / 2;
-    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.held_bytes = room).start();
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.pending_bytes = room).start();
     // Block 3 is taken out again with block 2.
     for height in [3, 5, 2, 6] {
         assert_eq!(core.gossip(&blocks[height - 1]), Verdict::Accept, "{height}");
@@ -115,7 +115,7 @@ fn what_is_taken_out_makes_room_for_as_much_as_it_weighed() {
 #[test]
 fn a_signature_raises_the_target_and_nothing_else_does() {
     let blocks = chain(9);
-    let mut core = Setup::follower().limits(|limits| limits.held_blocks = 0).start();
+    let mut core = Setup::follower().limits(|limits| limits.pending_blocks = 0).start();
     assert_eq!(core.target(), None);
     let effects = core.gossip_effects(1, Ok(blocks[4].clone()));
     assert_eq!(core.target(), Some(blocks[4].id()));

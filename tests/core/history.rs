@@ -74,7 +74,7 @@ fn nothing_above_is_asked_for_without_its_history() {
         assert_eq!((ranges(&effects), is_unavailable(&core)), (vec![], true));
     }
     let effects = core.pass(timing().backoff_max);
-    let again = fetches(&effects).into_iter().find(|fetch| fetch.ask != BlockQuery::Head).expect("it is asked again");
+    let again = fetches(&effects).into_iter().find(|fetch| fetch.query != BlockQuery::Head).expect("it is asked again");
     let effects = core.answer(again.request, &blocks[1..3], FetchOutcome::Reset);
     assert!(!is_unavailable(&core));
     assert!(!ranges(&effects).is_empty());

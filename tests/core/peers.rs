@@ -145,7 +145,7 @@ fn asking() -> (Core, blocksyncd::sync::Fetch, Vec<AuthenticBlock>) {
 #[test]
 fn a_range_answer_is_what_was_asked_for() {
     let (mut core, fetch, blocks) = asking();
-    assert_eq!(fetch.ask, blocksyncd::sync::BlockQuery::Range { from: blocks[1].height(), amount: 7 });
+    assert_eq!(fetch.query, blocksyncd::sync::BlockQuery::Range { from: blocks[1].height(), amount: 7 });
     let effects = core.answer(fetch.request, &blocks[1..8], FetchOutcome::Complete);
     assert_eq!(penalties(&effects), []);
     assert_eq!(core.soft(), Some(blocks[8].id()), "with the head, which was here already");

@@ -28,7 +28,7 @@ fn who_failed_a_range_is_asked_for_it_again_after_everybody_else() {
     for round in 1..=2 {
         let mut asked = Vec::new();
         for _ in 0..6 {
-            assert_eq!(fetch.ask, BlockQuery::Range { from: blocks[1].height(), amount: 18 });
+            assert_eq!(fetch.query, BlockQuery::Range { from: blocks[1].height(), amount: 18 });
             asked.push(fetch.peer.clone());
             // Whoever failed in this round has rested.
             core.sleep(timing().backoff_min * round);
@@ -93,7 +93,7 @@ fn a_range_waits_for_somebody_who_has_not_failed_it() {
     let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.requests_per_peer = 1).start();
     let _ = core.connect_at(1, &blocks[64]);
     let second = range_request(&core.connect_at(2, &blocks[299]));
-    assert_eq!(second.ask, BlockQuery::Range { from: blocks[65].height(), amount: 64 });
+    assert_eq!(second.query, BlockQuery::Range { from: blocks[65].height(), amount: 64 });
     let _ = core.answer(second.request, &[], FetchOutcome::Reset);
     assert_eq!(ranges(&core.pass(timing().backoff_min)), [(peer(2), 66, 64)]);
 }
@@ -110,7 +110,7 @@ fn whoever_failed_is_asked_for_one_range_until_it_serves() {
     // What was in flight together failed once.
     assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
     let fetch = range_request(&core.pass(INSTANT));
-    assert_eq!(fetch.ask, BlockQuery::Range { from: blocks[1].height(), amount: 64 });
+    assert_eq!(fetch.query, BlockQuery::Range { from: blocks[1].height(), amount: 64 });
     let effects = core.answer(fetch.request, &blocks[1..65], FetchOutcome::Complete);
     assert_eq!(ranges(&effects).len(), 3);
 }
@@ -160,7 +160,7 @@ fn for_a_gap_those_who_were_behind_are_asked_for_their_heads() {
     let _ = core.gossip_effects(1, Ok(blocks[3].clone()));
     let effects = core.pass(timing().gossip_grace);
     assert_eq!(ranges(&effects), [(peer(1), 3, 1)], "it has what it gossips");
-    let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.ask == BlockQuery::Head).collect();
+    let probes: Vec<_> = fetches(&effects).into_iter().filter(|fetch| fetch.query == BlockQuery::Head).collect();
     assert_eq!(probes.len(), 3);
     assert!(probes.iter().all(|probe| probe.peer != peer(1)));
     // One of them is behind still, and nobody is asked all the time; one of them has caught up.
@@ -185,7 +185,7 @@ fn the_block_that_da_names_is_asked_of_one_after_the_other() {
     for round in 1..=2 {
         let mut asked = Vec::new();
         for _ in 0..6 {
-            assert_eq!(fetch.ask, BlockQuery::Hash(wanted.hash()));
+            assert_eq!(fetch.query, BlockQuery::Hash(wanted.hash()));
             asked.push(fetch.peer.clone());
             core.sleep(timing().backoff_min * round);
             let mut effects = core.answer(fetch.request, &[], FetchOutcome::NotFound);

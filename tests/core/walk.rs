@@ -27,8 +27,8 @@ fn pinned_at_six(right: &[AuthenticBlock], ours: &[AuthenticBlock]) -> Setup {
 /// Gives the core what it asks for by hash, as long as it asks.
 fn walk(core: &mut Core, mut effects: Vec<Effect>, right: &[AuthenticBlock]) -> (Vec<Hash>, Vec<Effect>) {
     let mut asked = Vec::new();
-    while let Some(request) = fetches(&effects).into_iter().find(|fetch| matches!(fetch.ask, BlockQuery::Hash(_))) {
-        let BlockQuery::Hash(hash) = request.ask else { unreachable!("just seen") };
+    while let Some(request) = fetches(&effects).into_iter().find(|fetch| matches!(fetch.query, BlockQuery::Hash(_))) {
+        let BlockQuery::Hash(hash) = request.query else { unreachable!("just seen") };
         asked.push(hash);
         let block = right.iter().find(|block| block.hash() == hash).expect("it is on the right branch");
         effects = core.answer(request.request, std::slice::from_ref(block), FetchOutcome::Complete);
@@ -58,7 +58,7 @@ fn a_wrong_branch_is_left_where_the_parents_of_the_pinned_block_leave_it() {
     assert_eq!(core.gossip(&ours[2]), Verdict::Ignore);
     assert_eq!(core.soft(), Some(right[1].id()));
     let probe = fetches(&core.pass(Timing::default().gossip_grace));
-    assert_eq!(probe.iter().map(|fetch| fetch.ask).collect::<Vec<_>>(), [BlockQuery::Head]);
+    assert_eq!(probe.iter().map(|fetch| fetch.query).collect::<Vec<_>>(), [BlockQuery::Head]);
     let effects = core.answer(probe[0].request, &right[6..], FetchOutcome::Complete);
     assert_eq!(ranges(&effects), [(peer(1), 3, 4)]);
     let request = range_request(&effects).request;
@@ -116,7 +116,7 @@ fn a_trusted_block_leads_to_its_branch_too() {
 #[test]
 fn no_more_steps_than_there_is_room_for() {
     let (right, ours) = branches();
-    let mut core = pinned_at_six(&right, &ours).limits(|limits| limits.held_blocks = 2).start();
+    let mut core = pinned_at_six(&right, &ours).limits(|limits| limits.pending_blocks = 2).start();
     let effects = meet_the_right_branch(&mut core, &right);
     let (asked, _) = walk(&mut core, effects, &right);
     assert_eq!(asked.len(), 2);

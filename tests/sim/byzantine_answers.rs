@@ -122,25 +122,25 @@ impl Behaviour {
 /// What a peer of this behaviour answers to `ask`; `branch` is the chain that its answers are made of. `None`: it lets the stream hang.
 pub fn answer(
     behaviour: Behaviour,
-    ask: BlockQuery,
+    query: BlockQuery,
     branch: &[AuthenticBlock],
     chain: &Chain,
     rng: &mut Rng,
 ) -> Option<Answered> {
     let head = branch.last();
-    let honest = honest(ask, branch);
+    let honest = honest(query, branch);
     let end = StreamEnd::Complete;
     Some(match behaviour {
         Behaviour::Silent => return None,
-        Behaviour::HeadOnly if ask != BlockQuery::Head => return None,
-        Behaviour::TooHeavy if matches!(ask, BlockQuery::Range { .. }) => {
+        Behaviour::HeadOnly if query != BlockQuery::Head => return None,
+        Behaviour::TooHeavy if matches!(query, BlockQuery::Range { .. }) => {
             Answered { bodies: Vec::new(), end: StreamEnd::TooHeavy }
         }
         Behaviour::Garbage => {
             let junk = (0..rng.usize(1..4)).map(|_| (0..rng.usize(0..120)).map(|_| rng.u8(..)).collect()).collect();
             Answered { bodies: junk, end }
         }
-        Behaviour::WrongHeights => match ask {
+        Behaviour::WrongHeights => match query {
             BlockQuery::Range { from, amount } => {
                 let shifted = BlockQuery::Range { from: from.plus(rng.u64(1..4)), amount };
                 Answered { bodies: bodies(&self::honest(shifted, branch)), end }
@@ -158,14 +158,14 @@ pub fn answer(
         Behaviour::FalseHead => {
             let height = Height::MIN.plus(rng.u64(1_000..=1 << 40));
             let forged = chain.forge(height, Hash::of(b"nothing"), &Bytes::from_static(b"far"));
-            match ask {
+            match query {
                 BlockQuery::Head => Answered { bodies: vec![forged], end },
                 BlockQuery::Range { .. } | BlockQuery::Hash(_) => Answered { bodies: bodies(&honest), end },
             }
         }
         Behaviour::Copies => Answered { bodies: honest.iter().map(|block| copy(block, rng)).collect(), end },
         Behaviour::Forges | Behaviour::ForgesRarely => {
-            let from = match ask {
+            let from = match query {
                 BlockQuery::Range { from, .. } => from,
                 BlockQuery::Head | BlockQuery::Hash(_) => head.map_or(Height::MIN, AuthenticBlock::height),
             };
@@ -173,11 +173,11 @@ pub fn answer(
         }
         Behaviour::Stale => {
             let stale = &branch[..branch.len() / 4];
-            Answered::of(self::honest(ask, stale).iter().map(body).collect())
+            Answered::of(self::honest(query, stale).iter().map(body).collect())
         }
         Behaviour::StaleHead => {
-            let old = if ask == BlockQuery::Head { &branch[..branch.len() / 2] } else { branch };
-            Answered::of(self::honest(ask, old).iter().map(body).collect())
+            let old = if query == BlockQuery::Head { &branch[..branch.len() / 2] } else { branch };
+            Answered::of(self::honest(query, old).iter().map(body).collect())
         }
         Behaviour::Drips => Answered { bodies: bodies(&honest[..honest.len().min(rng.usize(1..=3))]), end },
         Behaviour::ShortPrefix => Answered::of(honest.first().map(body).into_iter().collect()),
@@ -203,8 +203,8 @@ fn bodies(blocks: &[AuthenticBlock]) -> Vec<Bytes> {
     blocks.iter().map(body).collect()
 }
 
-fn honest(ask: BlockQuery, branch: &[AuthenticBlock]) -> Vec<AuthenticBlock> {
-    match ask {
+fn honest(query: BlockQuery, branch: &[AuthenticBlock]) -> Vec<AuthenticBlock> {
+    match query {
         BlockQuery::Head => branch.last().cloned().into_iter().collect(),
         BlockQuery::Hash(hash) => branch.iter().find(|block| block.hash() == hash).cloned().into_iter().collect(),
         BlockQuery::Range { from, amount } => branch

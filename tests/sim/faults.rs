@@ -359,8 +359,8 @@ impl Plan {
             return limits;
         }
         Limits {
-            held_blocks: rng.usize(8..=64),
-            held_bytes: rng.usize(4_096..=65_536),
+            pending_blocks: rng.usize(8..=64),
+            pending_bytes: rng.usize(4_096..=65_536),
             commit_bytes: rng.usize(2_048..=65_536),
             requests: 16,
             requests_per_peer: rng.usize(1..=4),

@@ -74,7 +74,7 @@ impl World {
             wrong = wrong.or(Some(format!("{:?} is said to be lost, and nothing was damaged", heads.lost)));
         }
         for (what, count, bound) in [
-            ("held blocks", status.held_blocks, limits.held_blocks),
+            ("held blocks", status.held_blocks, limits.pending_blocks),
             ("pending sightings", status.pending_sightings, limits.sightings),
         ] {
             if count > bound {
@@ -249,7 +249,7 @@ impl World {
         if open > self.plan.limits.requests_per_peer {
             self.fail(format!("n{n} has {open} requests open at {peer} already"));
         }
-        if let BlockQuery::Range { amount, .. } = fetch.ask
+        if let BlockQuery::Range { amount, .. } = fetch.query
             && !(1..=MAX_RANGE).contains(&amount)
         {
             self.fail(format!("n{n} asks for {amount} blocks"));

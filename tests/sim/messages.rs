@@ -79,16 +79,16 @@ impl World {
         self.check_fetch(n, &fetch);
         let Some(life) = self.nodes[n].life() else { return };
         let (request, peer) = (fetch.request, index_of(&fetch.peer));
-        let mut ask = fetch.ask;
+        let mut query = fetch.query;
         if self.bug == Some(Bug::RangeOneFurther)
-            && let BlockQuery::Range { from, .. } = &mut ask
+            && let BlockQuery::Range { from, .. } = &mut query
         {
             *from = from.next();
         }
         let timeout = fetch.timeout;
         self.nodes[n].fetches.insert(request, OpenFetch { fetch, arrived: Vec::new() });
         if self.net.is_up(n, peer) {
-            self.send(n, peer, Packet::BlockQuery { request, life, ask });
+            self.send(n, peer, Packet::BlockQuery { request, life, query });
             self.later(timeout, Event::FetchLate { node: n, life, request, outcome: FetchOutcome::Timeout });
         } else {
             self.later(
@@ -103,7 +103,7 @@ impl World {
             return;
         }
         let Some(open) = self.nodes[n].fetches.get_mut(&request) else { return };
-        let most = match open.fetch.ask {
+        let most = match open.fetch.query {
             BlockQuery::Head | BlockQuery::Hash(_) => 1,
             BlockQuery::Range { amount, .. } => usize::try_from(amount.min(MAX_RANGE)).unwrap_or(0),
         };

@@ -59,7 +59,7 @@ pub enum Packet {
     BlockQuery {
         request: RequestId,
         life: u64,
-        ask: BlockQuery,
+        query: BlockQuery,
     },
     /// What arrives of an answer before it ends; `None`: it never does.
     Answer {
@@ -282,7 +282,7 @@ impl World {
         match (to < self.nodes.len(), packet) {
             (true, Packet::Gossip(message)) => self.node_receives(to, from, message),
             (false, Packet::Gossip(message)) => self.adversary_receives(to, from, &message),
-            (_, Packet::BlockQuery { request, life, ask }) => self.serve(to, from, request, life, ask),
+            (_, Packet::BlockQuery { request, life, query }) => self.serve(to, from, request, life, query),
             (true, Packet::Answer { request, life, bodies, end }) => {
                 self.on_answer(to, request, life, bodies, end);
             }
@@ -299,15 +299,15 @@ impl World {
         }
     }
 
-    fn serve(&mut self, server: usize, client: usize, request: RequestId, life: u64, ask: BlockQuery) {
+    fn serve(&mut self, server: usize, client: usize, request: RequestId, life: u64, query: BlockQuery) {
         let answered = if server < self.nodes.len() {
-            let answered = self.nodes[server].serve(ask, self.bug == Some(Bug::UnclampedRange));
+            let answered = self.nodes[server].serve(query, self.bug == Some(Bug::UnclampedRange));
             self.check_served(server, &answered);
             Some(answered)
         } else {
             let branch = self.branch_of(server);
             let behaviour = self.behaviour_now(server);
-            byzantine_answers::answer(behaviour, ask, &branch, &self.chain, &mut self.rng)
+            byzantine_answers::answer(behaviour, query, &branch, &self.chain, &mut self.rng)
         };
         let Some(mut answered) = answered else { return };
         let mut end = Some(answered.end);

@@ -130,11 +130,11 @@ impl Node {
     }
 
     /// What the disk has for a peer that asks.
-    pub fn serve(&self, ask: BlockQuery, unclamped: bool) -> Answered {
+    pub fn serve(&self, query: BlockQuery, unclamped: bool) -> Answered {
         let image = &self.disk.image;
         let span = image.heads.soft_height().map(|soft| Span { tail: image.heads.tail, soft });
         let hash: Hash;
-        let wanted = match ask {
+        let wanted = match query {
             BlockQuery::Head => Wanted::Origin { origin: 0, amount: 1 },
             BlockQuery::Range { from, amount } => Wanted::Origin { origin: from.get(), amount },
             BlockQuery::Hash(asked) => {
@@ -172,7 +172,7 @@ impl Node {
 fn begins_work(effect: &Effect) -> bool {
     match effect {
         Effect::Sign { .. } => true,
-        Effect::Fetch(fetch) => fetch.ask != BlockQuery::Head,
+        Effect::Fetch(fetch) => fetch.query != BlockQuery::Head,
         _ => false,
     }
 }
@@ -199,8 +199,8 @@ impl World {
         }
         let mut limits = self.plan.limits;
         if bug == Some(Bug::HeldUnbounded) {
-            limits.held_blocks = usize::MAX;
-            limits.held_bytes = usize::MAX;
+            limits.pending_blocks = usize::MAX;
+            limits.pending_bytes = usize::MAX;
         }
         let config = Config {
             rules: self.chain.rules().clone(),

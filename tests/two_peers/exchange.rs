@@ -84,9 +84,9 @@ async fn every_row(listen: &str) {
         (BlockQuery::Hash(hash(77)), vec![77], FetchOutcome::Complete),
         (BlockQuery::Hash(hash(7)), vec![], FetchOutcome::NotFound),
     ];
-    for (ask, expected, outcome) in rows {
-        let (bodies, how) = client.fetch(&server, ask).await;
-        assert_eq!((heights(&bodies), how), (expected, outcome), "{ask:?}");
+    for (query, expected, outcome) in rows {
+        let (bodies, how) = client.fetch(&server, query).await;
+        assert_eq!((heights(&bodies), how), (expected, outcome), "{query:?}");
     }
 }
 
@@ -266,10 +266,10 @@ async fn our_requests_are_go_headers_bytes_and_half_closed() {
         (range(5, 3), vec![4, 8, 5, 0x18, 3]),
         (range(1_000_000, 64), vec![6, 8, 0xc0, 0x84, 0x3d, 0x18, 0x40]),
     ];
-    for (ask, bytes) in rows {
-        let request = client.ask(&stranger.id(), ask, usize::MAX, PATIENCE).await;
+    for (query, bytes) in rows {
+        let request = client.ask(&stranger.id(), query, usize::MAX, PATIENCE).await;
         let mut stream = stranger.accept().await;
-        assert_eq!(read_to_end(&mut stream).await, bytes, "{ask:?}");
+        assert_eq!(read_to_end(&mut stream).await, bytes, "{query:?}");
         drop(stream);
         assert_eq!(client.answer(request).await, (vec![], FetchOutcome::Reset));
     }

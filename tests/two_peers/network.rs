@@ -356,10 +356,10 @@ impl Network {
         timeout(PATIENCE, answer).await.expect("in time").expect("answered")
     }
 
-    pub async fn ask(&mut self, peer: &PeerId, ask: BlockQuery, max_bytes: usize, timeout: Duration) -> RequestId {
+    pub async fn ask(&mut self, peer: &PeerId, query: BlockQuery, max_bytes: usize, timeout: Duration) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
-        let fetch = Fetch { request, peer: peer.clone(), lane: Lane::BLOCK, ask, max_bytes, timeout };
+        let fetch = Fetch { request, peer: peer.clone(), lane: Lane::BLOCK, query, max_bytes, timeout };
         self.send(Command::Fetch(fetch)).await;
         request
     }
@@ -372,8 +372,8 @@ impl Network {
         .await
     }
 
-    pub async fn fetch(&mut self, peer: &PeerId, ask: BlockQuery) -> (Vec<Bytes>, FetchOutcome) {
-        let request = self.ask(peer, ask, usize::MAX, PATIENCE).await;
+    pub async fn fetch(&mut self, peer: &PeerId, query: BlockQuery) -> (Vec<Bytes>, FetchOutcome) {
+        let request = self.ask(peer, query, usize::MAX, PATIENCE).await;
         self.answer(request).await
     }
 

@@ -180,9 +180,9 @@ impl Exchange {
             self.ask_those_behind(now, next, decision);
             return self.retry_when_rested(now);
         }
-        let mut free = limits.held_bytes.saturating_sub(pending.bytes() + self.requests.bytes());
+        let mut free = limits.pending_bytes.saturating_sub(pending.bytes() + self.requests.bytes());
         let sizes = self.sizes();
-        let farthest = next.plus(saturate::to_u64(limits.held_blocks).saturating_sub(1));
+        let farthest = next.plus(saturate::to_u64(limits.pending_blocks).saturating_sub(1));
         let mut covered = pending.runs();
         covered.extend(self.requests.runs(next));
         covered.sort_unstable();
@@ -314,23 +314,23 @@ impl Exchange {
 
     /// What is counted of the peer here is taken off again in [`Self::take`].
     fn send(&mut self, open: OpenRequest, decision: &mut Decision) -> RequestId {
-        let (peer, ask, max_bytes) = (open.peer.clone(), open.ask, open.bytes);
+        let (peer, query, max_bytes) = (open.peer.clone(), open.query, open.bytes);
         let request = self.requests.add(open);
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.asked(ask, request);
+            peer.asked(query, request);
         }
         let timeout = self.timing.request_timeout;
-        decision.fetch(Fetch { request, peer, lane: Lane::BLOCK, ask, max_bytes, timeout });
+        decision.fetch(Fetch { request, peer, lane: Lane::BLOCK, query, max_bytes, timeout });
         request
     }
 
     /// A request above the tail, as of now.
-    fn request(&self, now: Duration, peer: &PeerId, ask: BlockQuery, max_bytes: usize) -> OpenRequest {
+    fn request(&self, now: Duration, peer: &PeerId, query: BlockQuery, max_bytes: usize) -> OpenRequest {
         // The network gives up first, and hands over what has come by then; the core's own deadline is for a network that
         // says nothing.
         let timeout = self.timing.request_timeout;
         let deadline = now + timeout + timeout / 4;
-        OpenRequest { peer: peer.clone(), ask, sent: now, deadline, bytes: max_bytes, below_tail: false }
+        OpenRequest { peer: peer.clone(), query, sent: now, deadline, bytes: max_bytes, below_tail: false }
     }
 }
 

@@ -295,7 +295,7 @@ impl Exchange {
     pub fn take(&mut self, request: RequestId) -> Option<OpenRequest> {
         let open = self.requests.remove(request)?;
         if let Some(peer) = self.peers.get_mut(&open.peer) {
-            peer.ask_ended(open.ask);
+            peer.ask_ended(open.query);
         }
         Some(open)
     }
@@ -336,7 +336,7 @@ impl Exchange {
 
     /// What is missing of this answer, of which the first `given` blocks were of use, is asked of others first.
     fn exclude(&mut self, open: &OpenRequest, given: u64, missing: Missing) {
-        match open.ask {
+        match open.query {
             BlockQuery::Head => {}
             BlockQuery::Hash(hash) => {
                 if missing.by_hash == Some(hash) {

@@ -297,16 +297,16 @@ impl Peer {
     }
 
     /// This was asked of it.
-    pub fn asked(&mut self, ask: BlockQuery, request: RequestId) {
-        match ask {
+    pub fn asked(&mut self, query: BlockQuery, request: RequestId) {
+        match query {
             BlockQuery::Head => self.probe = Some(request),
             BlockQuery::Range { .. } | BlockQuery::Hash(_) => self.open += 1,
         }
     }
 
     /// What was asked of it has ended.
-    pub fn ask_ended(&mut self, ask: BlockQuery) {
-        match ask {
+    pub fn ask_ended(&mut self, query: BlockQuery) {
+        match query {
             BlockQuery::Head => self.probe = None,
             BlockQuery::Range { .. } | BlockQuery::Hash(_) => self.open = self.open.saturating_sub(1),
         }

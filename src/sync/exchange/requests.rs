@@ -16,7 +16,7 @@ use crate::sync::{BlockQuery, PeerId, RequestId};
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct OpenRequest {
     pub peer: PeerId,
-    pub ask: BlockQuery,
+    pub query: BlockQuery,
     pub sent: Duration,
     pub deadline: Duration,
     /// The most that the answer may weigh.
@@ -110,13 +110,13 @@ impl Requests {
 
     /// The open requests for the block with this hash.
     pub fn by_hash(&self, hash: Hash) -> impl Iterator<Item = &OpenRequest> {
-        self.open.values().filter(move |open| open.ask == BlockQuery::Hash(hash))
+        self.open.values().filter(move |open| open.query == BlockQuery::Hash(hash))
     }
 }
 
 impl OpenRequest {
     pub fn run(&self) -> Option<HeightRun> {
-        match self.ask {
+        match self.query {
             BlockQuery::Range { from, amount } => Some((from, from.plus(amount.checked_sub(1)?))),
             BlockQuery::Head | BlockQuery::Hash(_) => None,
         }

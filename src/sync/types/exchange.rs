@@ -92,7 +92,7 @@ pub struct Fetch {
     pub request: RequestId,
     pub peer: PeerId,
     pub lane: Lane,
-    pub ask: BlockQuery,
+    pub query: BlockQuery,
     /// The most bytes that the whole answer may have.
     pub max_bytes: usize,
     /// When the core will stop waiting.
