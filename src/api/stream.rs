@@ -149,39 +149,43 @@ impl Stream {
         if progress {
             list.reborrow().get(0).set_progress(());
         }
-        for (index, said) in (0..len).zip(events) {
-            let to = list.reborrow().get(index);
-            match said {
-                FeedEvent::Soft { block, origin, body } => {
-                    let payload = match body {
-                        Body::Inline => convert::Payload::Inline,
-                        Body::Omitted => convert::Payload::Omitted,
-                        Body::Chunked => {
-                            convert::Payload::Chunked(PayloadPieces::client(&self.connection, block, Part::Payload)?)
-                        }
-                    };
-                    convert::set_block(to.init_soft(), block, *origin, payload);
-                }
-                FeedEvent::Hard { id, position } => convert::set_inclusion(to.init_hard(), *id, *position),
-                FeedEvent::Retract { to: stays, epoch } => {
-                    let mut retract = to.init_retract();
-                    retract.set_epoch(epoch.0);
-                    if let Some(stays) = stays {
-                        convert::set_id(retract.init_to(), *stays);
+        for (index, event) in (0..len).zip(events) {
+            self.write_event(list.reborrow().get(index), event)?;
+        }
+        Ok(())
+    }
+
+    fn write_event(&self, to: wire::event::Builder<'_>, event: &FeedEvent) -> capnp::Result<()> {
+        match event {
+            FeedEvent::Soft { block, origin, body } => {
+                let payload = match body {
+                    Body::Inline => convert::Payload::Inline,
+                    Body::Omitted => convert::Payload::Omitted,
+                    Body::Chunked => {
+                        convert::Payload::Chunked(PayloadPieces::client(&self.connection, block, Part::Payload)?)
                     }
+                };
+                convert::set_block(to.init_soft(), block, *origin, payload);
+            }
+            FeedEvent::Hard { id, position } => convert::set_inclusion(to.init_hard(), *id, *position),
+            FeedEvent::Retract { to: stays, epoch } => {
+                let mut retract = to.init_retract();
+                retract.set_epoch(epoch.0);
+                if let Some(stays) = stays {
+                    convert::set_id(retract.init_to(), *stays);
                 }
-                FeedEvent::Gap { from, to: last } => {
-                    let mut gap = to.init_gap();
-                    gap.set_from(from.get());
-                    gap.set_to(last.get());
-                }
-                FeedEvent::DataLoss(loss) => convert::set_range(to.init_data_loss(), loss),
-                FeedEvent::Equivocation { height, first, second } => {
-                    let mut equivocation = to.init_equivocation();
-                    equivocation.set_height(height.get());
-                    equivocation.set_first(&first.0);
-                    equivocation.set_second(&second.0);
-                }
+            }
+            FeedEvent::Gap { from, to: last } => {
+                let mut gap = to.init_gap();
+                gap.set_from(from.get());
+                gap.set_to(last.get());
+            }
+            FeedEvent::DataLoss(loss) => convert::set_range(to.init_data_loss(), loss),
+            FeedEvent::Equivocation { height, first, second } => {
+                let mut equivocation = to.init_equivocation();
+                equivocation.set_height(height.get());
+                equivocation.set_first(&first.0);
+                equivocation.set_second(&second.0);
             }
         }
         Ok(())

@@ -79,21 +79,22 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Code::Io, format!("cannot read {}: {error}", file.display()))
 }
 
+fn published(printer: Printer, result: &str, published: &Published) -> Result<(), Failure> {
+    printer.say(
+        || {
+            json!({
+                "result": result,
+                "id": id_json(published.id),
+                "signedBlockBytes": published.signed_block.len(),
+                "durability": durability_name(published.durability),
+            })
+        },
+        || format!("{result} {}", published.id),
+    )
+}
+
 /// Every answer is printed; those that did not publish the block are failures, too.
 fn show(printer: Printer, result: &PublishResult) -> Result<(), Failure> {
-    let published = |name: &str, published: &Published| {
-        printer.say(
-            || {
-                json!({
-                    "result": name,
-                    "id": id_json(published.id),
-                    "signedBlockBytes": published.signed_block.len(),
-                    "durability": durability_name(published.durability),
-                })
-            },
-            || format!("{name} {}", published.id),
-        )
-    };
     // In text, the failure says all.
     let refused = |code: Code, message: String, line: Value| {
         if printer.json {
@@ -101,9 +102,12 @@ fn show(printer: Printer, result: &PublishResult) -> Result<(), Failure> {
         }
         Err(Failure::new(code, message))
     };
+    let because = |code: Code, name: &str, result: &str, why: &str| {
+        refused(code, format!("{name}: {}", plain(why)), json!({ "result": result, "why": why }))
+    };
     match result {
-        PublishResult::Accepted(block) => published("accepted", block),
-        PublishResult::Duplicate(block) => published("duplicate", block),
+        PublishResult::Accepted(block) => published(printer, "accepted", block),
+        PublishResult::Duplicate(block) => published(printer, "duplicate", block),
         PublishResult::Conflict(id) => refused(
             Code::Data,
             format!("conflict: {id} is stored, or was signed, at that height"),
@@ -114,22 +118,14 @@ fn show(printer: Printer, result: &PublishResult) -> Result<(), Failure> {
             format!("not next: publish height {height} first"),
             json!({ "result": "notNext", "height": height.get(), "parent": parent.map(|hash| hash.to_string()) }),
         ),
-        PublishResult::Invalid(why) => {
-            refused(Code::Data, format!("invalid: {}", plain(why)), json!({ "result": "invalid", "why": why }))
-        }
+        PublishResult::Invalid(why) => because(Code::Data, "invalid", "invalid", why),
         PublishResult::TooLarge { max_block_bytes } => refused(
             Code::Data,
             format!("too large: a block may have {max_block_bytes} bytes"),
             json!({ "result": "tooLarge", "maxBlockBytes": max_block_bytes }),
         ),
-        PublishResult::NotReady(why) => refused(
-            Code::Unavailable,
-            format!("not ready: {}", plain(why)),
-            json!({ "result": "notReady", "why": why }),
-        ),
-        PublishResult::Halted(why) => {
-            refused(Code::Unavailable, format!("halted: {}", plain(why)), json!({ "result": "halted", "why": why }))
-        }
+        PublishResult::NotReady(why) => because(Code::Unavailable, "not ready", "notReady", why),
+        PublishResult::Halted(why) => because(Code::Unavailable, "halted", "halted", why),
         PublishResult::StorageFull => refused(
             Code::Io,
             "the sidecar's disk is full: make room, it goes on by itself".into(),
