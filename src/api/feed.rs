@@ -8,7 +8,7 @@
 
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::StoreError;
-use crate::sync::cursor::{self, Cursor, Resumed, Start, Step, Wanted};
+use crate::sync::cursor::{self, Cursor, EventFilter, Resumed, Start, Step};
 use crate::sync::{DaPosition, DataLoss, Epoch, EvidenceId, EvidenceSide, Heads, Origin};
 
 use super::view::HostView;
@@ -86,7 +86,11 @@ impl AnnouncedView<'_> {
 }
 
 /// Finds where a stream begins.
-pub(super) fn begin(start: Start, wanted: Wanted, from: AnnouncedView<'_>) -> Result<(StreamPosition, Heads), FeedEnd> {
+pub(super) fn begin(
+    start: Start,
+    wanted: EventFilter,
+    from: AnnouncedView<'_>,
+) -> Result<(StreamPosition, Heads), FeedEnd> {
     let Some(heads) = from.heads()? else {
         return Ok((StreamPosition::Waiting(start), *from.announced));
     };
@@ -100,7 +104,7 @@ pub(super) fn begin(start: Start, wanted: Wanted, from: AnnouncedView<'_>) -> Re
 /// Says as much as there is, within `bounds`.
 pub(super) fn gather(
     position: StreamPosition,
-    wanted: Wanted,
+    wanted: EventFilter,
     from: AnnouncedView<'_>,
     bounds: Bounds,
 ) -> Result<Gathered, FeedEnd> {
@@ -309,7 +313,7 @@ mod tests {
             let mut position = StreamPosition::Waiting(Start::Genesis);
             let mut answers = Vec::new();
             loop {
-                let gathered = gather(position, Wanted::Soft, self.announcing(&self.heads()), bounds).unwrap();
+                let gathered = gather(position, EventFilter::Soft, self.announcing(&self.heads()), bounds).unwrap();
                 if gathered.events.is_empty() {
                     return answers;
                 }
@@ -386,10 +390,10 @@ mod tests {
         let model = Model::new(&[1, 1, 1]);
         let announced = Model::new(&[1, 1]).heads();
         let start = StreamPosition::Waiting(Start::Genesis);
-        let told = gather(start.clone(), Wanted::Soft, model.announcing(&announced), WIDE).unwrap();
+        let told = gather(start.clone(), EventFilter::Soft, model.announcing(&announced), WIDE).unwrap();
         assert_eq!(told.events.len(), 3);
         let rewound = Heads { epoch: Epoch(1), ..model.heads() };
-        let told = gather(start.clone(), Wanted::Soft, model.announcing(&rewound), WIDE).unwrap();
+        let told = gather(start.clone(), EventFilter::Soft, model.announcing(&rewound), WIDE).unwrap();
         assert_eq!((told.events, told.position), (vec![], start));
         let found = look_up(Height::new(3), None, &model, &announced).unwrap();
         assert!(matches!(found, Lookup::NotFound), "{found:?}");

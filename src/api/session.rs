@@ -17,7 +17,7 @@ use super::shared::{ClientConnection, CountGuard, Fence, HostSigner, store_error
 use super::stream::{OpenOutcome, Part, PayloadPieces, Stream, StreamWishes};
 use crate::block::{ChainId, Height};
 use crate::sync::RejectAnswer;
-use crate::sync::cursor::{Locator, MAX_LOCATOR, Start, Wanted};
+use crate::sync::cursor::{EventFilter, Locator, MAX_LOCATOR, Start};
 
 /// The oldest schema revision that we speak.
 const OLDEST_REVISION: u32 = 1;
@@ -295,7 +295,7 @@ fn read_wishes(from: wire::observer::stream_params::Reader<'_>) -> Result<(Start
         )));
     }
     let wishes = StreamWishes {
-        wanted: if options.get_soft_events() { Wanted::Soft } else { Wanted::Hard },
+        wanted: if options.get_soft_events() { EventFilter::Soft } else { EventFilter::Hard },
         with_bodies: options.get_with_bodies(),
         consumer: (!consumer.is_empty()).then_some(consumer),
     };

@@ -17,12 +17,12 @@ use super::shared::{ClientConnection, CountGuard, NoAnswer, store_error};
 use super::view::HostView;
 use super::{Announced, Request};
 use crate::block::{Block, BlockId};
-use crate::sync::cursor::{Start, Wanted};
+use crate::sync::cursor::{EventFilter, Start};
 use crate::sync::{Heads, Phase};
 
 /// What a stream is asked to be.
 pub(super) struct StreamWishes {
-    pub wanted: Wanted,
+    pub wanted: EventFilter,
     pub with_bodies: bool,
     pub consumer: Option<String>,
 }

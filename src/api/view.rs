@@ -3,7 +3,7 @@
 
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::{Reader, Snapshot, StoreError};
-use crate::sync::cursor::Chain;
+use crate::sync::cursor::ChainView;
 use crate::sync::{DaPosition, Epoch, Evidence, EvidenceId, Heads, Origin};
 
 /// Where views come from.
@@ -33,7 +33,7 @@ impl dyn HostView + '_ {
     }
 }
 
-impl Chain for dyn HostView + '_ {
+impl ChainView for dyn HostView + '_ {
     type Error = StoreError;
 
     fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError> {

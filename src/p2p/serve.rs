@@ -29,7 +29,7 @@ use super::view::{ServeSource, ServeView};
 use super::wire::{self, FrameReader, HeaderRequest};
 use crate::block::{Height, Lane};
 use crate::store::StoreError;
-use crate::sync::serve::{Plan, Wanted, plan};
+use crate::sync::serve::{Plan, RangeRequest, plan};
 
 /// The whole request must be here by then.
 const REQUEST_WITHIN: Duration = Duration::from_secs(2);
@@ -220,8 +220,8 @@ struct Chunk {
 impl Reading {
     fn begin(source: &dyn ServeSource, lane: Lane, request: &HeaderRequest) -> Result<Self, Refused> {
         let wanted = match &request.data {
-            Some(wire::Data::Origin(origin)) => Wanted::Origin { origin: *origin, amount: request.amount },
-            Some(wire::Data::Hash(hash)) => Wanted::Hash(hash),
+            Some(wire::Data::Origin(origin)) => RangeRequest::Origin { origin: *origin, amount: request.amount },
+            Some(wire::Data::Hash(hash)) => RangeRequest::Hash(hash),
             None => return Err(Refused::NotServed),
         };
         let view = source.view();

@@ -10,7 +10,7 @@
 
 use super::History;
 use super::chain::Chain;
-use super::exchange::{Exchange, Span};
+use super::exchange::{Exchange, SpanBelow};
 use super::reverse_sync::ReverseSync;
 use crate::block::Height;
 
@@ -37,9 +37,9 @@ impl Backfill {
     }
 
     /// The blocks to ask for next, the highest of which is `last`.
-    pub fn span(&self, last: Height, exchange: &Exchange) -> Span {
+    pub fn span(&self, last: Height, exchange: &Exchange) -> SpanBelow {
         let most = last.above(self.initial_height) + 1;
-        Span { last, amount: self.amount.clamp(1, exchange.blocks_per_request()).min(most) }
+        SpanBelow { last, amount: self.amount.clamp(1, exchange.blocks_per_request()).min(most) }
     }
 
     /// An answer brought all of this many blocks that it was asked for.

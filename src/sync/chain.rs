@@ -32,7 +32,7 @@ pub(super) struct Chain {
 
 /// The store could not say what it has at a height; the node ends on the error behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable;
+pub(super) struct StoreUnreadable;
 
 impl Chain {
     /// Goes on from what was on disk.
@@ -103,13 +103,13 @@ impl Chain {
     }
 
     /// The tip below `height`; `None` at the initial height.
-    pub fn parent_tip(&self, height: Height, stored: &dyn Stored) -> Result<Option<Tip>, Unreadable> {
+    pub fn parent_tip(&self, height: Height, stored: &dyn Stored) -> Result<Option<Tip>, StoreUnreadable> {
         if height == self.heads.tail {
             return Ok(self.heads.base);
         }
-        let below = height.prev().ok_or(Unreadable)?;
-        let hash = self.hash(below, stored).ok_or(Unreadable)?;
-        let header = self.header(below, stored).ok_or(Unreadable)?;
+        let below = height.prev().ok_or(StoreUnreadable)?;
+        let hash = self.hash(below, stored).ok_or(StoreUnreadable)?;
+        let header = self.header(below, stored).ok_or(StoreUnreadable)?;
         Ok(Some(Tip { id: BlockId { height: below, hash }, time_unix_nanos: header.time_unix_nanos }))
     }
 

@@ -27,7 +27,7 @@ use super::{DataLoss, Epoch, EvidenceId, Heads};
 pub const MAX_LOCATOR: usize = 64;
 
 /// What a cursor looks up, all of it from one state of the store.
-pub trait Chain {
+pub trait ChainView {
     type Error;
 
     /// The hash of the stored block at `height`.
@@ -128,7 +128,7 @@ pub enum Step {
 
 /// Which events a host wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wanted {
+pub enum EventFilter {
     /// Blocks as soon as they are soft.
     #[default]
     Soft,
@@ -139,7 +139,7 @@ pub enum Wanted {
 /// How far one stream has come. Copy it, step the copy, and keep it once what it says has been said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    wanted: Wanted,
+    filter: EventFilter,
     initial_height: Height,
     /// The height of the next soft event.
     next: Height,
@@ -163,15 +163,15 @@ pub struct Cursor {
 ///
 /// # Errors
 /// What `chain` fails with.
-pub fn resume<C: Chain + ?Sized>(
+pub fn resume<C: ChainView + ?Sized>(
     start: &Start,
-    wanted: Wanted,
+    filter: EventFilter,
     initial_height: Height,
     heads: &Heads,
     chain: &C,
 ) -> Result<Resumed, C::Error> {
     let fresh = Cursor {
-        wanted,
+        filter,
         initial_height,
         next: initial_height,
         on: None,
@@ -185,7 +185,7 @@ pub fn resume<C: Chain + ?Sized>(
     let locator = match start {
         Start::Genesis => return Ok(Resumed::Started(fresh)),
         Start::Tip => {
-            let shown = shown(wanted, heads);
+            let shown = shown(filter, heads);
             return Ok(Resumed::Started(Cursor {
                 next: shown.map_or(heads.tail, |id| id.height.next()),
                 on: shown.map(|id| id.hash),
@@ -199,13 +199,13 @@ pub fn resume<C: Chain + ?Sized>(
     };
     let Some(newest) = locator.newest() else { return Ok(Resumed::Started(fresh)) };
     if let Some(theirs) = locator.hard {
-        match place(theirs, heads, chain)? {
-            Place::Other(ours) if heads.hard_height().is_some_and(|hard| theirs.height <= hard) => {
+        match relation(theirs, heads, chain)? {
+            Relation::Other(ours) if heads.hard_height().is_some_and(|hard| theirs.height <= hard) => {
                 return Ok(Resumed::ForkedBelowHard { theirs, ours });
             }
             // They are ahead of us, or have seen DA further than we have: we are about to change our mind, or they are wrong.
-            Place::Above | Place::Other(_) => return Ok(Resumed::Waiting),
-            Place::Ours | Place::Below => {}
+            Relation::Above | Relation::Other(_) => return Ok(Resumed::Waiting),
+            Relation::Ours | Relation::Below => {}
         }
     }
     // Nothing below their hard block is looked at: whatever else they have, they keep that one.
@@ -215,10 +215,10 @@ pub fn resume<C: Chain + ?Sized>(
     let mut unknown = false;
     let mut other = false;
     for block in candidates {
-        match place(block, heads, chain)? {
-            Place::Above => unknown = true,
-            Place::Other(_) => other = true,
-            Place::Ours | Place::Below => {
+        match relation(block, heads, chain)? {
+            Relation::Above => unknown = true,
+            Relation::Other(_) => other = true,
+            Relation::Ours | Relation::Below => {
                 on = Some(block);
                 break;
             }
@@ -244,7 +244,11 @@ pub fn resume<C: Chain + ?Sized>(
 /// ahead, and we catch up. But when there are two branches above the common block, DA has decided there, and nobody proves that
 /// there is more to catch up with, then to wait on is perhaps to wait for a branch that never comes: the host is told anew what
 /// is there. Without evidence of two branches it must not be: it may have the only copy of what is above our head.
-fn may_stand_elsewhere<C: Chain + ?Sized>(common: Option<BlockId>, heads: &Heads, chain: &C) -> Result<bool, C::Error> {
+fn may_stand_elsewhere<C: ChainView + ?Sized>(
+    common: Option<BlockId>,
+    heads: &Heads,
+    chain: &C,
+) -> Result<bool, C::Error> {
     let Some(common) = common else { return Ok(false) };
     let next = common.height.next();
     let catching_up = heads.target.map(|target| target.height) > heads.soft_height();
@@ -254,7 +258,7 @@ fn may_stand_elsewhere<C: Chain + ?Sized>(common: Option<BlockId>, heads: &Heads
 }
 
 /// How a block of the host's relates to our chain.
-enum Place {
+enum Relation {
     Ours,
     /// We have this one at its height.
     Other(BlockId),
@@ -264,26 +268,26 @@ enum Place {
     Below,
 }
 
-fn place<C: Chain + ?Sized>(block: BlockId, heads: &Heads, chain: &C) -> Result<Place, C::Error> {
+fn relation<C: ChainView + ?Sized>(block: BlockId, heads: &Heads, chain: &C) -> Result<Relation, C::Error> {
     if heads.soft_height().is_none_or(|soft| block.height > soft) {
-        return Ok(if block.height < heads.tail { Place::Below } else { Place::Above });
+        return Ok(if block.height < heads.tail { Relation::Below } else { Relation::Above });
     }
     if block.height < heads.tail {
         return Ok(match heads.base {
-            Some(base) if base.id.height == block.height && base.id != block => Place::Other(base.id),
-            _ => Place::Below,
+            Some(base) if base.id.height == block.height && base.id != block => Relation::Other(base.id),
+            _ => Relation::Below,
         });
     }
     Ok(match chain.hash(block.height)? {
-        Some(hash) if hash == block.hash => Place::Ours,
-        Some(hash) => Place::Other(BlockId { height: block.height, hash }),
+        Some(hash) if hash == block.hash => Relation::Ours,
+        Some(hash) => Relation::Other(BlockId { height: block.height, hash }),
         // Stored by the heads, but not there: damage. It will be fetched again.
-        None => Place::Above,
+        None => Relation::Above,
     })
 }
 
 /// The block of our chain at this height: a stored one, or the one that the tail links to.
-fn known_at<C: Chain + ?Sized>(height: Height, heads: &Heads, chain: &C) -> Result<Option<BlockId>, C::Error> {
+fn known_at<C: ChainView + ?Sized>(height: Height, heads: &Heads, chain: &C) -> Result<Option<BlockId>, C::Error> {
     match heads.base {
         Some(base) if base.id.height == height => Ok(Some(base.id)),
         _ => Ok(chain.hash(height)?.map(|hash| BlockId { height, hash })),
@@ -291,10 +295,10 @@ fn known_at<C: Chain + ?Sized>(height: Height, heads: &Heads, chain: &C) -> Resu
 }
 
 /// The newest block that a host with these wishes is told.
-fn shown(wanted: Wanted, heads: &Heads) -> Option<BlockId> {
-    match wanted {
-        Wanted::Soft => heads.soft_id(),
-        Wanted::Hard => heads.hard,
+fn shown(filter: EventFilter, heads: &Heads) -> Option<BlockId> {
+    match filter {
+        EventFilter::Soft => heads.soft_id(),
+        EventFilter::Hard => heads.hard,
     }
 }
 
@@ -322,7 +326,7 @@ impl Cursor {
     ///
     /// # Errors
     /// What `chain` fails with.
-    pub fn step<C: Chain + ?Sized>(&mut self, heads: &Heads, chain: &C) -> Result<Step, C::Error> {
+    pub fn step<C: ChainView + ?Sized>(&mut self, heads: &Heads, chain: &C) -> Result<Step, C::Error> {
         if heads.epoch > self.epoch {
             let from = chain.retracted_since(self.epoch)?;
             self.epoch = heads.epoch;
@@ -361,7 +365,7 @@ impl Cursor {
             self.evidence = heads.evidence;
             return Ok(Step::Equivocation { after });
         }
-        let Some(shown) = shown(self.wanted, heads).map(|id| id.height) else { return Ok(Step::Idle) };
+        let Some(shown) = shown(self.filter, heads).map(|id| id.height) else { return Ok(Step::Idle) };
         if self.next < heads.tail {
             let from = self.next;
             self.next = heads.tail;

@@ -15,7 +15,7 @@ use super::MAX_RANGE;
 
 /// A request as it arrived, nothing of it checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted<'a> {
+pub enum RangeRequest<'a> {
     /// `amount` blocks from `origin` on; `origin` 0 means the head.
     Origin { origin: u64, amount: u64 },
     /// The block whose hash these bytes claim to be.
@@ -46,11 +46,11 @@ pub enum Plan {
 
 /// Decides about one request. `stored` is `None` while nothing is stored.
 #[must_use]
-pub fn plan(wanted: Wanted<'_>, stored: Option<Span>) -> Plan {
-    match wanted {
+pub fn plan(request: RangeRequest<'_>, stored: Option<Span>) -> Plan {
+    match request {
         // No block has a hash of another length.
-        Wanted::Hash(bytes) => Hash::from_slice(bytes).map_or(Plan::NotFound, Plan::ByHash),
-        Wanted::Origin { origin, amount } => plan_origin(origin, amount, stored),
+        RangeRequest::Hash(bytes) => Hash::from_slice(bytes).map_or(Plan::NotFound, Plan::ByHash),
+        RangeRequest::Origin { origin, amount } => plan_origin(origin, amount, stored),
     }
 }
 
@@ -140,13 +140,17 @@ mod tests {
             (50, 2, pruned, range(50, 51)),
         ];
         for (origin, amount, stored, expected) in table {
-            assert_eq!(plan(Wanted::Origin { origin, amount }, stored), expected, "{origin} x {amount} of {stored:?}");
+            assert_eq!(
+                plan(RangeRequest::Origin { origin, amount }, stored),
+                expected,
+                "{origin} x {amount} of {stored:?}"
+            );
         }
         // By hash; nothing stored is for the lookup to find out.
-        assert_eq!(plan(Wanted::Hash(&hash), full), Plan::ByHash(Hash(hash)));
-        assert_eq!(plan(Wanted::Hash(&hash), None), Plan::ByHash(Hash(hash)));
+        assert_eq!(plan(RangeRequest::Hash(&hash), full), Plan::ByHash(Hash(hash)));
+        assert_eq!(plan(RangeRequest::Hash(&hash), None), Plan::ByHash(Hash(hash)));
         for bad in [&hash[..31], &[], &[7; 33]] {
-            assert_eq!(plan(Wanted::Hash(bad), full), Plan::NotFound);
+            assert_eq!(plan(RangeRequest::Hash(bad), full), Plan::NotFound);
         }
     }
 
@@ -162,7 +166,7 @@ mod tests {
         ) {
             let tail = height(tail.max(1));
             let soft = tail.plus(length);
-            let planned = plan(Wanted::Origin { origin, amount }, Some(Span { tail, soft }));
+            let planned = plan(RangeRequest::Origin { origin, amount }, Some(Span { tail, soft }));
             match planned {
                 Plan::Range { from, to } => {
                     prop_assert_eq!(from.get(), origin);

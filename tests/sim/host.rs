@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
-use blocksyncd::sync::cursor::{self, Cursor, Locator, Resumed, Start, Step, Wanted};
+use blocksyncd::sync::cursor::{self, Cursor, EventFilter, Locator, Resumed, Start, Step};
 use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, Ticket};
 
 use super::da::Reporter;
@@ -23,7 +23,7 @@ use super::mutations::Bug;
 use super::node::Waits;
 use super::world::{Event, World};
 
-impl cursor::Chain for Image {
+impl cursor::ChainView for Image {
     type Error = Infallible;
 
     fn hash(&self, height: Height) -> Result<Option<Hash>, Infallible> {
@@ -189,7 +189,7 @@ impl World {
         let Some(heads) = cursor::visible(&announced, &image.heads) else { return };
         let start = Start::Resume(self.hosts[n].state.locator());
         let initial = self.chain.initial_height();
-        let resumed = match cursor::resume(&start, Wanted::Soft, initial, &heads, image) {
+        let resumed = match cursor::resume(&start, EventFilter::Soft, initial, &heads, image) {
             Ok(resumed) => resumed,
             Err(never) => match never {},
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
-use blocksyncd::sync::serve::{self, Plan, Span, Wanted};
+use blocksyncd::sync::serve::{self, Plan, RangeRequest, Span};
 use blocksyncd::sync::{
     Answer, Batch, BlockQuery, CommitId, Config, Effect, GuardEntry, Heads, History, Input, PublishAnswer, RequestId,
     Syncer, Ticket,
@@ -135,11 +135,11 @@ impl Node {
         let span = image.heads.soft_height().map(|soft| Span { tail: image.heads.tail, soft });
         let hash: Hash;
         let wanted = match query {
-            BlockQuery::Head => Wanted::Origin { origin: 0, amount: 1 },
-            BlockQuery::Range { from, amount } => Wanted::Origin { origin: from.get(), amount },
+            BlockQuery::Head => RangeRequest::Origin { origin: 0, amount: 1 },
+            BlockQuery::Range { from, amount } => RangeRequest::Origin { origin: from.get(), amount },
             BlockQuery::Hash(asked) => {
                 hash = asked;
-                Wanted::Hash(&hash.0)
+                RangeRequest::Hash(&hash.0)
             }
         };
         let body = |height: Height| image.block(height).map(|block| block.block().bytes().clone());

@@ -59,7 +59,7 @@ pub enum Refusal {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Pending {
+struct PendingConnection {
     direction: Direction,
     ip: Option<IpAddr>,
     /// Of a persistent peer, or of a seed.
@@ -82,7 +82,7 @@ pub struct Table<C> {
     pub bans: Bans,
     persistent: BTreeSet<PeerId>,
     seeds: BTreeSet<PeerId>,
-    pending: HashMap<C, Pending>,
+    pending: HashMap<C, PendingConnection>,
     established: HashMap<C, Established>,
     /// Blocks that a connected peer gave us.
     useful: HashMap<PeerId, u64>,
@@ -218,7 +218,7 @@ impl<C: Copy + Eq + Hash> Table<C> {
     /// A handshake has begun.
     pub fn pending(&mut self, id: C, direction: Direction, peer: Option<&PeerId>, ip: Option<IpAddr>) {
         let exempt = peer.is_some_and(|peer| self.is_exempt(peer));
-        self.pending.insert(id, Pending { direction, ip: ip.map(|ip| ip.to_canonical()), exempt });
+        self.pending.insert(id, PendingConnection { direction, ip: ip.map(|ip| ip.to_canonical()), exempt });
     }
 
     /// A connection is there.

@@ -46,11 +46,11 @@ impl Model {
 
     fn resume(&self, locator: &[BlockId], hard: Option<BlockId>) -> Resumed {
         let start = Start::Resume(Locator::new(locator.to_vec(), hard).unwrap());
-        resume(&start, Wanted::Soft, h(1), &self.heads, self).unwrap()
+        resume(&start, EventFilter::Soft, h(1), &self.heads, self).unwrap()
     }
 
-    fn start(&self, start: &Start, wanted: Wanted) -> Cursor {
-        match resume(start, wanted, h(1), &self.heads, self).unwrap() {
+    fn start(&self, start: &Start, filter: EventFilter) -> Cursor {
+        match resume(start, filter, h(1), &self.heads, self).unwrap() {
             Resumed::Started(cursor) => cursor,
             other => panic!("{other:?}"),
         }
@@ -81,7 +81,7 @@ impl Model {
     }
 }
 
-impl Chain for Model {
+impl ChainView for Model {
     type Error = Infallible;
 
     fn hash(&self, height: Height) -> Result<Option<Hash>, Infallible> {
@@ -107,7 +107,7 @@ fn started(resumed: Resumed) -> Cursor {
 #[test]
 fn from_genesis_hard_follows_soft() {
     let mut model = Model::new(1, "aaaa", 2);
-    let mut cursor = model.start(&Start::Genesis, Wanted::Soft);
+    let mut cursor = model.start(&Start::Genesis, EventFilter::Soft);
     assert_eq!(model.say(&mut cursor), "1 hard1 2 hard2 3 4");
     model.heads.hard = Some(b('a', 4));
     assert_eq!(model.say(&mut cursor), "hard3 hard4");
@@ -118,7 +118,7 @@ fn from_genesis_hard_follows_soft() {
 fn an_empty_chain_says_nothing_and_then_everything() {
     let empty = Model::new(1, "", 0);
     for start in [Start::Genesis, Start::Tip, Start::Resume(Locator::new(vec![], None).unwrap())] {
-        let mut cursor = empty.start(&start, Wanted::Soft);
+        let mut cursor = empty.start(&start, EventFilter::Soft);
         assert_eq!(empty.say(&mut cursor), "");
         assert_eq!(Model::new(1, "aa", 0).say(&mut cursor), "1 2");
     }
@@ -126,13 +126,13 @@ fn an_empty_chain_says_nothing_and_then_everything() {
 
 #[test]
 fn from_the_tip_only_what_is_new() {
-    let mut cursor = Model::new(1, "aaa", 2).start(&Start::Tip, Wanted::Soft);
+    let mut cursor = Model::new(1, "aaa", 2).start(&Start::Tip, EventFilter::Soft);
     assert_eq!(Model::new(1, "aaaa", 3).say(&mut cursor), "hard3 4");
 }
 
 #[test]
 fn what_does_not_stand_on_the_tip_is_not_told() {
-    let mut cursor = Model::new(1, "aaa", 0).start(&Start::Tip, Wanted::Soft);
+    let mut cursor = Model::new(1, "aaa", 0).start(&Start::Tip, EventFilter::Soft);
     let model = Model::new(1, "aaaa", 0);
     assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Soft(h(4))));
     assert!(!cursor.link(b('b', 4), Some(b('b', 3).hash)));
@@ -142,14 +142,14 @@ fn what_does_not_stand_on_the_tip_is_not_told() {
 fn damage_before_the_tip_is_not_told() {
     let mut model = Model::new(1, "aaa", 0);
     model.heads.lost = Some(DataLoss { from: h(4), to: h(9) });
-    let mut cursor = model.start(&Start::Tip, Wanted::Soft);
+    let mut cursor = model.start(&Start::Tip, EventFilter::Soft);
     assert_eq!(model.say(&mut cursor), "");
 }
 
 #[test]
 fn with_hard_events_only_a_block_is_told_when_da_has_decided() {
     let mut model = Model::new(1, "aaaaa", 2);
-    let mut cursor = model.start(&Start::Genesis, Wanted::Hard);
+    let mut cursor = model.start(&Start::Genesis, EventFilter::Hard);
     assert_eq!(model.say(&mut cursor), "1 hard1 2 hard2");
     model.rewind(4, "bbb");
     assert_eq!(model.say(&mut cursor), "", "nothing that was told is taken back");
@@ -160,28 +160,28 @@ fn with_hard_events_only_a_block_is_told_when_da_has_decided() {
 #[test]
 fn a_host_below_our_tail_is_told_of_the_gap() {
     let model = Model::new(5, "aaa", 6);
-    let mut cursor = model.start(&Start::Genesis, Wanted::Soft);
+    let mut cursor = model.start(&Start::Genesis, EventFilter::Soft);
     assert_eq!(model.say(&mut cursor), "gap:1-4 5 hard5 6 hard6 7");
     let mut cursor = started(model.resume(&[b('a', 2)], None));
     assert_eq!(model.say(&mut cursor), "gap:3-4 5 hard5 6 hard6 7");
     let mut cursor = started(model.resume(&[b('a', 4)], Some(b('a', 3))));
     assert_eq!(model.say(&mut cursor), "5 hard5 6 hard6 7");
     // Pruned while the host slept: told soft, never told hard, and now below the tail.
-    let mut cursor = Model::new(1, "aaa", 0).start(&Start::Tip, Wanted::Soft);
+    let mut cursor = Model::new(1, "aaa", 0).start(&Start::Tip, EventFilter::Soft);
     assert_eq!(model.say(&mut cursor), "gap:4-4 5 hard5 6 hard6 7");
 }
 
 #[test]
 fn a_store_that_is_still_empty_announces_no_gap() {
     let model = Model::new(5, "", 0);
-    let mut cursor = model.start(&Start::Genesis, Wanted::Soft);
+    let mut cursor = model.start(&Start::Genesis, EventFilter::Soft);
     assert_eq!(model.say(&mut cursor), "");
 }
 
 #[test]
 fn a_rewind_is_said_first_and_once() {
     let mut model = Model::new(1, "aaaaa", 1);
-    let mut cursor = model.start(&Start::Genesis, Wanted::Soft);
+    let mut cursor = model.start(&Start::Genesis, EventFilter::Soft);
     model.say(&mut cursor);
     model.rewind(3, "bb");
     model.heads.evidence = EvidenceId(1);
@@ -193,7 +193,7 @@ fn a_rewind_is_said_first_and_once() {
 #[test]
 fn of_several_missed_rewinds_the_lowest_counts() {
     let mut model = Model::new(1, "aaaaaa", 1);
-    let mut cursor = model.start(&Start::Tip, Wanted::Soft);
+    let mut cursor = model.start(&Start::Tip, EventFilter::Soft);
     model.rewind(3, "bbb");
     model.rewind(5, "c");
     assert_eq!(model.say(&mut cursor), "retract:2 3 4 5");
@@ -204,7 +204,7 @@ fn of_several_missed_rewinds_the_lowest_counts() {
 #[test]
 fn everything_can_be_taken_back_while_nothing_is_hard() {
     let mut model = Model::new(1, "aa", 0);
-    let mut cursor = model.start(&Start::Tip, Wanted::Soft);
+    let mut cursor = model.start(&Start::Tip, EventFilter::Soft);
     model.rewind(1, "b");
     assert_eq!(model.say(&mut cursor), "retract:0 1");
 }
@@ -212,7 +212,7 @@ fn everything_can_be_taken_back_while_nothing_is_hard() {
 #[test]
 fn below_the_initial_height_there_is_no_block_to_go_back_to() {
     let mut model = Model::new(5, "aa", 0);
-    let resumed = resume(&Start::Tip, Wanted::Soft, h(5), &model.heads, &model).unwrap();
+    let resumed = resume(&Start::Tip, EventFilter::Soft, h(5), &model.heads, &model).unwrap();
     model.rewind(5, "b");
     assert_eq!(model.say(&mut started(resumed)), "retract:0 5");
 }
@@ -220,7 +220,7 @@ fn below_the_initial_height_there_is_no_block_to_go_back_to() {
 #[test]
 fn a_rewind_to_what_we_do_not_have_ends_the_stream() {
     let mut model = Model::new(5, "aaa", 0);
-    let mut cursor = model.start(&Start::Tip, Wanted::Soft);
+    let mut cursor = model.start(&Start::Tip, EventFilter::Soft);
     model.rewind(5, "b");
     assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Lost));
 }
@@ -331,7 +331,7 @@ fn a_block_that_does_not_link_is_not_told() {
 #[test]
 fn damage_is_said_when_it_grows() {
     let mut model = Model::new(1, "aaa", 0);
-    let mut cursor = model.start(&Start::Tip, Wanted::Soft);
+    let mut cursor = model.start(&Start::Tip, EventFilter::Soft);
     let lost = |from, to| Some(DataLoss { from: h(from), to: h(to) });
     for (loss, said) in
         [(lost(4, 9), "loss:4-9"), (lost(6, 9), ""), (lost(4, 10), "loss:4-10"), (None, ""), (lost(5, 5), "loss:5-5")]
@@ -351,7 +351,7 @@ fn evidence_is_said_to_whoever_may_have_missed_it() {
     assert_eq!(model.say(&mut cursor), "evidence>0");
     cursor.evidence_left(EvidenceId(3));
     assert_eq!(model.say(&mut cursor), "evidence>3");
-    assert_eq!(model.say(&mut model.start(&Start::Tip, Wanted::Soft)), "");
+    assert_eq!(model.say(&mut model.start(&Start::Tip, EventFilter::Soft)), "");
 }
 
 #[test]

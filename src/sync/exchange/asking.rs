@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::peers::Peer;
 use super::plan::ranges;
-use super::{Exchange, OpenRequest, Span};
+use super::{Exchange, OpenRequest, SpanBelow};
 use crate::block::{Hash, Height, Lane};
 use crate::sync::chain::Chain;
 use crate::sync::decision::Decision;
@@ -106,8 +106,8 @@ impl Exchange {
     }
 
     /// Asks for blocks below the tail, one request at a time.
-    pub fn ask_below(&mut self, now: Duration, span: Span, decision: &mut Decision) {
-        let Span { last, mut amount } = span;
+    pub fn ask_below(&mut self, now: Duration, span: SpanBelow, decision: &mut Decision) {
+        let SpanBelow { last, mut amount } = span;
         let sizes = self.sizes();
         let max_open = self.limits.requests_per_peer;
         loop {

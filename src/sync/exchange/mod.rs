@@ -93,7 +93,7 @@ pub(super) enum AnswerUse {
 
 /// Blocks to be asked for, the highest of which is `last`; fewer of them when nobody could have all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct SpanBelow {
     pub last: Height,
     /// At least 1.
     pub amount: u64,
