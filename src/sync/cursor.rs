@@ -126,6 +126,15 @@ pub enum Step {
     Lost,
 }
 
+/// Whether a block stands on what the host was told before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It may be told.
+    Sound,
+    /// Nothing truthful can be said: as [`Step::Lost`].
+    Broken,
+}
+
 /// Which events a host wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventFilter {
@@ -388,13 +397,12 @@ impl Cursor {
         Ok(Step::Idle)
     }
 
-    /// The block of the [`Step::Soft`] that was just taken. `false`: it does not stand on what the host was told before, so
-    /// nothing truthful can be said; as [`Step::Lost`].
+    /// Takes the block of the [`Step::Soft`] that was just taken as told.
     #[must_use]
-    pub fn link(&mut self, id: BlockId, parent: Option<Hash>) -> bool {
+    pub fn link(&mut self, id: BlockId, parent: Option<Hash>) -> Link {
         let links = self.on.is_none_or(|on| parent == Some(on)) && id.height.next() == self.next;
         self.on = Some(id.hash);
-        links
+        if links { Link::Sound } else { Link::Broken }
     }
 
     /// Evidence was said up to and including `said`; more of what [`Step::Equivocation`] promised is left.
