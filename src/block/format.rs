@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::malformed::Malformed;
 use super::{Block, ChainId, native};
 
 /// The index of a lane in its format's list.
@@ -15,19 +16,6 @@ pub struct Lane(pub u8);
 impl Lane {
     /// The native format's only lane.
     pub const BLOCK: Self = Self(0);
-}
-
-/// Bytes that are not a block. All of these are provable by anyone who holds the bytes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    #[error("{len} bytes, the limit is {max}")]
-    TooLarge { len: usize, max: usize },
-    #[error("not a signed block: {0}")]
-    NotProtobuf(&'static str),
-    #[error("not the one canonical encoding of this block")]
-    NotCanonical,
-    #[error("field `{0}` is missing or has a wrong length")]
-    Field(&'static str),
 }
 
 /// A way of encoding blocks. Implementations are pure, and allocate no more than their input.

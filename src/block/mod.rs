@@ -9,6 +9,7 @@
 //! 3. Decoding allocates nothing that is larger than its input.
 
 mod format;
+mod malformed;
 pub mod native;
 
 use std::fmt;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use format::{BlockFormat, Format, Lane, Malformed};
+pub use format::{BlockFormat, Format, Lane};
+pub use malformed::Malformed;
 
 use crate::util::hex;
 

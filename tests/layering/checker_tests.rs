@@ -221,17 +221,17 @@ fn a_violation_says_where() {
     assert_eq!((found.len(), found[0].file.as_str(), found[0].line), (1, "src/sync/mod.rs", 3));
 }
 
-/// What is said about the circles in these files, of which `knots` are known.
-fn circles_in(sources: &[(&str, &str)], knots: &[&[&str]]) -> Vec<String> {
+/// What is reported of the circles in these files.
+fn circles_in(sources: &[(&str, &str)]) -> Vec<String> {
     let texts: Vec<_> = sources.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-    circles(&tree::parse(&texts).expect("the snippets parse"), knots)
+    circles(&tree::parse(&texts).expect("the snippets parse"))
 }
 
 /// `mod.rs`, `a.rs` and `b.rs` of a module, and whether the two go in a circle.
 #[track_caller]
 fn circle(parent: &str, a: &str, b: &str, expected: bool) {
     let files = [("src/store/mod.rs", parent), ("src/store/a.rs", a), ("src/store/b.rs", b)];
-    let report = circles_in(&files, &[]);
+    let report = circles_in(&files);
     let first = report.first().map(String::as_str);
     assert_eq!(first, expected.then_some("a circle: src/store/a.rs, src/store/b.rs"), "{files:?}: {report:?}");
 }
@@ -284,9 +284,9 @@ fn a_parent_and_its_children_may_name_each_other() {
     let child = ("src/store/a/deep.rs", "use super::A; pub struct Deep; use super::super::b::B;");
     let other = ("src/store/b.rs", "pub struct B;");
     let root = ("src/store/mod.rs", PARENT);
-    assert_eq!(circles_in(&[root, parent, child, other], &[]), Vec::<String>::new());
+    assert_eq!(circles_in(&[root, parent, child, other]), Vec::<String>::new());
     let other = ("src/store/b.rs", "pub struct B; use super::a::deep::Deep;");
-    let report = circles_in(&[root, parent, child, other], &[]);
+    let report = circles_in(&[root, parent, child, other]);
     assert_eq!(report[0], "a circle: src/store/a/deep.rs, src/store/b.rs");
 }
 
@@ -301,7 +301,7 @@ fn tests_close_no_circle() {
         ("src/store/a/stub.rs", "use super::super::b::B;"),
         ("src/store/b.rs", "pub struct B; use super::a::stub;"),
     ];
-    assert_eq!(circles_in(&files, &[]), Vec::<String>::new());
+    assert_eq!(circles_in(&files), Vec::<String>::new());
 }
 
 #[test]
@@ -312,18 +312,8 @@ fn modules_go_in_no_circle_either() {
         ("src/config/deep.rs", "use crate::telemetry::Level;"),
         ("src/telemetry.rs", "fn f() { crate::cli::run() }"),
     ];
-    let report = circles_in(&files, &[]);
+    let report = circles_in(&files);
     assert_eq!(report[0], "a circle: cli, config, telemetry");
     assert!(report.contains(&"  telemetry -> cli: crate::cli::run".to_owned()), "{report:?}");
-    assert_eq!(circles_in(&files[..3], &[]), Vec::<String>::new());
-}
-
-#[test]
-fn a_known_knot_is_allowed_until_it_is_untied() {
-    let a = ("src/store/a.rs", "use super::b::B; pub struct A;");
-    let b = ("src/store/b.rs", "use super::a::A; pub struct B;");
-    let knots: &[&[&str]] = &[&["src/store/a.rs", "src/store/b.rs", "src/store/c.rs"]];
-    assert_eq!(circles_in(&[a, b], knots), Vec::<String>::new());
-    let report = circles_in(&[a], knots);
-    assert_eq!(report, ["not a knot any more, so do not allow it: src/store/a.rs, src/store/b.rs, src/store/c.rs"]);
+    assert_eq!(circles_in(&files[..3]), Vec::<String>::new());
 }

@@ -10,7 +10,6 @@ mod rules;
 #[path = "../support/source/mod.rs"]
 mod source;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -67,32 +66,24 @@ fn every_path_in_the_code_keeps_to_the_layers() {
     );
 }
 
-/// The circles in `files`, but for what is left of [`rules::KNOTS`], and the knots of which nothing is left.
-fn circles(files: &[SourceFile], knots: &[&[&str]]) -> Vec<String> {
+/// The circles in `files`, each with the names that close it.
+fn circles(files: &[SourceFile]) -> Vec<String> {
     let names = Names::of(files);
     let mut report = Vec::new();
-    let mut seen = BTreeSet::new();
     for graph in [Graph::of_modules(files, &names), Graph::of_files(files, &names)] {
         for circle in graph.circles() {
-            let knot = knots.iter().position(|knot| circle.iter().all(|member| knot.contains(&member.as_str())));
-            if let Some(knot) = knot {
-                seen.insert(knot);
-                continue;
-            }
             let members: Vec<_> = circle.iter().map(String::as_str).collect();
             report.push(format!("a circle: {}", members.join(", ")));
             report.extend(graph.edges_within(&circle).into_iter().map(|edge| format!("  {edge}")));
         }
     }
-    let gone = knots.iter().enumerate().filter(|(index, _)| !seen.contains(index));
-    report.extend(gone.map(|(_, knot)| format!("not a knot any more, so do not allow it: {}", knot.join(", "))));
     report
 }
 
 #[test]
 fn nothing_goes_in_a_circle() {
     let files = tree::parse(&tree::read(Path::new(env!("CARGO_MANIFEST_DIR")))).expect("the source parses");
-    let report = circles(&files, rules::KNOTS);
+    let report = circles(&files);
     assert!(
         report.is_empty(),
         "modules, and the files of one module, name each other in one direction only:\n  {}\n\

@@ -68,20 +68,6 @@ const UNORDERED: &[&str] = &[
     "std::hash::RandomState",
 ];
 
-/// The circles that are still there, to be untied.
-pub const KNOTS: &[&[&str]] = &[
-    &[
-        "src/api/convert.rs",
-        "src/api/operator.rs",
-        "src/api/publisher.rs",
-        "src/api/server.rs",
-        "src/api/session.rs",
-        "src/api/stream.rs",
-    ],
-    &["src/block/format.rs", "src/block/native.rs"],
-    &["src/store/open.rs", "src/store/repair.rs"],
-];
-
 fn layer_of(module: &str) -> Option<u8> {
     LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
 }
