@@ -9,7 +9,7 @@
 //! 1. What [`replace`] writes appears under the file's name only as a whole: whoever opens it finds the old contents or the
 //!    new ones. What was left aside by a process that died is removed by the next one.
 //! 2. A file that is there is never touched by [`create_new`].
-//! 3. With [`Survives::PowerCut`] the file is on disk, with its name, when the call returns.
+//! 3. With [`Durability::Power`] the file is on disk, with its name, when the call returns.
 //!
 //! Everything here waits for the disk, and two callers must not write the same file at once.
 
@@ -21,21 +21,22 @@ use std::path::Path;
 /// For files that anybody may read whom the umask lets.
 pub const DEFAULT_MODE: u32 = 0o666;
 
-/// What a file that was written still holds after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Survives {
-    /// The machine's end: contents and name are synced.
-    PowerCut,
-    /// This process's end: the kernel has it, and nothing is synced.
-    ProcessEnd,
+/// What bytes that were written survive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut: contents and name are synced.
+    #[default]
+    Power,
+    /// The death of the process only: the kernel has them, and nothing is synced.
+    Process,
 }
 
 /// Makes, or replaces, the file `path` by way of `aside`, which must be in the same directory. `mode` is masked by the
 /// umask. Gives the file, open for reading and for writing behind its end.
-pub fn replace(path: &Path, aside: &Path, contents: &[u8], mode: u32, survives: Survives) -> io::Result<File> {
+pub fn replace(path: &Path, aside: &Path, contents: &[u8], mode: u32, durability: Durability) -> io::Result<File> {
     let mut file = create_aside(aside, mode)?;
     file.write_all(contents)?;
-    put_in_place(&file, aside, path, survives)?;
+    put_in_place(&file, aside, path, durability)?;
     Ok(file)
 }
 
@@ -49,14 +50,14 @@ pub fn create_aside(aside: &Path, mode: u32) -> io::Result<File> {
 }
 
 /// The second half of [`replace`]: what was written to `file`, which is `aside`, is the file `path` from now on.
-pub fn put_in_place(file: &File, aside: &Path, path: &Path, survives: Survives) -> io::Result<()> {
-    if survives == Survives::PowerCut {
+pub fn put_in_place(file: &File, aside: &Path, path: &Path, durability: Durability) -> io::Result<()> {
+    if durability == Durability::Power {
         file.sync_all()?;
     }
     fs::rename(aside, path)?;
-    match survives {
-        Survives::PowerCut => sync_parent(path),
-        Survives::ProcessEnd => Ok(()),
+    match durability {
+        Durability::Power => sync_parent(path),
+        Durability::Process => Ok(()),
     }
 }
 
@@ -116,9 +117,9 @@ mod tests {
     fn a_file_is_made_and_replaced_and_nothing_stays_aside() {
         let scratch = Scratch::new("replace");
         let (path, aside) = (scratch.0.join("file"), scratch.0.join("file.new"));
-        for (contents, survives) in [("first", Survives::PowerCut), ("2nd", Survives::ProcessEnd)] {
+        for (contents, durability) in [("first", Durability::Power), ("2nd", Durability::Process)] {
             fs::write(&aside, "left by a process that died, and longer than what comes").unwrap();
-            let mut file = replace(&path, &aside, contents.as_bytes(), 0o600, survives).unwrap();
+            let mut file = replace(&path, &aside, contents.as_bytes(), 0o600, durability).unwrap();
             assert_eq!(
                 (fs::read_to_string(&path).unwrap().as_str(), scratch.names()),
                 (contents, vec!["file".to_owned()])
@@ -135,7 +136,7 @@ mod tests {
         let (path, aside) = (scratch.0.join("file"), scratch.0.join("file.new"));
         fs::write(&path, "old").unwrap();
         fs::create_dir(&aside).unwrap();
-        assert!(replace(&path, &aside, b"new", 0o600, Survives::PowerCut).is_err());
+        assert!(replace(&path, &aside, b"new", 0o600, Durability::Power).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
     }
 

@@ -8,7 +8,7 @@
 
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::StoreError;
-use crate::sync::cursor::{self, Cursor, EventFilter, Link, Resumed, Start, Step};
+use crate::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Resumed, Start, Step};
 use crate::sync::{DaPosition, DataLoss, Epoch, EvidenceId, EvidenceSide, Heads, Origin};
 
 use super::view::HostView;
@@ -203,7 +203,7 @@ impl FeedAnswer<'_> {
         let Some((block, origin)) = self.view.block(height)? else {
             return Err(FeedEnd::Resume("a block that was stored is damaged"));
         };
-        if ahead.link(block.id(), block.header().parent_hash) == Link::Broken {
+        if ahead.link(block.id(), block.header().parent_hash) == LinkCheck::Broken {
             return Err(FeedEnd::Resume("our chain is another than the one that was told"));
         }
         let payload = block.payload().len();

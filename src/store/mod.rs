@@ -44,6 +44,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub use crate::atomic_file::Durability;
 pub use error::StoreError;
 pub use snapshot::{CoreReader, Reader, Snapshot};
 
@@ -59,16 +60,6 @@ use watermark::{Watermark, WatermarkState};
 
 /// The version of everything that this module writes.
 pub const VERSION: u32 = 1;
-
-/// What a commit survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Fsynced: a power cut.
-    #[default]
-    Power,
-    /// The death of the process only.
-    Process,
-}
 
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -17,8 +17,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Durability;
-use crate::atomic_file::{self, Survives};
+use crate::atomic_file::{self, Durability};
 
 const SLOT_BYTES: usize = 512;
 const DISTANCE: u64 = 4096;
@@ -91,7 +90,7 @@ impl Slots {
         // Both have their place on disk from the start: later writes need no new space.
         slots.write(payload, Durability::Process)?;
         slots.write(payload, Durability::Process)?;
-        atomic_file::put_in_place(&slots.file, &aside, path, Survives::PowerCut)?;
+        atomic_file::put_in_place(&slots.file, &aside, path, Durability::Power)?;
         Ok(slots)
     }
 

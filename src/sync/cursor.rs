@@ -128,7 +128,7 @@ pub enum Step {
 
 /// Whether a block stands on what the host was told before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum LinkCheck {
     /// It may be told.
     Sound,
     /// Nothing truthful can be said: as [`Step::Lost`].
@@ -399,10 +399,10 @@ impl Cursor {
 
     /// Takes the block of the [`Step::Soft`] that was just taken as told.
     #[must_use]
-    pub fn link(&mut self, id: BlockId, parent: Option<Hash>) -> Link {
+    pub fn link(&mut self, id: BlockId, parent: Option<Hash>) -> LinkCheck {
         let links = self.on.is_none_or(|on| parent == Some(on)) && id.height.next() == self.next;
         self.on = Some(id.hash);
-        if links { Link::Sound } else { Link::Broken }
+        if links { LinkCheck::Sound } else { LinkCheck::Broken }
     }
 
     /// Evidence was said up to and including `said`; more of what [`Step::Equivocation`] promised is left.

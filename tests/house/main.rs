@@ -1,7 +1,7 @@
 //! The house in figures: what is counted in the source under `src/`, and how much of each there may be.
 //!
-//! `cargo test --test house -- --nocapture` prints the figures as a table. [`BOUNDS`] only ever go down: who makes one of
-//! the figures smaller lowers its bound. With `HOUSE_ROOT=/another/checkout` that one is measured, and nothing is asserted.
+//! `cargo test --test house -- --nocapture` prints the figures as a table. [`BOUNDS`] are not raised: a figure that grows past its
+//! bound asks for a better shape. With `HOUSE_ROOT=/another/checkout` that one is measured, and nothing is asserted.
 //!
 //! Read is what is written by hand, and no tests: no item under `#[cfg(test)]`, no `mod tests`, no `tests.rs` (but for the
 //! longest file). Names and declared types alone are looked at; each module here says what its measure sees and what not.
@@ -29,20 +29,21 @@ use source::tree::{self, SourceFile};
 
 /// How much of each there may be.
 const BOUNDS: &[(&str, usize)] = &[
-    ("functions above 40 lines", 35),
-    ("functions above 60 lines", 10),
-    ("bool parameters", 27),
-    ("questions that take `&mut self`", 6),
-    ("`&mut self -> bool`", 20),
-    ("signatures with `Result<_, String>`", 56),
-    ("`Result<_, ()>`", 1),
-    ("`Result<Result<_>>`", 12),
-    ("files above 600 lines, tests too", 2),
-    ("names of more than one type", 65),
+    ("functions above 40 lines", 18),
+    ("functions above 60 lines", 2),
+    ("bool parameters", 5),
+    ("questions that take `&mut self`", 0),
+    ("`&mut self -> bool`", 0),
+    ("signatures with `Result<_, String>`", 46),
+    ("`Result<_, ()>`", 0),
+    ("`Result<Result<_>>`", 0),
+    ("files above 600 lines, tests too", 0),
+    ("names of more than one type", 25),
     ("circles among modules", 0),
-    ("circles among the files of a module", 3),
-    ("places that name one field of the status", 8),
-    ("files that name a part's fields from outside", 10),
+    ("circles among the files of a module", 0),
+    ("places that a new field of the status needs", 4),
+    ("places of one that shares its row of text", 6),
+    ("files that name a part's fields from outside", 0),
 ];
 
 /// One row of the table.
@@ -154,16 +155,16 @@ fn circle_rows(files: &[SourceFile], names: &Names) -> Vec<Measure> {
     ]
 }
 
-fn status_rows(schema: &str, files: &[SourceFile]) -> Vec<Measure> {
+fn status_row(name: &'static str, fields: &[&str], schema: &str, files: &[SourceFile]) -> Measure {
     let mut most = 0;
     let mut what = Vec::new();
-    for field in status::WITNESSES {
+    for field in fields {
         let places = status::places(field, schema, files);
         most = most.max(places.len());
         let list: Vec<_> = places.iter().map(|(file, item, line)| format!("{item} ({file}:{line})")).collect();
         what.push(format!("{field} {}: {}", places.len(), list.join(" ")));
     }
-    vec![Measure { name: "places that name one field of the status", value: most, what }]
+    Measure { name, value: most, what }
 }
 
 fn part_rows(files: &[SourceFile], names: &Names) -> Vec<Measure> {
@@ -202,7 +203,8 @@ fn measure(root: &Path) -> Vec<Measure> {
     all.extend(file_rows(&texts, &files));
     all.extend(type_rows(&files));
     all.extend(circle_rows(&files, &names));
-    all.extend(status_rows(&schema, &files));
+    all.push(status_row("places that a new field of the status needs", status::PLAIN, &schema, &files));
+    all.push(status_row("places of one that shares its row of text", status::COMPOSED, &schema, &files));
     all.extend(part_rows(&files, &names));
     all
 }

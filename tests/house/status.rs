@@ -15,8 +15,10 @@ use crate::source::tree::SourceFile;
 
 pub const SCHEMA: &str = "schema/blocksync.capnp";
 
-/// Fields that stand for all of them: a flag, a figure that several parts speak of, a count.
-pub const WITNESSES: &[&str] = &["history_unavailable", "stored_bytes", "pending_sightings"];
+/// Fields that stand for all those with a row of text of their own, as a new one would have.
+pub const PLAIN: &[&str] = &["held_blocks", "open_requests", "pending_sightings"];
+/// Fields whose row of text tells several of them together: that row is one more place.
+pub const COMPOSED: &[&str] = &["history_unavailable", "stored_bytes"];
 
 const MAKERS: &[&str] = &["src/sync/", "src/store/", "src/node/"];
 

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
-use blocksyncd::sync::cursor::{self, Cursor, EventFilter, Link, Locator, Resumed, Start, Step};
+use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Locator, Resumed, Start, Step};
 use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, Ticket};
 
 use super::da::Reporter;
@@ -256,7 +256,7 @@ impl World {
         let image = &self.nodes[n].disk.image;
         let Some(block) = image.block(height) else { return Err(format!("soft({height}) is not stored")) };
         let (id, parent) = (block.id(), block.block().header().parent_hash);
-        if cursor.link(id, parent) == Link::Broken {
+        if cursor.link(id, parent) == LinkCheck::Broken {
             return Ok(false);
         }
         if self.bug == Some(Bug::DropWhenLagging) && image.heads.soft_height().is_some_and(|s| s.above(height) > LAG) {

@@ -21,7 +21,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::ledger::{Executed, Ledger};
-use crate::atomic_file::{self, DEFAULT_MODE, Survives};
+use crate::atomic_file::{self, DEFAULT_MODE, Durability};
 use crate::block::{BlockId, ChainId, Hash, Height};
 
 const MAGIC: &str = "blocksyncd-mock-execution 1";
@@ -217,7 +217,7 @@ fn rewrite(path: &Path, first_line: &str, memory: &Memory) -> std::io::Result<(F
     let mut text = format!("{first_line}\n");
     memory.steps().for_each(|step| step.write(&mut text));
     let aside = path.with_extension("new");
-    atomic_file::replace(path, &aside, text.as_bytes(), DEFAULT_MODE, Survives::ProcessEnd)?;
+    atomic_file::replace(path, &aside, text.as_bytes(), DEFAULT_MODE, Durability::Process)?;
     let file = OpenOptions::new().append(true).open(path)?;
     Ok((file, text.lines().count()))
 }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::address;
 use super::gate::{Ban, Bans};
 use super::policy::{self, MAX_PERSISTENT};
-use crate::atomic_file::{self, DEFAULT_MODE, Survives};
+use crate::atomic_file::{self, DEFAULT_MODE, Durability};
 use crate::util::printable::{Escape, Limit, printable};
 
 pub use writer::AddressBookWriter;
@@ -255,7 +255,7 @@ impl AddressBook {
 /// Writes the file. Blocking.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
     let aside = path.with_extension("new");
-    atomic_file::replace(path, &aside, text.as_bytes(), DEFAULT_MODE, Survives::PowerCut).map(drop)
+    atomic_file::replace(path, &aside, text.as_bytes(), DEFAULT_MODE, Durability::Power).map(drop)
 }
 
 /// Safe to print, and short; what is so already stays as it is.

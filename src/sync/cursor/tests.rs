@@ -73,7 +73,7 @@ impl Model {
                     let below =
                         height.prev().map(|below| self.blocks.get(&below).copied().unwrap_or(b('a', below.get())));
                     let parent = below.map(|id| id.hash);
-                    assert_eq!(cursor.link(self.blocks[&height], parent), Link::Sound, "{height} does not link");
+                    assert_eq!(cursor.link(self.blocks[&height], parent), LinkCheck::Sound, "{height} does not link");
                     height.to_string()
                 }
             });
@@ -135,7 +135,7 @@ fn what_does_not_stand_on_the_tip_is_not_told() {
     let mut cursor = Model::new(1, "aaa", 0).start(&Start::Tip, EventFilter::Soft);
     let model = Model::new(1, "aaaa", 0);
     assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Soft(h(4))));
-    assert_eq!(cursor.link(b('b', 4), Some(b('b', 3).hash)), Link::Broken);
+    assert_eq!(cursor.link(b('b', 4), Some(b('b', 3).hash)), LinkCheck::Broken);
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn a_block_that_does_not_link_is_not_told() {
     let model = Model::new(1, "aaa", 0);
     let mut cursor = started(model.resume(&[b('a', 2)], None));
     assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Soft(h(3))));
-    assert_eq!(cursor.link(b('b', 3), Some(b('b', 2).hash)), Link::Broken);
+    assert_eq!(cursor.link(b('b', 3), Some(b('b', 2).hash)), LinkCheck::Broken);
 }
 
 #[test]
