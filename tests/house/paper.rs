@@ -11,7 +11,7 @@ fn wrong_names(text: &str, files: &[(String, String)]) -> Vec<String> {
     let mut wrong = Vec::new();
     for quoted in text.split('`').skip(1).step_by(2) {
         let (file, name) = quoted.split_once("::").unwrap_or((quoted, ""));
-        if !file.ends_with(".rs") || file.contains(' ') {
+        if Path::new(file).extension().is_none_or(|extension| extension != "rs") || file.contains(' ') {
             continue;
         }
         match files.iter().find(|(path, _)| *path == format!("src/{file}")) {

@@ -22,7 +22,7 @@ pub struct Proposal {
     pub payload_hash: Hash,
 }
 
-/// The answer to a host, or to an operator, that waits with a [`Ticket`].
+/// The answer to a host, or to an operator, that waits with a [`Ticket`](super::Ticket).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Publish(PublishAnswer),
