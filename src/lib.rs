@@ -14,7 +14,7 @@
 //!                        +------------------------------------------------------+
 //!
 //!   tail               hard                  soft                        target
-//!    |------- hard -----|------- soft --------|------ wanted / held ------|
+//!    |------- hard -----|------- soft --------|---- wanted / pending -----|
 //!    '------------ stored, contiguous --------'
 //!    always:  tail <= hard <= soft <= target        (hard may be "none yet")
 //! ```

@@ -4,7 +4,8 @@
 //! evidence, report `forked`, and go on serving.
 //!
 //! Invariants:
-//! 1. Stored blocks are retracted for three reasons only: DA has another one, the host refuses one, an operator orders it.
+//! 1. Stored blocks are retracted for four reasons only: DA has another one, a pinned block stands on another one, the host
+//!    refuses one, an operator orders it.
 //! 2. A node that may publish never retracts its own blocks by itself: it halts.
 
 use super::{Answer, Ctx, DaPosition, EvidenceSide, Halt, Policy, RejectAnswer, Syncer, Ticket};

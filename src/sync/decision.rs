@@ -1,7 +1,7 @@
 //! What one input leads to: collected while the parts decide, and handed out in the order in which it must be carried out.
 //!
 //! ```text
-//!   immediate (Judge, Fetch, Cancel, Penalize) --> Commit --> Sign --> Announce --> after durable (Reply, Broadcast)
+//!   immediate (Judge, Fetch, Cancel, Penalize) --> Commit --> Sign --> Announce --> Reply, Broadcast, as decided
 //! ```
 //!
 //! Invariants:

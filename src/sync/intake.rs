@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Invariants:
-//! 1. While a veto stands, the chain grows only by what DA decides.
-//! 2. What gossip is told follows from validity alone, not from where the block ends up.
+//! 1. While a veto stands, the chain grows above soft only by what DA decides.
+//! 2. A gossiped block that passed its checks is accepted or ignored, never rejected, and at once: forwarding does not wait for
+//!    the disk.
 //! 3. An answer is judged against the request that it answers: a request that was given up has no answer any more.
 
 use std::time::Duration;

@@ -166,8 +166,9 @@ pub trait Stored {
 
 /// The core: its parts, each with its own state and invariants, and the little that belongs to none of them.
 ///
-/// A part touches no state but its own. What concerns several of them is conducted here, and in the files of this module that
-/// are called after what happens: `intake`, `confirm`, `branches`, `publish`, `operator`.
+/// A part touches no fields but its own, and changes no other part but `Chain` and `Decision`, by their methods. What concerns
+/// several of them is conducted here, and in the files of this module that are called after what happens: `intake`, `confirm`,
+/// `branches`, `publish`, `operator`.
 #[derive(Debug)]
 pub struct Syncer {
     rules: Arc<Rules>,

@@ -1,7 +1,7 @@
 //! Publishing: from a host's proposal to a signed block on disk, and the guard that keeps the key from signing twice.
 //!
 //! ```text
-//!   Publish --checks--> Sign --> Signed --checks again--> Commit (block + guard) --durable--> Reply, Broadcast
+//!   Publish --checks--> Sign --> Signed --checks again--> Commit (block + guard) --durable--> Broadcast, Reply
 //! ```
 //!
 //! Invariants:

@@ -10,7 +10,7 @@ use crate::verify::{AuthenticBlock, Tip};
 ///
 /// ```text
 ///   tail               hard                  soft                        target
-///    |------- hard -----|------- soft --------|------ wanted / held ------|
+///    |------- hard -----|------- soft --------|---- wanted / pending -----|
 ///    '------------ stored, contiguous --------'
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -78,8 +78,8 @@ pub enum FetchOutcome {
     NotSent,
 }
 
-/// The answer to a fetch: the blocks that arrived before it ended, in the order of arrival, each already authentic. All of
-/// them are usable, however it ended.
+/// The answer to a fetch: the blocks that arrived before it ended, in the order of arrival, each already authentic. They are of use
+/// however it ended, but for [`FetchOutcome::Invalid`]: one bad block, or a broken frame, spoils the whole answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     pub blocks: Vec<AuthenticBlock>,
