@@ -57,7 +57,7 @@ impl Node {
                 let _ = reply.send(status);
             }
             Request::Peers { reply } => {
-                let standings = self.syncer.standings(self.clock.now());
+                let standings = self.syncer.peer_standings(self.clock.now());
                 self.command(p2p::Command::Peers { standings, reply });
             }
             Request::OrderPeers { order, reply } => self.command(p2p::Command::Order { order, reply }),

@@ -293,7 +293,7 @@ impl Driver {
         let now = Instant::now();
         let unix = self.unix();
         while let Some(subject) = self.swarm.behaviour_mut().gate.table.bans.pop_ended(unix) {
-            tracing::info!(subject = policy::show(&subject), "a ban has outcome");
+            tracing::info!(subject = policy::show(&subject), "a ban has ended");
         }
         let bans = &self.swarm.behaviour().gate.table.bans;
         self.address_book_writer.write_if_due(|| self.address_book.to_text(bans), now);
@@ -388,7 +388,7 @@ impl Driver {
                 tracing::debug!(%error, "an inbound connection failed");
             }
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
-                tracing::error!(?addresses, ?reason, "a listener has outcome");
+                tracing::error!(?addresses, ?reason, "a listener has ended");
                 self.listener_spoke(listener_id);
             }
             SwarmEvent::ListenerError { listener_id, error } => {

@@ -102,7 +102,7 @@ impl Chain {
         self.hash(height.prev()?, stored)
     }
 
-    /// The tip below `height`; `None` at the initial height.
+    /// The tip below `height`; `None` at the initial height, and at a tail of which nothing below is known.
     pub fn parent_tip(&self, height: Height, stored: &dyn Stored) -> Result<Option<Tip>, StoreUnreadable> {
         if height == self.heads.tail {
             return Ok(self.heads.base);

@@ -119,6 +119,7 @@ impl Syncer {
         }
         let count = saturate::to_u64(blocks.len());
         if count > amount || !is_run(from, blocks) {
+            // Punished as [`AnswerUse::Wrong`] is; but what we cut ourselves may be asked of the same peer again.
             self.exchange.penalize(ctx.now, peer, Offence::BadRange, &mut self.decision);
             return nothing_of_use(outcome);
         }
@@ -220,7 +221,7 @@ impl Syncer {
         }
         if !self.is_catching_up() {
             self.ask_below_tail(now);
-            self.exchange.rest_ranges(now);
+            self.exchange.forget_ranges(now);
         } else if now >= self.exchange.patience_ends() {
             self.chain.drop_target();
             self.exchange.restart_patience(now);

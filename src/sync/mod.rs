@@ -296,7 +296,7 @@ impl Syncer {
             Phase::Halted
         } else if self.chain.is_behind() {
             Phase::Syncing
-        } else if self.exchange.peers() == 0 && !self.publishing.has_signer() {
+        } else if self.exchange.connected_peers() == 0 && !self.publishing.has_signer() {
             Phase::WaitingForPeers
         } else {
             Phase::Following
@@ -304,7 +304,7 @@ impl Syncer {
     }
 
     #[must_use]
-    pub fn standings(&self, now: Now) -> BTreeMap<PeerId, PeerStanding> {
+    pub fn peer_standings(&self, now: Now) -> BTreeMap<PeerId, PeerStanding> {
         self.exchange.standings(now.elapsed)
     }
 
@@ -327,7 +327,7 @@ impl Syncer {
             held_blocks: self.pending.len(),
             open_requests: self.exchange.open_requests(),
             pending_sightings: self.da.len(),
-            peers: self.exchange.peers(),
+            peers: self.exchange.connected_peers(),
             storage_full: self.is_full(),
         }
     }

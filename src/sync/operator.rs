@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use super::branches::Retraction;
-use super::retention::Ack;
 use super::{Answer, Change, Command, Ctx, Halt, Syncer, Ticket};
 use crate::block::BlockId;
 use crate::verify::{Rules, ScheduleEntry};
@@ -35,9 +34,11 @@ impl Syncer {
     }
 
     pub(super) fn acked(&mut self, ctx: Ctx<'_>, ticket: Ticket, consumer: String, up_to: BlockId) {
-        let is_kept = self.chain.contains(up_to, ctx.stored)
-            && self.retention.acked(consumer, up_to, &mut self.decision) == Ack::Kept;
-        self.decision.reply(ticket, Answer::Ack(is_kept));
+        let is_known = self.retention.has_room_for(&consumer) && self.chain.contains(up_to, ctx.stored);
+        if is_known {
+            self.retention.acked(consumer, up_to, &mut self.decision);
+        }
+        self.decision.reply(ticket, Answer::Ack(is_known));
     }
 
     /// The operator's word replaces a guard that is missing, or that names a block which is not here; never a sound one.

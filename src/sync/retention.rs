@@ -30,7 +30,7 @@ pub(super) struct Retention {
     consumers: BTreeMap<String, Height>,
     max_consumers: usize,
     /// Bytes of the stored blocks as of the last durable commit.
-    stored_bytes: u64,
+    durable_bytes: u64,
     /// What commits that are not durable yet forget.
     in_flight: Vec<PruneInFlight>,
     disk: DiskSpace,
@@ -60,7 +60,7 @@ impl Retention {
             history,
             consumers: consumers.into_iter().map(|(name, acked)| (name, acked.height)).collect(),
             max_consumers,
-            stored_bytes,
+            durable_bytes: stored_bytes,
             in_flight: Vec::new(),
             disk: DiskSpace::Enough,
         }
@@ -68,13 +68,13 @@ impl Retention {
 
     /// Everything up to this commit is on disk, and the blocks that are stored then have so many bytes.
     pub fn durable(&mut self, commit: CommitId, stored_bytes: u64) {
-        self.stored_bytes = stored_bytes;
+        self.durable_bytes = stored_bytes;
         self.in_flight.retain(|prune| prune.commit > commit);
     }
 
     /// Bytes of the stored blocks as of the last durable commit.
     pub fn durable_bytes(&self) -> u64 {
-        self.stored_bytes
+        self.durable_bytes
     }
 
     pub fn disk_is_full(&self) -> bool {
@@ -108,14 +108,15 @@ impl Retention {
         Some(base.id.height)
     }
 
-    /// A consumer has processed everything up to this block, which is on our chain.
-    pub fn acked(&mut self, consumer: String, up_to: BlockId, decision: &mut Decision) -> Ack {
-        if !self.consumers.contains_key(&consumer) && self.consumers.len() >= self.max_consumers {
-            return Ack::NoRoom;
-        }
+    /// Whether what this consumer acknowledges can be kept.
+    pub fn has_room_for(&self, consumer: &str) -> bool {
+        self.consumers.contains_key(consumer) || self.consumers.len() < self.max_consumers
+    }
+
+    /// A consumer, for which there is room, has processed everything up to this block, which is on our chain.
+    pub fn acked(&mut self, consumer: String, up_to: BlockId, decision: &mut Decision) {
         self.consumers.insert(consumer.clone(), up_to.height);
         decision.change(Change::Ack { consumer, up_to });
-        Ack::Kept
     }
 
     /// `first` and what was above it were retracted: nobody has processed them in any sense that counts. Where nothing is
@@ -190,7 +191,7 @@ impl Retention {
     fn stored_bytes(&self, chain: &Chain) -> u64 {
         let fresh = saturate::to_u64(chain.fresh_bytes());
         let pruned = self.in_flight.iter().map(|prune| prune.bytes).sum();
-        self.stored_bytes.saturating_add(fresh).saturating_sub(pruned)
+        self.durable_bytes.saturating_add(fresh).saturating_sub(pruned)
     }
 
     fn blocks_in_flight(&self) -> u64 {
@@ -203,13 +204,4 @@ impl Retention {
         let blocks = heads.soft_height().map_or(0, |soft| soft.above(heads.tail) + 1);
         (self.stored_bytes(chain) / blocks.max(1)).max(1)
     }
-}
-
-/// What became of an acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ack {
-    /// It holds pruning back, over restarts too.
-    Kept,
-    /// There are as many consumers as there may be.
-    NoRoom,
 }

@@ -137,7 +137,8 @@ fn what_was_asked_for_before_da_was_read_is_not_stored_after_it() {
     assert_eq!((prepended(&effects), ranges(&effects), tail(&core)), (vec![], vec![], 5));
     // Nobody did anything wrong, and it is asked for again.
     assert_eq!(
-        core.syncer().standings(blocksyncd::clock::Now { elapsed: core.elapsed(), unix_nanos: 0 })[&peer(1)].failures,
+        core.syncer().peer_standings(blocksyncd::clock::Now { elapsed: core.elapsed(), unix_nanos: 0 })[&peer(1)]
+            .failures,
         0
     );
     let effects = core.da_has(&blocks[4..5]);
@@ -243,7 +244,7 @@ fn an_answer_that_was_too_heavy_to_begin_is_asked_for_one_by_one() {
 
 fn failures(core: &Core, name: u8) -> u32 {
     let now = blocksyncd::clock::Now { elapsed: core.elapsed(), unix_nanos: core.unix_nanos() };
-    core.syncer().standings(now)[&peer(name)].failures
+    core.syncer().peer_standings(now)[&peer(name)].failures
 }
 
 #[test]

@@ -362,7 +362,7 @@ impl Disk {
 
     /// The write in flight is done: gives what it wrote, and whether the next one starts.
     pub fn written(&mut self) -> Result<(Write, bool), String> {
-        let write = self.writes.pop_front().ok_or("a write outcome that never began")?;
+        let write = self.writes.pop_front().ok_or("a write ended that never began")?;
         if self.fault == Some(DiskFault::FsyncLies) {
             self.undo = Some((self.image.clone(), self.watermark, self.guard));
         }

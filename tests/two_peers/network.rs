@@ -271,7 +271,7 @@ impl Network {
                 None => timeout(PATIENCE, self.events.recv())
                     .await
                     .unwrap_or_else(|_| panic!("no {what}; there was {others:?}"))
-                    .unwrap_or_else(|| panic!("it outcome before: {what}")),
+                    .unwrap_or_else(|| panic!("it ended before: {what}")),
             };
             match wanted(event) {
                 Ok(found) => break found,

@@ -61,9 +61,9 @@ impl AddressEntry {
 /// What something that was learned means for the file on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressBookUpdate {
-    /// The book says something else now: it is to be written.
+    /// The book is to be written.
     Changed,
-    /// The book says what it said: nothing is to be written.
+    /// Nothing that is worth a write has changed.
     Unchanged,
 }
 

@@ -7,8 +7,12 @@
 //! ```
 //!
 //! Invariants:
-//! 1. Everything that waits for a moment (a peer that rests, a hedge, gossip's grace) has noted that moment in `retry_at`.
-//! 2. A peer that failed a range is asked for it again only after the others that may have it.
+//! 1. At most one open request per height; two for the height right above soft, where everything waits for one answer, and
+//!    more only one after the other, while none of those who were asked has shown that it serves.
+//! 2. What is asked for fits into the byte budget that pending blocks and open requests share, but for the two requests for the
+//!    next block, which everything waits for.
+//! 3. Everything that waits for a moment (a peer that rests, a hedge, gossip's grace) has noted that moment in `retry_at`.
+//! 4. A peer that failed a range is asked for it again only after the others that may have it.
 
 use std::time::Duration;
 
@@ -19,7 +23,7 @@ use crate::block::{Hash, Height, Lane};
 use crate::sync::chain::Chain;
 use crate::sync::decision::Decision;
 use crate::sync::pending::Pending;
-use crate::sync::{BlockQuery, Fetch, PeerId, RequestId};
+use crate::sync::{BlockQuery, Fetch, PeerId};
 use crate::util::saturate;
 
 /// A gap of up to this many blocks is left to gossip for a moment: they are probably being verified right now. After that
@@ -47,7 +51,7 @@ impl Exchange {
     }
 
     /// Nothing is missing above soft, or nothing may be asked for.
-    pub fn rest_ranges(&mut self, now: Duration) {
+    pub fn forget_ranges(&mut self, now: Duration) {
         self.requests.forget_put_off();
         self.exclusions.forget_ranges();
         self.restart_patience(now);
@@ -111,6 +115,7 @@ impl Exchange {
         let sizes = self.sizes();
         let max_open = self.limits.requests_per_peer;
         loop {
+            // No lower than height 1: see [`SpanBelow`].
             let from = Height::new(last.get() - (amount - 1)).unwrap_or(last);
             let able = self.peers.iter().filter(|(_, peer)| peer.can_serve(from, now, max_open));
             let best = able.min_by_key(|(_, peer)| (!peer.serves(), peer.cost())).map(|(id, _)| id.clone());
@@ -196,7 +201,7 @@ impl Exchange {
                 break;
             }
             let range = RangeToAsk { from, amount, answer_bytes, next };
-            if self.ask_for_range(now, range, &[], decision).is_some() {
+            if self.ask_for_range(now, range, &[], decision) == Asked::Sent {
                 free = free.saturating_sub(answer_bytes);
                 left -= 1;
             }
@@ -223,7 +228,7 @@ impl Exchange {
         }
         let asked: Vec<_> = asked.into_iter().map(|(_, peer)| peer).collect();
         let range = RangeToAsk { from: next, amount, answer_bytes, next };
-        if self.ask_for_range(now, range, &asked, decision).is_some() {
+        if self.ask_for_range(now, range, &asked, decision) == Asked::Sent {
             self.look_again(now + self.timing.hedge_after);
         } else {
             self.ask_those_behind(now, next, decision);
@@ -262,14 +267,8 @@ impl Exchange {
         self.probe_heads(now, decision);
     }
 
-    /// Asks the best peer that was not asked yet. Gives the request; `None` when no peer can be asked now.
-    fn ask_for_range(
-        &mut self,
-        now: Duration,
-        range: RangeToAsk,
-        asked: &[PeerId],
-        decision: &mut Decision,
-    ) -> Option<RequestId> {
+    /// Asks the best peer that was not asked yet.
+    fn ask_for_range(&mut self, now: Duration, range: RangeToAsk, asked: &[PeerId], decision: &mut Decision) -> Asked {
         let RangeToAsk { from, amount, answer_bytes, next } = range;
         let max_open = self.limits.requests_per_peer;
         // A peer that is asked beside others is to help in any case: one that serves, if there is one.
@@ -286,18 +285,19 @@ impl Exchange {
         self.rng.shuffle(&mut able);
         let Some((peer, head, (has_failed, ..))) = able.into_iter().min_by_key(|(_, _, order)| *order) else {
             self.retry_when_rested(now);
-            return None;
+            return Asked::Nobody;
         };
         if has_failed {
             let mut others = self.peers.iter().filter(|(id, _)| !self.exclusions.has(from, id));
             if from != next && others.any(|(_, peer)| peer.will_serve(from, now)) {
                 // Not everything waits for it: it is asked of one of the others as soon as that one has room.
-                return None;
+                return Asked::Nobody;
             }
             self.exclusions.forget(from);
         }
         let amount = amount.min(head.height.above(from) + 1);
-        Some(self.send(self.request(now, &peer, BlockQuery::Range { from, amount }, answer_bytes), decision))
+        self.send(self.request(now, &peer, BlockQuery::Range { from, amount }, answer_bytes), decision);
+        Asked::Sent
     }
 
     fn look_again(&mut self, at: Duration) {
@@ -313,7 +313,7 @@ impl Exchange {
     }
 
     /// What is counted of the peer here is taken off again in [`Self::take`].
-    fn send(&mut self, open: OpenRequest, decision: &mut Decision) -> RequestId {
+    fn send(&mut self, open: OpenRequest, decision: &mut Decision) {
         let (peer, query, max_bytes) = (open.peer.clone(), open.query, open.bytes);
         let request = self.requests.add(open);
         if let Some(peer) = self.peers.get_mut(&peer) {
@@ -321,7 +321,6 @@ impl Exchange {
         }
         let timeout = self.timing.request_timeout;
         decision.fetch(Fetch { request, peer, lane: Lane::BLOCK, query, max_bytes, timeout });
-        request
     }
 
     /// A request above the tail, as of now.
@@ -332,6 +331,15 @@ impl Exchange {
         let deadline = now + timeout + timeout / 4;
         OpenRequest { peer: peer.clone(), query, sent: now, deadline, bytes: max_bytes, below_tail: false }
     }
+}
+
+/// What became of the wish to ask for a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// A request is under way.
+    Sent,
+    /// No peer can be asked now, or only one that failed it while another will have room soon.
+    Nobody,
 }
 
 /// A range that is about to be asked for.

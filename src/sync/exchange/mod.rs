@@ -70,7 +70,8 @@ pub(super) struct Missing {
 pub(super) enum AnswerUse {
     /// The peer gave its head. How long that took is noted; how it serves is not known from it.
     Head,
-    /// The first `given` blocks that were asked for were of use: it serves. What is missing is asked of others first.
+    /// The first `given` blocks of a range, or (with 0) the block with a hash, were of use: it serves. What is still missing is asked
+    /// of others first.
     Served { given: u64 },
     /// As `Served`, but we cut the answer off: the peer may have what is missing, too.
     ServedInPart,
@@ -95,7 +96,7 @@ pub(super) enum AnswerUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SpanBelow {
     pub last: Height,
-    /// At least 1.
+    /// 1 to `last`: no lower than height 1 is reached.
     pub amount: u64,
 }
 
@@ -132,8 +133,7 @@ impl Exchange {
         self.peers.down(peer);
     }
 
-    /// Connected peers.
-    pub fn peers(&self) -> usize {
+    pub fn connected_peers(&self) -> usize {
         self.peers.len()
     }
 

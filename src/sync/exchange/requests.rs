@@ -1,10 +1,4 @@
-//! The open requests, and what they may still bring.
-//!
-//! Invariants:
-//! 1. At most one open request per height; two for the height right above soft, where everything waits for one answer, and
-//!    more only one after the other, while none of those who were asked has shown that it serves.
-//! 2. What is asked for fits into the byte budget that pending blocks and open requests share, but for the two requests for the
-//!    next block, which everything waits for.
+//! The open requests, and what they may still bring. How many there may be is kept by `asking`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -55,16 +55,17 @@ pub enum BlockQuery {
 /// The most blocks in one range request: go-header's `MaxRangeRequestSize`.
 pub const MAX_RANGE: u64 = 64;
 
-/// How the answer to an [`BlockQuery`] ended.
+/// How the answer to a [`BlockQuery`] ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchOutcome {
-    /// The peer closed the stream, or gave as much as was asked for.
+    /// All that was asked for, or fewer and an orderly end: the peer has no more.
     Complete,
     /// We took no more bytes than we allowed for: the peer may well have the rest.
     Cut,
     /// It does not have it.
     NotFound,
-    /// It reset the stream.
+    /// The stream ended before any frame, or inside of one. (A yamux stream that is reset between two frames cannot be told
+    /// from one that is closed there.)
     Reset,
     /// It took too long.
     Timeout,
@@ -72,9 +73,10 @@ pub enum FetchOutcome {
     Disconnected,
     /// It does not speak the protocol.
     Unsupported,
-    /// A frame broke the exchange protocol, or a block failed its stateless checks.
+    /// A frame broke the exchange protocol (no fault), or a block failed its stateless checks. The network, which looks at no
+    /// block, reports no fault.
     Invalid(Option<Fault>),
-    /// We had no room to ask; nothing was sent.
+    /// Too many requests, or too many bytes, are open already: nothing was sent.
     NotSent,
 }
 
