@@ -148,7 +148,7 @@ struct FeedAnswer<'a> {
 enum Added {
     /// It is said in this answer, and more may follow.
     Taken,
-    /// It is said in this answer, and nothing may follow.
+    /// The answer ends with it: there is nothing more to say, or nothing may follow.
     Last,
     /// It is left for the next answer.
     NoRoom,

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. Two digits a byte, with no prefix and nothing between them; any other text is refused.
-//! 2. No digit and no byte is left behind outside of the caller's buffers, so that secret keys may pass here.
+//! 2. Nothing is kept in a buffer other than the caller's, which may wipe it: secret keys may pass here.
 
 use std::fmt;
 

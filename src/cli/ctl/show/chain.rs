@@ -35,6 +35,7 @@ impl Printer {
             },
         )
     }
+
     pub fn evidence(self, evidence: &[Evidence]) -> Result<(), Failure> {
         if self.json {
             return evidence.iter().try_for_each(|one| print(&evidence_json(one).to_string()));
