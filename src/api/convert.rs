@@ -9,6 +9,8 @@ use crate::block::{Block, BlockId, Hash, Height, PublicKey};
 use crate::store::Durability;
 use crate::sync::{BanInfo, DaPosition, DataLoss, Origin, PeerInfo, Phase, PublishAnswer};
 use crate::util::printable::{Escape, Limit, printable};
+use crate::util::saturate;
+pub(super) use crate::util::saturate::millis;
 
 /// What a client says of an answer that it cannot believe.
 pub(super) fn wrong(what: &str) -> Error {
@@ -142,7 +144,7 @@ pub(super) fn phase_from_wire(phase: Result<wire::Phase, capnp::NotInSchema>) ->
 
 /// A length, for a list or a counter of the schema.
 pub(super) fn count(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
+    saturate::to_u32(len)
 }
 
 /// Foreign text, fit for a log line: escaped, and at most about `max` bytes.
@@ -257,10 +259,6 @@ pub(super) fn set_ban(mut to: wire::ban_info::Builder<'_>, ban: &BanInfo) {
     to.set_reason(&ban.reason);
     to.set_left_ms(millis(ban.left));
     to.set_by_operator(ban.by_operator);
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn micros(duration: Duration) -> u64 {

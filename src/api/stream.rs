@@ -19,6 +19,7 @@ use super::{Announced, Request};
 use crate::block::{Block, BlockId};
 use crate::sync::cursor::{EventFilter, Start};
 use crate::sync::{Heads, Phase};
+use crate::util::saturate;
 
 /// What a stream is asked to be.
 pub(super) struct StreamWishes {
@@ -144,7 +145,7 @@ impl Stream {
         info::write_heads(batch.reborrow().init_heads(), &heads.into());
         batch.set_phase(convert::phase_to_wire(phase));
         let progress = events.is_empty() && *heads != self.heads.get() && phase != Phase::Draining;
-        let len = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        let len = saturate::to_u32(events.len());
         let mut list = batch.init_events(len.max(u32::from(progress)));
         if progress {
             list.reborrow().get(0).set_progress(());
@@ -312,9 +313,8 @@ impl wire::bytes_reader::Server for PayloadPieces {
         let _call = self.connection.enter()?;
         let (offset, asked_for) = (params.get()?.get_offset(), params.get()?.get_max_bytes());
         drop(params);
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(self.size);
-        let most =
-            usize::try_from(asked_for).unwrap_or(usize::MAX).min(self.connection.server.limits.max_inline_bytes());
+        let from = saturate::to_usize(offset).min(self.size);
+        let most = saturate::to_usize(asked_for).min(self.connection.server.limits.max_inline_bytes());
         let to = from.saturating_add(most).min(self.size);
         if from == to {
             return Ok(());

@@ -21,6 +21,7 @@ use super::read::decode_block;
 use super::record::{self, HeaderRecord, StampedHeads};
 use crate::block::{Block, BlockId, Format, Hash, Height, SignedHeader};
 use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, GuardEntry, Heads, Origin};
+use crate::util::saturate;
 use crate::verify::{Tip, VerifiedBlock};
 
 /// Of which heights evidence is kept.
@@ -206,7 +207,7 @@ impl Applier<'_> {
         let len = block.bytes().len();
         self.put_parts(Space::Headers, &key, &[&HeaderRecord::prefix(hash, len), block.header_bytes()]);
         self.put(Space::Hashes, keys::hash(&hash), &key);
-        self.blocks_bytes += u64::try_from(len).unwrap_or(u64::MAX);
+        self.blocks_bytes += saturate::to_u64(len);
     }
 
     fn remove_block(&mut self, height: Height) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ use super::record::StampedHeads;
 use super::watermark::WatermarkState;
 use crate::block::{Block, BlockId, Format, Height};
 use crate::sync::Heads;
+use crate::util::saturate;
 
 /// The blocks, from soft downwards, that are verified at each opening: at most this many,
 const BLOCKS: u64 = 1024;
@@ -149,7 +150,7 @@ pub(super) fn linked(view: &DbView, format: Format, id: BlockId) -> Result<Block
 
 /// Bytes of the block.
 pub(super) fn weight(block: &Block) -> u64 {
-    u64::try_from(block.bytes().len()).unwrap_or(u64::MAX)
+    saturate::to_u64(block.bytes().len())
 }
 
 /// Reads every record, and follows the chain from the tail to soft. `go_on` is asked after each block, and may end it.

@@ -32,6 +32,7 @@ use super::StoreError;
 use super::error::At as _;
 use super::files::Aside;
 use crate::atomic_file::sync_dir;
+use crate::util::saturate;
 
 const TRAILER: [u8; 4] = *b"FJL\x03";
 
@@ -262,7 +263,7 @@ impl JournalReader {
     fn hash(&mut self, mut len: u64, hasher: &mut Xxh3) -> io::Result<()> {
         let mut buffer = [0; 4096];
         while len > 0 {
-            let step = usize::try_from(len).unwrap_or(usize::MAX).min(buffer.len());
+            let step = saturate::to_usize(len).min(buffer.len());
             let chunk = buffer.split_at_mut(step).0;
             self.fill(chunk)?;
             hasher.update(chunk);

@@ -16,6 +16,7 @@ use crate::block::{BlockId, Hash, Height, PublicKey, SignedHeader};
 use crate::sync::{
     Anchor, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, Halt, Heads, Origin, Seen, Sighting,
 };
+use crate::util::saturate;
 use crate::verify::{Rules, ScheduleEntry, Tip};
 
 const CHECKSUM_BYTES: usize = 8;
@@ -48,7 +49,7 @@ fn checksum(space: Space, key: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut hasher = Xxh3::new();
     hasher.update(space.name().as_bytes());
     hasher.update(&[0]);
-    hasher.update(&u64::try_from(key.len()).unwrap_or(u64::MAX).to_be_bytes());
+    hasher.update(&saturate::to_u64(key.len()).to_be_bytes());
     hasher.update(key);
     hasher.update(body);
     hasher.digest().to_be_bytes()
@@ -81,7 +82,7 @@ impl Encoder {
 
     /// A length and the bytes.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.u64(u64::try_from(bytes.len()).unwrap_or(u64::MAX)).raw(bytes)
+        self.u64(saturate::to_u64(bytes.len())).raw(bytes)
     }
 
     pub(super) fn opt<T>(&mut self, value: Option<T>, encode: impl FnOnce(&mut Self, T)) -> &mut Self {
@@ -325,7 +326,7 @@ impl HeaderRecord {
     /// What comes before the header's exact bytes.
     pub(super) fn prefix(hash: Hash, block_bytes: usize) -> Vec<u8> {
         let mut encoder = Encoder::default();
-        encoder.raw(&hash.0).u64(u64::try_from(block_bytes).unwrap_or(u64::MAX));
+        encoder.raw(&hash.0).u64(saturate::to_u64(block_bytes));
         encoder.0
     }
 

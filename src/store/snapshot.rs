@@ -10,6 +10,7 @@ use super::record::HeaderRecord;
 use super::{StoreError, StoreShared, check, free_bytes};
 use crate::block::{Block, BlockId, Hash, Header, Height};
 use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, GuardState, Heads, Origin, Recovered, Stored};
+use crate::util::saturate;
 use crate::verify::{Rules, ScheduleEntry};
 
 impl StoreShared {
@@ -125,7 +126,7 @@ impl Snapshot {
 
     /// Bytes of the blocks from `from` to `to`, ascending, up to the first that is not stored. Does not read the payloads.
     pub fn block_sizes(&self, from: Height, to: Height) -> Result<Vec<usize>, StoreError> {
-        let size = |record: HeaderRecord| usize::try_from(record.block_bytes).unwrap_or(usize::MAX);
+        let size = |record: HeaderRecord| saturate::to_usize(record.block_bytes);
         self.noted(self.view.header_records(from, to).map(|record| record.map(size)).collect())
     }
 

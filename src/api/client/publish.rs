@@ -11,6 +11,7 @@ use super::{ClientError, Connection, convert, wire};
 use crate::api::report::{self, ReportedSighting};
 use crate::block::{BlockId, PublicKey};
 use crate::sync::ReportAnswer;
+use crate::util::saturate;
 
 /// A host that keeps the proposer's key to itself.
 pub trait BlockSigner {
@@ -70,7 +71,7 @@ impl std::fmt::Debug for Publisher {
 
 impl Publisher {
     pub(super) fn new(role: wire::publisher::Client, inline: u64, connection: Rc<Connection>) -> Self {
-        Self { role, inline: usize::try_from(inline).unwrap_or(usize::MAX), _connection: connection }
+        Self { role, inline: saturate::to_usize(inline), _connection: connection }
     }
 
     /// Answers when the block is durable. The same block on the same parent always gets the same hash, so a call whose

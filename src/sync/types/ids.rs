@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::util::hex;
+
 /// A peer, named by the bytes of its libp2p peer id; opaque here.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(Arc<[u8]>);
@@ -23,7 +25,7 @@ impl PeerId {
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("peer..")?;
-        self.0.iter().skip(self.0.len().saturating_sub(4)).try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex::write(f, &self.0[self.0.len().saturating_sub(4)..])
     }
 }
 

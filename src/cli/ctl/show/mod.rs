@@ -14,6 +14,7 @@ use super::{Code, Failure};
 use crate::block::BlockId;
 use crate::store::Durability;
 use crate::util::printable::{Escape, Limit, printable};
+pub use crate::util::saturate::millis;
 
 /// In which form to answer.
 #[derive(Clone, Copy, Debug)]
@@ -86,10 +87,6 @@ pub fn durability_name(durability: Durability) -> &'static str {
         Durability::Power => "power",
         Durability::Process => "process",
     }
-}
-
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// To the second: nobody wants to know more of an uptime.
