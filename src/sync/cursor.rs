@@ -179,33 +179,20 @@ pub fn resume<C: ChainView + ?Sized>(
     heads: &Heads,
     chain: &C,
 ) -> Result<Resumed, C::Error> {
-    let fresh = Cursor {
-        filter,
-        initial_height,
-        next: initial_height,
-        on: None,
-        must_retract: false,
-        next_hard: initial_height,
-        epoch: heads.epoch,
-        evidence: EvidenceId(0),
-        settled: heads.hard_height(),
-        loss: None,
-    };
-    let locator = match start {
-        Start::Genesis => return Ok(Resumed::Started(fresh)),
-        Start::Tip => {
-            let shown = shown(filter, heads);
-            return Ok(Resumed::Started(Cursor {
-                next: shown.map_or(heads.tail, |id| id.height.next()),
-                on: shown.map(|id| id.hash),
-                next_hard: heads.hard_height().map_or(initial_height, Height::next),
-                evidence: heads.evidence,
-                loss: heads.lost,
-                ..fresh
-            }));
-        }
-        Start::Resume(locator) => locator,
-    };
+    let fresh = Cursor::fresh(filter, initial_height, heads);
+    match start {
+        Start::Genesis => Ok(Resumed::Started(fresh)),
+        Start::Tip => Ok(Resumed::Started(fresh.at_tip(heads))),
+        Start::Resume(locator) => resume_from(locator, fresh, heads, chain),
+    }
+}
+
+fn resume_from<C: ChainView + ?Sized>(
+    locator: &Locator,
+    fresh: Cursor,
+    heads: &Heads,
+    chain: &C,
+) -> Result<Resumed, C::Error> {
     let Some(newest) = locator.newest() else { return Ok(Resumed::Started(fresh)) };
     if let Some(theirs) = locator.hard {
         match relation(theirs, heads, chain)? {
@@ -217,33 +204,41 @@ pub fn resume<C: ChainView + ?Sized>(
             Relation::Ours | Relation::Below => {}
         }
     }
+    let Common { on, is_sure } = common_block(locator, heads, chain)?;
+    if !is_sure && !may_stand_elsewhere(on, heads, chain)? {
+        return Ok(Resumed::Waiting);
+    }
+    Ok(Resumed::Started(Cursor {
+        next: on.map_or(fresh.initial_height, |block| block.height.next()),
+        on: on.map(|block| block.hash),
+        must_retract: on != Some(newest),
+        next_hard: locator.hard.map_or(fresh.initial_height, |hard| hard.height.next()),
+        ..fresh
+    }))
+}
+
+/// Where a host's chain and ours part.
+struct Common {
+    /// The newest block that both have; `None`: none that the host names.
+    on: Option<BlockId>,
+    /// Whether what the host has above it will never be ours. Blocks above our head may be ours tomorrow, but not when they stand
+    /// on one that is not.
+    is_sure: bool,
+}
+
+fn common_block<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -> Result<Common, C::Error> {
     // Nothing below their hard block is looked at: whatever else they have, they keep that one.
     let floor = locator.hard.map(|hard| hard.height);
     let candidates = locator.blocks.iter().copied().filter(|block| Some(block.height) > floor).chain(locator.hard);
-    let mut on = None;
-    let mut unknown = false;
-    let mut other = false;
+    let (mut unknown, mut other) = (false, false);
     for block in candidates {
         match relation(block, heads, chain)? {
             Relation::Above => unknown = true,
             Relation::Other(_) => other = true,
-            Relation::Ours | Relation::Below => {
-                on = Some(block);
-                break;
-            }
+            Relation::Ours | Relation::Below => return Ok(Common { on: Some(block), is_sure: other || !unknown }),
         }
     }
-    // Blocks above our head may be ours tomorrow, but not when they stand on one that is not.
-    if unknown && !other && !may_stand_elsewhere(on, heads, chain)? {
-        return Ok(Resumed::Waiting);
-    }
-    Ok(Resumed::Started(Cursor {
-        next: on.map_or(initial_height, |block| block.height.next()),
-        on: on.map(|block| block.hash),
-        must_retract: on != Some(newest),
-        next_hard: locator.hard.map_or(initial_height, |hard| hard.height.next()),
-        ..fresh
-    }))
+    Ok(Common { on: None, is_sure: other || !unknown })
 }
 
 /// Whether a host that is ahead of us may stand on a branch that lost, so that it is to go on from the newest block that it has
@@ -331,11 +326,49 @@ pub fn visible(announced: &Heads, stored: &Heads) -> Option<Heads> {
 }
 
 impl Cursor {
+    /// At the chain's beginning.
+    fn fresh(filter: EventFilter, initial_height: Height, heads: &Heads) -> Self {
+        Self {
+            filter,
+            initial_height,
+            next: initial_height,
+            on: None,
+            must_retract: false,
+            next_hard: initial_height,
+            epoch: heads.epoch,
+            evidence: EvidenceId(0),
+            settled: heads.hard_height(),
+            loss: None,
+        }
+    }
+
+    /// Above everything that is here now.
+    fn at_tip(self, heads: &Heads) -> Self {
+        let shown = shown(self.filter, heads);
+        Self {
+            next: shown.map_or(heads.tail, |id| id.height.next()),
+            on: shown.map(|id| id.hash),
+            next_hard: heads.hard_height().map_or(self.initial_height, Height::next),
+            evidence: heads.evidence,
+            loss: heads.lost,
+            ..self
+        }
+    }
+
     /// Says what comes next, and takes it as said. `heads` and `chain` are of one state of the store.
     ///
     /// # Errors
     /// What `chain` fails with.
     pub fn step<C: ChainView + ?Sized>(&mut self, heads: &Heads, chain: &C) -> Result<Step, C::Error> {
+        if let Some(rewind) = self.rewind(heads, chain)? {
+            return Ok(rewind);
+        }
+        let news = self.new_loss(heads).or_else(|| self.new_evidence(heads));
+        Ok(news.or_else(|| self.next_block(heads)).unwrap_or(Step::Idle))
+    }
+
+    /// A rewind that the host has not heard of, or its return from a branch that is not ours.
+    fn rewind<C: ChainView + ?Sized>(&mut self, heads: &Heads, chain: &C) -> Result<Option<Step>, C::Error> {
         if heads.epoch > self.epoch {
             let from = chain.retracted_since(self.epoch)?;
             self.epoch = heads.epoch;
@@ -344,57 +377,67 @@ impl Cursor {
                     None => None,
                     Some(height) => match known_at(height, heads, chain)? {
                         Some(id) => Some(id),
-                        None => return Ok(Step::Lost),
+                        None => return Ok(Some(Step::Lost)),
                     },
                 };
                 self.next = from;
                 self.on = to.map(|to| to.hash);
                 self.must_retract = false;
-                return Ok(Step::Retract { to, epoch: self.epoch });
+                return Ok(Some(Step::Retract { to, epoch: self.epoch }));
             }
         }
-        if self.must_retract {
-            self.must_retract = false;
-            let to = match (self.next.prev(), self.on) {
-                (Some(height), Some(hash)) => Some(BlockId { height, hash }),
-                _ => None,
-            };
-            return Ok(Step::Retract { to, epoch: self.epoch });
+        if !self.must_retract {
+            return Ok(None);
         }
-        match heads.lost {
-            None => self.loss = None,
-            Some(lost) if self.loss.is_none_or(|said| lost.from < said.from || lost.to > said.to) => {
-                self.loss = Some(lost);
-                return Ok(Step::DataLoss(lost));
-            }
-            Some(_) => {}
+        self.must_retract = false;
+        let to = match (self.next.prev(), self.on) {
+            (Some(height), Some(hash)) => Some(BlockId { height, hash }),
+            _ => None,
+        };
+        Ok(Some(Step::Retract { to, epoch: self.epoch }))
+    }
+
+    /// Damage that is larger than what was said of it.
+    fn new_loss(&mut self, heads: &Heads) -> Option<Step> {
+        let said = self.loss;
+        self.loss = heads.lost.and(said);
+        let lost = heads.lost.filter(|lost| said.is_none_or(|said| lost.from < said.from || lost.to > said.to))?;
+        self.loss = Some(lost);
+        Some(Step::DataLoss(lost))
+    }
+
+    fn new_evidence(&mut self, heads: &Heads) -> Option<Step> {
+        let after = self.evidence;
+        if heads.evidence <= after {
+            return None;
         }
-        if heads.evidence > self.evidence {
-            let after = self.evidence;
-            self.evidence = heads.evidence;
-            return Ok(Step::Equivocation { after });
-        }
-        let Some(shown) = shown(self.filter, heads).map(|id| id.height) else { return Ok(Step::Idle) };
+        self.evidence = heads.evidence;
+        Some(Step::Equivocation { after })
+    }
+
+    /// A gap, the next hard block, or the next soft one.
+    fn next_block(&mut self, heads: &Heads) -> Option<Step> {
+        let shown = shown(self.filter, heads)?.height;
         if self.next < heads.tail {
             let from = self.next;
             self.next = heads.tail;
             self.on = None;
             if let Some(to) = heads.tail.prev() {
-                return Ok(Step::Gap { from, to });
+                return Some(Step::Gap { from, to });
             }
         }
         self.next_hard = self.next_hard.max(heads.tail);
         if heads.hard_height().is_some_and(|hard| self.next_hard <= hard) && self.next_hard < self.next {
             let height = self.next_hard;
             self.next_hard = height.next();
-            return Ok(Step::Hard(height));
+            return Some(Step::Hard(height));
         }
-        if self.next <= shown {
-            let height = self.next;
-            self.next = height.next();
-            return Ok(Step::Soft(height));
+        if self.next > shown {
+            return None;
         }
-        Ok(Step::Idle)
+        let height = self.next;
+        self.next = height.next();
+        Some(Step::Soft(height))
     }
 
     /// Takes the block of the [`Step::Soft`] that was just taken as told.
