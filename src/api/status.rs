@@ -26,7 +26,7 @@ use super::info::{self, ServerInfo};
 use crate::block::{BlockId, Height};
 use crate::sync::{Received, Status};
 
-/// All that is known when somebody asks for the status: by the core, by the node, and by the API itself.
+/// All that is known when the status is asked for: by the core, by the node, and by the API itself.
 pub(super) struct StatusNow<'a> {
     pub info: ServerInfo,
     pub core: &'a Status,
@@ -36,7 +36,7 @@ pub(super) struct StatusNow<'a> {
     pub streams: u32,
 }
 
-/// One field of a [`StatusView`], for whoever prints it.
+/// One field of a [`StatusView`], to be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusField<'a> {
     /// As in the schema.

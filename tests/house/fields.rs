@@ -11,6 +11,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
 use crate::source::names::{Definition, Names};
+use crate::source::paths;
 use crate::source::tree::SourceFile;
 
 /// A struct: the file that defines it, and its name.
@@ -112,20 +113,10 @@ impl Reader<'_> {
 
     /// The path from the crate's root.
     fn rooted(&self, words: &[String]) -> Vec<String> {
-        let mut module = self.module.clone();
-        let mut rest = words;
         if words.first().is_some_and(|first| first == "crate") {
             return words.to_vec();
         }
-        while let Some((first, after)) = rest.split_first() {
-            match first.as_str() {
-                "self" => {}
-                "super" => drop(module.pop()),
-                _ => break,
-            }
-            rest = after;
-        }
-        [&["crate".to_owned()], module.as_slice(), rest].concat()
+        paths::from_module(&self.module, words)
     }
 
     /// The struct behind a type: itself, by reference, or in what is used as if it were the struct.

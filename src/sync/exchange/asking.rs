@@ -1,4 +1,4 @@
-//! Asking: whom for what, and when again. What comes of it is in the file above.
+//! Asking: which peer for what, and when again. What comes of an answer is in `mod.rs`.
 //!
 //! ```text
 //!   heads, when due -- a block by its hash -- blocks below the tail, when idle -- blocks between soft and target

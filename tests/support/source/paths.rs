@@ -100,19 +100,25 @@ impl Written {
 
     /// Resolves `self::` and `super::`.
     fn relative(&self) -> Vec<String> {
-        let mut module = self.module.clone();
-        let mut rest = self.segments.as_slice();
-        while let Some((first, after)) = rest.split_first() {
-            match first.as_str() {
-                "self" => {}
-                "super" => drop(module.pop()),
-                _ => break,
-            }
-            rest = after;
-        }
-        module.extend_from_slice(rest);
-        from_root(&module)
+        from_module(&self.module, &self.segments)
     }
+}
+
+/// The path from the crate's root of what is written as `segments` in `module`, where they begin with `self`, `super`, or a name
+/// of the module's own.
+pub fn from_module(module: &[String], segments: &[String]) -> Vec<String> {
+    let mut module = module.to_vec();
+    let mut rest = segments;
+    while let Some((first, after)) = rest.split_first() {
+        match first.as_str() {
+            "self" => {}
+            "super" => drop(module.pop()),
+            _ => break,
+        }
+        rest = after;
+    }
+    module.extend_from_slice(rest);
+    from_root(&module)
 }
 
 fn from_root(rest: &[String]) -> Vec<String> {
