@@ -13,9 +13,11 @@ use serde_json::json;
 
 use super::{Code, Failure};
 use crate::block::{ChainId, Height, PublicKey};
+use crate::config::genesis::{block_bytes_from_text, evidence_from_name};
 use crate::config::{self, Genesis, KeySeed, keys, settings};
 use crate::p2p;
 use crate::store;
+use crate::sync::DaEvidence;
 use crate::verify::{Schedule, ScheduleEntry};
 
 const NODE_KEY: &str = "node.key";
@@ -43,6 +45,13 @@ pub struct InitArgs {
     /// The proposer's key stays with this node's host, which signs: make the guard that it needs here
     #[arg(long, requires = "proposer", conflicts_with = "genesis")]
     host_signs: bool,
+    /// The new chain's largest block, encoded and signed, as 1MiB
+    #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = block_bytes_from_text, conflicts_with = "genesis")]
+    max_block_bytes: usize,
+    /// What decides on the new chain's DA: `block`, its signed blocks as they are; `named`, what each node's host says that
+    /// another encoding there stands for
+    #[arg(long, value_name = "block|named", default_value = "block", value_parser = evidence_from_name, conflicts_with = "genesis")]
+    da_evidence: DaEvidence,
     /// Copy this genesis file instead of making one
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
@@ -143,7 +152,13 @@ fn genesis(args: &InitArgs, sequencer: Option<PublicKey>) -> Result<Genesis, Fai
     };
     let schedule = Schedule::new(initial_height, &[ScheduleEntry { from: initial_height, proposer }])
         .map_err(|why| usage(format!("--proposer: {why}")))?;
-    Ok(Genesis { chain_id, initial_height, schedule })
+    Ok(Genesis {
+        chain_id,
+        initial_height,
+        max_block_bytes: args.max_block_bytes,
+        da_evidence: args.da_evidence,
+        schedule,
+    })
 }
 
 fn make_home(home: &Path) -> Result<(), Failure> {

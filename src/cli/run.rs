@@ -265,6 +265,7 @@ fn sync_config(config: &Config, proposer: Option<PublicKey>, limits: sync::Limit
         },
         signs: proposer,
         on_divergence: config.sync.on_divergence,
+        da_evidence: config.genesis.da_evidence,
         history: config.sync.history,
         limits,
         timing: sync::Timing::default(),

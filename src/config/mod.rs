@@ -9,7 +9,7 @@
 mod budget;
 mod error;
 mod files;
-mod genesis;
+pub mod genesis;
 pub mod keys;
 mod layers;
 mod sections;
@@ -55,6 +55,7 @@ pub struct Config {
     pub api: ApiSection,
     pub store: StoreSection,
     pub budget: Budget,
+    /// The largest block that this node takes; never above the chain's.
     pub max_block_bytes: usize,
     pub sync: SyncSection,
     /// The key that this node signs with, unless its host signs, or nobody here does.
@@ -118,10 +119,10 @@ impl Config {
     /// Reads and checks everything.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let (home, settings) = sources.settings()?;
-        let max_block_bytes = sections::block_bytes(&settings)?;
+        let genesis = Genesis::read(&settings.required_path("chain.genesis", &home)?)?;
+        let max_block_bytes = sections::block_bytes(&settings, &genesis)?;
         let budget = sections::budget(&settings, max_block_bytes)?;
         let (proposer_key, guard) = sections::signer(&settings, &home)?;
-        let genesis = Genesis::read(&settings.required_path("chain.genesis", &home)?)?;
         let mut config = Self {
             log: log(&settings)?,
             sync: sections::sync(&settings, &genesis, max_block_bytes)?,
@@ -163,11 +164,13 @@ impl Config {
     #[must_use]
     pub fn describe(&self) -> String {
         let mut out = format!(
-            "# Effective settings of {}\n# chain {}, from height {}, {} proposer(s)\n",
+            "# Effective settings of {}\n# chain {}, from height {}, {} proposer(s), blocks of at most {}, DA evidence `{}`\n",
             self.home.display(),
             self.genesis.chain_id,
             self.genesis.initial_height,
-            self.genesis.schedule.entries().len()
+            self.genesis.schedule.entries().len(),
+            units::show_bytes(self.genesis.max_block_bytes),
+            genesis::evidence_name(self.genesis.da_evidence),
         );
         let _ = write!(out, "# peer id {}\n\n", p2p::peer_id_of(self.p2p.node_key.secret()));
         out.push_str(&self.settings.to_toml());

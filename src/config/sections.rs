@@ -12,12 +12,12 @@ use std::time::Duration;
 use super::budget::{Budget, BudgetRequest};
 use super::error::ConfigError;
 use super::files::check_writable;
-use super::genesis::Genesis;
+use super::genesis::{self, Genesis};
 use super::keys::{self, KeySeed};
 use super::layers::SettingLayers;
 use super::units;
 use crate::api::MAX_SOCKET_PATH_BYTES;
-use crate::block::{BlockId, ChainId, native};
+use crate::block::{BlockId, ChainId};
 use crate::p2p;
 use crate::store::Durability;
 use crate::sync::{History, Policy};
@@ -88,14 +88,21 @@ pub fn socket(settings: &SettingLayers, home: &Path) -> Result<PathBuf, ConfigEr
     Ok(socket)
 }
 
-pub(super) fn block_bytes(settings: &SettingLayers) -> Result<usize, ConfigError> {
+/// The largest block that this node takes: the chain's, unless it is set lower.
+pub(super) fn block_bytes(settings: &SettingLayers, genesis: &Genesis) -> Result<usize, ConfigError> {
     const KEY: &str = "limits.max_block_bytes";
-    let (least, most) = (2 * native::MAX_OVERHEAD_BYTES as u64, 1 << 30);
-    let bytes = settings.bytes(KEY)?.unwrap_or(0);
-    match usize::try_from(bytes) {
-        Ok(size) if (least..=most).contains(&bytes) => Ok(size),
-        _ => Err(settings.refuse(KEY, format_args!("{bytes} is not between {least} and {most}"))),
+    let Some(bytes) = settings.bytes(KEY)? else { return Ok(genesis.max_block_bytes) };
+    let size = genesis::check_block_bytes(bytes).map_err(|why| settings.refuse(KEY, why))?;
+    if size > genesis.max_block_bytes {
+        let why = format_args!(
+            "{} is more than the {} of the chain's largest block, which its genesis file says for all nodes (max_block_bytes; \
+             without it, 8 MiB): a node can only take less",
+            units::show_bytes(size),
+            units::show_bytes(genesis.max_block_bytes)
+        );
+        return Err(settings.refuse(KEY, why));
     }
+    Ok(size)
 }
 
 pub(super) fn budget(settings: &SettingLayers, max_block_bytes: usize) -> Result<Budget, ConfigError> {

@@ -243,8 +243,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "limits.max_block_bytes",
         Kind::Bytes,
-        "\"8MiB\"",
-        "The largest block, encoded and signed. All nodes of a chain must agree.",
+        "\"\"",
+        "The largest block that this node takes, encoded and signed; unset: the chain's, which its genesis file says. It can\n\
+         only be lower, and then this node stops at the first larger block of the chain.",
     ),
     setting(
         "sync.on_divergence",

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use settings::{Config, History, Limits, Policy, Timing};
+pub use settings::{Config, DaEvidence, History, Limits, Policy, Timing};
 pub use types::*;
 
 use crate::block::{BlockId, Hash, Header, Height, PublicKey};

@@ -14,9 +14,20 @@ pub struct Config {
     pub signs: Option<PublicKey>,
     /// A node that may publish halts whatever this says.
     pub on_divergence: Policy,
+    pub da_evidence: DaEvidence,
     pub history: History,
     pub limits: Limits,
     pub timing: Timing,
+}
+
+/// What of DA decides: a rule of the chain, the same at all its nodes and for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DaEvidence {
+    /// The bytes of signed blocks, as they stand on DA, and nothing else.
+    #[default]
+    Block,
+    /// What the host says that a blob stands for, of a chain whose DA holds another encoding. Never mixed with `Block`.
+    Named,
 }
 
 /// What a follower does when DA has another block than the one it stored.

@@ -11,9 +11,9 @@ use std::time::Duration;
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::{
-    Answer, Batch, BlockQuery, Change, Command, CommitId, Config, DaPosition, DaReport, Effect, Fetch, FetchOutcome,
-    Fetched, GuardState, Heads, History, Input, Limits, Offence, PeerId, Policy, Proposal, PublishAnswer, Recovered,
-    RejectAnswer, ReportAnswer, RequestId, Seen, Sighting, Status, Stored, Syncer, Ticket, Timing, Verdict,
+    Answer, Batch, BlockQuery, Change, Command, CommitId, Config, DaEvidence, DaPosition, DaReport, Effect, Fetch,
+    FetchOutcome, Fetched, GuardState, Heads, History, Input, Limits, Offence, PeerId, Policy, Proposal, PublishAnswer,
+    Recovered, RejectAnswer, ReportAnswer, RequestId, Seen, Sighting, Status, Stored, Syncer, Ticket, Timing, Verdict,
 };
 use blocksyncd::verify::{AuthenticBlock, Fault, Tip, VerifiedBlock};
 
@@ -84,6 +84,7 @@ impl Setup {
             rules: rules(),
             signs: None,
             on_divergence: Policy::FollowDa,
+            da_evidence: DaEvidence::Block,
             history: History::default(),
             limits: Limits::default(),
             timing: Timing::default(),

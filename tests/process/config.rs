@@ -84,6 +84,10 @@ fn the_genesis_file() {
         (format!("{chain}{}{}", proposer(key), proposer(key)), &["not above the entry before it"]),
         (format!("chain_id = \"demo\"\ninitial_height = 5\n{}", proposer(key)), &["initial height 5"]),
         (format!("{chain}colour = \"red\"\n{}", proposer(key)), &["line 3", "colour"]),
+        (format!("{chain}max_block_bytes = 10\n{}", proposer(key)), &["max_block_bytes", "10 is not between"]),
+        (format!("{chain}max_block_bytes = \"8MiB\"\n{}", proposer(key)), &["line 3", "invalid type"]),
+        (format!("{chain}[da]\nevidence = \"hash\"\n{}", proposer(key)), &["`hash` is neither `block` nor `named`"]),
+        (format!("{chain}[da]\nproof = 1\n{}", proposer(key)), &["line 4", "proof"]),
         ("chain_id = ".to_owned(), &["line 1"]),
         ("x".repeat((1 << 20) + 1), &["larger than 1 MiB"]),
     ] {
@@ -94,6 +98,31 @@ fn the_genesis_file() {
     home.run(&[], &[]).refused(78, &["not UTF-8"]);
     fs::remove_file(home.file("genesis.toml")).unwrap();
     home.run(&[], &[]).refused(78, &["cannot read the genesis file"]);
+}
+
+/// The block size is the chain's rule: a node may take less, never more. A file of before there was such a rule means 8 MiB.
+#[test]
+fn a_node_takes_no_larger_blocks_than_its_chain() {
+    let home = Home::new();
+    let made = fs::read_to_string(home.file("genesis.toml")).unwrap();
+    assert!(made.contains("\nmax_block_bytes = 8388608\n") && made.contains("[da]\nevidence = \"block\"\n"), "{made}");
+    let old: String = made
+        .lines()
+        .filter(|line| !["max_b", "[da]", "evide"].iter().any(|new| line.starts_with(new)))
+        .fold(String::new(), |all, line| all + line + "\n");
+    for genesis in [made.clone(), old.clone()] {
+        home.write("genesis.toml", &genesis);
+        let checked = home.check(&[], &[]);
+        assert!(checked.stdout.contains("blocks of at most 8 MiB, DA evidence `block`"), "{checked:?}");
+        assert_eq!(home.check(&["--set", "limits.max_block_bytes=8MiB"], &[]).code, Some(0));
+        home.check(&["--set", "limits.max_block_bytes=9MiB"], &[])
+            .refused(78, &["`limits.max_block_bytes` (command line)", "9 MiB is more than the 8 MiB", "genesis file"]);
+    }
+    home.write("genesis.toml", &made.replace("8388608", "1048576").replace("\"block\"", "\"named\""));
+    let checked = home.check(&[], &[]);
+    assert!(checked.stdout.contains("blocks of at most 1 MiB, DA evidence `named`"), "{checked:?}");
+    home.check(&["--set", "limits.max_block_bytes=2MiB"], &[]).refused(78, &["2 MiB is more than the 1 MiB"]);
+    assert_eq!(home.check(&["--set", "limits.max_block_bytes=512KiB"], &[]).code, Some(0));
 }
 
 #[test]

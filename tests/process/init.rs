@@ -29,6 +29,31 @@ fn a_sequencers_home_is_private_whole_and_accepted() {
 }
 
 #[test]
+fn the_chains_own_rules_are_chosen_when_it_is_made() {
+    let dir = TempDir::new();
+    let init = |name: &str, args: &[&str]| {
+        let home = dir.join(name);
+        let first = ["init", home.to_str().unwrap(), "--chain-id", "demo", "--sequencer"];
+        (call(first.iter().chain(args).copied()), home)
+    };
+    let (made, home) = init("a", &["--max-block-bytes", "1MiB", "--da-evidence", "named"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let genesis = fs::read_to_string(home.join("genesis.toml")).unwrap();
+    assert!(
+        genesis.contains("\nmax_block_bytes = 1048576\n") && genesis.contains("\nevidence = \"named\"\n"),
+        "{genesis}"
+    );
+    for (args, words) in [
+        (["--max-block-bytes", "7"], "7 is not between"),
+        (["--max-block-bytes", "much"], "a number of bytes"),
+        (["--da-evidence", "hash"], "neither `block` nor `named`"),
+    ] {
+        let refused = init("b", &args).0;
+        assert!(refused.code == Some(64) && refused.stderr.contains(words), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_follower_copies_the_genesis_and_signs_nothing() {
     let dir = TempDir::new();
     init_sequencer(&dir.join("seq"), "demo");

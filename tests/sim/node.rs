@@ -8,8 +8,8 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, Plan, RangeRequest, Span};
 use blocksyncd::sync::{
-    Answer, Batch, BlockQuery, CommitId, Config, Effect, GuardEntry, Heads, History, Input, PublishAnswer, RequestId,
-    Syncer, Ticket,
+    Answer, Batch, BlockQuery, CommitId, Config, DaEvidence, Effect, GuardEntry, Heads, History, Input, PublishAnswer,
+    RequestId, Syncer, Ticket,
 };
 use bytes::Bytes;
 
@@ -206,6 +206,7 @@ impl World {
             rules: self.chain.rules().clone(),
             signs: (n == 0).then(|| self.chain.public_key()),
             on_divergence: self.plan.policy,
+            da_evidence: DaEvidence::Block,
             history: told,
             limits,
             timing: self.plan.timing,

@@ -4,7 +4,7 @@
 //  1. Set Rules once, before anything of go-header starts: New cannot be told which chain it is for.
 //  2. Use WithNetworkID and WithSubscriberNetworkID of "<chain id>-block", and pubsub.DefaultMsgIdFn.
 //  3. Blocks are larger than headers: raise serde.MaxMessageSize (go-libp2p-messenger) and pubsub.WithMaxMessageSize
-//     to more than the chain's limits.max_block_bytes, the latter by 32 KiB and no more. They are 1 MiB each unless raised.
+//     to more than the chain's max_block_bytes, the latter by 32 KiB and no more. They are 1 MiB each unless raised.
 //
 // Promises:
 //  1. What UnmarshalBinary takes has exactly one encoding, which MarshalBinary gives back: nobody can pad a block.
