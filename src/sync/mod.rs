@@ -22,6 +22,7 @@ pub mod cursor;
 mod da;
 mod decision;
 mod exchange;
+mod fetching;
 mod intake;
 mod operator;
 mod pending;
