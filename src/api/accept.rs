@@ -27,7 +27,8 @@ use super::StartError;
 use super::accounting::Accounting;
 use super::blocksync_capnp::block_sync;
 use super::convert::cut;
-use super::limits::MAX_READS;
+use super::goodbye::Goodbyes;
+use super::limits::{GOODBYE, MAX_READS};
 use super::link::Link;
 use super::session::Root;
 use super::shared::{ApiServer, ClientConnection};
@@ -35,23 +36,21 @@ use super::socket::SocketLock;
 
 /// A pause when the system has no file descriptor for a client.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves until it is told to stop, or has drained.
 async fn run(server: Rc<ApiServer>, lock: &SocketLock, listener: Listener) {
     let mut draining = server.draining.clone();
+    let goodbyes = Goodbyes::new();
     loop {
         let accepted = tokio::select! {
             accepted = lock.accept(&listener) => accepted,
             _ = draining.wait_for(|draining| *draining) => break,
         };
         match accepted {
-            Ok(_) if server.connections.get() >= server.limits.max_connections => {
-                tracing::warn!(
-                    limit = server.limits.max_connections,
-                    "a client is turned away: too many are connected"
-                );
+            Ok(stream) if server.connections.get() >= server.limits.max_connections => {
+                let limit = server.limits.max_connections;
+                tracing::warn!(limit, "a client is turned away: all api.max_connections are taken");
+                goodbyes.say(stream, &format!("all {limit} connections for hosts are taken (api.max_connections)"));
             }
             Ok(stream) => {
                 server.connections.update(|count| count + 1);

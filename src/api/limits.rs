@@ -33,6 +33,8 @@ pub(super) const MAX_STREAMS: u32 = 16;
 pub(super) const MAX_READERS: u32 = 256;
 pub(super) const MAX_NAME_BYTES: usize = 64;
 pub(super) const MAX_EVIDENCE: u32 = 256;
+/// How long a goodbye may take.
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 const FRAME_DEADLINE: Duration = Duration::from_secs(30);
 const STALL_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a host's signer may think about one block.

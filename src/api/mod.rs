@@ -28,6 +28,7 @@ pub mod client;
 mod convert;
 mod feed;
 mod frame;
+mod goodbye;
 mod info;
 mod limits;
 mod link;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::print::print;
 use super::{Code, Failure};
 use crate::block::{ChainId, Height, PublicKey};
 use crate::config::genesis::{block_bytes_from_text, evidence_from_name};
@@ -73,12 +74,7 @@ struct Made {
 
 pub fn run(args: &InitArgs) -> Result<(), Failure> {
     let made = make(args)?;
-    if args.json {
-        print_json(&made);
-    } else {
-        print_text(&made);
-    }
-    Ok(())
+    if args.json { print_json(&made) } else { print_text(&made) }
 }
 
 fn make(args: &InitArgs) -> Result<Made, Failure> {
@@ -180,7 +176,7 @@ fn create_guard(path: &Path, genesis: &Genesis) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Code::CannotCreate, format!("cannot make the guard: {error}")))
 }
 
-fn print_json(made: &Made) {
+fn print_json(made: &Made) -> Result<(), Failure> {
     let answer = json!({
         "home": made.home,
         "chain_id": made.genesis.chain_id.as_str(),
@@ -189,27 +185,25 @@ fn print_json(made: &Made) {
         "proposer": made.proposer.map(|key| key.to_string()),
         "files": made.files,
     });
-    println!("{answer}");
+    print(&answer.to_string())
 }
 
-fn print_text(made: &Made) {
+fn print_text(made: &Made) -> Result<(), Failure> {
     let home = made.home.display();
-    println!("Made the home of a node of chain `{}` in {home}", made.genesis.chain_id);
-    for file in &made.files {
-        println!("  {}", file.strip_prefix(&made.home).unwrap_or(file).display());
-    }
-    println!("peer id    {}", made.peer_id);
-    if let Some(key) = made.proposer {
-        println!("proposer   {key}");
-    }
-    println!("\nNext:");
-    println!("  set p2p.seeds in {home}/{}, unless others dial this node", config::FILE_NAME);
+    let mut lines = vec![format!("Made the home of a node of chain `{}` in {home}", made.genesis.chain_id)];
+    lines
+        .extend(made.files.iter().map(|file| format!("  {}", file.strip_prefix(&made.home).unwrap_or(file).display())));
+    lines.push(format!("peer id    {}", made.peer_id));
+    lines.extend(made.proposer.map(|key| format!("proposer   {key}")));
+    lines.push("\nNext:".into());
+    lines.push(format!("  set p2p.seeds in {home}/{}, unless others dial this node", config::FILE_NAME));
     if made.is_new_chain {
-        println!("  give {home}/{GENESIS} to every other node:  blocksyncd init HOME --genesis {GENESIS}");
+        lines.push(format!("  give {home}/{GENESIS} to every other node:  blocksyncd init HOME --genesis {GENESIS}"));
     }
     if made.proposer.is_some() {
-        println!("  keep {PROPOSER_KEY} and its guard together, on one machine only");
+        lines.push(format!("  keep {PROPOSER_KEY} and its guard together, on one machine only"));
     }
-    println!("  blocksyncd run --home {home} --check-config");
-    println!("  blocksyncd run --home {home}");
+    lines.push(format!("  blocksyncd run --home {home} --check-config"));
+    lines.push(format!("  blocksyncd run --home {home}"));
+    print(&lines.join("\n"))
 }

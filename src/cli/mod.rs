@@ -9,6 +9,7 @@ mod devnet;
 mod exit;
 mod init;
 mod mock_execution;
+mod print;
 mod run;
 mod supervisor;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::print::print;
 use super::supervisor::{self, Cause, Ending, ReadyLine, ReadySignal};
 use super::{Code, Failure};
 use crate::block::{BlockFormat as _, Format, PublicKey};
@@ -88,8 +89,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let sources = args.settings.sources()?;
     let config = Config::load(&sources)?;
     if args.check_config {
-        print!("{}", config.describe());
-        return Ok(());
+        return print(config.describe().trim_end());
     }
     let ready_line = ReadyLine::prepare(args.ready_fd)?;
     let (filter, logs) = telemetry::install(&config.log.filter, config.log.format)
@@ -291,6 +291,10 @@ impl From<Fatal> for Failure {
         let (code, advice) = match &fatal {
             Fatal::Store(StoreError::Locked(_)) => (Code::Temporary, ": stop it, or give this node a home of its own"),
             Fatal::Store(StoreError::WrongChain { .. }) => (Code::Data, ": set store.dir, or chain.genesis, right"),
+            Fatal::Store(StoreError::GuardOfOtherChain { .. }) => (
+                Code::Data,
+                ": set signer.guard (unset, it is beside signer.key, with `.guard` added to its name), or chain.genesis, right",
+            ),
             Fatal::Store(StoreError::WrongVersion { .. }) => (Code::Data, ": run the version that wrote it"),
             Fatal::OtherThanTrusted { .. } => (
                 Code::Data,

@@ -103,7 +103,7 @@ pub const SETTINGS: &[Setting] = &[
         "p2p.mode",
         Kind::Choice(&["open", "private"]),
         "\"open\"",
-        "Who may be a peer: in `private` mode only those of p2p.persistent.",
+        "Who may be a peer: in `private` mode only those of p2p.persistent, which must name some.",
     ),
     setting(
         "p2p.allow",
@@ -293,7 +293,8 @@ pub const SETTINGS: &[Setting] = &[
         "log.filter",
         Kind::Text,
         "\"info,fjall=warn,lsm_tree=warn\"",
-        "What is logged, as tracing's EnvFilter reads it: `info`, `warn,blocksyncd::p2p=debug`. SIGHUP reads it again.",
+        "What is logged, as tracing's EnvFilter reads it: `info`, `warn,blocksyncd::p2p=debug`. SIGHUP reads it again. What\n\
+         the modules below `blocksyncd::` are called may change with any version; a name that none has any more logs nothing.",
     ),
     setting(
         "log.format",

@@ -121,6 +121,9 @@ impl Driver {
             let longest = LONGEST.as_secs() / (24 * 3600);
             return Err(format!("a ban lasts a while, and at most {longest} days: p2p.deny is for ever"));
         }
+        if subject.is_peer(&to_core(*self.swarm.local_peer_id())) {
+            return Err("that is this node itself".into());
+        }
         let now = self.unix();
         let gate = &mut self.swarm.behaviour_mut().gate;
         if gate.table.persistent().any(|peer| subject.is_peer(peer)) {

@@ -10,6 +10,8 @@ pub enum StoreError {
     Locked(PathBuf),
     #[error("{dir} holds chain `{found}`, not `{wanted}`")]
     WrongChain { dir: PathBuf, found: String, wanted: String },
+    #[error("the guard {path} is of chain `{found}`, not `{wanted}`")]
+    GuardOfOtherChain { path: PathBuf, found: String, wanted: String },
     #[error("{dir} was written by store version {found}; this program reads {wanted}")]
     WrongVersion { dir: PathBuf, found: u32, wanted: u32 },
     /// Nothing of the failed write will be seen again, or all of it; either way the process must end.

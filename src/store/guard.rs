@@ -68,7 +68,7 @@ impl Guard {
             SlotContents::Present { slots, payload, .. } => match decode(payload) {
                 Some((found, _)) if found != chain_id.as_str() => {
                     let wanted = chain_id.to_string();
-                    return Err(StoreError::WrongChain { dir: path.to_owned(), found, wanted });
+                    return Err(StoreError::GuardOfOtherChain { path: path.to_owned(), found, wanted });
                 }
                 Some((_, last)) => {
                     guard.slots = Some(slots);

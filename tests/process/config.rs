@@ -66,6 +66,21 @@ fn wrong_command_lines() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_said() {
+    let home = Home::new();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (path, other) = (home.path(), home.dir.join("other"));
+    let check = ["run", "--check-config", "--home", path.to_str().unwrap()];
+    let init = ["init", other.to_str().unwrap(), "--chain-id", "demo", "--sequencer"];
+    for args in [&check[..], &init, &["ctl", "schema"]] {
+        let ended = blocksyncd().args(args).stdout(full()).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(74) && said.starts_with("blocksyncd: cannot print: "), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn the_genesis_file() {
     let home = Home::new();
     let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";

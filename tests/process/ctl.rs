@@ -201,6 +201,8 @@ fn an_operator_changes_who_is_a_peer_and_it_lasts() {
     let ban = ["peer", "ban", "203.0.113.0/24", "--for", "2h", "--reason", "it is loud"];
     assert_eq!(sidecar.ctl(&ban).stdout, "done\n");
     sidecar.ctl(&["peer", "ban", peer]).refused(65, &["refused", "persistent"]);
+    let own = sidecar.ctl(&["info", "--json"]).json()["peerId"].as_str().unwrap().to_owned();
+    sidecar.ctl(&["peer", "ban", &own]).refused(65, &["refused", "this node itself"]);
     sidecar.ctl(&["peer", "add", "/ip4/127.0.0.1/tcp/1"]).refused(65, &["/p2p/"]);
     sidecar.ctl(&["peer", "unban", "203.0.113.1"]).refused(65, &["not banned"]);
 

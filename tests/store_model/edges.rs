@@ -127,7 +127,7 @@ fn the_guard_outlives_the_store_and_is_never_replaced_by_init() {
     drop((store, reader));
     assert_eq!(open(&options).2.guard, GuardState::Signed(entry));
     let other = Store::open(&options, &blocks::rules_of("other"));
-    assert!(matches!(other, Err(StoreError::WrongChain { .. })));
+    assert!(matches!(other, Err(StoreError::GuardOfOtherChain { found, .. }) if found == "test-chain"));
 
     let mut bytes = std::fs::read(&path).expect("a guard");
     for byte in &mut bytes {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::print::{print, print_raw};
 use super::{Code, Failure, local};
 use crate::api::client::{
     Admin, Client, ClientError, Hello, Lookup, Observer, OperatorOutcome, Payload, Roles, ServerInfo, ShutdownMode,
@@ -22,7 +23,7 @@ use crate::block::{BlockId, Hash, Height, PublicKey};
 use crate::config::{self, Sources};
 use crate::sync::{EvidenceId, PeerOrder, Phase};
 use crate::verify::ScheduleEntry;
-use show::{Printer, print};
+use show::Printer;
 
 /// The contract with every host, as this program was built with it.
 const SCHEMA: &str = include_str!("../../../schema/blocksync.capnp");
@@ -342,7 +343,7 @@ impl CallContext {
         };
         if let (Some(path), Payload::Bytes(bytes)) = (payload, &block.payload) {
             if path.as_os_str() == "-" {
-                return show::print_raw(bytes);
+                return print_raw(bytes);
             }
             config::keys::create_file(path, bytes, 0o644)?;
         }

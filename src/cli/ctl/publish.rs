@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::show::{Printer, durability_name, id_json, millis, plain, print};
+use super::super::print::print;
+use super::show::{Printer, durability_name, id_json, millis, plain};
 use super::{CallContext, Code, Failure, granted, height, hello};
 use crate::api::client::{NewBlock, PublishResult, Published, Publisher, Roles};
 use crate::block::Height;

@@ -5,12 +5,12 @@ mod peers;
 mod status;
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Code, Failure};
+use super::super::print::print;
+use super::Failure;
 use crate::block::BlockId;
 use crate::store::Durability;
 use crate::util::printable::{Escape, Limit, printable};
@@ -20,27 +20,6 @@ pub use crate::util::saturate::millis;
 #[derive(Clone, Copy, Debug)]
 pub struct Printer {
     pub json: bool,
-}
-
-/// Prints one line, or several that belong together. A reader that has seen enough is no failure.
-pub fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    finish(out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
-}
-
-/// Prints bytes as they are.
-pub fn print_raw(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    finish(out.write_all(bytes).and_then(|()| out.flush()))
-}
-
-fn finish(outcome: io::Result<()>) -> Result<(), Failure> {
-    match outcome {
-        Ok(()) => Ok(()),
-        // As `head` does it to whatever writes into it.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(Failure::new(Code::Io, format!("cannot print: {error}"))),
-    }
 }
 
 /// Text of others, without anything that a terminal would obey, and of bounded length.
