@@ -175,6 +175,7 @@ impl Applier<'_> {
                 self.put(Space::Meta, &keys::ack(consumer), &record::encode_id(*up_to));
             }
             Change::ForgetConsumer(consumer) => self.remove(Space::Meta, &keys::ack(consumer)),
+            Change::Disown(_) | Change::Own(_) => {}
             Change::ResetGuard(last) => self.reset_guard = Some(*last),
         }
         Ok(())

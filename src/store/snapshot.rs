@@ -213,8 +213,20 @@ impl Snapshot {
         let vetoed = self.noted(self.view.veto())?;
         let halted = self.noted(self.view.halt())?;
         let (consumers, stored_bytes) = (self.acks()?, self.stored_bytes()?);
-        let recovered =
-            Recovered { heads, sightings, evidence, schedule, vetoed, halted, anchor, guard, consumers, stored_bytes };
+        let disowned = Vec::new();
+        let recovered = Recovered {
+            heads,
+            sightings,
+            evidence,
+            schedule,
+            vetoed,
+            halted,
+            anchor,
+            guard,
+            consumers,
+            disowned,
+            stored_bytes,
+        };
         Ok((recovered, index))
     }
 

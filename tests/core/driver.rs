@@ -99,6 +99,7 @@ impl Setup {
             anchor: None,
             guard: GuardState::Missing,
             consumers: Vec::new(),
+            disowned: Vec::new(),
             stored_bytes: 0,
         };
         Self { config, at, stored: Vec::new() }

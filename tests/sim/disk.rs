@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::sync::{
-    Anchor, Batch, Change, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState,
-    Halt, Heads, History, Origin, Recovered, Sighting, Stored, Ticket,
+    Anchor, Batch, Change, DaPosition, DataLoss, Disowned, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry,
+    GuardState, Halt, Heads, History, Origin, Recovered, Sighting, Stored, Ticket,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip, VerifiedBlock};
 use fastrand::Rng;
@@ -31,6 +31,7 @@ pub struct Image {
     pub vetoed: Option<BlockId>,
     pub halted: Option<Halt>,
     pub acked: BTreeMap<String, BlockId>,
+    pub disowned: BTreeMap<BlockId, Disowned>,
     pub heads: Heads,
     initial_height: Height,
     /// What the lowest block links to, or the next one will.
@@ -50,6 +51,7 @@ impl Image {
             vetoed: None,
             halted: None,
             acked: BTreeMap::new(),
+            disowned: BTreeMap::new(),
             heads: Heads::empty(initial_height),
             initial_height,
             below: None,
@@ -188,6 +190,7 @@ impl Image {
             Change::Schedule(entry) => self.schedule.push(*entry),
             Change::Veto(vetoed) => self.vetoed = *vetoed,
             Change::Halt(halted) => self.halted = *halted,
+            Change::Disown(_) | Change::Own(_) => disown(&mut self.disowned, change),
             // Not in the store: see `Disk`.
             Change::ResetGuard(_) => {}
             Change::Ack { consumer, up_to } => {
@@ -242,6 +245,15 @@ impl Image {
     }
 }
 
+/// Keeps the list of what was given up.
+fn disown(list: &mut BTreeMap<BlockId, Disowned>, change: &Change) {
+    match change {
+        Change::Disown(disowned) => drop(list.insert(disowned.id, *disowned)),
+        Change::Own(id) => drop(list.remove(id)),
+        _ => {}
+    }
+}
+
 impl Stored for Image {
     fn hash(&self, height: Height) -> Option<Hash> {
         self.id(height).map(|id| id.hash)
@@ -291,6 +303,8 @@ pub struct Disk {
     pub image: Image,
     watermark: Watermark,
     pub guard: GuardState,
+    /// The copy, beside the guard, of what was given up.
+    disowned: BTreeMap<BlockId, Disowned>,
     /// What the node was told to keep.
     pub history: History,
     initial_height: Height,
@@ -318,6 +332,7 @@ impl Disk {
             watermark: Watermark::of(&image),
             image,
             guard: GuardState::Unused,
+            disowned: BTreeMap::new(),
             history: History::default(),
             initial_height,
             writes: VecDeque::new(),
@@ -400,6 +415,7 @@ impl Disk {
             if let Change::ResetGuard(last) = change {
                 self.guard = GuardState::after(*last);
             }
+            disown(&mut self.disowned, change);
         }
         batch.guard.map_or(Ok(()), |entry| self.raise_guard(entry))
     }
@@ -461,6 +477,7 @@ impl Disk {
     /// While the process is down: nobody knows any more what the key has signed.
     pub fn lose_guard(&mut self) {
         self.guard = GuardState::Missing;
+        self.disowned.clear();
     }
 
     /// What the next process finds.
@@ -474,6 +491,7 @@ impl Disk {
         let behind = |anchor: &Anchor| heads.hard.is_none_or(|hard| hard.height < anchor.id.height);
         let evidence = image.evidence.values().map(|evidence| evidence.height);
         let open = evidence.filter(|height| Some(*height) > heads.hard_height());
+        let disowned: BTreeMap<_, _> = image.disowned.iter().chain(&self.disowned).collect();
         Recovered {
             heads,
             sightings: image.sightings.values().cloned().collect(),
@@ -484,6 +502,7 @@ impl Disk {
             anchor: self.watermark.hard.filter(behind),
             guard: self.guard,
             consumers: image.acked.iter().map(|(name, id)| (name.clone(), *id)).collect(),
+            disowned: disowned.into_values().copied().collect(),
             stored_bytes: image.bytes(),
         }
     }

@@ -300,6 +300,7 @@ impl Model {
             anchor: None,
             guard: self.guard,
             consumers: self.acks.iter().map(|(name, id)| (name.clone(), *id)).collect(),
+            disowned: Vec::new(),
             stored_bytes: self.stored_bytes(),
         };
         assert_eq!(*recovered, expected, "seed {seed}");

@@ -29,6 +29,22 @@ impl GuardState {
     }
 }
 
+/// A block that was given up: it is neither stored nor waited for, unless DA has it as the winner after all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disowned {
+    pub id: BlockId,
+    pub by: DisownedBy,
+}
+
+/// What a block was given up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisownedBy {
+    /// DA has another one, or an operator said so: the key may sign at its height again.
+    Decision,
+    /// A name on DA that proves nothing is another one's ([`Halt::Contradicted`]). What the key signed stays signed.
+    Name,
+}
+
 /// One step of a [`Batch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -74,6 +90,10 @@ pub enum Change {
     },
     /// Nothing is kept for this consumer any more.
     ForgetConsumer(String),
+    /// Remembers a block that is given up; once more is harmless.
+    Disown(Disowned),
+    /// Forgets that this block was given up, if it was: it is stored again, or there is no room to remember it.
+    Own(BlockId),
     /// An operator overrides the guard: this, or nothing, is the last block that the key signed. The only change that may
     /// lower it.
     ResetGuard(Option<BlockId>),
@@ -128,6 +148,8 @@ pub struct Recovered {
     pub guard: GuardState,
     /// What each consumer has acknowledged, by name.
     pub consumers: Vec<(String, BlockId)>,
+    /// Blocks that were given up: what the store remembers, and what is remembered beside the guard.
+    pub disowned: Vec<Disowned>,
     /// Bytes of the stored blocks.
     pub stored_bytes: u64,
 }
