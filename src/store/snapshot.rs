@@ -193,16 +193,7 @@ impl Snapshot {
         guard: GuardState,
     ) -> Result<(Recovered, EvidenceIndex), StoreError> {
         let heads = self.heads()?;
-        let mut extended = rules.clone();
-        let mut schedule = Vec::new();
-        for entry in self.schedule()? {
-            match extended.schedule.append(entry) {
-                Ok(()) => schedule.push(entry),
-                Err(error) => {
-                    tracing::warn!(from = %entry.from, %error, "an entry of the stored schedule does not fit onto the genesis schedule: it is ignored");
-                }
-            }
-        }
+        let (schedule, extended) = self.fitting_schedule(rules)?;
         let sightings = self.noted(self.view.sightings(&extended))?;
         let index: EvidenceIndex = self
             .evidence(EvidenceId(0), usize::MAX)?
@@ -213,7 +204,6 @@ impl Snapshot {
         let vetoed = self.noted(self.view.veto())?;
         let halted = self.noted(self.view.halt())?;
         let (consumers, stored_bytes) = (self.acks()?, self.stored_bytes()?);
-        let disowned = Vec::new();
         let recovered = Recovered {
             heads,
             sightings,
@@ -224,10 +214,25 @@ impl Snapshot {
             anchor,
             guard,
             consumers,
-            disowned,
+            disowned: Vec::new(),
             stored_bytes,
         };
         Ok((recovered, index))
+    }
+
+    /// What was appended to the genesis schedule and fits onto it, and the rules with all of it.
+    fn fitting_schedule(&self, rules: &Rules) -> Result<(Vec<ScheduleEntry>, Rules), StoreError> {
+        let mut extended = rules.clone();
+        let mut fitting = Vec::new();
+        for entry in self.schedule()? {
+            match extended.schedule.append(entry) {
+                Ok(()) => fitting.push(entry),
+                Err(error) => {
+                    tracing::warn!(from = %entry.from, %error, "an entry of the stored schedule does not fit onto the genesis schedule: it is ignored");
+                }
+            }
+        }
+        Ok((fitting, extended))
     }
 
     /// A hole in the chain is damage, too.
