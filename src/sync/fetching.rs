@@ -41,7 +41,7 @@ impl Syncer {
         }
         match open.query {
             BlockQuery::Head => self.use_head(ctx, &open.peer, fetched),
-            BlockQuery::Hash(hash) => self.use_by_hash(ctx, &open.peer, hash, fetched),
+            BlockQuery::Hash(hash) => self.use_by_hash(ctx, hash, fetched),
             BlockQuery::Range { from, amount } if open.below_tail => {
                 self.use_below_tail(&open.peer, from, amount, fetched)
             }
@@ -54,7 +54,7 @@ impl Syncer {
             (Some(head), _) => {
                 self.exchange.record_answered_head(peer, head.id());
                 self.incoming(ctx, head, Origin::Range, Some(peer));
-                AnswerUse::Head
+                AnswerUse::OneBlock
             }
             (None, FetchOutcome::NotSent) => AnswerUse::NotSent,
             // It is asked for it again when that is due, and may serve all the same.
@@ -62,19 +62,17 @@ impl Syncer {
         }
     }
 
-    fn use_by_hash(&mut self, ctx: Ctx<'_>, peer: &PeerId, hash: Hash, fetched: &Fetched) -> AnswerUse {
+    fn use_by_hash(&mut self, ctx: Ctx<'_>, hash: Hash, fetched: &Fetched) -> AnswerUse {
         match fetched.blocks.first() {
             Some(block) if block.hash() == hash => {
                 self.incoming(ctx, block, Origin::Range, None);
                 self.step_reverse_sync(ctx, block);
-                if self.wanted_by_hash() != Some(hash) {
-                    return AnswerUse::Served { given: 0 };
-                }
+                // Whoever is to blame for it if we could not use it, to ask for it again at once would be a loop.
+                if self.wanted_hashes().contains(&hash) { AnswerUse::InVain } else { AnswerUse::OneBlock }
             }
-            Some(_) => self.exchange.penalize(ctx.now, peer, Offence::BadRange, &mut self.decision),
-            None => {}
+            Some(_) => AnswerUse::Wrong(Some(Offence::BadRange)),
+            None => AnswerUse::InVain,
         }
-        nothing_of_use(&fetched.outcome)
     }
 
     fn use_range(&mut self, ctx: Ctx<'_>, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> AnswerUse {
@@ -180,12 +178,13 @@ impl Syncer {
         self.exchange.begin_round();
         self.end_reverse_sync();
         self.exchange.probe_heads(now, &mut self.decision);
-        if !self.retention.disk_is_full() && !self.draining {
-            match self.wanted_by_hash() {
-                Some(hash) => self.exchange.ask_for_hash(now, hash, &mut self.decision),
-                None => self.exchange.forget_hash(),
-            }
-        }
+        self.ask_for_ranges(now);
+        let takes_blocks = !self.retention.disk_is_full() && !self.draining;
+        let wanted = if takes_blocks { self.wanted_hashes() } else { Vec::new() };
+        self.exchange.ask_for_hashes(now, &wanted, &mut self.decision);
+    }
+
+    fn ask_for_ranges(&mut self, now: Duration) {
         if !self.is_catching_up() {
             self.ask_below_tail(now);
             self.exchange.forget_ranges(now);
@@ -222,13 +221,13 @@ impl Syncer {
         self.chain.is_behind() && self.standing.vetoed().is_none() && !self.is_full() && !self.draining
     }
 
-    /// The block that is asked for by its hash: one that DA names and that we were not given, or the next one down to where our
-    /// branch is another than that of a pinned block.
-    fn wanted_by_hash(&self) -> Option<Hash> {
-        self.da.wanted().or_else(|| self.reverse_sync_child()).map(|wanted| wanted.hash)
+    /// The blocks that are asked for by their hashes, what matters most first: one that DA names and that we were not given, and the
+    /// next one down to where our branch is another than that of a pinned block.
+    fn wanted_hashes(&self) -> Vec<Hash> {
+        self.da.wanted().into_iter().chain(self.reverse_sync_child()).map(|wanted| wanted.hash).collect()
     }
 
     fn missing(&self) -> Missing {
-        Missing { next: self.chain.heads().next_height(), by_hash: self.wanted_by_hash() }
+        Missing { next: self.chain.heads().next_height() }
     }
 }

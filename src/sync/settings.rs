@@ -78,7 +78,8 @@ pub struct Limits {
     pub pending_bytes: usize,
     /// Bytes of blocks that are stored but not durable yet: above it, nothing more is taken in.
     pub commit_bytes: usize,
-    /// Requests open at one peer, beside the one for its head. Go peers accept about 64 streams per peer and protocol.
+    /// Range requests open at one peer, beside one for its head and three by hash. Go peers accept about 64 streams per peer and
+    /// protocol.
     pub requests_per_peer: usize,
     /// Requests for blocks open at all peers together, but for the few that everything waits for.
     pub requests: usize,

@@ -650,18 +650,6 @@ fn for_the_one_block_that_is_missing_two_peers_are_asked_at_once() {
 }
 
 #[test]
-fn a_request_by_hash_counts_as_any_other() {
-    let blocks = chain(9);
-    let other = branch(&blocks[..1], "b", 1).remove(0);
-    let setup = Setup::follower().storing(&blocks[..2], 1);
-    let mut core = setup.limits(|limits| limits.requests_per_peer = 1).start();
-    let _ = core.connect_at(1, &blocks[1]);
-    let (_, effects) = core.report(0, 1, vec![seen_hash(1, 0, &other)]);
-    assert_eq!(asked_by_hash(&effects), [(peer(1), other.hash())]);
-    assert_eq!(ranges(&core.gossip_effects(1, Ok(blocks[8].clone()))), []);
-}
-
-#[test]
 fn nothing_is_asked_for_beyond_what_can_wait() {
     let blocks = chain(200);
     let mut core = Setup::follower().storing(&blocks[..1], 0).limits(|limits| limits.pending_blocks = 10).start();

@@ -12,8 +12,9 @@ use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::{
     Answer, Batch, BlockQuery, Change, Command, CommitId, Config, DaEvidence, DaPosition, DaReport, Effect, Fetch,
-    FetchOutcome, Fetched, GuardState, Heads, History, Input, Limits, Offence, PeerId, Policy, Proposal, PublishAnswer,
-    Recovered, RejectAnswer, ReportAnswer, RequestId, Seen, Sighting, Status, Stored, Syncer, Ticket, Timing, Verdict,
+    FetchOutcome, Fetched, GuardState, Heads, History, Input, Limits, Offence, PeerId, PeerStanding, Policy, Proposal,
+    PublishAnswer, Recovered, RejectAnswer, ReportAnswer, RequestId, Seen, Sighting, Status, Stored, Syncer, Ticket,
+    Timing, Verdict,
 };
 use blocksyncd::verify::{AuthenticBlock, Fault, Tip, VerifiedBlock};
 
@@ -269,6 +270,11 @@ impl Core {
 
     pub fn status(&self) -> Status {
         self.syncer.status()
+    }
+
+    /// What the core thinks of this peer.
+    pub fn standing(&self, name: u8) -> PeerStanding {
+        self.syncer.peer_standings(self.now).remove(&peer(name)).unwrap_or_default()
     }
 
     pub fn syncer(&self) -> &Syncer {

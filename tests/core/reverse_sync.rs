@@ -39,9 +39,7 @@ fn walk(core: &mut Core, mut effects: Vec<Effect>, right: &[AuthenticBlock]) -> 
 /// A peer at the head of the right branch, whose first range does not fit onto ours.
 fn meet_the_right_branch(core: &mut Core, right: &[AuthenticBlock]) -> Vec<Effect> {
     let request = range_request(&core.connect_at(1, &right[6]));
-    core.answer(request.request, &right[4..6], FetchOutcome::Complete);
-    // It has rested then from a useless answer.
-    core.pass(Duration::from_secs(1))
+    core.answer(request.request, &right[4..6], FetchOutcome::Complete)
 }
 
 #[test]
@@ -57,7 +55,8 @@ fn a_wrong_branch_is_left_where_the_parents_of_the_pinned_block_leave_it() {
     // What lost does not come back, and who was elsewhere is not any more.
     assert_eq!(core.gossip(&ours[2]), Verdict::Ignore);
     assert_eq!(core.soft(), Some(right[1].id()));
-    let probe = fetches(&core.pass(Timing::default().gossip_grace));
+    // It has rested then from a useless answer.
+    let probe = fetches(&core.pass(Timing::default().backoff_min));
     assert_eq!(probe.iter().map(|fetch| fetch.query).collect::<Vec<_>>(), [BlockQuery::Head]);
     let effects = core.answer(probe[0].request, &right[6..], FetchOutcome::Complete);
     assert_eq!(ranges(&effects), [(peer(1), 3, 4)]);
@@ -130,8 +129,7 @@ fn a_walk_that_ends_on_top_of_our_own_branch_takes_nothing_back() {
         let mut core = pinned_at_six(&right, &right[..2]).guard(guard).start();
         let other = branch(&right[..2], "b", 5);
         let request = range_request(&core.connect_at(1, &other[4]));
-        core.answer(request.request, &branch(&right[..1], "c", 5)[1..5], FetchOutcome::Complete);
-        let effects = core.pass(Duration::from_secs(1));
+        let effects = core.answer(request.request, &branch(&right[..1], "c", 5)[1..5], FetchOutcome::Complete);
         let (asked, _) = walk(&mut core, effects, &right);
         assert_eq!(asked.len(), 4, "down to the block on top of ours");
         assert_eq!((core.heads().epoch, core.status().halted), (Epoch(0), None));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use blocksyncd::sync::{BlockQuery, FetchOutcome, Input, PeerId, Timing};
 
-use super::blocks::{branch, chain};
-use super::driver::{INSTANT, Setup, asked_by_hash, fetches, peer, range_request, ranges, seen_hash};
+use super::blocks::chain;
+use super::driver::{INSTANT, Setup, fetches, peer, range_request, ranges};
 
 fn timing() -> Timing {
     Setup::follower().config.timing
@@ -170,49 +170,4 @@ fn for_a_gap_those_who_were_behind_are_asked_for_their_heads() {
     assert_eq!(ranges(&effects), [(probes[0].peer.clone(), 3, 1)]);
     assert_eq!(fetches(&core.almost_pass(timing().hedge_after)), []);
     assert!(!fetches(&core.pass(INSTANT)).is_empty());
-}
-
-#[test]
-fn the_block_that_da_names_is_asked_of_one_after_the_other() {
-    let blocks = chain(2);
-    let wanted = branch(&blocks[..1], "b", 1).remove(0);
-    let mut core = Setup::follower().storing(&blocks, 1).start();
-    let everybody: Vec<_> = (1..=6).map(peer).collect();
-    for name in 1..=6 {
-        let _ = core.connect_at(name, &blocks[1]);
-    }
-    let mut fetch = fetches(&core.report(0, 1, vec![seen_hash(1, 0, &wanted)]).1).remove(0);
-    for round in 1..=2 {
-        let mut asked = Vec::new();
-        for _ in 0..6 {
-            assert_eq!(fetch.query, BlockQuery::Hash(wanted.hash()));
-            asked.push(fetch.peer.clone());
-            core.sleep(timing().backoff_min * round);
-            let mut effects = core.answer(fetch.request, &[], FetchOutcome::NotFound);
-            if fetches(&effects).is_empty() {
-                effects = core.pass(timing().backoff_min * (round * 2));
-            }
-            fetch = fetches(&effects).remove(0);
-        }
-        assert_eq!(sorted(asked), everybody, "round {round}");
-    }
-}
-
-#[test]
-fn the_block_that_da_names_is_asked_of_another_one_when_the_answer_takes_long() {
-    let blocks = chain(2);
-    let wanted = branch(&blocks[..1], "b", 1).remove(0);
-    let mut core = Setup::follower().storing(&blocks, 1).start();
-    for name in 1..=3 {
-        let _ = core.connect_at(name, &blocks[1]);
-    }
-    let mut asked = vec![fetches(&core.report(0, 1, vec![seen_hash(1, 0, &wanted)]).1).remove(0).peer];
-    for _ in 0..2 {
-        assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().hedge_after));
-        let more = asked_by_hash(&core.pass(timing().hedge_after));
-        assert_eq!(more.len(), 1);
-        asked.push(more[0].0.clone());
-    }
-    assert_eq!(sorted(asked), [peer(1), peer(2), peer(3)]);
-    assert_eq!(asked_by_hash(&core.pass(timing().hedge_after)), []);
 }

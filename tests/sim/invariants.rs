@@ -245,8 +245,8 @@ impl World {
     pub fn check_fetch(&mut self, n: usize, fetch: &Fetch) {
         let peer = index_of(&fetch.peer);
         let open = self.nodes[n].fetches_at(peer).len();
-        // One head request may be open beside the others.
-        if open > self.plan.limits.requests_per_peer {
+        // One head request, and three by hash, may be open beside the others.
+        if open > self.plan.limits.requests_per_peer + 3 {
             self.fail(format!("n{n} has {open} requests open at {peer} already"));
         }
         if let BlockQuery::Range { amount, .. } = fetch.query

@@ -1,9 +1,9 @@
-//! Asking: which peer for what, and when again. What comes of an answer is in `mod.rs`.
+//! Asking: which peer for what, and when again. What comes of an answer is in `mod.rs`; blocks by their hashes are in `by_hash.rs`.
 //!
 //! ```text
-//!   heads, when due -- a block by its hash -- blocks below the tail, when idle -- blocks between soft and target
-//!                                                                                  small gap: gossip first
-//!                                                                                  next block late: hedge
+//!   heads, when due -- blocks below the tail, when idle -- blocks between soft and target -- blocks by their hashes
+//!                                                          small gap: gossip first
+//!                                                          next block late: hedge
 //! ```
 //!
 //! Invariants:
@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::peers::Peer;
 use super::plan::ranges;
 use super::{Exchange, OpenRequest, SpanBelow};
-use crate::block::{Hash, Height, Lane};
+use crate::block::{Height, Lane};
 use crate::sync::chain::Chain;
 use crate::sync::decision::Decision;
 use crate::sync::pending::Pending;
@@ -76,37 +76,6 @@ impl Exchange {
                 peer.probe_again_at(now + interval + jitter);
             }
         }
-    }
-
-    /// No block is asked for by its hash any more.
-    pub fn forget_hash(&mut self) {
-        self.exclusions.forget_hash();
-    }
-
-    /// Asks for the block with this hash, wherever it may be.
-    pub fn ask_for_hash(&mut self, now: Duration, hash: Hash, decision: &mut Decision) {
-        let asked: Vec<_> = self.requests.by_hash(hash).map(|open| (open.sent, open.peer.clone())).collect();
-        if !asked.is_empty() {
-            match self.hedge_due(&asked, self.timing.hedge_after) {
-                Some(due) if now >= due => {}
-                Some(due) => return self.look_again(due),
-                None => return,
-            }
-        }
-        let max_open = self.limits.requests_per_peer;
-        let able = self
-            .peers
-            .iter()
-            .filter(|(id, peer)| peer.may_be_asked(now, max_open) && !asked.iter().any(|(_, asked)| asked == *id));
-        let best = able.min_by_key(|(id, peer)| (self.exclusions.has_hash(hash, id), !peer.serves(), peer.cost()));
-        let Some(peer) = best.map(|(id, _)| id.clone()) else {
-            return self.retry_when_rested(now);
-        };
-        if self.exclusions.has_hash(hash, &peer) {
-            self.exclusions.forget_hash();
-        }
-        self.send(self.request(now, &peer, BlockQuery::Hash(hash), self.max_block_bytes), decision);
-        self.look_again(now + self.timing.hedge_after);
     }
 
     /// Asks for blocks below the tail, one request at a time.
@@ -178,14 +147,14 @@ impl Exchange {
         // A peer that has not the next block any more may have those after it, which are of use if any peer has that one.
         let rested = self.peers.iter().filter(|(_, peer)| peer.may_serve_above(next, now));
         let slots: usize = rested.map(|(_, peer)| peer.room(limits.requests_per_peer)).sum();
-        let slots = slots.min(limits.requests.saturating_sub(self.requests.len()));
+        let slots = slots.min(limits.requests.saturating_sub(self.requests.ranges()));
         let can_go_on = !self.peers.lack_history(next)
             || self.peers.iter().any(|(_, peer)| peer.can_serve(next, now, limits.requests_per_peer));
         if slots == 0 || !can_go_on {
             self.ask_those_behind(now, next, decision);
             return self.retry_when_rested(now);
         }
-        let mut free = limits.pending_bytes.saturating_sub(pending.bytes() + self.requests.bytes());
+        let mut free = limits.pending_bytes.saturating_sub(pending.bytes() + self.requests.range_bytes());
         let sizes = self.sizes();
         let farthest = next.plus(saturate::to_u64(limits.pending_blocks).saturating_sub(1));
         let mut covered = pending.runs();
@@ -237,7 +206,7 @@ impl Exchange {
 
     /// When one more peer is to be asked for what these were asked for: `patience` after the last of them was. `None`: two are
     /// enough as soon as one of them has shown that it serves, since a slow link is not made faster by asking more.
-    fn hedge_due(&self, asked: &[(Duration, PeerId)], patience: Duration) -> Option<Duration> {
+    pub(super) fn hedge_due(&self, asked: &[(Duration, PeerId)], patience: Duration) -> Option<Duration> {
         if asked.len() > 1 && asked.iter().any(|(_, peer)| self.serves(peer)) {
             return None;
         }
@@ -300,7 +269,7 @@ impl Exchange {
         Asked::Sent
     }
 
-    fn look_again(&mut self, at: Duration) {
+    pub(super) fn look_again(&mut self, at: Duration) {
         self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
     }
 
@@ -313,7 +282,7 @@ impl Exchange {
     }
 
     /// What is counted of the peer here is taken off again in [`Self::take`].
-    fn send(&mut self, open: OpenRequest, decision: &mut Decision) {
+    pub(super) fn send(&mut self, open: OpenRequest, decision: &mut Decision) {
         let (peer, query, max_bytes) = (open.peer.clone(), open.query, open.bytes);
         let request = self.requests.add(open);
         if let Some(peer) = self.peers.get_mut(&peer) {
@@ -324,7 +293,7 @@ impl Exchange {
     }
 
     /// A request above the tail, as of now.
-    fn request(&self, now: Duration, peer: &PeerId, query: BlockQuery, max_bytes: usize) -> OpenRequest {
+    pub(super) fn request(&self, now: Duration, peer: &PeerId, query: BlockQuery, max_bytes: usize) -> OpenRequest {
         // The network gives up first, and hands over what has come by then; the core's own deadline is for a network that
         // says nothing.
         let timeout = self.timing.request_timeout;

@@ -5,24 +5,22 @@
 //!
 //! Invariants:
 //! 1. Nobody is kept out for good: when only those are left who have failed, a new round begins.
-//! 2. Bounded: so many heights and peers together, the farthest of which go first, and of one hash at a time.
+//! 2. Bounded: so many heights and peers together, the farthest of which go first.
 
 use std::collections::BTreeSet;
 
-use crate::block::{Hash, Height};
+use crate::block::Height;
 use crate::sync::PeerId;
 
 #[derive(Debug)]
 pub(super) struct Exclusions {
     ranges: BTreeSet<(Height, PeerId)>,
     max_ranges: usize,
-    hash: Option<Hash>,
-    of_hash: BTreeSet<PeerId>,
 }
 
 impl Exclusions {
     pub fn new(max_ranges: usize) -> Self {
-        Self { ranges: BTreeSet::new(), max_ranges, hash: None, of_hash: BTreeSet::new() }
+        Self { ranges: BTreeSet::new(), max_ranges }
     }
 
     /// The peer was asked for a range, and what it gave ends before this height.
@@ -57,26 +55,6 @@ impl Exclusions {
     pub fn forget_ranges(&mut self) {
         self.ranges.clear();
     }
-
-    /// The peer was asked for the block with this hash, and did not give it.
-    pub fn add_hash(&mut self, hash: Hash, peer: PeerId) {
-        if self.hash != Some(hash) {
-            self.forget_hash();
-            self.hash = Some(hash);
-        }
-        if self.of_hash.len() < self.max_ranges {
-            self.of_hash.insert(peer);
-        }
-    }
-
-    pub fn has_hash(&self, hash: Hash, peer: &PeerId) -> bool {
-        self.hash == Some(hash) && self.of_hash.contains(peer)
-    }
-
-    pub fn forget_hash(&mut self) {
-        self.hash = None;
-        self.of_hash.clear();
-    }
 }
 
 #[cfg(test)]
@@ -97,12 +75,5 @@ mod tests {
         assert!(exclusions.has(height(5), &peer(1)));
         exclusions.forget_below(height(6));
         assert!(!exclusions.has(height(5), &peer(1)));
-        let (first, second) = (Hash::of(b"1"), Hash::of(b"2"));
-        for name in 1..=3 {
-            exclusions.add_hash(first, peer(name));
-        }
-        assert_eq!([1, 2, 3].map(|name| exclusions.has_hash(first, &peer(name))), [true, true, false]);
-        exclusions.add_hash(second, peer(3));
-        assert!(!exclusions.has_hash(first, &peer(1)), "of one hash at a time");
     }
 }

@@ -10,10 +10,11 @@
 //!
 //! Invariants:
 //! 1. What a peer was asked is counted once, from [`Exchange::send`] to [`Exchange::take`].
-//! 2. The bounds of `requests` on how much is open; at most `limits.requests_per_peer` at one peer, beside one for its head.
+//! 2. At most `limits.requests_per_peer` range requests are open at one peer, beside one for its head and a few by hash.
 //! 3. The random numbers that are drawn depend on the inputs alone.
 
 mod asking;
+mod by_hash;
 mod exclusions;
 mod peers;
 mod plan;
@@ -24,10 +25,11 @@ use std::time::Duration;
 
 use super::decision::Decision;
 use super::{BlockQuery, FetchOutcome, Limits, Offence, PeerId, PeerStanding, RequestId, Timing};
-use crate::block::{BlockId, Hash, Height};
+use crate::block::{BlockId, Height};
 use crate::clock::Now;
 use crate::verify::AuthenticBlock;
 
+use by_hash::Searches;
 use exclusions::Exclusions;
 use peers::{Peer, Peers};
 use plan::Sizes;
@@ -43,6 +45,7 @@ pub(super) struct Exchange {
     peers: Peers,
     requests: Requests,
     exclusions: Exclusions,
+    searches: Searches,
     rng: fastrand::Rng,
     /// Smoothed size of a block, in bytes; the first one's, which is a peer's head, to begin with.
     block_bytes: Option<usize>,
@@ -61,17 +64,16 @@ pub(super) struct Exchange {
 pub(super) struct Missing {
     /// The height that the next stored block will have.
     pub next: Height,
-    /// The block that is asked for by its hash.
-    pub by_hash: Option<Hash>,
 }
 
 /// What became of an answer, as far as it says something about the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerUse {
-    /// The peer gave its head. How long that took is noted; how it serves is not known from it.
-    Head,
-    /// The first `given` blocks of a range, or (with 0) the block with a hash, were of use: it serves. What is still missing is asked
-    /// of others first.
+    /// The peer gave its head, or a block by its hash. How long that took is noted; how it serves ranges is not known from it.
+    OneBlock,
+    /// The block with a hash did not come: it is looked for elsewhere, and nobody has failed.
+    InVain,
+    /// The first `given` blocks of a range were of use: it serves. What is still missing is asked of others first.
     Served { given: u64 },
     /// As `Served`, but we cut the answer off: the peer may have what is missing, too.
     ServedInPart,
@@ -111,6 +113,7 @@ impl Exchange {
             peers: Peers::new(timing, limits.remembered_peers),
             requests: Requests::new(),
             exclusions: Exclusions::new(limits.exclusions),
+            searches: Searches::default(),
             rng: fastrand::Rng::with_seed(seed),
             block_bytes: None,
             gap_since: None,
@@ -127,10 +130,11 @@ impl Exchange {
     pub fn peer_down(&mut self, peer: &PeerId, missing: Missing) {
         for request in self.requests.of_peer(peer) {
             if let Some(open) = self.requests.remove(request) {
-                self.exclude(&open, 0, missing);
+                self.exclude_from_range(&open, 0, missing);
             }
         }
         self.peers.down(peer);
+        self.searches.forget_peer(peer);
     }
 
     pub fn connected_peers(&self) -> usize {
@@ -158,9 +162,11 @@ impl Exchange {
 
     /// The peer answered with its head.
     pub fn record_answered_head(&mut self, peer: &PeerId, head: BlockId) {
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.record_answered_head(head);
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        if known.head() != Some(head) {
+            self.searches.forget_peer(peer);
         }
+        known.record_answered_head(head);
     }
 
     /// The peer was asked for `amount` blocks from `from` on, and gave the first `count` of them.
@@ -304,14 +310,15 @@ impl Exchange {
     pub fn settle(&mut self, now: Now, open: OpenRequest, used: AnswerUse, missing: Missing, decision: &mut Decision) {
         let took = now.elapsed.saturating_sub(open.sent);
         match used {
-            AnswerUse::Head => self.peers.gave_head(&open.peer, took),
+            AnswerUse::OneBlock => self.peers.gave_block(&open.peer, took),
+            AnswerUse::InVain => self.exclude(&open, 0, missing, now.elapsed),
             AnswerUse::Served { given } => {
-                self.exclude(&open, given, missing);
+                self.exclude(&open, given, missing, now.elapsed);
                 self.peers.served(&open.peer, took);
             }
             AnswerUse::ServedInPart => self.peers.served(&open.peer, took),
             AnswerUse::BelowItsTail(height) => {
-                self.exclude(&open, 0, missing);
+                self.exclude(&open, 0, missing, now.elapsed);
                 self.peers.record_tail_above(&open.peer, height, now.elapsed);
             }
             AnswerUse::TooHeavy(height) => {
@@ -322,11 +329,11 @@ impl Exchange {
             AnswerUse::CutShort => self.peers.failed(&open.peer, open.sent, now.elapsed),
             AnswerUse::Useless => {
                 self.peers.failed(&open.peer, open.sent, now.elapsed);
-                self.exclude(&open, 0, missing);
+                self.exclude(&open, 0, missing, now.elapsed);
             }
             AnswerUse::Wrong(offence) => {
                 self.peers.failed(&open.peer, open.sent, now.elapsed);
-                self.exclude(&open, 0, missing);
+                self.exclude(&open, 0, missing, now.elapsed);
                 if let Some(offence) = offence {
                     self.penalize(now, &open.peer, offence, decision);
                 }
@@ -335,21 +342,19 @@ impl Exchange {
     }
 
     /// What is missing of this answer, of which the first `given` blocks were of use, is asked of others first.
-    fn exclude(&mut self, open: &OpenRequest, given: u64, missing: Missing) {
-        match open.query {
-            BlockQuery::Head => {}
-            BlockQuery::Hash(hash) => {
-                if missing.by_hash == Some(hash) {
-                    self.exclusions.add_hash(hash, open.peer.clone());
-                }
-            }
-            BlockQuery::Range { from, amount } => {
-                // Gossip may have brought some of it meanwhile.
-                let first_missing = from.plus(given).max(missing.next);
-                if first_missing < from.plus(amount) {
-                    self.exclusions.add(first_missing, open.peer.clone());
-                }
-            }
+    fn exclude(&mut self, open: &OpenRequest, given: u64, missing: Missing, now: Duration) {
+        if let BlockQuery::Hash(hash) = open.query {
+            self.searches.note_in_vain(hash, &open.peer, now, self.timing);
+        }
+        self.exclude_from_range(open, given, missing);
+    }
+
+    fn exclude_from_range(&mut self, open: &OpenRequest, given: u64, missing: Missing) {
+        let BlockQuery::Range { from, amount } = open.query else { return };
+        // Gossip may have brought some of it meanwhile.
+        let first_missing = from.plus(given).max(missing.next);
+        if first_missing < from.plus(amount) {
+            self.exclusions.add(first_missing, open.peer.clone());
         }
     }
 }

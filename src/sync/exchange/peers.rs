@@ -36,8 +36,10 @@ pub(in crate::sync) struct Peer {
     history_at: Duration,
     /// It follows a branch that is not ours, as far as its head says so; cleared when its head changes.
     other_branch: bool,
-    /// Range and hash requests in flight.
+    /// Range requests in flight.
     open: usize,
+    /// Requests by hash in flight.
+    open_by_hash: usize,
     /// The head request in flight.
     probe: Option<RequestId>,
     /// When to ask for its head again.
@@ -86,6 +88,7 @@ impl Peers {
             history_at: Duration::ZERO,
             other_branch: false,
             open: 0,
+            open_by_hash: 0,
             probe: None,
             probe_at: now,
             rest_until: Duration::ZERO,
@@ -130,8 +133,8 @@ impl Peers {
         }
     }
 
-    /// It gave its head: that takes so long, and says nothing of how it serves.
-    pub fn gave_head(&mut self, peer: &PeerId, took: Duration) {
+    /// It gave one block, its head or one by its hash: that takes so long, and says nothing of how it serves ranges.
+    pub fn gave_block(&mut self, peer: &PeerId, took: Duration) {
         if let Some(peer) = self.connected.get_mut(peer) {
             peer.took(took);
         }
@@ -300,7 +303,8 @@ impl Peer {
     pub fn asked(&mut self, query: BlockQuery, request: RequestId) {
         match query {
             BlockQuery::Head => self.probe = Some(request),
-            BlockQuery::Range { .. } | BlockQuery::Hash(_) => self.open += 1,
+            BlockQuery::Range { .. } => self.open += 1,
+            BlockQuery::Hash(_) => self.open_by_hash += 1,
         }
     }
 
@@ -308,7 +312,8 @@ impl Peer {
     pub fn ask_ended(&mut self, query: BlockQuery) {
         match query {
             BlockQuery::Head => self.probe = None,
-            BlockQuery::Range { .. } | BlockQuery::Hash(_) => self.open = self.open.saturating_sub(1),
+            BlockQuery::Range { .. } => self.open = self.open.saturating_sub(1),
+            BlockQuery::Hash(_) => self.open_by_hash = self.open_by_hash.saturating_sub(1),
         }
     }
 
@@ -388,6 +393,16 @@ impl Peer {
     /// Whether it did not have `next` when it was asked for its head last, and can be asked again.
     pub fn is_behind(&self, next: Height, now: Duration) -> bool {
         self.probe.is_none() && self.rest_until <= now && self.head.is_some_and(|head| head.height < next)
+    }
+
+    /// Requests by hash in flight.
+    pub fn open_by_hash(&self) -> usize {
+        self.open_by_hash
+    }
+
+    /// Whether it has answered with its head.
+    pub fn gave_head(&self) -> bool {
+        self.answered.is_some()
     }
 
     /// Whether what it was asked for last came.

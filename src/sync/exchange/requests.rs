@@ -55,9 +55,14 @@ impl Requests {
         self.open.len()
     }
 
-    /// Bytes that the open requests may still bring.
-    pub fn bytes(&self) -> usize {
-        self.open.values().map(|open| open.bytes).sum()
+    /// Requests for ranges.
+    pub fn ranges(&self) -> usize {
+        self.open.values().filter(|open| open.run().is_some()).count()
+    }
+
+    /// Bytes that these may still bring.
+    pub fn range_bytes(&self) -> usize {
+        self.open.values().filter(|open| open.run().is_some()).map(|open| open.bytes).sum()
     }
 
     pub fn of_peer(&self, peer: &PeerId) -> Vec<RequestId> {
@@ -100,6 +105,11 @@ impl Requests {
     /// The open request for what lies below the tail; there is at most one.
     pub fn below_tail(&self) -> Option<&OpenRequest> {
         self.open.values().find(|open| open.below_tail)
+    }
+
+    /// Requests for blocks by their hashes.
+    pub fn by_any_hash(&self) -> usize {
+        self.open.values().filter(|open| matches!(open.query, BlockQuery::Hash(_))).count()
     }
 
     /// The open requests for the block with this hash.
