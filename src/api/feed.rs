@@ -159,7 +159,7 @@ impl FeedAnswer<'_> {
     fn add(&mut self, step: Step, ahead: &mut Cursor) -> Result<Added, FeedEnd> {
         match step {
             Step::Idle => return Ok(Added::Last),
-            Step::Lost => return Err(FeedEnd::Resume("blocks were taken back that we do not have")),
+            Step::Lost(why) => return Err(FeedEnd::Resume(why.reason())),
             Step::Retract { to, epoch } => self.events.push(FeedEvent::Retract { to, epoch }),
             Step::Gap { from, to } => self.events.push(FeedEvent::Gap { from, to }),
             Step::DataLoss(loss) => self.events.push(FeedEvent::DataLoss(loss)),

@@ -319,7 +319,7 @@ fn read_start(from: wire::start_point::Reader<'_>) -> Result<Start, BadRequest> 
     let senseless = |error: Error| invalid(error.extra);
     let blocks = list.iter().map(convert::id).collect::<capnp::Result<Vec<_>>>().map_err(senseless)?;
     let hard = convert::optional_id(hard).map_err(senseless)?;
-    Locator::new(blocks, hard).map(Start::Resume).map_err(invalid)
+    Locator::new(blocks, hard, None).map(Start::Resume).map_err(invalid)
 }
 
 /// Tells what DA has.

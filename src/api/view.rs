@@ -44,9 +44,9 @@ impl ChainView for dyn HostView + '_ {
         HostView::retracted_since(self, epoch)
     }
 
-    fn is_contradicted_above(&self, height: Height) -> Result<bool, StoreError> {
+    fn is_contradicted_from(&self, height: Height) -> Result<bool, StoreError> {
         let evidence = self.evidence(EvidenceId(0), usize::MAX)?;
-        Ok(evidence.iter().any(|evidence| evidence.height > height))
+        Ok(evidence.iter().any(|evidence| evidence.height >= height))
     }
 }
 

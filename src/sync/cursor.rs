@@ -10,16 +10,26 @@
 //! What a host is promised, and what the simulator holds this file to:
 //! 1. In order, at least once, no gaps: a soft event is of the height after the one before it, unless a `retract` or a `gap`
 //!    came between.
-//! 2. `hard(h)` never before `soft(h)`, but for heights of a `gap`; ascending, though it passes over what was pruned; and it
-//!    means that everything below `h` is hard, too.
+//! 2. `hard(h)` only of a block that the host was given, on this stream or, as it says when it resumes, before: never of what
+//!    lies in or below the last `gap`, nor of what was there when a stream began at the tip. It ascends, though it passes over
+//!    what was pruned, and means that everything below `h` is hard, too.
 //! 3. A rewind is said before anything else, to the lowest height that any rewind which the host has missed took back.
-//! 4. A host is never sent below a block that it calls hard.
-//! 5. What cannot be judged yet is waited for; what cannot be said truthfully ends the stream, and the host resumes from its
+//! 4. A host is never sent below a block that it calls hard, whatever we call hard ourselves. Where our chain was taken back that
+//!    far, the stream ends, and the next one waits until our own hard block has decided.
+//! 5. A host that stands on another branch is sent to the newest block in common once our hard block has decided between the two,
+//!    and not before.
+//! 6. What cannot be judged yet is waited for; what cannot be said truthfully ends the stream, and the host resumes from its
 //!    own state.
+//! 7. A cursor knows nothing that a host could not say of itself. So a host is told the same on a stream that it has kept, and
+//!    on one that it has opened anew.
 //!
 //! Not in here: bodies, sizes, waiting, Cap'n Proto. `api::feed` adds these.
 
+mod resume;
+
 use crate::block::{BlockId, Hash, Height};
+
+pub use resume::{Locator, resume};
 
 use super::{DataLoss, Epoch, EvidenceId, Heads};
 
@@ -36,8 +46,8 @@ pub trait ChainView {
     /// The lowest height that was taken back by any epoch above `epoch`.
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Self::Error>;
 
-    /// Whether evidence is kept that the sequencer contradicted itself above `height`.
-    fn is_contradicted_above(&self, height: Height) -> Result<bool, Self::Error>;
+    /// Whether evidence is kept that the sequencer contradicted itself at or above `height`.
+    fn is_contradicted_from(&self, height: Height) -> Result<bool, Self::Error>;
 }
 
 /// Where a host wants to begin.
@@ -51,46 +61,11 @@ pub enum Start {
     Resume(Locator),
 }
 
-/// A host's own state: some of its blocks, and the newest one that it knows to be hard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Locator {
-    /// Newest first.
-    blocks: Vec<BlockId>,
-    hard: Option<BlockId>,
-}
-
-impl Locator {
-    /// # Errors
-    /// Why it makes no sense, for the host to read.
-    pub fn new(blocks: Vec<BlockId>, hard: Option<BlockId>) -> Result<Self, String> {
-        if blocks.len() > MAX_LOCATOR {
-            return Err(format!("a locator has at most {MAX_LOCATOR} blocks, not {}", blocks.len()));
-        }
-        if !blocks.is_sorted_by(|newer, older| newer.height > older.height) {
-            return Err("a locator's blocks are newest first, one per height".into());
-        }
-        if let (Some(newest), Some(hard)) = (blocks.first(), hard) {
-            if hard.height > newest.height {
-                return Err(format!("hard block {hard} is above the newest block {newest}"));
-            }
-            if blocks.iter().any(|block| block.height == hard.height && block.hash != hard.hash) {
-                return Err(format!("the locator has another block than {hard} at its height"));
-            }
-        }
-        Ok(Self { blocks, hard })
-    }
-
-    /// The host's newest block.
-    fn newest(&self) -> Option<BlockId> {
-        self.blocks.first().copied().or(self.hard)
-    }
-}
-
 /// What becomes of a [`Start`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumed {
     Started(Cursor),
-    /// We are behind the host, or have not seen enough of DA: ask again when the heads have changed.
+    /// We are behind the host, or DA has not decided yet between its branch and ours: ask again when the heads have changed.
     Waiting,
     /// The host's hard block contradicts ours. Never a rewind: an operator must find out who is wrong.
     ForkedBelowHard {
@@ -123,7 +98,32 @@ pub enum Step {
     Soft(Height),
     Idle,
     /// Nothing truthful can be said: the host must resume from its own state.
-    Lost,
+    Lost(Lost),
+}
+
+/// Why a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Blocks were taken back down to where we have none to go back to.
+    NothingToGoBackTo,
+    /// Blocks were taken back that the host calls hard.
+    BelowTheirHard,
+    /// The host goes on from a block below our tail, or calls it hard; and what we fetched since is another one.
+    OtherThanTrusted,
+}
+
+impl Lost {
+    /// For the host to read.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NothingToGoBackTo => "blocks were taken back that we do not have",
+            Self::BelowTheirHard => {
+                "blocks were taken back that the host calls hard: nothing is told until our own hard block decides"
+            }
+            Self::OtherThanTrusted => "we have another block now than one that the host has named",
+        }
+    }
 }
 
 /// Whether a block stands on what the host was told before.
@@ -131,7 +131,7 @@ pub enum Step {
 pub enum LinkCheck {
     /// It may be told.
     Sound,
-    /// Nothing truthful can be said: as [`Step::Lost`].
+    /// Nothing truthful can be said, as with [`Step::Lost`].
     Broken,
 }
 
@@ -154,10 +154,13 @@ pub struct Cursor {
     next: Height,
     /// The block below `next`, as the host was told it; `None` when the host was not told any.
     on: Option<Hash>,
+    believed: Believed,
     /// The host stands elsewhere than below `next` and does not know it yet.
     must_retract: bool,
-    /// The height of the next hard event.
-    next_hard: Height,
+    /// From here on the host was given each block below `next`.
+    given_from: Height,
+    /// What the host calls hard: it was told so, or said so itself.
+    hard: Option<Height>,
     /// Rewinds up to this epoch are known to the host.
     epoch: Epoch,
     /// Evidence up to this one is known to the host.
@@ -166,128 +169,6 @@ pub struct Cursor {
     settled: Option<Height>,
     /// The damage that was said last.
     loss: Option<DataLoss>,
-}
-
-/// Finds where a host goes on.
-///
-/// # Errors
-/// What `chain` fails with.
-pub fn resume<C: ChainView + ?Sized>(
-    start: &Start,
-    filter: EventFilter,
-    initial_height: Height,
-    heads: &Heads,
-    chain: &C,
-) -> Result<Resumed, C::Error> {
-    let fresh = Cursor::fresh(filter, initial_height, heads);
-    match start {
-        Start::Genesis => Ok(Resumed::Started(fresh)),
-        Start::Tip => Ok(Resumed::Started(fresh.at_tip(heads))),
-        Start::Resume(locator) => resume_from(locator, fresh, heads, chain),
-    }
-}
-
-fn resume_from<C: ChainView + ?Sized>(
-    locator: &Locator,
-    fresh: Cursor,
-    heads: &Heads,
-    chain: &C,
-) -> Result<Resumed, C::Error> {
-    let Some(newest) = locator.newest() else { return Ok(Resumed::Started(fresh)) };
-    if let Some(theirs) = locator.hard {
-        match relation(theirs, heads, chain)? {
-            Relation::Other(ours) if heads.hard_height().is_some_and(|hard| theirs.height <= hard) => {
-                return Ok(Resumed::ForkedBelowHard { theirs, ours });
-            }
-            // They are ahead of us, or have seen DA further than we have: we are about to change our mind, or they are wrong.
-            Relation::Above | Relation::Other(_) => return Ok(Resumed::Waiting),
-            Relation::Ours | Relation::Below => {}
-        }
-    }
-    let Common { on, is_sure } = common_block(locator, heads, chain)?;
-    if !is_sure && !may_stand_elsewhere(on, heads, chain)? {
-        return Ok(Resumed::Waiting);
-    }
-    Ok(Resumed::Started(Cursor {
-        next: on.map_or(fresh.initial_height, |block| block.height.next()),
-        on: on.map(|block| block.hash),
-        must_retract: on != Some(newest),
-        next_hard: locator.hard.map_or(fresh.initial_height, |hard| hard.height.next()),
-        ..fresh
-    }))
-}
-
-/// Where a host's chain and ours part.
-struct Common {
-    /// The newest block that both have; `None`: none that the host names.
-    on: Option<BlockId>,
-    /// Whether what the host has above it will never be ours. Blocks above our head may be ours tomorrow, but not when they stand
-    /// on one that is not.
-    is_sure: bool,
-}
-
-fn common_block<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -> Result<Common, C::Error> {
-    // Nothing below their hard block is looked at: whatever else they have, they keep that one.
-    let floor = locator.hard.map(|hard| hard.height);
-    let candidates = locator.blocks.iter().copied().filter(|block| Some(block.height) > floor).chain(locator.hard);
-    let (mut unknown, mut other) = (false, false);
-    for block in candidates {
-        match relation(block, heads, chain)? {
-            Relation::Above => unknown = true,
-            Relation::Other(_) => other = true,
-            Relation::Ours | Relation::Below => return Ok(Common { on: Some(block), is_sure: other || !unknown }),
-        }
-    }
-    Ok(Common { on: None, is_sure: other || !unknown })
-}
-
-/// Whether a host that is ahead of us may stand on a branch that lost, so that it is to go on from the newest block that it has
-/// in common with us.
-///
-/// A sparse locator may hide where it stands: it names no block between the common one and our head. Most likely it is just
-/// ahead, and we catch up. But when there are two branches above the common block, DA has decided there, and nobody proves that
-/// there is more to catch up with, then to wait on is perhaps to wait for a branch that never comes: the host is told anew what
-/// is there. Without evidence of two branches it must not be: it may have the only copy of what is above our head.
-fn may_stand_elsewhere<C: ChainView + ?Sized>(
-    common: Option<BlockId>,
-    heads: &Heads,
-    chain: &C,
-) -> Result<bool, C::Error> {
-    let Some(common) = common else { return Ok(false) };
-    let next = common.height.next();
-    let catching_up = heads.target.map(|target| target.height) > heads.soft_height();
-    let decided = heads.hard_height() >= Some(next);
-    // Below our tail there is nothing to go on from.
-    Ok(decided && !catching_up && next >= heads.tail && chain.is_contradicted_above(common.height)?)
-}
-
-/// How a block of the host's relates to our chain.
-enum Relation {
-    Ours,
-    /// We have this one at its height.
-    Other(BlockId),
-    /// Higher than anything that we have.
-    Above,
-    /// Lower than anything that we have: it is taken on trust.
-    Below,
-}
-
-fn relation<C: ChainView + ?Sized>(block: BlockId, heads: &Heads, chain: &C) -> Result<Relation, C::Error> {
-    if heads.soft_height().is_none_or(|soft| block.height > soft) {
-        return Ok(if block.height < heads.tail { Relation::Below } else { Relation::Above });
-    }
-    if block.height < heads.tail {
-        return Ok(match heads.base {
-            Some(base) if base.id.height == block.height && base.id != block => Relation::Other(base.id),
-            _ => Relation::Below,
-        });
-    }
-    Ok(match chain.hash(block.height)? {
-        Some(hash) if hash == block.hash => Relation::Ours,
-        Some(hash) => Relation::Other(BlockId { height: block.height, hash }),
-        // Stored by the heads, but not there: damage. It will be fetched again.
-        None => Relation::Above,
-    })
 }
 
 /// The block of our chain at this height: a stored one, or the one that the tail links to.
@@ -325,6 +206,14 @@ pub fn visible(announced: &Heads, stored: &Heads) -> Option<Heads> {
     })
 }
 
+/// What a host has named of the chain below our tail: it is believed until we have a block there ourselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Believed {
+    /// The block that it goes on from.
+    on: Option<BlockId>,
+    hard: Option<BlockId>,
+}
+
 impl Cursor {
     /// At the chain's beginning.
     fn fresh(filter: EventFilter, initial_height: Height, heads: &Heads) -> Self {
@@ -333,8 +222,10 @@ impl Cursor {
             initial_height,
             next: initial_height,
             on: None,
+            believed: Believed::default(),
             must_retract: false,
-            next_hard: initial_height,
+            given_from: initial_height,
+            hard: None,
             epoch: heads.epoch,
             evidence: EvidenceId(0),
             settled: heads.hard_height(),
@@ -345,10 +236,12 @@ impl Cursor {
     /// Above everything that is here now.
     fn at_tip(self, heads: &Heads) -> Self {
         let shown = shown(self.filter, heads);
+        let next = shown.map_or(heads.tail, |id| id.height.next());
         Self {
-            next: shown.map_or(heads.tail, |id| id.height.next()),
+            next,
             on: shown.map(|id| id.hash),
-            next_hard: heads.hard_height().map_or(self.initial_height, Height::next),
+            given_from: next,
+            hard: heads.hard_height(),
             evidence: heads.evidence,
             loss: heads.lost,
             ..self
@@ -363,6 +256,9 @@ impl Cursor {
         if let Some(rewind) = self.rewind(heads, chain)? {
             return Ok(rewind);
         }
+        if let Some(lost) = self.misplaced(heads, chain)? {
+            return Ok(lost);
+        }
         let news = self.new_loss(heads).or_else(|| self.new_evidence(heads));
         Ok(news.or_else(|| self.next_block(heads)).unwrap_or(Step::Idle))
     }
@@ -373,17 +269,7 @@ impl Cursor {
             let from = chain.retracted_since(self.epoch)?;
             self.epoch = heads.epoch;
             if let Some(from) = from.filter(|from| *from < self.next) {
-                let to = match from.prev().filter(|_| from > self.initial_height) {
-                    None => None,
-                    Some(height) => match known_at(height, heads, chain)? {
-                        Some(id) => Some(id),
-                        None => return Ok(Some(Step::Lost)),
-                    },
-                };
-                self.next = from;
-                self.on = to.map(|to| to.hash);
-                self.must_retract = false;
-                return Ok(Some(Step::Retract { to, epoch: self.epoch }));
+                return self.go_back(from, heads, chain).map(Some);
             }
         }
         if !self.must_retract {
@@ -395,6 +281,39 @@ impl Cursor {
             _ => None,
         };
         Ok(Some(Step::Retract { to, epoch: self.epoch }))
+    }
+
+    /// Everything from `from` on was taken back, and some of it was told.
+    fn go_back<C: ChainView + ?Sized>(&mut self, from: Height, heads: &Heads, chain: &C) -> Result<Step, C::Error> {
+        if self.hard >= Some(from) {
+            return Ok(Step::Lost(Lost::BelowTheirHard));
+        }
+        let to = match from.prev().filter(|_| from > self.initial_height) {
+            None => None,
+            Some(height) => match known_at(height, heads, chain)? {
+                Some(id) => Some(id),
+                None => return Ok(Step::Lost(Lost::NothingToGoBackTo)),
+            },
+        };
+        self.next = from;
+        self.on = to.map(|to| to.hash);
+        self.believed.on = None;
+        self.given_from = self.given_from.min(from);
+        self.must_retract = false;
+        Ok(Step::Retract { to, epoch: self.epoch })
+    }
+
+    /// A block that was believed turns out to be none of ours.
+    fn misplaced<C: ChainView + ?Sized>(&mut self, heads: &Heads, chain: &C) -> Result<Option<Step>, C::Error> {
+        for believed in [&mut self.believed.on, &mut self.believed.hard] {
+            let Some(theirs) = *believed else { continue };
+            let Some(ours) = known_at(theirs.height, heads, chain)? else { continue };
+            if ours != theirs {
+                return Ok(Some(Step::Lost(Lost::OtherThanTrusted)));
+            }
+            *believed = None;
+        }
+        Ok(None)
     }
 
     /// Damage that is larger than what was said of it.
@@ -421,16 +340,17 @@ impl Cursor {
         if self.next < heads.tail {
             let from = self.next;
             self.next = heads.tail;
+            self.given_from = heads.tail;
             self.on = None;
+            self.believed.on = None;
             if let Some(to) = heads.tail.prev() {
                 return Some(Step::Gap { from, to });
             }
         }
-        self.next_hard = self.next_hard.max(heads.tail);
-        if heads.hard_height().is_some_and(|hard| self.next_hard <= hard) && self.next_hard < self.next {
-            let height = self.next_hard;
-            self.next_hard = height.next();
-            return Some(Step::Hard(height));
+        let next_hard = self.next_hard(heads);
+        if next_hard < self.next && heads.hard_height() >= Some(next_hard) {
+            self.hard = Some(next_hard);
+            return Some(Step::Hard(next_hard));
         }
         if self.next > shown {
             return None;
@@ -438,6 +358,11 @@ impl Cursor {
         let height = self.next;
         self.next = height.next();
         Some(Step::Soft(height))
+    }
+
+    /// The lowest block of those that the host was given, does not call hard, and we still have.
+    fn next_hard(&self, heads: &Heads) -> Height {
+        self.hard.map_or(self.given_from, |hard| hard.next().max(self.given_from)).max(heads.tail)
     }
 
     /// Takes the block of the [`Step::Soft`] that was just taken as told.
@@ -460,5 +385,7 @@ impl Cursor {
     }
 }
 
+#[cfg(test)]
+mod promise;
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,8 @@
 //!
 //! The contract, checked at every event:
 //! 1. `soft` is of the next height and stands on the host's newest block, unless a `gap` came between.
-//! 2. `hard` is of the next block above the host's hard one that it has and that is not pruned, names the host's own block there,
-//!    and is what DA decided.
+//! 2. `hard` is of the next block above the host's hard one that it was given, above any gap, and that is not pruned, names the
+//!    host's own block there, and is what DA decided.
 //! 3. `retract` names a block that the host has, or the upper end of a gap, at or above its hard block.
 //! 4. A `gap` begins at the next height, and ends right below the tail; `dataLoss` is said only where there was damage.
 
@@ -34,8 +34,8 @@ impl cursor::ChainView for Image {
         Ok(self.retracted_since(epoch))
     }
 
-    fn is_contradicted_above(&self, height: Height) -> Result<bool, Infallible> {
-        Ok(self.evidence.values().any(|evidence| evidence.height > height))
+    fn is_contradicted_from(&self, height: Height) -> Result<bool, Infallible> {
+        Ok(self.evidence.values().any(|evidence| evidence.height >= height))
     }
 }
 
@@ -46,6 +46,8 @@ pub struct HostState {
     pub chain: Vec<BlockId>,
     /// It was told of a gap above its newest block, up to here.
     pub gap_to: Option<Height>,
+    /// From here on it was given each block: above the last gap that it was told of, or lower after a retract.
+    pub given_from: Height,
     pub hard: Option<BlockId>,
     /// What it made: to be published again when the answer was lost, or the sidecar's disk was.
     pub made: BTreeMap<Height, Proposal>,
@@ -54,8 +56,8 @@ pub struct HostState {
 }
 
 impl HostState {
-    fn new() -> Self {
-        Self { chain: Vec::new(), gap_to: None, hard: None, made: BTreeMap::new(), posted: None }
+    fn new(initial: Height) -> Self {
+        Self { chain: Vec::new(), gap_to: None, given_from: initial, hard: None, made: BTreeMap::new(), posted: None }
     }
 
     pub fn tip(&self) -> Option<BlockId> {
@@ -87,7 +89,7 @@ impl HostState {
                 step *= 2;
             }
         }
-        Locator::new(blocks, self.hard).expect("the host's own chain is in order")
+        Locator::new(blocks, self.hard, Some(self.given_from)).expect("the host's own chain is in order")
     }
 }
 
@@ -108,11 +110,11 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new() -> Self {
+    pub fn new(initial: Height) -> Self {
         Self {
             up: true,
             life: 1,
-            state: HostState::new(),
+            state: HostState::new(initial),
             backups: Vec::new(),
             stream: None,
             reporter: Reporter::default(),
@@ -239,7 +241,7 @@ impl World {
                 Step::Gap { from, to } => self.told_gap(n, from, to),
                 Step::DataLoss(lost) if !self.nodes[n].damaged => Err(format!("{lost:?} without damage")),
                 Step::DataLoss(_) | Step::Equivocation { .. } => Ok(true),
-                Step::Lost => Ok(false),
+                Step::Lost(_) => Ok(false),
                 Step::Idle => unreachable!("returned above"),
             };
             match told {
@@ -282,7 +284,8 @@ impl World {
         if from != next || to.next() != tail || from > to {
             return Err(format!("a gap {from}..={to} where {next} comes next, and the tail is {tail}"));
         }
-        self.hosts[n].state.gap_to = Some(to);
+        let state = &mut self.hosts[n].state;
+        (state.gap_to, state.given_from) = (Some(to), to.next());
         Ok(true)
     }
 
@@ -295,7 +298,7 @@ impl World {
         if state.at(height) != Some(id) {
             return Err(format!("hard({id:?}) where the host has {:?}", state.at(height)));
         }
-        let next = state.hard.map_or(initial, |hard| hard.height.next());
+        let next = state.hard.map_or(initial, |hard| hard.height.next()).max(state.given_from);
         let due = state.chain.iter().find(|id| id.height >= next.max(tail)).map(|id| id.height);
         if height < next || due.is_some_and(|due| due < height) {
             return Err(format!("hard({id:?}) where {due:?} comes next, not below {next}"));
@@ -325,6 +328,7 @@ impl World {
         }
         state.chain.truncate(keep);
         state.gap_to = gap_to;
+        state.given_from = state.given_from.min(to.map_or(initial, |to| to.height.next()));
         let tip = state.tip().map(|tip| tip.height);
         state.made.retain(|height, _| Some(*height) <= tip);
         state.posted = state.posted.min(tip);

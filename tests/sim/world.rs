@@ -225,7 +225,7 @@ impl World {
                 Some(node) => Network::crowd(plan.honest, behaviours.len(), node, &mut rng),
                 None => Network::new(plan.honest, behaviours.len(), &mut rng),
             },
-            hosts: nodes.iter().map(|_| Host::new()).collect(),
+            hosts: nodes.iter().map(|_| Host::new(initial_height)).collect(),
             nodes,
             adversaries: behaviours
                 .into_iter()

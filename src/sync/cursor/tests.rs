@@ -45,7 +45,7 @@ impl Model {
     }
 
     fn resume(&self, locator: &[BlockId], hard: Option<BlockId>) -> Resumed {
-        let start = Start::Resume(Locator::new(locator.to_vec(), hard).unwrap());
+        let start = Start::Resume(Locator::new(locator.to_vec(), hard, None).unwrap());
         resume(&start, EventFilter::Soft, h(1), &self.heads, self).unwrap()
     }
 
@@ -62,7 +62,7 @@ impl Model {
         loop {
             said.push(match cursor.step(&self.heads, self).unwrap() {
                 Step::Idle => return said.join(" "),
-                Step::Lost => "lost".into(),
+                Step::Lost(_) => "lost".into(),
                 Step::Retract { to, .. } => format!("retract:{}", to.map_or(0, |to| to.height.get())),
                 Step::Gap { from, to } => format!("gap:{from}-{to}"),
                 Step::DataLoss(loss) => format!("loss:{}-{}", loss.from, loss.to),
@@ -92,8 +92,8 @@ impl ChainView for Model {
         Ok(self.retractions.range(epoch.next()..).map(|(_, from)| *from).min())
     }
 
-    fn is_contradicted_above(&self, height: Height) -> Result<bool, Infallible> {
-        Ok(self.contradicted > Some(height))
+    fn is_contradicted_from(&self, height: Height) -> Result<bool, Infallible> {
+        Ok(self.contradicted >= Some(height))
     }
 }
 
@@ -117,7 +117,7 @@ fn from_genesis_hard_follows_soft() {
 #[test]
 fn an_empty_chain_says_nothing_and_then_everything() {
     let empty = Model::new(1, "", 0);
-    for start in [Start::Genesis, Start::Tip, Start::Resume(Locator::new(vec![], None).unwrap())] {
+    for start in [Start::Genesis, Start::Tip, Start::Resume(Locator::new(vec![], None, None).unwrap())] {
         let mut cursor = empty.start(&start, EventFilter::Soft);
         assert_eq!(empty.say(&mut cursor), "");
         assert_eq!(Model::new(1, "aa", 0).say(&mut cursor), "1 2");
@@ -127,7 +127,8 @@ fn an_empty_chain_says_nothing_and_then_everything() {
 #[test]
 fn from_the_tip_only_what_is_new() {
     let mut cursor = Model::new(1, "aaa", 2).start(&Start::Tip, EventFilter::Soft);
-    assert_eq!(Model::new(1, "aaaa", 3).say(&mut cursor), "hard3 4");
+    assert_eq!(Model::new(1, "aaaa", 3).say(&mut cursor), "4", "of block 3 it was told nothing");
+    assert_eq!(Model::new(1, "aaaa", 4).say(&mut cursor), "hard4");
 }
 
 #[test]
@@ -222,33 +223,130 @@ fn a_rewind_to_what_we_do_not_have_ends_the_stream() {
     let mut model = Model::new(5, "aaa", 0);
     let mut cursor = model.start(&Start::Tip, EventFilter::Soft);
     model.rewind(5, "b");
-    assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Lost));
+    assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Lost(Lost::NothingToGoBackTo)));
 }
 
 #[test]
 fn a_host_resumes_on_the_newest_common_block() {
-    let model = Model::new(1, "aaabbb", 2);
+    let model = Model::new(1, "aaabbb", 5);
     let cases = [
         // At our head; below it; elsewhere above block 3; nothing in common at all.
-        (vec![b('b', 6)], None, "hard1 hard2"),
-        (vec![b('b', 5)], None, "hard1 hard2 6"),
-        (vec![b('b', 5)], Some(b('a', 1)), "hard2 6"),
-        (vec![b('a', 5), b('a', 4), b('a', 3), b('a', 2)], Some(b('a', 2)), "retract:3 4 5 6"),
-        (vec![b('a', 5), b('a', 1)], None, "retract:1 hard1 2 hard2 3 4 5 6"),
-        (vec![b('c', 5)], None, "retract:0 1 hard1 2 hard2 3 4 5 6"),
+        (vec![b('b', 6)], Some(b('b', 4)), "hard5"),
+        (vec![b('b', 5)], Some(b('a', 3)), "hard4 hard5 6"),
+        (vec![b('b', 5)], None, "hard1 hard2 hard3 hard4 hard5 6"),
+        (vec![b('a', 5), b('a', 4), b('a', 3), b('a', 2)], Some(b('a', 2)), "retract:3 hard3 4 hard4 5 hard5 6"),
+        (vec![b('a', 5), b('a', 1)], None, "retract:1 hard1 2 hard2 3 hard3 4 hard4 5 hard5 6"),
+        (vec![b('c', 5)], None, "retract:0 1 hard1 2 hard2 3 hard3 4 hard4 5 hard5 6"),
         // Never below their hard block, which is the last resort.
-        (vec![b('a', 5), b('a', 1)], Some(b('a', 2)), "retract:2 3 4 5 6"),
-        (vec![b('c', 5)], Some(b('a', 2)), "retract:2 3 4 5 6"),
+        (vec![b('a', 5), b('a', 1)], Some(b('a', 2)), "retract:2 3 hard3 4 hard4 5 hard5 6"),
+        (vec![b('c', 5)], Some(b('a', 2)), "retract:2 3 hard3 4 hard4 5 hard5 6"),
         // Hard alone, and a host that has nothing.
-        (vec![], Some(b('a', 2)), "3 4 5 6"),
-        (vec![], None, "1 hard1 2 hard2 3 4 5 6"),
+        (vec![], Some(b('a', 3)), "4 hard4 5 hard5 6"),
+        (vec![], None, "1 hard1 2 hard2 3 hard3 4 hard4 5 hard5 6"),
         // They are ahead of us, but on another branch.
-        (vec![b('c', 9), b('c', 5), b('a', 2)], None, "retract:2 hard1 hard2 3 4 5 6"),
+        (vec![b('c', 9), b('c', 5), b('a', 2)], None, "retract:2 hard1 hard2 3 hard3 4 hard4 5 hard5 6"),
     ];
     for (locator, hard, said) in cases {
         let mut cursor = started(model.resume(&locator, hard));
         assert_eq!(model.say(&mut cursor), said, "{locator:?} {hard:?}");
     }
+}
+
+#[test]
+fn a_host_is_sent_to_our_branch_when_our_hard_block_has_decided() {
+    let told = |hard: u64, locator: &[BlockId]| {
+        let model = Model::new(1, "aaabbb", hard);
+        match model.resume(locator, Some(b('a', 2))) {
+            Resumed::Started(mut cursor) => model.say(&mut cursor),
+            other => format!("{other:?}"),
+        }
+    };
+    let dense = [b('a', 6), b('a', 5), b('a', 4), b('a', 3)];
+    assert_eq!(told(3, &dense), "Waiting", "block 4 of either branch may win");
+    assert_eq!(told(4, &dense), "retract:3 hard3 4 hard4 5 6");
+    // The host does not say what it has at 4.
+    let sparse = [b('a', 6), b('a', 5), b('a', 3)];
+    assert_eq!(told(4, &sparse), "Waiting");
+    assert_eq!(told(5, &sparse), "retract:3 hard3 4 hard4 5 hard5 6");
+}
+
+/// What lies in a gap is filled below, and confirmed: the host has none of it, whether its stream is old or new.
+#[test]
+fn hard_is_told_of_what_was_given_and_not_of_a_gap() {
+    let mut cursor = Model::new(6, "aaaa", 0).start(&Start::Genesis, EventFilter::Soft);
+    assert_eq!(Model::new(6, "aaaa", 0).say(&mut cursor), "gap:1-5 6 7 8 9");
+    let here = [b('a', 9), b('a', 8), b('a', 7), b('a', 6)];
+    let given_from = |from| {
+        let locator = Locator::new(here.to_vec(), None, Height::new(from)).unwrap();
+        Model::new(1, "aaaaaaaaa", 0).start(&Start::Resume(locator), EventFilter::Soft)
+    };
+    let (mut anew, mut all) = (given_from(6), given_from(0));
+    // It went back to below the gap, and says so late.
+    let mut from_above = given_from(99);
+    for (hard, said, said_to_all) in
+        [(2, "", "hard1 hard2"), (5, "", "hard3 hard4 hard5"), (7, "hard6 hard7", "hard6 hard7")]
+    {
+        let model = Model::new(1, "aaaaaaaaa", hard);
+        assert_eq!(model.say(&mut cursor), said);
+        assert_eq!(model.say(&mut anew), said);
+        assert_eq!(model.say(&mut from_above), "");
+        assert_eq!(model.say(&mut all), said_to_all, "who says nothing of a gap was told of none");
+    }
+}
+
+#[test]
+fn a_rewind_into_a_gap_gives_what_comes_after() {
+    let mut cursor = Model::new(6, "aaaa", 0).start(&Start::Genesis, EventFilter::Soft);
+    Model::new(6, "aaaa", 0).say(&mut cursor);
+    let mut model = Model::new(1, "aaaaaaaaa", 2);
+    model.rewind(4, "bbb");
+    assert_eq!(model.say(&mut cursor), "retract:3 4 5 6");
+    model.heads.hard = Some(b('b', 5));
+    assert_eq!(model.say(&mut cursor), "hard4 hard5");
+}
+
+/// Our own hard block is lower: the store was put back, or has not read DA again yet.
+#[test]
+fn a_host_is_not_sent_below_what_it_calls_hard() {
+    let mut model = Model::new(1, "aaaaaaaaaaaa", 5);
+    let locator = [b('a', 12), b('a', 11)];
+    let mut cursor = started(model.resume(&locator, Some(b('a', 10))));
+    let mut lower = started(model.resume(&locator, Some(b('a', 7))));
+    assert_eq!(model.say(&mut cursor), "");
+    model.rewind(8, "");
+    assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Lost(Lost::BelowTheirHard)));
+    assert_eq!(model.say(&mut lower), "retract:7");
+    // It waits for what it has, which may come back; and if DA has another block there, for an operator.
+    assert_eq!(model.resume(&locator, Some(b('a', 10))), Resumed::Waiting);
+    model.rewind(8, "aaa");
+    let mut cursor = started(model.resume(&[b('a', 10)], Some(b('a', 10))));
+    assert_eq!(model.say(&mut cursor), "");
+    model.rewind(8, "bbb");
+    assert_eq!(model.resume(&locator, Some(b('a', 10))), Resumed::Waiting);
+    model.heads.hard = Some(b('b', 10));
+    let forked = Resumed::ForkedBelowHard { theirs: b('a', 10), ours: b('b', 10) };
+    assert_eq!(model.resume(&locator, Some(b('a', 10))), forked);
+}
+
+#[test]
+fn what_was_told_hard_on_this_stream_counts_too() {
+    let mut model = Model::new(1, "aaaa", 3);
+    let mut cursor = model.start(&Start::Genesis, EventFilter::Soft);
+    model.say(&mut cursor);
+    // No store does this: what is hard stays.
+    model.heads.hard = None;
+    model.rewind(3, "bb");
+    assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Lost(Lost::BelowTheirHard)));
+}
+
+#[test]
+fn what_was_believed_is_checked_when_it_can_be() {
+    let resumed = || started(Model::new(5, "aaa", 6).resume(&[b('c', 3)], None));
+    let filled = Model::new(1, "aaaaaaa", 6);
+    assert_eq!(resumed().step(&filled.heads, &filled), Ok(Step::Lost(Lost::OtherThanTrusted)));
+    let mut cursor = resumed();
+    assert_eq!(Model::new(5, "aaa", 6).say(&mut cursor), "gap:4-4 5 hard5 6 hard6 7");
+    assert_eq!(filled.say(&mut cursor), "", "it stands above a gap");
 }
 
 #[test]
@@ -271,9 +369,12 @@ fn we_wait_while_we_are_behind_the_host() {
 
 #[test]
 fn the_block_at_our_tail_is_not_taken_on_trust() {
-    let model = Model::new(5, "aa", 0);
+    let mut model = Model::new(5, "aa", 5);
+    model.heads.base = Some(Tip { id: b('a', 4), time_unix_nanos: 0 });
     let mut cursor = started(model.resume(&[b('c', 5), b('a', 4)], None));
-    assert_eq!(model.say(&mut cursor), "retract:4 5 6");
+    assert_eq!(model.say(&mut cursor), "retract:4 5 hard5 6");
+    let mut cursor = started(model.resume(&[b('c', 5), b('c', 4), b('a', 3)], None));
+    assert_eq!(model.say(&mut cursor), "retract:3 gap:4-4 5 hard5 6");
 }
 
 /// A sparse locator hides that a host which is ahead of us stands on another branch.
@@ -288,17 +389,31 @@ fn a_host_ahead_of_us_goes_on_where_da_has_decided_between_two_branches() {
             other => format!("{other:?}"),
         }
     };
-    assert_eq!(told(1, "aaaaa", 3, 5, 3), "retract:2 3 hard3 4 5");
+    assert_eq!(told(1, "aaaaa", 5, 5, 3), "retract:2 3 hard3 4 hard4 5 hard5");
     assert_eq!(told(1, "aaaaa", 5, 5, 9), "retract:2 3 hard3 4 hard4 5 hard5");
-    assert_eq!(told(1, "aaaaa", 3, 5, 0), "Waiting", "there is one branch: it is just ahead");
-    assert_eq!(told(1, "aaaaa", 3, 5, 2), "Waiting", "the branches part below what is in common");
-    assert_eq!(told(1, "aaaaa", 2, 5, 3), "Waiting", "DA has not decided yet");
-    assert_eq!(told(1, "aaaaa", 3, 6, 3), "Waiting", "we know that we are behind");
-    assert_eq!(told(3, "aaa", 3, 5, 3), "retract:2 3 hard3 4 5");
-    assert_eq!(told(4, "aa", 4, 5, 4), "Waiting", "block 3 is gone here: it could not go on from 2");
-    // With nothing in common there is no block to go back to.
-    let model = Model { contradicted: Some(h(1)), ..Model::new(1, "aaaaa", 5) };
-    assert_eq!(model.resume(&[b('c', 9)], None), Resumed::Waiting);
+    assert_eq!(told(1, "aaaaa", 5, 5, 0), "Waiting", "there is one branch: it is just ahead");
+    assert_eq!(told(1, "aaaaa", 5, 5, 2), "Waiting", "the branches part below what is in common");
+    assert_eq!(told(1, "aaaaa", 4, 5, 3), "Waiting", "they may part at 5, where DA has not decided");
+    assert_eq!(told(1, "aa", 2, 2, 3), "Waiting", "we have nothing above what is in common");
+    assert_eq!(told(1, "aaaaa", 5, 6, 3), "Waiting", "we know that we are behind");
+    assert_eq!(told(3, "aaa", 5, 5, 3), "retract:2 3 hard3 4 hard4 5 hard5");
+    assert_eq!(told(4, "aa", 5, 5, 4), "Waiting", "block 3 is gone here: it could not go on from 2");
+}
+
+#[test]
+fn a_host_ahead_of_us_that_names_nothing_in_common_goes_on_from_the_beginning() {
+    let told = |first: u64, branches: &str, hard: u64, contradicted: u64| {
+        let model = Model { contradicted: Height::new(contradicted), ..Model::new(first, branches, hard) };
+        match model.resume(&[b('c', 9)], None) {
+            Resumed::Started(mut cursor) => model.say(&mut cursor),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(told(1, "aa", 2, 1), "retract:0 1 hard1 2 hard2");
+    assert_eq!(told(1, "aa", 1, 1), "Waiting");
+    assert_eq!(told(1, "aa", 2, 0), "Waiting", "there is one branch: it is just ahead");
+    assert_eq!(told(2, "aa", 3, 2), "Waiting", "block 1 is gone here");
+    assert_eq!(told(1, "", 0, 1), "Waiting");
 }
 
 #[test]
@@ -311,13 +426,20 @@ fn a_foreign_hard_block_is_never_answered_with_a_rewind() {
 
 #[test]
 fn a_rewind_overtakes_the_retract_of_a_resume() {
-    let mut model = Model::new(1, "aaaaa", 0);
+    let hard = |hard| Model::new(1, "aaaaaa", hard);
+    let mut model = hard(5);
     let mut cursor = started(model.resume(&[b('c', 5), b('a', 4)], None));
+    model.heads.hard = Some(b('a', 2));
     model.rewind(3, "bbb");
-    assert_eq!(model.say(&mut cursor), "retract:2 3 4 5");
-    let mut cursor = started(model.resume(&[b('c', 5), b('b', 3)], None));
-    model.rewind(5, "d");
-    assert_eq!(model.say(&mut cursor), "retract:3 4 5", "below the rewind, the resume's own retract stands");
+    assert_eq!(model.say(&mut cursor), "retract:2 hard1 hard2 3 4 5");
+    let mut model = hard(5);
+    let mut cursor = started(model.resume(&[b('c', 5), b('a', 3)], None));
+    model.rewind(6, "d");
+    assert_eq!(
+        model.say(&mut cursor),
+        "retract:3 hard1 hard2 hard3 4 hard4 5 hard5 6",
+        "below the rewind, the resume's own retract stands"
+    );
 }
 
 #[test]
@@ -364,7 +486,7 @@ fn locators_are_checked() {
         (vec![b('a', 3), b('a', 2)], Some(b('b', 2))),
         (too_long, None),
     ] {
-        assert!(Locator::new(blocks.clone(), hard).is_err(), "{blocks:?} {hard:?}");
+        assert!(Locator::new(blocks.clone(), hard, None).is_err(), "{blocks:?} {hard:?}");
     }
 }
 

@@ -1,0 +1,196 @@
+//! Where a host goes on: what it says of itself, compared with what we have.
+//!
+//! ```text
+//!   host   1 -- 2 -- 3 -- 4' -- 5' -- 6'        hard: 2, given from: 1
+//!                     \
+//!   ours               4 -- 5                   common: 3; lowest block elsewhere: 4'
+//! ```
+//!
+//! Invariants:
+//! 1. A host goes on from the newest block in common, and never from one below its hard block.
+//! 2. What it has above that block is taken back only when our hard block has decided: it is at or above a block of the host's
+//!    that is not ours, or it is all that we have, and the host may stand on a branch that lost there.
+//! 3. A hard block of the host's that is not ours is never answered with a rewind.
+
+use crate::block::{BlockId, Height};
+
+use super::{Believed, ChainView, Cursor, EventFilter, MAX_LOCATOR, Resumed, Start};
+use crate::sync::Heads;
+
+/// A host's own state: some of its blocks, the newest one that it knows to be hard, and what of the chain it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locator {
+    /// Newest first.
+    blocks: Vec<BlockId>,
+    hard: Option<BlockId>,
+    given_from: Option<Height>,
+}
+
+impl Locator {
+    /// From `given_from` on the host was given each block up to its newest one; `None`: from the initial height on. What is above
+    /// the newest one means the same as right above it.
+    ///
+    /// # Errors
+    /// Why it makes no sense, for the host to read.
+    pub fn new(blocks: Vec<BlockId>, hard: Option<BlockId>, given_from: Option<Height>) -> Result<Self, String> {
+        if blocks.len() > MAX_LOCATOR {
+            return Err(format!("a locator has at most {MAX_LOCATOR} blocks, not {}", blocks.len()));
+        }
+        if !blocks.is_sorted_by(|newer, older| newer.height > older.height) {
+            return Err("a locator's blocks are newest first, one per height".into());
+        }
+        if let (Some(newest), Some(hard)) = (blocks.first(), hard) {
+            if hard.height > newest.height {
+                return Err(format!("hard block {hard} is above the newest block {newest}"));
+            }
+            if blocks.iter().any(|block| block.height == hard.height && block.hash != hard.hash) {
+                return Err(format!("the locator has another block than {hard} at its height"));
+            }
+        }
+        Ok(Self { blocks, hard, given_from })
+    }
+
+    /// The host's newest block.
+    fn newest(&self) -> Option<BlockId> {
+        self.blocks.first().copied().or(self.hard)
+    }
+}
+
+/// Finds where a host goes on.
+///
+/// # Errors
+/// What `chain` fails with.
+pub fn resume<C: ChainView + ?Sized>(
+    start: &Start,
+    filter: EventFilter,
+    initial_height: Height,
+    heads: &Heads,
+    chain: &C,
+) -> Result<Resumed, C::Error> {
+    let fresh = Cursor::fresh(filter, initial_height, heads);
+    match start {
+        Start::Genesis => Ok(Resumed::Started(fresh)),
+        Start::Tip => Ok(Resumed::Started(fresh.at_tip(heads))),
+        Start::Resume(locator) => resume_from(locator, fresh, heads, chain),
+    }
+}
+
+fn resume_from<C: ChainView + ?Sized>(
+    locator: &Locator,
+    fresh: Cursor,
+    heads: &Heads,
+    chain: &C,
+) -> Result<Resumed, C::Error> {
+    let Some(newest) = locator.newest() else { return Ok(Resumed::Started(fresh)) };
+    if let Some(theirs) = locator.hard {
+        match relation(theirs, heads, chain)? {
+            Relation::Other(ours) if heads.hard_height().is_some_and(|hard| theirs.height <= hard) => {
+                return Ok(Resumed::ForkedBelowHard { theirs, ours });
+            }
+            // They are ahead of us, or have seen DA further than we have: we are about to change our mind, or they are wrong.
+            Relation::Above | Relation::Other(_) => return Ok(Resumed::Waiting),
+            Relation::Ours | Relation::Below => {}
+        }
+    }
+    let parting = parting(locator, heads, chain)?;
+    if parting.on != Some(newest) && !is_decided(&parting, fresh.initial_height, heads, chain)? {
+        return Ok(Resumed::Waiting);
+    }
+    let next = parting.on.map_or(fresh.initial_height, |block| block.height.next());
+    Ok(Resumed::Started(Cursor {
+        next,
+        on: parting.on.map(|block| block.hash),
+        believed: Believed { on: parting.on, hard: locator.hard },
+        must_retract: parting.on != Some(newest),
+        // Of what lies below a gap that is taken back, too, nobody says whether it was given.
+        given_from: locator.given_from.unwrap_or(fresh.initial_height).min(next),
+        hard: locator.hard.map(|hard| hard.height),
+        ..fresh
+    }))
+}
+
+/// Where a host's chain and ours part, as far as the host's locator tells.
+struct Parting {
+    /// The newest block that both have; `None`: none that the host names.
+    on: Option<BlockId>,
+    /// The lowest of the host's blocks above it that is another one than ours: the two part at its height, or below.
+    elsewhere: Option<Height>,
+}
+
+fn parting<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -> Result<Parting, C::Error> {
+    // Nothing below their hard block is looked at: whatever else they have, they keep that one.
+    let floor = locator.hard.map(|hard| hard.height);
+    let candidates = locator.blocks.iter().copied().filter(|block| Some(block.height) > floor).chain(locator.hard);
+    let mut elsewhere = None;
+    for block in candidates {
+        match relation(block, heads, chain)? {
+            Relation::Above => {}
+            Relation::Other(_) => elsewhere = Some(block.height),
+            Relation::Ours | Relation::Below => return Ok(Parting { on: Some(block), elsewhere }),
+        }
+    }
+    Ok(Parting { on: None, elsewhere })
+}
+
+/// Whether what the host has above the common block is to be taken back. Blocks above our head may be ours tomorrow; and while DA
+/// has not decided between two branches, either may win.
+fn is_decided<C: ChainView + ?Sized>(
+    parting: &Parting,
+    initial_height: Height,
+    heads: &Heads,
+    chain: &C,
+) -> Result<bool, C::Error> {
+    match parting.elsewhere {
+        Some(elsewhere) => Ok(heads.hard_height() >= Some(elsewhere)),
+        None => may_stand_elsewhere(parting.on, initial_height, heads, chain),
+    }
+}
+
+/// Whether a host that is ahead of us may stand on a branch that lost, so that it is to go on from the newest block that it has
+/// in common with us.
+///
+/// A sparse locator may hide where it stands: it names no block between the common one and our head. Most likely it is just
+/// ahead, and we catch up. But when there are two branches above the common block, DA has decided all that we have, and nobody
+/// proves that there is more to catch up with, then to wait on is perhaps to wait for a branch that never comes: the host is told
+/// anew what is there. Without evidence of two branches it must not be: it may have the only copy of what is above our head.
+fn may_stand_elsewhere<C: ChainView + ?Sized>(
+    common: Option<BlockId>,
+    initial_height: Height,
+    heads: &Heads,
+    chain: &C,
+) -> Result<bool, C::Error> {
+    let next = common.map_or(initial_height, |common| common.height.next());
+    let catching_up = heads.target.map(|target| target.height) > heads.soft_height();
+    let decided = heads.hard_height() >= Some(next) && heads.hard_height() == heads.soft_height();
+    // Below our tail there is nothing to go on from.
+    Ok(decided && !catching_up && next >= heads.tail && chain.is_contradicted_from(next)?)
+}
+
+/// How a block of the host's relates to our chain.
+enum Relation {
+    Ours,
+    /// We have this one at its height.
+    Other(BlockId),
+    /// Higher than anything that we have.
+    Above,
+    /// Lower than anything that we have: it is taken on trust.
+    Below,
+}
+
+fn relation<C: ChainView + ?Sized>(block: BlockId, heads: &Heads, chain: &C) -> Result<Relation, C::Error> {
+    if heads.soft_height().is_none_or(|soft| block.height > soft) {
+        return Ok(if block.height < heads.tail { Relation::Below } else { Relation::Above });
+    }
+    if block.height < heads.tail {
+        return Ok(match heads.base {
+            Some(base) if base.id.height == block.height && base.id != block => Relation::Other(base.id),
+            _ => Relation::Below,
+        });
+    }
+    Ok(match chain.hash(block.height)? {
+        Some(hash) if hash == block.hash => Relation::Ours,
+        Some(hash) => Relation::Other(BlockId { height: block.height, hash }),
+        // Stored by the heads, but not there: damage. It will be fetched again.
+        None => Relation::Above,
+    })
+}
