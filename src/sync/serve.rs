@@ -2,7 +2,8 @@
 //!
 //! [`plan`] looks at a request and at the span of stored heights, and says which heights to send. It reads no block, so it
 //! costs the same whatever a peer asks for. The rules are go-header's (v0.8.6, `p2p/server.go`), with the answers that were
-//! meant where that version is known to walk the whole store.
+//! meant where that version is known to walk the whole store, and one more: whoever stores nothing says so when it is asked for its
+//! head, where Go resets the stream.
 //!
 //! Invariants:
 //! 1. A planned range starts at the height that was asked for, lies within the stored span, and has 1 to [`MAX_RANGE`]
@@ -59,12 +60,12 @@ fn plan_origin(origin: u64, amount: u64, stored: Option<Span>) -> Plan {
     let Some(end) = origin.checked_add(amount).filter(|end| *end > origin) else {
         return Plan::Reset;
     };
+    // The amount of a head request means nothing, and is not limited either. That there is no head is an answer, too.
+    let Some(from) = Height::new(origin) else {
+        return stored.map_or(Plan::NotFound, |span| Plan::Head(span.soft));
+    };
     let Some(span) = stored else {
         return Plan::Reset;
-    };
-    // The amount of a head request means nothing, and is not limited either.
-    let Some(from) = Height::new(origin) else {
-        return Plan::Head(span.soft);
     };
     if amount > MAX_RANGE {
         return Plan::Reset;
@@ -107,7 +108,7 @@ mod tests {
             (0, 1, full, Plan::Head(height(100))),
             (0, 64, full, Plan::Head(height(100))),
             (0, max, full, Plan::Head(height(100))),
-            (0, 1, None, Plan::Reset),
+            (0, 1, None, Plan::NotFound),
             (0, 0, full, Plan::Reset),
             // Nothing stored.
             (5, 3, None, Plan::Reset),

@@ -32,6 +32,8 @@ pub struct Neighbour {
     pub kind: Kind,
     /// What it has, ascending.
     pub blocks: Vec<AuthenticBlock>,
+    /// How long it takes to answer.
+    pub round_trip: Duration,
 }
 
 /// How often the core asked.
@@ -70,7 +72,7 @@ impl Neighbourhood {
     }
 
     pub fn meet(&mut self, name: u8, kind: Kind, blocks: &[AuthenticBlock]) {
-        self.neighbours.insert(peer(name), Neighbour { kind, blocks: blocks.to_vec() });
+        self.neighbours.insert(peer(name), Neighbour { kind, blocks: blocks.to_vec(), round_trip: ROUND_TRIP });
         self.give(Input::PeerUp { peer: peer(name) });
     }
 
@@ -170,15 +172,15 @@ impl Neighbour {
     /// What it answers, and after how long.
     fn answer(&self, fetch: &Fetch) -> (Duration, Vec<AuthenticBlock>, FetchOutcome) {
         let never = (fetch.timeout, Vec::new(), FetchOutcome::Timeout);
-        let end = |outcome| (ROUND_TRIP, Vec::new(), outcome);
+        let end = |outcome| (self.round_trip, Vec::new(), outcome);
         match (self.kind, fetch.query) {
             (Kind::Silent, _) | (Kind::HeadOnly, BlockQuery::Range { .. } | BlockQuery::Hash(_)) => never,
-            (Kind::Empty, BlockQuery::Hash(_)) => end(FetchOutcome::NotFound),
-            (Kind::Empty, _) => end(FetchOutcome::Reset),
+            (Kind::Empty, BlockQuery::Hash(_) | BlockQuery::Head) => end(FetchOutcome::NotFound),
+            (Kind::Empty, BlockQuery::Range { .. }) => end(FetchOutcome::Reset),
             (Kind::TooHeavy, BlockQuery::Range { .. } | BlockQuery::Hash(_)) => end(FetchOutcome::Cut),
             (Kind::Serves | Kind::HeadOnly | Kind::TooHeavy, query) => match self.find(query) {
                 found if found.is_empty() => end(FetchOutcome::NotFound),
-                found => (ROUND_TRIP, found, FetchOutcome::Complete),
+                found => (self.round_trip, found, FetchOutcome::Complete),
             },
         }
     }

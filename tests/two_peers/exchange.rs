@@ -139,13 +139,12 @@ async fn raw_requests_get_exactly_the_bytes_of_the_table() {
 }
 
 #[tokio::test]
-async fn an_empty_store_and_a_broken_one_reset() {
-    for chain in [Chain::default(), Chain::broken()] {
+async fn an_empty_store_says_that_it_has_no_head_and_a_broken_one_resets() {
+    for (chain, head) in [(Chain::default(), NOT_FOUND.to_vec()), (Chain::broken(), RESET.to_vec())] {
         let server = start(Options::new(2).chain(chain)).await;
         let stranger = Stranger::connect(&server, &[]).await;
-        for request in [request(0, 1), request(1, 3)] {
-            assert_eq!(stranger.exchange(&request, true).await, RESET);
-        }
+        assert_eq!(stranger.exchange(&request(0, 1), true).await, head);
+        assert_eq!(stranger.exchange(&request(1, 3), true).await, RESET);
     }
 }
 

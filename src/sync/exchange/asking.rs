@@ -12,14 +12,15 @@
 //! 2. What is asked for fits into the byte budget that pending blocks and open requests share, but for the two requests for the
 //!    next block, which everything waits for.
 //! 3. Everything that waits for a moment (a peer that rests, a hedge, gossip's grace) has noted that moment in `retry_at`.
-//! 4. A peer that failed a range is asked for it again only after the others that may have it.
+//! 4. A peer that failed a range is asked for it again only after the others that may have it; one that may have pruned it, only
+//!    where everything waits for it.
 
 use std::time::Duration;
 
-use super::peers::Peer;
+use super::peers::{Doubt, Peer};
 use super::plan::ranges;
 use super::{Exchange, OpenRequest, SpanBelow};
-use crate::block::{Height, Lane};
+use crate::block::{BlockId, Height, Lane};
 use crate::sync::chain::Chain;
 use crate::sync::decision::Decision;
 use crate::sync::pending::Pending;
@@ -87,7 +88,8 @@ impl Exchange {
             // No lower than height 1: see [`SpanBelow`].
             let from = Height::new(last.get() - (amount - 1)).unwrap_or(last);
             let able = self.peers.iter().filter(|(_, peer)| peer.can_serve(from, now, max_open));
-            let best = able.min_by_key(|(_, peer)| (!peer.serves(), peer.cost())).map(|(id, _)| id.clone());
+            let best = able.min_by_key(|(_, peer)| (peer.doubt(from), !peer.serves(), peer.cost()));
+            let best = best.map(|(id, _)| id.clone());
             if let Some(peer) = best {
                 let bytes = if amount == 1 { sizes.next_answer_bytes(1) } else { sizes.answer_bytes(amount) };
                 let open = self.request(now, &peer, BlockQuery::Range { from, amount }, bytes);
@@ -239,10 +241,26 @@ impl Exchange {
     /// Asks the best peer that was not asked yet.
     fn ask_for_range(&mut self, now: Duration, range: RangeToAsk, asked: &[PeerId], decision: &mut Decision) -> Asked {
         let RangeToAsk { from, amount, answer_bytes, next } = range;
+        let Some((peer, head)) = self.best_for_range(now, from, asked) else {
+            self.retry_when_rested(now);
+            return Asked::Nobody;
+        };
+        if from != next && self.is_better_left(now, from, &peer) {
+            return Asked::Nobody;
+        }
+        if self.exclusions.has(from, &peer) {
+            self.exclusions.forget(from);
+        }
+        let amount = amount.min(head.height.above(from) + 1);
+        self.send(self.request(now, &peer, BlockQuery::Range { from, amount }, answer_bytes), decision);
+        Asked::Sent
+    }
+
+    fn best_for_range(&mut self, now: Duration, from: Height, asked: &[PeerId]) -> Option<(PeerId, BlockId)> {
         let max_open = self.limits.requests_per_peer;
         // A peer that is asked beside others is to help in any case: one that serves, if there is one.
         let order = |id: &PeerId, peer: &Peer| {
-            (self.exclusions.has(from, id), !asked.is_empty() && !peer.serves(), peer.cost())
+            (self.exclusions.has(from, id), peer.doubt(from), !asked.is_empty() && !peer.serves(), peer.cost())
         };
         let mut able: Vec<_> = self
             .peers
@@ -252,21 +270,17 @@ impl Exchange {
             .collect();
         // Equals are taken in an order that differs from time to time.
         self.rng.shuffle(&mut able);
-        let Some((peer, head, (has_failed, ..))) = able.into_iter().min_by_key(|(_, _, order)| *order) else {
-            self.retry_when_rested(now);
-            return Asked::Nobody;
-        };
-        if has_failed {
-            let mut others = self.peers.iter().filter(|(id, _)| !self.exclusions.has(from, id));
-            if from != next && others.any(|(_, peer)| peer.will_serve(from, now)) {
-                // Not everything waits for it: it is asked of one of the others as soon as that one has room.
-                return Asked::Nobody;
-            }
-            self.exclusions.forget(from);
-        }
-        let amount = amount.min(head.height.above(from) + 1);
-        self.send(self.request(now, &peer, BlockQuery::Range { from, amount }, answer_bytes), decision);
-        Asked::Sent
+        able.into_iter().min_by_key(|(.., order)| *order).map(|(id, head, _)| (id, head))
+    }
+
+    /// Whether a range that not everything waits for is better not asked of this peer, the best one that can be asked now: it may
+    /// have pruned it, or has failed it, and one that has not will have room as soon as an answer comes.
+    fn is_better_left(&self, now: Duration, from: Height, best: &PeerId) -> bool {
+        let is_good = |id: &PeerId, peer: &Peer| !self.exclusions.has(from, id) && peer.doubt(from) == Doubt::None;
+        let doubt = self.peers.get(best).map_or(Doubt::None, |peer| peer.doubt(from));
+        let has_failed = self.exclusions.has(from, best);
+        doubt != Doubt::None
+            || has_failed && self.peers.iter().any(|(id, peer)| is_good(id, peer) && peer.will_serve(from, now))
     }
 
     pub(super) fn look_again(&mut self, at: Duration) {

@@ -12,13 +12,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::block::{BlockId, Height};
-use crate::sync::{BlockQuery, FetchOutcome, Offence, PeerId, PeerStanding, RequestId, Timing};
+use crate::sync::{BlockQuery, FetchOutcome, MAX_RANGE, Offence, PeerId, PeerStanding, RequestId, Timing};
 use crate::util::backoff::Backoff;
 use crate::util::saturate;
 
 /// Above this many bad signatures a minute, and above half of what it delivers, a peer is banned.
 const BAD_SIGNATURES_PER_MINUTE: u32 = 10;
 const MINUTE: Duration = Duration::from_mins(1);
+
+/// So many blocks above what a peer has pruned its tail is looked for first.
+const FIRST_TAIL_SEARCH: u64 = 2 * MAX_RANGE;
+
+/// Whoever failed so often, and was of no use since, is not one who could serve.
+const REFUTED: u32 = 2;
 
 /// A connected peer.
 #[derive(Debug)]
@@ -32,6 +38,10 @@ pub(in crate::sync) struct Peer {
     lacks_from: Option<Height>,
     /// It said that it has nothing at this height, which is below its head, and so nothing at all up to there.
     lacks_through: Option<Height>,
+    /// So far above that its tail is looked for: twice as far each time.
+    tail_search: u64,
+    /// The lowest height above that of which it gave a block.
+    gives_from: Option<Height>,
     /// When it may be asked again for what it lacks below its tail.
     history_at: Duration,
     /// It follows a branch that is not ours, as far as its head says so; cleared when its head changes.
@@ -53,6 +63,16 @@ pub(in crate::sync) struct Peer {
     serves: bool,
     /// Smoothed time of an answer.
     latency: Option<Duration>,
+}
+
+/// Whether a height is below a peer's tail, of which only refusals tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    None,
+    /// Its tail is above something that it refused, and looked for higher up.
+    MayBePruned,
+    /// It has refused it, or something above it.
+    Pruned,
 }
 
 /// What a peer did wrong; outlives its connection.
@@ -85,6 +105,8 @@ impl Peers {
             answered: None,
             lacks_from: None,
             lacks_through: None,
+            tail_search: 0,
+            gives_from: None,
             history_at: Duration::ZERO,
             other_branch: false,
             open: 0,
@@ -153,18 +175,18 @@ impl Peers {
     pub fn record_tail_above(&mut self, peer: &PeerId, height: Height, now: Duration) {
         let again = now + self.timing.backoff_max;
         let Some(peer) = self.connected.get_mut(peer) else { return };
+        if peer.gives_from.is_some_and(|gives_from| gives_from <= height) {
+            peer.gives_from = None;
+        }
         peer.lacks_through = peer.lacks_through.max(Some(height));
+        peer.tail_search = peer.tail_search.saturating_mul(2).max(FIRST_TAIL_SEARCH);
         peer.history_at = again;
     }
 
-    /// Whether some have blocks above `next`, on our branch, and all of these have said that they have not that one.
+    /// Whether some on our branch have said that they have pruned `next`, and nobody could serve it.
     pub fn lack_history(&self, next: Height) -> bool {
-        let mut ahead = self
-            .connected
-            .values()
-            .filter(|peer| !peer.other_branch && peer.head.is_some_and(|head| head.height >= next))
-            .peekable();
-        ahead.peek().is_some() && ahead.all(|peer| peer.lacks(next))
+        let has_pruned = |peer: &Peer| !peer.other_branch && peer.is_ahead(next) && peer.lacks(next);
+        self.connected.values().any(has_pruned) && !self.connected.values().any(|peer| peer.could_serve(next))
     }
 
     /// Whether some have blocks above `next`, and all of these are on another branch than ours.
@@ -343,7 +365,9 @@ impl Peer {
     pub fn record_gave(&mut self, height: Height) {
         if self.lacks(height) {
             self.lacks_through = None;
+            self.tail_search = 0;
         }
+        self.gives_from = Some(self.gives_from.map_or(height, |known| known.min(height)));
     }
 
     /// Whether a refusal of this height means that the height is below its tail: it answered with a head that is no lower.
@@ -360,7 +384,7 @@ impl Peer {
     pub fn may_serve_above(&self, next: Height, now: Duration) -> bool {
         self.rest_until <= now
             && !self.other_branch
-            && self.head.is_some_and(|head| head.height >= next)
+            && self.is_ahead(next)
             && self.lacks_from.is_none_or(|lacks| next < lacks)
     }
 
@@ -370,13 +394,42 @@ impl Peer {
     }
 
     fn seems_to_have(&self, from: Height, now: Duration) -> bool {
-        self.head.is_some_and(|head| head.height >= from)
+        self.is_ahead(from)
             && self.lacks_from.is_none_or(|lacks| from < lacks)
             && (now >= self.history_at || !self.lacks(from))
     }
 
     fn lacks(&self, height: Height) -> bool {
         self.lacks_through.is_some_and(|through| height <= through)
+    }
+
+    /// Whether it is known to have blocks from `next` on.
+    fn is_ahead(&self, next: Height) -> bool {
+        self.head.is_some_and(|head| head.height >= next)
+    }
+
+    /// Whether there is reason to think that it would give `next` if it were asked: it said that it stores blocks up to there
+    /// at least, never that it has pruned it, and has not failed again and again. What it merely relays is no reason.
+    pub fn could_serve(&self, next: Height) -> bool {
+        !self.other_branch
+            && self.must_store(next)
+            && !self.lacks(next)
+            && self.lacks_from.is_none_or(|lacks| next < lacks)
+            && self.failures < REFUTED
+    }
+
+    /// How doubtful it is that it has `from`, which is below its head.
+    pub fn doubt(&self, from: Height) -> Doubt {
+        let Some(through) = self.lacks_through else { return Doubt::None };
+        if from <= through {
+            return Doubt::Pruned;
+        }
+        if self.gives_from.is_some_and(|gives_from| gives_from <= from) {
+            return Doubt::None;
+        }
+        // Its tail is somewhere from here up to its head: half-way at most.
+        let half_way = self.head.map_or(0, |head| head.height.above(through) / 2);
+        if from < through.plus(self.tail_search.min(half_way)) { Doubt::MayBePruned } else { Doubt::None }
     }
 
     /// Whether it has rested, and has room for one more request.
