@@ -23,19 +23,25 @@ fn a_host_with_blocks_that_are_not_ours_is_told_to_retract_to_the_right_height()
         a.until_hard(4).await;
         a.until_soft(30).await;
 
-        // Common up to a height, foreign above; as high as we are, and higher.
-        for (common, top) in [(7, 9), (25, 30), (28, 35)] {
-            let blocks = chain[..common].iter().copied().chain((common as u64 + 1..=top).map(foreign));
-            let ledger = Ledger { chain: blocks.collect(), hard: 4, ..Ledger::default() };
-            let mut host = Host::resume(&sequencer, Role::Follower, ledger).await;
-            host.until("the chain, after a rewind", |ledger| ledger.chain == chain).await;
-            assert_eq!(host.ledger.retracts, [common as u64]);
-        }
-        // Nothing in common, and nothing hard: everything goes.
+        // Nothing in common, and nothing hard: everything goes, since DA has decided at that height.
         let ledger = Ledger { chain: (1..=3).map(foreign).collect(), ..Ledger::default() };
         let mut host = Host::resume(&sequencer, Role::Follower, ledger).await;
         host.until("the chain, from its beginning", |ledger| ledger.chain == chain && ledger.hard == 4).await;
         assert_eq!(host.ledger.retracts, [0]);
+        // Common up to a height, foreign above; as high as we are, and higher. They wait for DA.
+        let mut waiting = Vec::new();
+        for (common, top) in [(7, 9), (25, 30), (28, 35)] {
+            let blocks = chain[..common].iter().copied().chain((common as u64 + 1..=top).map(foreign));
+            let ledger = Ledger { chain: blocks.collect(), hard: 4, ..Ledger::default() };
+            waiting.push((common as u64, Host::resume(&sequencer, Role::Follower, ledger).await));
+        }
+        // The newest session reports.
+        waiting.last().unwrap().1.report_hashes(2, &chain[4..]).await;
+        for (common, mut host) in waiting {
+            host.until("the chain, after a rewind", |ledger| ledger.chain == chain && ledger.hard == 30).await;
+            assert_eq!(host.ledger.retracts, [common]);
+        }
+        a.until_hard(30).await;
         // In agreement: nothing to retract, nothing told twice.
         let mut host = Host::resume(&sequencer, Role::Follower, a.ledger.clone()).await;
         a.publish_chain(chain.last().copied(), 1).await;
