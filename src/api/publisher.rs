@@ -152,7 +152,9 @@ impl PublisherState {
         let (found, _permit) = self.connection.read(move |view| view.block(id.height)).await?;
         match found.map_err(store_error)? {
             Some((block, _)) if block.hash() == id.hash => Ok(block),
-            _ => Err(Error::disconnected(format!("block {id} was published, and then taken back"))),
+            _ => Err(Error::disconnected(format!(
+                "block {id} was published, and is not stored any more: it was taken back, or pruned"
+            ))),
         }
     }
 

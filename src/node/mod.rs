@@ -17,8 +17,8 @@
 //! | API requests | the sessions' calls in flight | the API answers `overloaded` |
 //! | verify pool, gossip | verify's share in bytes, half of it per peer | the message is ignored and the peer probed |
 //! | verify pool, asked for | the core's open requests; the hosts' calls | cannot be: each was asked for once |
-//! | commits | one in flight, the rest merged into one; `limits.commit_bytes` | the core takes nothing more in |
-//! | effects that wait for a commit | one per input of the same commits | bounded by the inputs above |
+//! | commits | one in flight, the rest merged into one, but for what takes something back; `limits.commit_bytes` | the core takes nothing more in |
+//! | effects that wait for a commit | the answers and broadcasts of these commits, an announcement between two of them | bounded by the calls in flight, and by the commits |
 //! | p2p commands | verdicts and fetches asked for; 64 broadcasts | the oldest broadcast is dropped: peers ask for heads |
 //!
 //! Invariants:
@@ -31,6 +31,7 @@
 
 mod host;
 mod network;
+mod parked;
 mod pool;
 mod signing;
 mod writer;
@@ -49,12 +50,13 @@ use crate::block::BlockId;
 use crate::clock::Clock;
 use crate::p2p;
 use crate::store::{self, Reader, Store, StoreError};
-use crate::sync::{self, CommitId, Effect, Input, Syncer, Ticket};
+use crate::sync::{self, Effect, Input, Syncer, Ticket};
 
 use host::{FIRST_TICKET, HostReply};
+use parked::ParkedEffects;
 use pool::{CheckJob, CheckSource, Load, Pool};
 use signing::{KeyHolder, Unsigned};
-use writer::{CommitWriter, Written};
+use writer::{CommitWriter, WriteId, Written};
 
 /// How often the free disk space is looked at.
 const DISK_INTERVAL: Duration = Duration::from_secs(2);
@@ -158,9 +160,9 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
         reader,
         pool,
         writer,
-        durable: CommitId(0),
-        last_commit: CommitId(0),
-        after_durable: VecDeque::new(),
+        durable: WriteId::default(),
+        last_write: WriteId::default(),
+        parked: ParkedEffects::default(),
         inputs: VecDeque::new(),
         outbox: VecDeque::new(),
         replies: HashMap::new(),
@@ -197,12 +199,12 @@ struct Node {
     reader: Reader,
     pool: Pool,
     writer: CommitWriter,
-    /// Everything up to this commit is on disk.
-    durable: CommitId,
-    /// The newest commit that the core asked for.
-    last_commit: CommitId,
-    /// Effects, each with the commit that it waits for.
-    after_durable: VecDeque<(CommitId, Effect)>,
+    /// Everything up to this write is on disk.
+    durable: WriteId,
+    /// The write of the newest commit that the core asked for.
+    last_write: WriteId,
+    /// Effects that wait for a write.
+    parked: ParkedEffects,
     /// In line for the core.
     inputs: VecDeque<Input>,
     /// Commands that the network has not taken yet.
@@ -369,19 +371,16 @@ impl Node {
             Effect::Sign { ticket, header_bytes, payload, guard } => {
                 self.sign(ticket, Unsigned { header_bytes, payload, guard });
             }
-            Effect::Commit(batch) => {
-                self.last_commit = batch.id;
-                self.writer.commit(batch);
-            }
+            Effect::Commit(batch) => self.last_write = self.writer.commit(batch),
             Effect::Reply { .. } | Effect::Announce(_) | Effect::Broadcast(_) => {
-                self.after_durable.push_back((self.last_commit, effect));
+                self.parked.park(self.last_write, effect);
             }
         }
     }
 
-    /// Runs the effects whose commits are on disk.
+    /// Runs the effects whose writes are on disk.
     fn run_durable(&mut self) {
-        while let Some((_, effect)) = self.after_durable.pop_front_if(|(commit, _)| *commit <= self.durable) {
+        while let Some(effect) = self.parked.release(self.durable) {
             match effect {
                 Effect::Reply { ticket, answer } => self.reply(ticket, answer),
                 Effect::Announce(heads) => {
@@ -396,8 +395,7 @@ impl Node {
     fn written(&mut self, written: Written) -> Result<(), Fatal> {
         match written {
             Written::Durable { commit, stored_bytes } => {
-                self.durable = commit;
-                self.writer.written();
+                self.durable = self.writer.written();
                 self.input(Input::Durable { commit, stored_bytes });
             }
             Written::Guarded(ticket) => self.ask_signer(ticket),

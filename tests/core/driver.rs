@@ -246,6 +246,29 @@ impl Core {
         effects
     }
 
+    /// Makes durable what was held back, in as few writes as may be; `each` sees the core after each of them, and the newest
+    /// commit that is on disk.
+    pub fn write_in_groups(&mut self, mut each: impl FnMut(&Self, CommitId)) {
+        let mut groups: Vec<Batch> = Vec::new();
+        for batch in self.unwritten.drain(..) {
+            match groups.last_mut() {
+                Some(group) if group.may_absorb(&batch) => group.absorb(batch),
+                _ => groups.push(batch),
+            }
+        }
+        for group in groups {
+            let commit = group.id;
+            self.unwritten.insert(0, group);
+            let _ = self.write_one();
+            each(self, commit);
+        }
+    }
+
+    /// Whether this very block is on disk.
+    pub fn has_on_disk(&self, id: BlockId) -> bool {
+        self.disk.hash(id.height) == Some(id.hash)
+    }
+
     /// From now on nothing of what was stored can be read; nothing may be written any more, either.
     pub fn lose_disk(&mut self) {
         self.disk = Disk::default();

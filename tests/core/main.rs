@@ -25,3 +25,4 @@ mod reverse_sync;
 mod selection;
 mod sightings;
 mod trusted;
+mod writes;

@@ -346,15 +346,11 @@ impl Disk {
         self.fault = Some(fault);
     }
 
-    /// Takes a decided batch, into the commit that waits if there is one; true when a write starts now.
+    /// Takes a decided batch, into the commit that waits last if it may go there; true when a write starts now.
     pub fn commit(&mut self, batch: Batch) -> bool {
-        let waiting = self.writes.iter_mut().skip(1).find_map(|write| match write {
-            Write::Commit(waiting) => Some(waiting),
-            Write::Guard(..) => None,
-        });
-        match waiting {
-            Some(waiting) => waiting.absorb(batch),
-            None => self.writes.push_back(Write::Commit(Box::new(batch))),
+        match self.writes.iter_mut().skip(1).next_back() {
+            Some(Write::Commit(waiting)) if waiting.may_absorb(&batch) => waiting.absorb(batch),
+            _ => self.writes.push_back(Write::Commit(Box::new(batch))),
         }
         self.writes.len() == 1
     }

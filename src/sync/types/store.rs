@@ -1,4 +1,7 @@
 //! Between the core and the store: what a decision writes, and what is there at start.
+//!
+//! Invariant: several batches may go into one write, but never one that takes back what somebody may be told once that write is
+//! done ([`Batch::may_absorb`]). So an answer is true of what is on disk when it is given.
 
 use super::chain::{Evidence, Heads, Sighting};
 use super::ids::{CommitId, DaPosition, Epoch, Origin};
@@ -110,14 +113,58 @@ pub struct Batch {
     pub guard: Option<GuardEntry>,
 }
 
+impl Change {
+    /// Whether it takes back what is in `before`, or what may have been answered while `before` waited.
+    fn takes_back(&self, before: &Batch) -> bool {
+        match self {
+            Self::Truncate { .. }
+            | Self::ResetGuard(_)
+            | Self::ForgetConsumer(_)
+            | Self::Veto(_)
+            | Self::Halt(None) => true,
+            Self::Prune { below } => before.stores_below(*below),
+            Self::Ack { consumer, up_to } => before.acks_above(consumer, up_to.height),
+            Self::Append { .. }
+            | Self::Confirm { .. }
+            | Self::Prepend { .. }
+            | Self::KeepSighting(_)
+            | Self::DropSighting(_)
+            | Self::Evidence(_)
+            | Self::Schedule(_)
+            | Self::Halt(Some(_))
+            | Self::Disown(_)
+            | Self::Own(_) => false,
+        }
+    }
+}
+
 impl Batch {
-    /// Puts `next`, decided after `self`, into the same write.
+    /// Whether `next`, decided after `self`, may go into the same write: it takes nothing back.
+    #[must_use]
+    pub fn may_absorb(&self, next: &Self) -> bool {
+        next.heads.scanned_through >= self.heads.scanned_through
+            && !next.changes.iter().any(|change| change.takes_back(self))
+    }
+
+    /// Puts `next`, which [`Self::may_absorb`] allows, into the same write.
     pub fn absorb(&mut self, next: Self) {
-        let resets = next.changes.iter().any(|change| matches!(change, Change::ResetGuard(_)));
-        self.guard = next.guard.or(self.guard.filter(|_| !resets));
+        self.guard = next.guard.or(self.guard);
         self.id = next.id;
         self.changes.extend(next.changes);
         self.heads = next.heads;
+    }
+
+    fn stores_below(&self, height: Height) -> bool {
+        self.changes.iter().any(|change| match change {
+            Change::Append { block, .. } | Change::Prepend { block, .. } => block.id().height < height,
+            _ => false,
+        })
+    }
+
+    fn acks_above(&self, name: &str, height: Height) -> bool {
+        self.changes.iter().any(
+            |change| matches!(change, Change::Ack { consumer, up_to } if consumer == name && up_to.height > height),
+        )
     }
 }
 
