@@ -24,6 +24,7 @@ use super::dialer::Dialer;
 use super::direction::Direction;
 use super::discovery::dht::Discovery;
 use super::exchange::{Cancellation, ExchangeEvent};
+use super::fetch::is_single;
 use super::gate::{Ban, Subject};
 use super::gossip::{Tickets, Topics, acceptance};
 use super::limits::{Limits, STREAM_WINDOW};
@@ -98,7 +99,7 @@ pub struct Driver {
     pub(super) peers: PeerTable,
     tickets: Tickets,
     limits: Limits,
-    /// Who is asked, and the bytes kept free for the answer; together at most `limits.fetch_bytes`.
+    /// Who is asked, and the bytes kept free for the answer; together at most `limits.range_bytes()`.
     reserved: HashMap<RequestId, (PeerId, usize)>,
 }
 
@@ -240,10 +241,11 @@ impl Driver {
         if self.swarm.is_connected(&peer) && !self.peers.is_up(peer) {
             return Err(FetchOutcome::Unsupported);
         }
-        let room = self.limits.fetch_bytes - self.reserved.values().map(|(_, bytes)| bytes).sum::<usize>();
+        let room = self.limits.range_bytes() - self.reserved.values().map(|(_, bytes)| bytes).sum::<usize>();
         let max_bytes = fetch.max_bytes.min(self.limits.fetch_bytes_per_request());
-        // What the stream's window lets in beyond the answer is there, too.
-        let reserved = max_bytes.max(STREAM_WINDOW);
+        // What the stream's window lets in beyond the answer is there, too. An answer of one block takes what it needs beyond that
+        // when it comes.
+        let reserved = if is_single(fetch.query) { STREAM_WINDOW } else { max_bytes.max(STREAM_WINDOW) };
         if reserved > room {
             return Err(FetchOutcome::NotSent);
         }

@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::fetch::FetchJob;
-use super::limits::{MAX_ASKS_PER_CONNECTION, MAX_SERVED_PER_CONNECTION};
+use super::limits::{Limits, MAX_ASKS_PER_CONNECTION, MAX_SERVED_PER_CONNECTION};
 use super::memory_budget::MemoryBudget;
 use super::peers::PeerKind;
 use super::serve::RangeServer;
@@ -122,6 +122,7 @@ struct OpenStream {
 pub struct Behaviour {
     protocols: Arc<[LaneProtocol]>,
     max_block_bytes: usize,
+    single_bytes: Arc<MemoryBudget>,
     server: Arc<RangeServer>,
     connections: HashMap<PeerId, Vec<ConnectionId>>,
     open: HashMap<RequestId, OpenStream>,
@@ -130,10 +131,11 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    pub fn new(protocols: Vec<LaneProtocol>, max_block_bytes: usize, server: RangeServer) -> Self {
+    pub fn new(protocols: Vec<LaneProtocol>, limits: &Limits, server: RangeServer) -> Self {
         Self {
             protocols: protocols.into(),
-            max_block_bytes,
+            max_block_bytes: limits.max_block_bytes,
+            single_bytes: Arc::new(MemoryBudget::new(limits.single_bytes())),
             server: Arc::new(server),
             connections: HashMap::new(),
             open: HashMap::new(),
@@ -171,6 +173,7 @@ impl Behaviour {
             query: fetch.query,
             max_bytes,
             max_block_bytes: self.max_block_bytes,
+            single_bytes: Arc::clone(&self.single_bytes),
             deadline: Instant::now() + fetch.timeout,
             wanted,
         };

@@ -4,16 +4,22 @@
 //! 1. Blocks that arrived are returned, however the stream ended.
 //! 2. No more than the cap is kept, and no more than was asked for.
 //! 3. A stream that is given up is reset, so that the other side does not go on.
+//! 4. Who is silent holds no memory but a stream's window: of an answer of one block, which may be of any size, what goes beyond
+//!    the window is taken from a budget when its size is known, and waited for.
+//! 5. Time that we lost is nobody's fault: who comes late to a deadline looks once more at what has come meanwhile.
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::oneshot;
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::limits::STREAM_WINDOW;
+use super::memory_budget::MemoryBudget;
 use super::wire::{self, FrameError, FrameReader, HeaderRequest, WireAnswer};
 use crate::sync::{BlockQuery, FetchOutcome, RequestId};
 
@@ -25,6 +31,8 @@ pub struct FetchJob {
     /// The most bytes of the whole answer: it is cut before the block that would exceed them, be it the first.
     pub max_bytes: usize,
     pub max_block_bytes: usize,
+    /// For answers of one block.
+    pub single_bytes: Arc<MemoryBudget>,
     pub deadline: Instant,
     /// Closed when nobody waits for the answer any more.
     pub wanted: oneshot::Receiver<Infallible>,
@@ -60,7 +68,7 @@ impl FetchJob {
             biased;
             _ = &mut wanted => return None,
             outcome = self.exchange(stream, &mut bodies) => outcome,
-            () = sleep_until(self.deadline) => FetchOutcome::Timeout,
+            () = overdue(self.deadline) => FetchOutcome::Timeout,
         };
         Some((bodies, outcome))
     }
@@ -121,6 +129,7 @@ impl FetchJob {
             if length > room.saturating_add(wire::RESPONSE_OVERHEAD) {
                 return FetchOutcome::Cut;
             }
+            let _room = self.room_for(length).await;
             let frame = match reader.message(length).await {
                 Ok(frame) => frame,
                 Err(error) => return ended_by(&error),
@@ -134,11 +143,121 @@ impl FetchJob {
         }
         FetchOutcome::Complete
     }
+
+    /// Memory for this frame, where none was kept free for the answer.
+    async fn room_for(&self, length: usize) -> Option<SemaphorePermit<'_>> {
+        if !is_single(self.query) || length <= STREAM_WINDOW {
+            return None;
+        }
+        self.single_bytes.take(length.min(self.max_block_bytes)).await
+    }
+}
+
+/// Whether the answer is one block, of any size.
+pub const fn is_single(query: BlockQuery) -> bool {
+    matches!(query, BlockQuery::Head | BlockQuery::Hash(_))
+}
+
+/// Who comes to a deadline later than this has stood still,
+const LATE: Duration = Duration::from_millis(500);
+/// and reads for so long what came meanwhile.
+const MOMENT: Duration = Duration::from_secs(1);
+
+async fn overdue(deadline: Instant) {
+    sleep_until(deadline).await;
+    if let Some(until) = moment_after(deadline, Instant::now()) {
+        sleep_until(until).await;
+    }
+}
+
+fn moment_after(deadline: Instant, now: Instant) -> Option<Instant> {
+    (now.saturating_duration_since(deadline) > LATE).then(|| now + MOMENT)
 }
 
 const fn ended_by(error: &FrameError) -> FetchOutcome {
     match error {
         FrameError::TooLong { .. } | FrameError::NoLength => FetchOutcome::Invalid(None),
         FrameError::Truncated | FrameError::Io(_) => FetchOutcome::Reset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use futures::io::AsyncWriteExt as _;
+    use tokio_util::compat::TokioAsyncReadCompatExt as _;
+
+    use super::*;
+
+    const BLOCK: usize = 4 * STREAM_WINDOW;
+
+    fn head(single_bytes: &Arc<MemoryBudget>) -> (FetchJob, oneshot::Sender<Infallible>) {
+        let (wanting, wanted) = oneshot::channel();
+        let job = FetchJob {
+            request: RequestId(1),
+            query: BlockQuery::Head,
+            max_bytes: BLOCK,
+            max_block_bytes: BLOCK,
+            single_bytes: single_bytes.clone(),
+            deadline: Instant::now() + Duration::from_hours(1),
+            wanted,
+        };
+        (job, wanting)
+    }
+
+    /// An answer with one block of this size.
+    fn frame(size: usize) -> Vec<u8> {
+        let mut frame = Vec::new();
+        wire::put_ok_frame(&vec![7; size].into(), &mut frame);
+        frame
+    }
+
+    #[tokio::test]
+    async fn who_is_silent_holds_no_memory_and_a_large_block_takes_it_when_it_comes() {
+        let budget = Arc::new(MemoryBudget::new(BLOCK));
+        let mut silent = Vec::new();
+        for _ in 0..20 {
+            let (near, far) = tokio::io::duplex(64);
+            let (job, wanting) = head(&budget);
+            let mut running = Box::pin(job.run(near.compat()));
+            assert!((&mut running).now_or_never().is_none());
+            silent.push((running, far, wanting));
+        }
+        for size in [BLOCK, 20] {
+            let (near, far) = tokio::io::duplex(64);
+            let (job, _wanting) = head(&budget);
+            let mut far = far.compat();
+            let writing = async {
+                far.write_all(&frame(size)).await.expect("written");
+                far
+            };
+            let (answer, _far) = futures::join!(job.run(near.compat()), writing);
+            let (bodies, outcome) = answer.expect("it is wanted");
+            assert_eq!((bodies.len(), bodies[0].len(), outcome), (1, size, FetchOutcome::Complete));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_block_waits_for_memory() {
+        let budget = Arc::new(MemoryBudget::new(BLOCK));
+        let all = budget.take(BLOCK).await;
+        let (near, far) = tokio::io::duplex(2 * BLOCK);
+        let (job, _wanting) = head(&budget);
+        let mut far = far.compat();
+        far.write_all(&frame(BLOCK)).await.expect("written");
+        let mut running = Box::pin(job.run(near.compat()));
+        assert!((&mut running).now_or_never().is_none(), "there is no room for it");
+        drop(all);
+        let (bodies, outcome) = running.await.expect("it is wanted");
+        assert_eq!((bodies.len(), outcome), (1, FetchOutcome::Complete));
+    }
+
+    #[test]
+    fn who_comes_late_to_a_deadline_looks_once_more() {
+        let deadline = Instant::now();
+        assert_eq!(moment_after(deadline, deadline), None);
+        assert_eq!(moment_after(deadline, deadline + LATE), None);
+        let late = deadline + LATE + Duration::from_nanos(1);
+        assert_eq!(moment_after(deadline, late), Some(late + MOMENT));
     }
 }

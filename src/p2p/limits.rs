@@ -162,10 +162,24 @@ impl Limits {
         (self.fetch_bytes / 32).max(self.max_block_bytes)
     }
 
-    /// How many requests may be open at all peers together: each takes a stream's window at least.
+    /// What is kept for answers of one block, heads and blocks by their hashes, as far as one does not fit into its stream's window:
+    /// one largest block at least.
+    #[must_use]
+    pub fn single_bytes(&self) -> usize {
+        (self.fetch_bytes / 8).max(self.max_block_bytes)
+    }
+
+    /// What is left for ranges, and for the windows of all streams: one largest block at least.
+    #[must_use]
+    pub fn range_bytes(&self) -> usize {
+        self.fetch_bytes - self.single_bytes()
+    }
+
+    /// How many requests for ranges may be open at all peers together: each takes a stream's window at least, and so does each
+    /// peer's request for its head.
     #[must_use]
     pub fn requests(&self) -> usize {
-        self.fetch_bytes / STREAM_WINDOW
+        (self.range_bytes() / STREAM_WINDOW).saturating_sub(self.connections).max(1)
     }
 
     /// Every queue of the network and what it takes when it is full, for an operator to read.
@@ -264,6 +278,8 @@ mod tests {
                 let total: usize = limits.worst_case().iter().map(QueueBound::bytes).sum();
                 prop_assert!(total <= memory, "{total} of {memory}: {limits:?}");
                 prop_assert!(limits.fetch_bytes_per_request() >= block);
+                prop_assert!(limits.single_bytes() >= block && limits.range_bytes() >= block);
+                prop_assert!(limits.range_bytes() >= limits.fetch_bytes_per_request());
                 prop_assert!(limits.serve_bytes >= MIN * serve_chunk_bytes(block));
                 for items in [limits.connections, limits.gossip_send_queue, limits.gossip_unjudged, limits.commands] {
                     prop_assert!(items >= MIN);

@@ -18,6 +18,11 @@ impl MemoryBudget {
     pub fn new(bytes: usize) -> Self {
         Self(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS)))
     }
+
+    /// Waits for the bytes, less than a unit of which is not counted; to be given back, drop the permit.
+    pub async fn take(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        self.0.acquire_many(u32::try_from(bytes / UNIT).unwrap_or(u32::MAX)).await.ok()
+    }
 }
 
 /// Bytes of a connection's share, and of the whole. Given back when it is dropped.

@@ -66,7 +66,7 @@ pub async fn start_with(
         transports,
         listen_addresses: listen_addresses(&config.policy),
         gate,
-        exchange: exchange::Behaviour::new(protocols, limits.max_block_bytes, server),
+        exchange: exchange::Behaviour::new(protocols, &limits, server),
         gossip,
         kad: kad(&config, local),
     };

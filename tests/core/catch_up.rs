@@ -577,7 +577,7 @@ fn no_more_is_asked_of_all_together_than_there_is_room_for() {
     let mut core = Setup::follower().storing(&blocks[..1], 0).limits(few).start();
     let asked = fetches(&core.connect_at(1, &blocks[599]));
     assert_eq!(asked.len(), 5);
-    // The request for another one's head counts, too, and so does every answer that is awaited.
+    // Every answer that is awaited counts.
     assert_eq!(ranges(&core.connect_at(2, &blocks[599])), []);
     let BlockQuery::Range { from, amount } = asked[0].query else { panic!("a range") };
     let given: Vec<_> =
@@ -604,6 +604,29 @@ fn an_answer_may_weigh_a_quarter_more_than_expected_and_the_next_block_whatever_
     let size = blocks[8].size();
     let expected = size + size / 4 + 65_536;
     assert_eq!(room, [1 << 20, expected, expected]);
+}
+
+/// Its answer may be the largest block there can be; none of it may ever come.
+#[test]
+fn who_does_not_even_give_its_head_takes_no_room_from_ranges() {
+    let blocks = chain(600);
+    let asked = |silent: u8| {
+        let mut setup = Setup::follower().storing(&blocks[..1], 0).limits(|limits| {
+            limits.pending_bytes = 13 << 20;
+            limits.requests = 64;
+        });
+        setup.config.rules.max_block_bytes = 1 << 20;
+        let mut core = setup.start();
+        for name in 1..=silent {
+            let _ = core.connect(name);
+        }
+        ranges(&core.connect_at(200, &blocks[599]))
+    };
+    let alone = asked(0);
+    assert!(alone.len() > 8, "{alone:?}");
+    for silent in [1, 12, 13, 100] {
+        assert_eq!(asked(silent), alone, "{silent}");
+    }
 }
 
 #[test]

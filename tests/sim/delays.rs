@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use blocksyncd::block::Height;
-use blocksyncd::sync::{MAX_RANGE, Origin, Timing};
+use blocksyncd::sync::{Limits, MAX_RANGE, Origin, Timing};
 use blocksyncd::verify::{AuthenticBlock, VerifiedBlock};
 use bytes::Bytes;
 
@@ -29,7 +29,13 @@ struct Scene {
 impl Scene {
     /// The servers store `stored` blocks of so many, the follower the first of these.
     fn new(servers: usize, adversaries: &[Behaviour], blocks: usize, stored: usize, follower_has: usize) -> Self {
-        let mut world = World::new(Plan::calm(servers + 1, adversaries.to_vec()), None, Trace::off());
+        let plan = Plan::calm(servers + 1, adversaries.to_vec());
+        Self::of(plan, blocks, stored, follower_has)
+    }
+
+    fn of(plan: Plan, blocks: usize, stored: usize, follower_has: usize) -> Self {
+        let servers = plan.honest - 1;
+        let mut world = World::new(plan, None, Trace::off());
         world.net = Network::empty();
         let payload = Bytes::from_static(b"payload");
         let mut all: Vec<AuthenticBlock> = Vec::new();
@@ -122,13 +128,20 @@ fn catching_up_takes_as_many_round_trips_as_windows() {
 
 #[test]
 fn who_does_not_even_give_its_head_delays_nobody() {
+    // Of the largest blocks, which the answers might be, there is room for thirteen.
     let took = |adversaries: &[Behaviour]| {
-        let mut scene = Scene::new(1, adversaries, 2_600, 2_600, 1);
+        let mut plan = Plan::calm(2, adversaries.to_vec());
+        plan.max_block_bytes = 8 << 20;
+        plan.limits.pending_bytes = 13 * plan.max_block_bytes;
+        plan.limits.range_bytes = Limits::range_bytes_within(plan.limits.pending_bytes);
+        let mut scene = Scene::of(plan, 2_600, 2_600, 1);
         scene.meet_adversaries();
         scene.meet(0);
         scene.takes(2_600)
     };
-    assert_eq!(took(&[Behaviour::Silent; 50]), took(&[]));
+    for silent in [1, 12, 13, 50] {
+        assert_eq!(took(&vec![Behaviour::Silent; silent]), took(&[]), "{silent}");
+    }
 }
 
 /// Everything that was asked of it is asked of somebody else, when its turn comes, and that one has shown that it serves.
