@@ -55,7 +55,11 @@ impl Node {
                     request,
                     fetched: check_answer(checker, lane, &bodies, outcome),
                 };
-                self.check(CheckSource::Answer(request), load, Box::new(check));
+                match self.pool.submit(CheckSource::Answer(request), load, Box::new(check)) {
+                    Some(input) => self.input(input),
+                    // It has come in time, however long its checks take.
+                    None => self.input(Input::Arrived { request }),
+                }
             }
         }
     }

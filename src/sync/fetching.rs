@@ -7,6 +7,10 @@
 //!
 //! Invariants:
 //! 1. An answer is judged against the request that it answers: a request that was given up has no answer any more.
+//! 2. The good prefix of an answer is used, whoever is to blame for what comes after it.
+//! 3. Time and room that we lost are nobody's fault: deadlines are judged only when nothing else waits to be read, and what we
+//!    could not take counts against nobody.
+//! 4. What our schedule does not know proves nothing: peers that are beyond it are asked for what lies below.
 
 use std::time::Duration;
 
@@ -15,7 +19,7 @@ use super::exchange::{AnswerUse, Missing, OpenRequest};
 use super::{BlockQuery, Ctx, FetchOutcome, Fetched, Offence, Origin, PeerId, RequestId, Syncer, blame};
 use crate::block::{Hash, Height};
 use crate::util::saturate;
-use crate::verify::AuthenticBlock;
+use crate::verify::{AuthenticBlock, Fault};
 
 // ---- Answers -------------------------------------------------------------------------------------------------------
 
@@ -35,9 +39,8 @@ impl Syncer {
 
     /// Takes from an answer what is of use.
     fn use_answer(&mut self, ctx: Ctx<'_>, open: &OpenRequest, fetched: &Fetched) -> AnswerUse {
-        if let FetchOutcome::Invalid(fault) = &fetched.outcome {
-            // A frame that broke the exchange protocol has no fault to name, and is as wrong.
-            return AnswerUse::Wrong(fault.as_ref().map_or(Some(Offence::BadRange), blame::of_answer));
+        if let FetchOutcome::Invalid(Some(fault)) = &fetched.outcome {
+            self.strangers.note(fault);
         }
         match open.query {
             BlockQuery::Head => self.use_head(ctx, &open.peer, fetched),
@@ -56,9 +59,13 @@ impl Syncer {
                 self.incoming(ctx, head, Origin::Range, Some(peer));
                 AnswerUse::OneBlock
             }
+            (None, FetchOutcome::Invalid(Some(Fault::NotScheduled { height, .. }))) => {
+                self.exchange.record_claimed_head(peer, *height);
+                AnswerUse::OneBlock
+            }
             (None, FetchOutcome::NotSent) => AnswerUse::NotSent,
             // It is asked for it again when that is due, and may serve all the same.
-            (None, _) => AnswerUse::Neutral,
+            (None, outcome) => wrong(0, offence_of(outcome)).unwrap_or(AnswerUse::Neutral),
         }
     }
 
@@ -70,26 +77,34 @@ impl Syncer {
                 // Whoever is to blame for it if we could not use it, to ask for it again at once would be a loop.
                 if self.wanted_hashes().contains(&hash) { AnswerUse::InVain } else { AnswerUse::OneBlock }
             }
-            Some(_) => AnswerUse::Wrong(Some(Offence::BadRange)),
-            None => AnswerUse::InVain,
+            Some(_) => AnswerUse::Wrong { given: 0, offence: Offence::BadRange },
+            None => wrong(0, offence_of(&fetched.outcome)).unwrap_or(AnswerUse::InVain),
         }
     }
 
     fn use_range(&mut self, ctx: Ctx<'_>, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> AnswerUse {
         let Fetched { blocks, outcome } = fetched;
-        if blocks.is_empty() && *outcome == FetchOutcome::Cut {
-            // A peer that has served nothing yet is not believed: it could put off height after height.
-            let serves = self.exchange.serves(peer);
-            return if serves { AnswerUse::TooHeavy(from) } else { AnswerUse::Useless };
-        }
-        let count = saturate::to_u64(blocks.len());
-        if count > amount || !is_run(from, blocks) {
-            // Punished as [`AnswerUse::Wrong`] is; but what we cut ourselves may be asked of the same peer again.
-            self.exchange.penalize(ctx.now, peer, Offence::BadRange, &mut self.decision);
-            return nothing_of_use(outcome);
-        }
-        self.exchange.record_answered_range(peer, from, amount, count, outcome);
-        for block in blocks {
+        let run = run_of(from, amount, blocks);
+        let offence = if run.len() < blocks.len() { Some(Offence::BadRange) } else { offence_of(outcome) };
+        self.exchange.record_answered_range(peer, from, amount, saturate::to_u64(run.len()), outcome);
+        let used = match run {
+            [] => self.use_empty(peer, from, outcome),
+            [first, ..] => self.use_run(ctx, peer, first, run, outcome),
+        };
+        let given = if matches!(used, AnswerUse::Served { .. } | AnswerUse::ServedInPart) { run.len() } else { 0 };
+        wrong(saturate::to_u64(given), offence).unwrap_or(used)
+    }
+
+    /// Takes what is of use from a run of blocks, whatever came after it.
+    fn use_run(
+        &mut self,
+        ctx: Ctx<'_>,
+        peer: &PeerId,
+        first: &AuthenticBlock,
+        run: &[AuthenticBlock],
+        outcome: &FetchOutcome,
+    ) -> AnswerUse {
+        for block in run {
             self.incoming(ctx, block, Origin::Range, Some(peer));
             if self.is_on_other_branch(ctx, block) {
                 // What it gave beyond belongs to the same branch.
@@ -98,36 +113,61 @@ impl Syncer {
                 return nothing_of_use(outcome);
             }
         }
-        // What could not be used, whoever is to blame, is not asked of the same peer again at once.
-        if count > 0 && (self.chain.heads().stores(from) || self.pending.has(from)) {
+        let (from, given) = (first.height(), saturate::to_u64(run.len()));
+        self.note_unknown(peer, from.plus(given), outcome);
+        if self.chain.heads().stores(from) || self.pending.has(from) {
             let is_cut = matches!(outcome, FetchOutcome::Cut | FetchOutcome::NotSent);
-            if is_cut { AnswerUse::ServedInPart } else { AnswerUse::Served { given: count } }
-        } else if count == 0 && *outcome == FetchOutcome::NotFound && self.exchange.must_store(peer, from) {
-            AnswerUse::BelowItsTail(from)
+            return if is_cut { AnswerUse::ServedInPart } else { AnswerUse::Served { given } };
+        }
+        // What could not be used, whoever is to blame, is not asked of the same peer again at once.
+        if !self.may_grow() {
+            AnswerUse::Neutral
+        } else if self.is_for_later(ctx, first) {
+            AnswerUse::NotTaken
         } else {
             nothing_of_use(outcome)
         }
     }
 
+    /// What an answer says in which no block is of use.
+    fn use_empty(&mut self, peer: &PeerId, from: Height, outcome: &FetchOutcome) -> AnswerUse {
+        self.note_unknown(peer, from, outcome);
+        match outcome {
+            FetchOutcome::NotFound if self.exchange.must_store(peer, from) => AnswerUse::BelowItsTail(from),
+            // A peer that has served nothing yet is not believed: it could put off height after height.
+            FetchOutcome::Cut if self.exchange.serves(peer) => AnswerUse::TooHeavy(from),
+            FetchOutcome::Cut => AnswerUse::Useless,
+            FetchOutcome::Invalid(Some(Fault::NotScheduled { .. })) => AnswerUse::Neutral,
+            _ => nothing_of_use(outcome),
+        }
+    }
+
+    /// What the peer has at this height may be of a proposer whom our schedule does not know.
+    fn note_unknown(&mut self, peer: &PeerId, from: Height, outcome: &FetchOutcome) {
+        if matches!(outcome, FetchOutcome::Invalid(Some(Fault::NotScheduled { .. }))) {
+            self.exchange.record_unknown(peer, from);
+        }
+    }
+
+    /// Whether our clock, or our schedule, keeps us from taking this block now.
+    fn is_for_later(&self, ctx: Ctx<'_>, block: &AuthenticBlock) -> bool {
+        self.rules.check_time(block, ctx.now).is_err() || !self.is_scheduled(block)
+    }
+
     fn use_below_tail(&mut self, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> AnswerUse {
         let Fetched { blocks, outcome } = fetched;
         let count = saturate::to_u64(blocks.len());
-        if count > amount || !is_run(from, blocks) {
-            return AnswerUse::Wrong(Some(Offence::BadRange));
+        let is_run = run_of(from, amount, blocks).len() == blocks.len();
+        let offence = if is_run { offence_of(outcome) } else { Some(Offence::BadRange) };
+        // Only what reaches up to the tail is of use.
+        if let Some(wrong) = wrong(0, offence) {
+            return wrong;
         }
         if count > 0 {
             self.exchange.record_gave(peer, from);
         }
         if count < amount {
-            self.backfill.answered_in_part(count);
-            return match outcome {
-                FetchOutcome::NotFound if self.exchange.must_store(peer, from) => AnswerUse::BelowItsTail(from),
-                _ if count > 0 => AnswerUse::Neutral,
-                FetchOutcome::NotSent => AnswerUse::NotSent,
-                // It says that a block is too heavy for the answer: of one alone that cannot be.
-                FetchOutcome::Cut if amount > 1 => AnswerUse::Neutral,
-                _ => AnswerUse::Useless,
-            };
+            return self.use_part_below_tail(peer, from, amount, count, outcome);
         }
         if !tail_may_fall(&self.chain) {
             // That has changed since it was asked for.
@@ -147,6 +187,26 @@ impl Syncer {
         self.backfill.answered_in_full(amount);
         AnswerUse::Served { given: count }
     }
+
+    /// What to think of an answer that does not reach up to the tail.
+    fn use_part_below_tail(
+        &mut self,
+        peer: &PeerId,
+        from: Height,
+        amount: u64,
+        count: u64,
+        outcome: &FetchOutcome,
+    ) -> AnswerUse {
+        self.backfill.answered_in_part(count);
+        match outcome {
+            FetchOutcome::NotFound if self.exchange.must_store(peer, from) => AnswerUse::BelowItsTail(from),
+            _ if count > 0 => AnswerUse::Neutral,
+            FetchOutcome::NotSent => AnswerUse::NotSent,
+            // It says that a block is too heavy for the answer: of one alone that cannot be.
+            FetchOutcome::Cut if amount > 1 => AnswerUse::Neutral,
+            _ => AnswerUse::Useless,
+        }
+    }
 }
 
 /// What to think of an answer that brought nothing of use, by how it ended.
@@ -158,23 +218,44 @@ fn nothing_of_use(outcome: &FetchOutcome) -> AnswerUse {
     }
 }
 
-/// Whether the blocks are a run of linked heights from `from` on.
-fn is_run(from: Height, blocks: &[AuthenticBlock]) -> bool {
-    let heights = blocks.iter().zip(0..).all(|(block, index)| block.height() == from.plus(index));
-    let links = blocks.iter().zip(blocks.iter().skip(1)).all(|(a, b)| b.parent_hash() == Some(a.hash()));
-    heights && links
+/// What to hold against whoever gave an answer that ended like this, whatever came before.
+fn offence_of(outcome: &FetchOutcome) -> Option<Offence> {
+    match outcome {
+        // A frame that broke the exchange protocol has no fault to name, and is as wrong.
+        FetchOutcome::Invalid(fault) => fault.as_ref().map_or(Some(Offence::BadRange), blame::of_answer),
+        _ => None,
+    }
+}
+
+fn wrong(given: u64, offence: Option<Offence>) -> Option<AnswerUse> {
+    offence.map(|offence| AnswerUse::Wrong { given, offence })
+}
+
+/// As many of the first blocks as are a run of linked heights from `from` on, `amount` of them at most.
+fn run_of(from: Height, amount: u64, blocks: &[AuthenticBlock]) -> &[AuthenticBlock] {
+    let below = std::iter::once(None).chain(blocks.iter().map(Some));
+    let follows = |(index, (block, below)): &(u64, (&AuthenticBlock, Option<&AuthenticBlock>))| {
+        let links = below.is_none_or(|below| block.parent_hash() == Some(below.hash()));
+        *index < amount && block.height() == from.plus(*index) && links
+    };
+    let length = (0..).zip(blocks.iter().zip(below)).take_while(follows).count();
+    &blocks[..length]
 }
 
 // ---- Asking for what is missing ------------------------------------------------------------------------------------
 
 impl Syncer {
-    /// Gives up what took too long, and asks for what is missing.
+    /// Gives up what took too long.
+    pub(super) fn give_up_overdue(&mut self, ctx: Ctx<'_>) {
+        for (request, outcome) in self.exchange.overdue(ctx.now.elapsed) {
+            self.decision.cancel(request);
+            self.fetched(ctx, request, &Fetched { blocks: Vec::new(), outcome });
+        }
+    }
+
+    /// Asks for what is missing.
     pub(super) fn ask_peers(&mut self, ctx: Ctx<'_>) {
         let now = ctx.now.elapsed;
-        for request in self.exchange.expired(now) {
-            self.decision.cancel(request);
-            self.fetched(ctx, request, &Fetched { blocks: Vec::new(), outcome: FetchOutcome::Timeout });
-        }
         self.exchange.begin_round();
         self.end_reverse_sync();
         self.exchange.probe_heads(now, &mut self.decision);
@@ -185,15 +266,28 @@ impl Syncer {
     }
 
     fn ask_for_ranges(&mut self, now: Duration) {
-        if !self.is_catching_up() {
-            self.ask_below_tail(now);
-            self.exchange.forget_ranges(now);
-        } else if now >= self.exchange.patience_ends() {
+        let target = self.chain.heads().target.filter(|_| self.is_catching_up());
+        if target.is_some() && now >= self.exchange.patience_ends() {
             self.chain.drop_target();
-            self.exchange.restart_patience(now);
-        } else {
-            self.exchange.ask_above(now, &self.chain, &self.pending, &mut self.decision);
+            return self.exchange.restart_patience(now);
         }
+        if let Some(target) = target {
+            return self.ask_above(now, target.height);
+        }
+        self.ask_below_tail(now);
+        let next = self.chain.heads().next_height();
+        match self.exchange.claimed_beyond(next, now).filter(|_| self.may_grow()) {
+            // As much of it as our schedule knows. That there is no progress says nothing of a target then.
+            Some(claimed) => {
+                self.exchange.wait_for_no_target(now);
+                self.ask_above(now, claimed);
+            }
+            None => self.exchange.forget_ranges(now),
+        }
+    }
+
+    fn ask_above(&mut self, now: Duration, through: Height) {
+        self.exchange.ask_above(now, through, &self.chain, &self.pending, &mut self.decision);
     }
 
     fn ask_below_tail(&mut self, now: Duration) {
@@ -218,7 +312,11 @@ impl Syncer {
 
     /// Whether the missing blocks are being asked for.
     pub(super) fn is_catching_up(&self) -> bool {
-        self.chain.is_behind() && self.standing.vetoed().is_none() && !self.is_full() && !self.draining
+        self.chain.is_behind() && self.may_grow()
+    }
+
+    fn may_grow(&self) -> bool {
+        self.standing.vetoed().is_none() && !self.is_full() && !self.draining
     }
 
     /// The blocks that are asked for by their hashes, what matters most first: one that DA names and that we were not given, and the

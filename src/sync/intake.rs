@@ -36,6 +36,7 @@ impl Syncer {
                 self.incoming(ctx, &block, Origin::Gossip, Some(peer))
             }
             Err(fault) => {
+                self.strangers.note(&fault);
                 let (verdict, offence) = blame::of_gossip(&fault);
                 if let Some(offence) = offence {
                     self.exchange.penalize(ctx.now, peer, offence, &mut self.decision);
@@ -177,7 +178,7 @@ impl Syncer {
     }
 
     /// Whether its proposer is the scheduled one still: the schedule may have grown since the block was checked.
-    fn is_scheduled(&self, block: &AuthenticBlock) -> bool {
+    pub(super) fn is_scheduled(&self, block: &AuthenticBlock) -> bool {
         self.rules.schedule.proposer_at(block.height()) == Some(block.block().header().proposer)
     }
 

@@ -32,6 +32,7 @@ mod reverse_sync;
 pub mod serve;
 mod settings;
 mod standing;
+mod strangers;
 mod types;
 
 use std::collections::BTreeMap;
@@ -57,6 +58,7 @@ use publish::Publishing;
 use retention::{DiskSpace, Retention};
 use reverse_sync::ReverseSync;
 use standing::Standing;
+use strangers::Strangers;
 
 /// Everything that can happen to the core.
 #[derive(Clone, Debug)]
@@ -94,6 +96,10 @@ pub enum Input {
     PeerDown {
         peer: PeerId,
     },
+    /// The answer to [`Effect::Fetch`] is here, and is being checked: it is late no more, whatever that takes.
+    Arrived {
+        request: RequestId,
+    },
     /// The answer to [`Effect::Fetch`].
     Fetched {
         request: RequestId,
@@ -128,7 +134,7 @@ pub enum Input {
     StorageFull(bool),
     /// Stop accepting work from the host.
     Drain,
-    /// The deadline of [`Syncer::next_wakeup`] has passed.
+    /// The deadline of [`Syncer::next_wakeup`] has passed, and no other input waits.
     Wakeup,
 }
 
@@ -183,6 +189,8 @@ pub struct Syncer {
     exchange: Exchange,
     /// What DA has, above hard.
     da: Da,
+    /// Whom our schedule does not know.
+    strangers: Strangers,
     /// The veto, the halt, the evidence.
     standing: Standing,
     /// Pinned blocks, and the branch that they are on.
@@ -225,6 +233,7 @@ impl Syncer {
             pending: Pending::new(limits.pending_blocks, limits.pending_bytes),
             exchange: Exchange::new(limits, config.timing, rules.max_block_bytes, seed),
             da: Da::new(at.sightings, heads.scanned_through, limits.sightings, limits.sighting_bytes),
+            strangers: Strangers::default(),
             standing: Standing::new(at.vetoed, at.halted, at.evidence, limits.evidence),
             reverse_sync: ReverseSync::new(at.anchor, history.trusted, limits.pending_blocks),
             retention: Retention::new(history, at.consumers, limits.consumers, at.stored_bytes),
@@ -251,6 +260,7 @@ impl Syncer {
             Input::GossipMissed { peer } => self.exchange.probe_soon(now.elapsed, &peer),
             Input::PeerUp { peer } => self.exchange.peer_up(peer, now.elapsed),
             Input::PeerDown { peer } => self.peer_down(&peer),
+            Input::Arrived { request } => self.exchange.arrived(now.elapsed, request),
             Input::Fetched { request, fetched } => self.fetched(ctx, request, &fetched),
             Input::Da { ticket, report } => self.da_reported(ctx, ticket, report),
             Input::HostRejected { ticket, block } => self.host_rejected(ctx, ticket, block),
@@ -263,7 +273,7 @@ impl Syncer {
             Input::StorageFull(true) => self.retention.set_disk_space(DiskSpace::BelowReserve),
             Input::StorageFull(false) => self.retention.set_disk_space(DiskSpace::Enough),
             Input::Drain => self.drain(),
-            Input::Wakeup => {}
+            Input::Wakeup => self.give_up_overdue(ctx),
         }
         self.advance(ctx);
         self.prune(ctx);
@@ -317,6 +327,7 @@ impl Syncer {
             phase: self.phase(),
             forked: self.standing.is_contradicted() || self.exchange.any_elsewhere(),
             history_unavailable: self.exchange.lack_history(heads.next_height()) || self.lacks_below_tail(),
+            unknown_proposer: self.strangers.foremost(),
             halted: self.standing.halted(),
             vetoed: self.standing.vetoed(),
             not_ready: self.publishing.not_ready(heads.soft_height()),

@@ -18,7 +18,7 @@ impl Syncer {
             Command::AbandonBranch(_) | Command::AssertSigned(_) if self.publishing.is_signing() => {
                 Err("a signature is awaited right now: ask again when it has come, or was given up".to_owned())
             }
-            Command::ExtendSchedule(entry) => self.extend_schedule(entry),
+            Command::ExtendSchedule(entry) => self.extend_schedule(ctx, entry),
             Command::AbandonBranch(from) => self.abandon_branch(ctx, from),
             Command::AssertSigned(last) => self.assert_signed(ctx, last),
             Command::LiftVeto => {
@@ -57,7 +57,7 @@ impl Syncer {
         }
     }
 
-    fn extend_schedule(&mut self, entry: ScheduleEntry) -> Result<(), String> {
+    fn extend_schedule(&mut self, ctx: Ctx<'_>, entry: ScheduleEntry) -> Result<(), String> {
         let soft = self.chain.heads().soft_height();
         if soft.is_some_and(|soft| entry.from <= soft) {
             return Err(format!("height {} is not above the soft head {:?}", entry.from, soft));
@@ -72,6 +72,8 @@ impl Syncer {
             self.chain.drop_target();
         }
         self.da.extend_schedule(entry, &mut self.decision);
+        self.strangers.forget();
+        self.exchange.schedule_changed(ctx.now.elapsed);
         Ok(())
     }
 

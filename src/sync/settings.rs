@@ -95,7 +95,8 @@ pub struct Limits {
     pub evidence: usize,
     /// Named consumers, each of which is a record for ever.
     pub consumers: usize,
-    /// What peers were asked for and did not give, by peer and height.
+    /// What peers were asked for and did not give, by peer and height; and heights that were put off, since a peer says that they are
+    /// heavy.
     pub exclusions: usize,
     /// Peers that are remembered after they left, for the bans that they earned.
     pub remembered_peers: usize,

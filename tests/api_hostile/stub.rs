@@ -222,6 +222,7 @@ impl Node {
                 phase: Phase::Following,
                 forked: false,
                 history_unavailable: true,
+                unknown_proposer: None,
                 halted: None,
                 vetoed: None,
                 not_ready: None,

@@ -5,6 +5,7 @@
 //! so that a rule which is changed by accident has a test that names it. No I/O; everything goes through the core's public
 //! face.
 
+mod answers;
 mod backfill;
 mod blocks;
 mod branches;
@@ -22,6 +23,7 @@ mod pending;
 mod prune;
 mod publish;
 mod reverse_sync;
+mod rotation;
 mod selection;
 mod sightings;
 mod trusted;

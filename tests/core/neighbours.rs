@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use blocksyncd::block::{Hash, Height};
-use blocksyncd::sync::{BlockQuery, Effect, Fetch, FetchOutcome, Input, PeerId, RequestId};
+use blocksyncd::block::{Hash, Height, Lane};
+use blocksyncd::sync::{BlockQuery, Command, Effect, Fetch, FetchOutcome, Input, PeerId, RequestId};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::driver::{Core, cancelled, fetches, peer};
@@ -82,12 +82,18 @@ impl Neighbourhood {
     }
 
     pub fn hears(&mut self, from: u8, block: &AuthenticBlock) {
-        let effects = self.core.gossip_effects(from, Ok(block.clone()));
+        let outcome = self.core.syncer().rules().check(Lane::BLOCK, block.block().bytes());
+        let effects = self.core.gossip_effects(from, outcome);
         self.carry_out(&effects);
     }
 
     pub fn give(&mut self, input: Input) {
         let effects = self.core.give(input);
+        self.carry_out(&effects);
+    }
+
+    pub fn operate(&mut self, command: Command) {
+        let effects = self.core.operator_may(command);
         self.carry_out(&effects);
     }
 
@@ -127,6 +133,7 @@ impl Neighbourhood {
             match answer.filter(|(at, _)| *at <= next).and_then(|key| self.answers.remove(&key)) {
                 Some((request, blocks, outcome)) => {
                     self.open_by_hash.remove(&request);
+                    let (blocks, outcome) = self.check(blocks, outcome);
                     let effects = self.core.answer(request, &blocks, outcome);
                     self.carry_out(&effects);
                 }
@@ -134,6 +141,18 @@ impl Neighbourhood {
                 None => self.give(Input::Wakeup),
             }
         }
+    }
+
+    /// As it is checked before the core hears of it: what comes after a bad block is not looked at.
+    fn check(&self, blocks: Vec<AuthenticBlock>, outcome: FetchOutcome) -> (Vec<AuthenticBlock>, FetchOutcome) {
+        let mut good = Vec::new();
+        for block in blocks {
+            match self.core.syncer().rules().check(Lane::BLOCK, block.block().bytes()) {
+                Ok(block) => good.push(block),
+                Err(fault) => return (good, FetchOutcome::Invalid(Some(fault))),
+            }
+        }
+        (good, outcome)
     }
 
     fn carry_out(&mut self, effects: &[Effect]) {

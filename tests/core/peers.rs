@@ -155,18 +155,18 @@ fn a_range_answer_is_what_was_asked_for() {
 fn another_range_than_asked_for_is_an_offence() {
     let blocks = chain(10);
     let stray = branch(&branch(&[], "b", 2), "b", 1);
-    for wrong in [
-        // Higher, lower, with a hole, one too many, not linked.
-        blocks[2..5].to_vec(),
-        blocks[..3].to_vec(),
-        vec![blocks[1].clone(), blocks[3].clone()],
-        blocks[1..9].to_vec(),
-        vec![blocks[1].clone(), stray[0].clone()],
+    for (wrong, good) in [
+        // Higher, lower, with a hole, one too many, not linked: what comes before that is good.
+        (blocks[2..5].to_vec(), 1),
+        (blocks[..3].to_vec(), 1),
+        (vec![blocks[1].clone(), blocks[3].clone()], 2),
+        (blocks[1..9].to_vec(), 9),
+        (vec![blocks[1].clone(), stray[0].clone()], 2),
     ] {
         let (mut core, fetch, _) = asking();
         let effects = core.answer(fetch.request, &wrong, FetchOutcome::Complete);
         assert_eq!(penalties(&effects), [(peer(1), Offence::BadRange, Some(settings().ban_min))], "{wrong:?}");
-        assert_eq!(core.soft(), Some(blocks[0].id()), "nothing of it is taken");
+        assert_eq!(core.soft(), Some(blocks[good - 1].id()), "{wrong:?}");
     }
 }
 
@@ -181,9 +181,9 @@ fn a_broken_answer_is_an_offence_and_a_doubtful_one_is_not() {
         let (mut core, fetch, blocks) = asking();
         let effects = core.answer(fetch.request, &blocks[1..3], FetchOutcome::Invalid(fault.clone()));
         assert_eq!(penalties(&effects).len(), usize::from(offence), "{fault:?}");
-        assert_eq!(core.soft(), Some(blocks[0].id()));
-        // Either way it rests.
-        assert_eq!(ranges(&effects), []);
+        assert_eq!(core.soft(), Some(blocks[2].id()), "what came before is good");
+        // Who is to blame rests.
+        assert_eq!(ranges(&effects).is_empty(), offence);
     }
 }
 

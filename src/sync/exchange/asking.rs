@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::peers::{Doubt, Peer};
 use super::plan::ranges;
 use super::{Exchange, OpenRequest, SpanBelow};
-use crate::block::{BlockId, Height, Lane};
+use crate::block::{Height, Lane};
 use crate::sync::chain::Chain;
 use crate::sync::decision::Decision;
 use crate::sync::pending::Pending;
@@ -56,6 +56,11 @@ impl Exchange {
         self.requests.forget_put_off();
         self.exclusions.forget_ranges();
         self.restart_patience(now);
+    }
+
+    /// There is no target to be patient with.
+    pub fn wait_for_no_target(&mut self, now: Duration) {
+        self.progress_at = now;
     }
 
     /// The wait for the next block begins anew.
@@ -109,21 +114,25 @@ impl Exchange {
         self.requests.below_tail().is_some()
     }
 
-    /// Asks for what is missing between soft and target, unless gossip is probably bringing it.
-    pub fn ask_above(&mut self, now: Duration, chain: &Chain, pending: &Pending, decision: &mut Decision) {
-        let heads = chain.heads();
-        let Some(target) = heads.target else { return };
-        let missing =
-            heads.soft.map_or(target.height.above(heads.tail) + 1, |soft| target.height.above(soft.id.height));
-        if let Some(until) = self.gossip_has_until(now, missing)
-            && now < until
-        {
+    /// Asks for what is missing between soft and `through`, unless gossip is probably bringing it, or what we were given last was
+    /// nothing that we could take.
+    pub fn ask_above(
+        &mut self,
+        now: Duration,
+        through: Height,
+        chain: &Chain,
+        pending: &Pending,
+        decision: &mut Decision,
+    ) {
+        let next = chain.heads().next_height();
+        let until = self.gossip_has_until(now, through.above(next) + 1).max(Some(self.ranges_at));
+        if let Some(until) = until.filter(|until| now < *until) {
             return self.look_again(until);
         }
         if chain.fresh_bytes() > self.limits.commit_bytes {
             return;
         }
-        self.ask_for_ranges(now, heads.next_height(), target.height, pending, decision);
+        self.ask_for_ranges(now, next, through, pending, decision);
     }
 
     /// Until when a gap of `missing` blocks is left to gossip; `None` when it is too large for that.
@@ -241,7 +250,7 @@ impl Exchange {
     /// Asks the best peer that was not asked yet.
     fn ask_for_range(&mut self, now: Duration, range: RangeToAsk, asked: &[PeerId], decision: &mut Decision) -> Asked {
         let RangeToAsk { from, amount, answer_bytes, next } = range;
-        let Some((peer, head)) = self.best_for_range(now, from, asked) else {
+        let Some((peer, reach)) = self.best_for_range(now, from, asked) else {
             self.retry_when_rested(now);
             return Asked::Nobody;
         };
@@ -251,12 +260,12 @@ impl Exchange {
         if self.exclusions.has(from, &peer) {
             self.exclusions.forget(from);
         }
-        let amount = amount.min(head.height.above(from) + 1);
+        let amount = amount.min(reach.above(from) + 1);
         self.send(self.request(now, &peer, BlockQuery::Range { from, amount }, answer_bytes), decision);
         Asked::Sent
     }
 
-    fn best_for_range(&mut self, now: Duration, from: Height, asked: &[PeerId]) -> Option<(PeerId, BlockId)> {
+    fn best_for_range(&mut self, now: Duration, from: Height, asked: &[PeerId]) -> Option<(PeerId, Height)> {
         let max_open = self.limits.requests_per_peer;
         // A peer that is asked beside others is to help in any case: one that serves, if there is one.
         let order = |id: &PeerId, peer: &Peer| {
@@ -266,11 +275,11 @@ impl Exchange {
             .peers
             .iter()
             .filter(|(id, peer)| !asked.contains(*id) && peer.can_serve(from, now, max_open))
-            .filter_map(|(id, peer)| Some((id.clone(), peer.head()?, order(id, peer))))
+            .filter_map(|(id, peer)| Some((id.clone(), peer.reach()?, order(id, peer))))
             .collect();
         // Equals are taken in an order that differs from time to time.
         self.rng.shuffle(&mut able);
-        able.into_iter().min_by_key(|(.., order)| *order).map(|(id, head, _)| (id, head))
+        able.into_iter().min_by_key(|(.., order)| *order).map(|(id, reach, _)| (id, reach))
     }
 
     /// Whether a range that not everything waits for is better not asked of this peer, the best one that can be asked now: it may
@@ -312,7 +321,15 @@ impl Exchange {
         // says nothing.
         let timeout = self.timing.request_timeout;
         let deadline = now + timeout + timeout / 4;
-        OpenRequest { peer: peer.clone(), query, sent: now, deadline, bytes: max_bytes, below_tail: false }
+        OpenRequest {
+            peer: peer.clone(),
+            query,
+            sent: now,
+            deadline,
+            has_arrived: false,
+            bytes: max_bytes,
+            below_tail: false,
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use super::decision::Decision;
 use super::{BlockQuery, FetchOutcome, Limits, Offence, PeerId, PeerStanding, RequestId, Timing};
 use crate::block::{BlockId, Height};
 use crate::clock::Now;
+use crate::util::backoff::Backoff;
 use crate::verify::AuthenticBlock;
 
 use by_hash::Searches;
@@ -36,6 +37,9 @@ use plan::Sizes;
 use requests::{PutOff, Requests};
 
 pub(super) use requests::{HeightRun, OpenRequest};
+
+/// What was answered may take so many timeouts to be checked: then the checks are taken to have been lost.
+const CHECKS_TAKE: u32 = 8;
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -55,6 +59,10 @@ pub(super) struct Exchange {
     progress_at: Duration,
     /// When a peer that rests now can be asked again.
     retry_at: Option<Duration>,
+    /// No range is asked for before this moment, since the last ones brought nothing that we could take;
+    ranges_at: Duration,
+    /// so many in a row.
+    not_taken: u32,
     /// When peers that were behind may be asked for their heads again, out of turn.
     behind_at: Option<Duration>,
 }
@@ -86,12 +94,16 @@ pub(super) enum AnswerUse {
     NotSent,
     /// Nothing that counts for the peer or against it.
     Neutral,
+    /// Sound blocks of our branch that we could not take, for a reason of our own: nobody has failed, and for a while, longer each time,
+    /// none are asked for.
+    NotTaken,
     /// Nothing of use came before we cut the answer off: the peer rests, and may have the rest all the same.
     CutShort,
     /// Nothing of use, whatever the reason: the peer rests, and others are asked first.
     Useless,
-    /// Not what was asked for, or it broke the protocol: as `Useless`, and the peer is punished for the offence.
-    Wrong(Option<Offence>),
+    /// Not what was asked for, or it broke the protocol, after `given` blocks that were of use: the peer rests, is punished, and others
+    /// are asked first for what is missing.
+    Wrong { given: u64, offence: Offence },
 }
 
 /// Blocks to be asked for, the highest of which is `last`; fewer of them when nobody could have all.
@@ -111,7 +123,7 @@ impl Exchange {
             timing,
             max_block_bytes,
             peers: Peers::new(timing, limits.remembered_peers),
-            requests: Requests::new(),
+            requests: Requests::new(limits.exclusions),
             exclusions: Exclusions::new(limits.exclusions),
             searches: Searches::default(),
             rng: fastrand::Rng::with_seed(seed),
@@ -119,6 +131,8 @@ impl Exchange {
             gap_since: None,
             progress_at: Duration::ZERO,
             retry_at: None,
+            ranges_at: Duration::ZERO,
+            not_taken: 0,
             behind_at: None,
         }
     }
@@ -183,6 +197,20 @@ impl Exchange {
         }
     }
 
+    /// The peer answered with a head of which our schedule does not know the proposer.
+    pub fn record_claimed_head(&mut self, peer: &PeerId, height: Height) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.record_claimed_head(height);
+        }
+    }
+
+    /// What the peer has from this height on our schedule does not know.
+    pub fn record_unknown(&mut self, peer: &PeerId, from: Height) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.record_unknown(from);
+        }
+    }
+
     /// The peer gave the block at this height.
     pub fn record_gave(&mut self, peer: &PeerId, height: Height) {
         if let Some(peer) = self.peers.get_mut(peer) {
@@ -233,6 +261,22 @@ impl Exchange {
         decision.penalize(peer.clone(), offence, ban);
     }
 
+    /// Up to where peers claim to have blocks that our schedule may know in part, from `next` on.
+    pub fn claimed_beyond(&self, next: Height, now: Duration) -> Option<Height> {
+        let able = self.peers.iter().filter(|(_, peer)| peer.may_serve_above(next, now));
+        able.filter_map(|(_, peer)| peer.claimed()).max().filter(|claimed| *claimed >= next)
+    }
+
+    /// The schedule is another one: what it did not know it may know now.
+    pub fn schedule_changed(&mut self, now: Duration) {
+        for id in self.peers.ids() {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.schedule_changed();
+            }
+        }
+        self.probe_all_soon(now);
+    }
+
     /// Something was missed: the peer is asked for its head soon.
     pub fn probe_soon(&mut self, now: Duration, peer: &PeerId) {
         if let Some(peer) = self.peers.get_mut(peer) {
@@ -278,6 +322,8 @@ impl Exchange {
     /// Soft has risen, or the target has changed.
     pub fn progressed(&mut self, now: Duration) {
         self.progress_at = now;
+        self.ranges_at = Duration::ZERO;
+        self.not_taken = 0;
     }
 
     fn sizes(&self) -> Sizes {
@@ -292,9 +338,19 @@ impl Exchange {
 // ---- Answers -------------------------------------------------------------------------------------------------------
 
 impl Exchange {
-    /// Requests whose answers are overdue.
-    pub fn expired(&self, now: Duration) -> Vec<RequestId> {
-        self.requests.expired(now)
+    /// Requests whose answers are overdue, and how each is taken to have ended. Whoever comes late to a deadline has stood still, and
+    /// takes a moment to read what came meanwhile.
+    pub fn overdue(&mut self, now: Duration) -> Vec<(RequestId, FetchOutcome)> {
+        let moment = self.timing.request_timeout / 4;
+        if self.requests.next_deadline().is_some_and(|due| due + moment / 2 < now) {
+            self.requests.wait_until(now + moment);
+        }
+        self.requests.overdue(now)
+    }
+
+    /// The answer is here, and is being checked.
+    pub fn arrived(&mut self, now: Duration, request: RequestId) {
+        self.requests.arrived(request, now + self.timing.request_timeout * CHECKS_TAKE);
     }
 
     /// A request has ended; `None` when it was given up before.
@@ -331,14 +387,19 @@ impl Exchange {
                 self.peers.failed(&open.peer, open.sent, now.elapsed);
                 self.exclude(&open, 0, missing, now.elapsed);
             }
-            AnswerUse::Wrong(offence) => {
+            AnswerUse::NotTaken => self.pause_ranges(now.elapsed),
+            AnswerUse::Wrong { given, offence } => {
                 self.peers.failed(&open.peer, open.sent, now.elapsed);
-                self.exclude(&open, 0, missing, now.elapsed);
-                if let Some(offence) = offence {
-                    self.penalize(now, &open.peer, offence, decision);
-                }
+                self.exclude(&open, given, missing, now.elapsed);
+                self.penalize(now, &open.peer, offence, decision);
             }
         }
+    }
+
+    fn pause_ranges(&mut self, now: Duration) {
+        let Timing { backoff_min, backoff_max, .. } = self.timing;
+        self.ranges_at = now + Backoff { shortest: backoff_min, longest: backoff_max }.pause(self.not_taken);
+        self.not_taken = self.not_taken.saturating_add(1);
     }
 
     /// What is missing of this answer, of which the first `given` blocks were of use, is asked of others first.

@@ -34,6 +34,10 @@ pub(in crate::sync) struct Peer {
     /// The height of the head that it answered with last: it stores everything from its tail up to there. Of what it gossips
     /// it may have stored nothing yet.
     answered: Option<Height>,
+    /// That head is of a proposer whom our schedule does not know, so that it proves nothing.
+    claimed: Option<Height>,
+    /// From this height on it gave what our schedule does not know; until that changes.
+    unknown_from: Option<Height>,
     /// It said that it does not have this height; true until its head changes.
     lacks_from: Option<Height>,
     /// It said that it has nothing at this height, which is below its head, and so nothing at all up to there.
@@ -103,6 +107,8 @@ impl Peers {
         self.connected.entry(peer).or_insert_with(|| Peer {
             head: None,
             answered: None,
+            claimed: None,
+            unknown_from: None,
             lacks_from: None,
             lacks_through: None,
             tail_search: 0,
@@ -344,10 +350,38 @@ impl Peer {
         // What it lacked a while ago it may have now, and what ended an answer early may have been an accident.
         self.lacks_from = None;
         self.answered = Some(head.height);
+        self.claimed = None;
         if self.head != Some(head) {
             self.head = Some(head);
             self.other_branch = false;
         }
+    }
+
+    /// It answered with a head of which our schedule does not know the proposer.
+    pub fn record_claimed_head(&mut self, height: Height) {
+        self.lacks_from = None;
+        self.answered = Some(height);
+        self.claimed = Some(height);
+    }
+
+    /// What it has from this height on our schedule does not know.
+    pub fn record_unknown(&mut self, from: Height) {
+        self.unknown_from = Some(self.unknown_from.map_or(from, |known| known.min(from)));
+    }
+
+    /// The schedule is another one.
+    pub fn schedule_changed(&mut self) {
+        self.unknown_from = None;
+    }
+
+    /// Up to where it may have blocks, as it proved, or claims.
+    pub fn reach(&self) -> Option<Height> {
+        self.head.map(|head| head.height).max(self.claimed)
+    }
+
+    /// What it claims to have, beyond what our schedule knows.
+    pub fn claimed(&self) -> Option<Height> {
+        self.claimed
     }
 
     /// It was asked for `amount` blocks from `from` on, and gave the first `count` of them.
@@ -382,10 +416,7 @@ impl Peer {
 
     /// Whether it may be asked for some blocks from `next` on, if it has room.
     pub fn may_serve_above(&self, next: Height, now: Duration) -> bool {
-        self.rest_until <= now
-            && !self.other_branch
-            && self.is_ahead(next)
-            && self.lacks_from.is_none_or(|lacks| next < lacks)
+        self.rest_until <= now && !self.other_branch && self.has_checkable(next)
     }
 
     /// Whether it may be asked for blocks from `from` on as soon as one of its requests has ended.
@@ -394,9 +425,7 @@ impl Peer {
     }
 
     fn seems_to_have(&self, from: Height, now: Duration) -> bool {
-        self.is_ahead(from)
-            && self.lacks_from.is_none_or(|lacks| from < lacks)
-            && (now >= self.history_at || !self.lacks(from))
+        self.has_checkable(from) && (now >= self.history_at || !self.lacks(from))
     }
 
     fn lacks(&self, height: Height) -> bool {
@@ -405,7 +434,14 @@ impl Peer {
 
     /// Whether it is known to have blocks from `next` on.
     fn is_ahead(&self, next: Height) -> bool {
-        self.head.is_some_and(|head| head.height >= next)
+        self.reach().is_some_and(|reach| reach >= next)
+    }
+
+    /// Whether it is known to have blocks from `from` on, and the first of them may be one that our schedule knows.
+    fn has_checkable(&self, from: Height) -> bool {
+        self.is_ahead(from)
+            && self.lacks_from.is_none_or(|lacks| from < lacks)
+            && self.unknown_from.is_none_or(|unknown| from < unknown)
     }
 
     /// Whether there is reason to think that it would give `next` if it were asked: it said that it stores blocks up to there
@@ -414,7 +450,7 @@ impl Peer {
         !self.other_branch
             && self.must_store(next)
             && !self.lacks(next)
-            && self.lacks_from.is_none_or(|lacks| next < lacks)
+            && self.has_checkable(next)
             && self.failures < REFUTED
     }
 
@@ -428,7 +464,7 @@ impl Peer {
             return Doubt::None;
         }
         // Its tail is somewhere from here up to its head: half-way at most.
-        let half_way = self.head.map_or(0, |head| head.height.above(through) / 2);
+        let half_way = self.reach().map_or(0, |reach| reach.above(through) / 2);
         if from < through.plus(self.tail_search.min(half_way)) { Doubt::MayBePruned } else { Doubt::None }
     }
 
@@ -445,7 +481,7 @@ impl Peer {
 
     /// Whether it did not have `next` when it was asked for its head last, and can be asked again.
     pub fn is_behind(&self, next: Height, now: Duration) -> bool {
-        self.probe.is_none() && self.rest_until <= now && self.head.is_some_and(|head| head.height < next)
+        self.probe.is_none() && self.rest_until <= now && self.reach().is_some_and(|reach| reach < next)
     }
 
     /// Requests by hash in flight.

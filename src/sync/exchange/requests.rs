@@ -1,10 +1,13 @@
 //! The open requests, and what they may still bring. How many there may be is kept by `asking`.
+//!
+//! Invariants:
+//! 1. So many heights are put off at most; the farthest go first, and are asked for again as any other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::block::{Hash, Height};
-use crate::sync::{BlockQuery, PeerId, RequestId};
+use crate::sync::{BlockQuery, FetchOutcome, PeerId, RequestId};
 
 /// A request in flight.
 #[derive(Clone, Debug)]
@@ -13,6 +16,8 @@ pub(in crate::sync) struct OpenRequest {
     pub query: BlockQuery,
     pub sent: Duration,
     pub deadline: Duration,
+    /// The answer is here, and is being checked.
+    pub has_arrived: bool,
     /// The most that the answer may weigh.
     pub bytes: usize,
     /// It is for what lies below the tail.
@@ -33,11 +38,12 @@ pub(super) struct Requests {
     next: RequestId,
     /// Not asked for before everything waits for it: then it has the room that it takes.
     put_off: BTreeMap<Height, PutOff>,
+    max_put_off: usize,
 }
 
 impl Requests {
-    pub fn new() -> Self {
-        Self { open: BTreeMap::new(), next: RequestId(1), put_off: BTreeMap::new() }
+    pub fn new(max_put_off: usize) -> Self {
+        Self { open: BTreeMap::new(), next: RequestId(1), put_off: BTreeMap::new(), max_put_off }
     }
 
     pub fn add(&mut self, open: OpenRequest) -> RequestId {
@@ -69,8 +75,26 @@ impl Requests {
         self.open.iter().filter(|(_, open)| open.peer == *peer).map(|(id, _)| *id).collect()
     }
 
-    pub fn expired(&self, now: Duration) -> Vec<RequestId> {
-        self.open.iter().filter(|(_, open)| open.deadline <= now).map(|(id, _)| *id).collect()
+    pub fn overdue(&self, now: Duration) -> Vec<(RequestId, FetchOutcome)> {
+        let overdue = self.open.iter().filter(|(_, open)| open.deadline <= now);
+        overdue
+            .map(|(id, open)| (*id, if open.has_arrived { FetchOutcome::NotSent } else { FetchOutcome::Timeout }))
+            .collect()
+    }
+
+    /// No answer is overdue before this moment.
+    pub fn wait_until(&mut self, moment: Duration) {
+        for open in self.open.values_mut() {
+            open.deadline = open.deadline.max(moment);
+        }
+    }
+
+    /// The answer is here, and has until this moment to be checked.
+    pub fn arrived(&mut self, id: RequestId, until: Duration) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.has_arrived = true;
+            open.deadline = until;
+        }
     }
 
     pub fn next_deadline(&self) -> Option<Duration> {
@@ -85,6 +109,9 @@ impl Requests {
 
     pub fn put_off(&mut self, height: Height, put_off: PutOff) {
         self.put_off.insert(height, put_off);
+        if self.put_off.len() > self.max_put_off {
+            self.put_off.pop_last();
+        }
     }
 
     /// The block has come.
@@ -133,3 +160,19 @@ impl OpenRequest {
 
 /// A run of heights, both ends included.
 pub(in crate::sync) type HeightRun = (Height, Height);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_heights_are_put_off_at_most_and_the_farthest_go_first() {
+        let height = |height| Height::new(height).expect("not 0");
+        let mut requests = Requests::new(3);
+        for put_off in [9, 5, 7, 6, 8, 5] {
+            requests.put_off(height(put_off), PutOff { claimed_by: PeerId::new(&[1]), bytes: 10 });
+        }
+        let put_off: Vec<_> = requests.runs(height(1)).map(|(first, _)| first.get()).collect();
+        assert_eq!(put_off, [5, 6, 7]);
+    }
+}

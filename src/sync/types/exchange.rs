@@ -81,7 +81,7 @@ pub enum FetchOutcome {
 }
 
 /// The answer to a fetch: the blocks that arrived before it ended, in the order of arrival, each already authentic. They are of use
-/// however it ended, but for [`FetchOutcome::Invalid`]: one bad block, or a broken frame, spoils the whole answer.
+/// however it ended; with [`FetchOutcome::Invalid`] they are what came before the bad block, or the broken frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     pub blocks: Vec<AuthenticBlock>,

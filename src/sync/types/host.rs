@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::chain::{Heads, Sighting};
 use super::ids::Origin;
 use super::store::Halt;
-use crate::block::{BlockId, Hash, Height};
+use crate::block::{BlockId, Hash, Height, PublicKey};
 use crate::sync::History;
 use crate::verify::ScheduleEntry;
 
@@ -115,6 +115,8 @@ pub struct Status {
     /// Peers have blocks above ours, and none of these peers has the next one any more: it has to come from DA, from a peer
     /// that keeps more, or from a later start. Or, while nothing is missing above: what is wanted below the tail.
     pub history_unavailable: bool,
+    /// Peers have blocks by somebody whom our schedule does not name.
+    pub unknown_proposer: Option<UnknownProposer>,
     pub halted: Option<Halt>,
     pub vetoed: Option<BlockId>,
     /// Why nothing can be published now.
@@ -133,6 +135,17 @@ pub struct Status {
     pub pending_sightings: usize,
     pub peers: usize,
     pub storage_full: bool,
+}
+
+/// By somebody whom the schedule does not name there, peers say, are blocks from this height on: it may be behind. A claim: nobody's
+/// signature was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownProposer {
+    /// The lowest one.
+    pub height: Height,
+    pub proposer: PublicKey,
+    /// So many such blocks were seen, copies counted.
+    pub count: u64,
 }
 
 /// Blocks that became soft since the start of the process, by where they came from.

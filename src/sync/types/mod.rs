@@ -14,6 +14,7 @@ pub use chain::{DataLoss, Evidence, EvidenceSide, Heads, Seen, Sighting};
 pub use exchange::{BlockQuery, Fetch, FetchOutcome, Fetched, MAX_RANGE, Offence, Verdict};
 pub use host::{
     Answer, Command, DaReport, Phase, Proposal, PublishAnswer, Received, RejectAnswer, ReportAnswer, Status,
+    UnknownProposer,
 };
 pub use ids::{CommitId, DaPosition, Epoch, EvidenceId, Origin, PeerId, RequestId, Ticket};
 pub use peers::{BanInfo, PeerInfo, PeerList, PeerOrder, PeerStanding};

@@ -1,0 +1,130 @@
+//! A schedule that is behind: peers are beyond a rotation that it does not know. What can be checked is fetched, what cannot is said.
+
+use std::time::Duration;
+
+use blocksyncd::block::PublicKey;
+use blocksyncd::sync::{Command, FetchOutcome, Phase, UnknownProposer};
+use blocksyncd::verify::{AuthenticBlock, Fault, ScheduleEntry};
+
+use super::blocks::{Spec, chain, h, public_key};
+use super::driver::{Setup, penalties};
+use super::neighbours::{Kind, Neighbourhood};
+
+/// Blocks of the first proposer up to this one, and of the second one above it.
+const LAST_OF_THE_FIRST: usize = 150;
+
+fn rotation(from: u64) -> Command {
+    Command::ExtendSchedule(ScheduleEntry { from: h(from), proposer: public_key(2) })
+}
+
+/// So many blocks, those above [`LAST_OF_THE_FIRST`] by the second proposer.
+fn rotated(count: usize) -> Vec<AuthenticBlock> {
+    let mut blocks = chain(LAST_OF_THE_FIRST.min(count));
+    while blocks.len() < count {
+        let next = Spec { proposer: 2, ..Spec::of("a") }.on(blocks.last());
+        blocks.push(next);
+    }
+    blocks
+}
+
+fn follower_of(blocks: &[AuthenticBlock]) -> Neighbourhood {
+    Neighbourhood::of(Setup::follower().storing(&blocks[..1], 0).start())
+}
+
+fn unknown(around: &Neighbourhood) -> Option<(u64, PublicKey)> {
+    around.core.status().unknown_proposer.map(|unknown| (unknown.height.get(), unknown.proposer))
+}
+
+#[test]
+fn what_lies_below_a_rotation_is_fetched_from_peers_beyond_it() {
+    let blocks = rotated(400);
+    for kinds in [vec![Kind::Serves], vec![Kind::Serves; 3], vec![Kind::HeadOnly, Kind::Silent, Kind::Serves]] {
+        let mut around = follower_of(&blocks);
+        for (name, kind) in (1..).zip(&kinds) {
+            around.meet(name, *kind, &blocks);
+        }
+        let last = LAST_OF_THE_FIRST as u64;
+        let took = around.takes(Duration::from_mins(1), |around| around.soft() == last);
+        assert!(took.is_some_and(|took| took < Duration::from_secs(5)), "{kinds:?}: {took:?}");
+        around.pass(Duration::from_secs(1));
+        assert_eq!(unknown(&around), Some((last + 1, public_key(2))), "{kinds:?}");
+        assert_eq!(around.core.status().phase, Phase::Following);
+        // What cannot be checked is not asked for again and again.
+        let asked = around.asked.ranges.len();
+        around.pass(Duration::from_mins(5));
+        let more = around.asked.ranges.len() - asked;
+        assert!(more <= 40, "{kinds:?}: {more} more");
+        // Once the schedule has grown, it goes on, and nothing is unknown.
+        around.operate(rotation(last + 1));
+        assert_eq!(unknown(&around), None);
+        let took = around.takes(Duration::from_mins(1), |around| around.soft() == 400);
+        assert!(took.is_some_and(|took| took < Duration::from_secs(5)), "{kinds:?}: {took:?}");
+        assert_eq!(unknown(&around), None);
+    }
+}
+
+/// Blocks are made all the time, and gossip brings none that could be checked.
+#[test]
+fn a_node_that_was_left_behind_while_it_followed_says_why() {
+    let blocks = rotated(400);
+    let mut around = follower_of(&blocks);
+    around.meet(1, Kind::Serves, &blocks[..140]);
+    around.pass(Duration::from_secs(2));
+    assert_eq!(around.soft(), 140);
+    for made in 141..=400 {
+        around.now_has(1, &blocks[..made]);
+        around.hears(1, &blocks[made - 1]);
+        around.pass(Duration::from_secs(1));
+        assert_eq!(around.soft(), made.min(LAST_OF_THE_FIRST) as u64);
+    }
+    assert_eq!(unknown(&around), Some((LAST_OF_THE_FIRST as u64 + 1, public_key(2))));
+    assert!(around.core.status().unknown_proposer.is_some_and(|unknown| unknown.count >= 250));
+    assert!(around.asked.ranges.len() < 60, "{}", around.asked.ranges.len());
+    assert_eq!(around.core.standing(1).failures, 0);
+}
+
+/// Nobody's signature was checked: whatever they claim is bounded, and decides nothing.
+#[test]
+fn claims_of_unknown_proposers_are_bounded_and_the_one_that_is_made_most_is_told() {
+    let blocks = chain(2);
+    let mut core = Setup::follower().storing(&blocks, 0).start();
+    let fault = |height, name: u16| {
+        let mut proposer = PublicKey([9; 32]);
+        proposer.0[..2].copy_from_slice(&name.to_le_bytes());
+        (Fault::NotScheduled { height: h(height), proposer }, proposer)
+    };
+    let (_, most) = fault(9, 7);
+    for name in 0..5_000 {
+        let effects = core.gossip_effects(1, Err(fault(u64::from(name) + 3, name).0));
+        assert_eq!(penalties(&effects), []);
+        let _ = core.gossip_effects(1, Err(fault(9 + u64::from(name), 7).0));
+    }
+    let told = core.status().unknown_proposer.expect("it is told");
+    assert_eq!(told, UnknownProposer { height: h(9), proposer: most, count: 5_001 });
+    assert_eq!(core.target(), Some(blocks[1].id()));
+}
+
+#[test]
+fn a_head_that_is_claimed_and_never_served_stops_nothing() {
+    let blocks = chain(300);
+    let mut around = follower_of(&blocks);
+    // Its head is of nobody, and far above everything; it serves nothing.
+    let far = rotated(400);
+    (1..=20).for_each(|name| around.meet(name, Kind::HeadOnly, &far[399..]));
+    around.pass(Duration::from_mins(1));
+    around.meet(30, Kind::Serves, &blocks);
+    let took = around.takes(Duration::from_mins(1), |around| around.soft() == 300);
+    assert!(took.is_some_and(|took| took < Duration::from_secs(3)), "{took:?}");
+    assert!(!around.core.status().history_unavailable);
+}
+
+#[test]
+fn a_claimed_head_is_no_target() {
+    let blocks = chain(3);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).start();
+    let probe = core.connect(1);
+    let fault = Fault::NotScheduled { height: h(900), proposer: public_key(2) };
+    let _ = core.answer(probe, &[], FetchOutcome::Invalid(Some(fault)));
+    assert_eq!(core.target(), Some(blocks[0].id()));
+    assert!(!core.status().forked);
+}
