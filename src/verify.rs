@@ -65,6 +65,10 @@ pub enum ScheduleError {
     NotAscending(Height),
     #[error("the first entry must be at the chain's initial height {0}")]
     NotFromStart(Height),
+    #[error("no entry begins at height {0}")]
+    NoSuchEntry(Height),
+    #[error("the first entry stays: somebody must propose")]
+    TheFirst,
 }
 
 /// Who proposes from some height on.
@@ -74,7 +78,7 @@ pub struct ScheduleEntry {
     pub proposer: PublicKey,
 }
 
-/// Who may propose at each height: ascending, never empty, append-only, all keys sound.
+/// Who may propose at each height: ascending, never empty, all keys sound. Entries are appended; the first one stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     entries: Vec<(ScheduleEntry, VerifyingKey)>,
@@ -107,6 +111,21 @@ impl Schedule {
         }
         self.entries.push((entry, key));
         Ok(())
+    }
+
+    /// Takes back the entry that begins at this height: the one before it goes on.
+    ///
+    /// # Errors
+    /// [`ScheduleError`]; the schedule is then unchanged.
+    pub fn withdraw(&mut self, from: Height) -> Result<(), ScheduleError> {
+        match self.entries.iter().position(|(entry, _)| entry.from == from) {
+            None => Err(ScheduleError::NoSuchEntry(from)),
+            Some(0) => Err(ScheduleError::TheFirst),
+            Some(index) => {
+                self.entries.remove(index);
+                Ok(())
+            }
+        }
     }
 
     /// The proposer at `height`; `None` only below the initial height.

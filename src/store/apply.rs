@@ -168,6 +168,7 @@ impl Applier<'_> {
             }
             Change::DropSighting(position) => self.remove(Space::Sightings, &keys::position(*position)),
             Change::Evidence(evidence) => self.keep_evidence(evidence)?,
+            Change::WithdrawSchedule(from) => self.remove(Space::Meta, &keys::schedule(*from)),
             Change::Schedule(entry) => self.put(Space::Meta, &keys::schedule(entry.from), &entry.proposer.0),
             Change::Veto(vetoed) => self.put_or_remove(keys::VETO, vetoed.map(record::encode_id)),
             Change::Halt(halted) => self.put_or_remove(keys::HALT, halted.map(record::encode_halt)),

@@ -3,13 +3,13 @@
 //! Invariants:
 //! 1. An order that is refused has changed nothing; the refusal says why, for a person to read.
 //! 2. A sound guard is never replaced: only one that is missing, or that names a block which is not here.
-//! 3. The schedule grows only above soft, where nothing was decided under the old one.
+//! 3. The schedule changes only above soft, where nothing was decided under the old one; what genesis says stays.
 
 use std::sync::Arc;
 
 use super::branches::Retraction;
 use super::{Answer, Change, Command, Ctx, Halt, Syncer, Ticket};
-use crate::block::BlockId;
+use crate::block::{BlockId, Height};
 use crate::verify::{Rules, ScheduleEntry};
 
 impl Syncer {
@@ -19,6 +19,7 @@ impl Syncer {
                 Err("a signature is awaited right now: ask again when it has come, or was given up".to_owned())
             }
             Command::ExtendSchedule(entry) => self.extend_schedule(ctx, entry),
+            Command::WithdrawSchedule(from) => self.withdraw_schedule(ctx, from),
             Command::AbandonBranch(from) => self.abandon_branch(ctx, from),
             Command::AssertSigned(last) => self.assert_signed(ctx, last),
             Command::LiftVeto => {
@@ -58,23 +59,44 @@ impl Syncer {
     }
 
     fn extend_schedule(&mut self, ctx: Ctx<'_>, entry: ScheduleEntry) -> Result<(), String> {
-        let soft = self.chain.heads().soft_height();
-        if soft.is_some_and(|soft| entry.from <= soft) {
-            return Err(format!("height {} is not above the soft head {:?}", entry.from, soft));
-        }
+        self.check_above_soft(entry.from)?;
         let mut rules = Rules::clone(&self.rules);
         rules.schedule.append(entry).map_err(|refused| refused.to_string())?;
-        self.rules = Arc::new(rules);
         self.decision.change(Change::Schedule(entry));
+        self.change_schedule(ctx, rules, entry.from);
+        Ok(())
+    }
+
+    fn withdraw_schedule(&mut self, ctx: Ctx<'_>, from: Height) -> Result<(), String> {
+        self.check_above_soft(from)?;
+        if self.config.rules.schedule.entries().any(|entry| entry.from == from) {
+            return Err(format!("the entry at height {from} is the genesis file's: it stays"));
+        }
+        let mut rules = Rules::clone(&self.rules);
+        rules.schedule.withdraw(from).map_err(|refused| refused.to_string())?;
+        self.decision.change(Change::WithdrawSchedule(from));
+        self.change_schedule(ctx, rules, from);
+        Ok(())
+    }
+
+    fn check_above_soft(&self, from: Height) -> Result<(), String> {
+        match self.chain.heads().soft_height() {
+            Some(soft) if from <= soft => Err(format!("height {from} is not above the soft head, {soft}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Other rules hold from this height on.
+    fn change_schedule(&mut self, ctx: Ctx<'_>, rules: Rules, from: Height) {
+        self.rules = Arc::new(rules);
         // What is pending was checked against the old schedule: it may come again.
         self.pending.clear();
-        if self.chain.heads().target.is_some_and(|target| target.height >= entry.from) {
+        if self.chain.heads().target.is_some_and(|target| target.height >= from) {
             self.chain.drop_target();
         }
-        self.da.extend_schedule(entry, &mut self.decision);
+        self.da.schedule_changed(&self.rules.schedule, &mut self.decision);
         self.strangers.forget();
         self.exchange.schedule_changed(ctx.now.elapsed);
-        Ok(())
     }
 
     /// The operator retracts our own branch after a halt.

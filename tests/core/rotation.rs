@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use blocksyncd::block::PublicKey;
-use blocksyncd::sync::{Command, FetchOutcome, Phase, UnknownProposer};
+use blocksyncd::block::{Lane, PublicKey};
+use blocksyncd::sync::{Change, Command, FetchOutcome, Phase, UnknownProposer, Verdict};
 use blocksyncd::verify::{AuthenticBlock, Fault, ScheduleEntry};
 
 use super::blocks::{Spec, chain, h, public_key};
-use super::driver::{Setup, penalties};
+use super::driver::{Setup, changes, penalties, verdict};
 use super::neighbours::{Kind, Neighbourhood};
 
 /// Blocks of the first proposer up to this one, and of the second one above it.
@@ -127,4 +127,64 @@ fn a_claimed_head_is_no_target() {
     let _ = core.answer(probe, &[], FetchOutcome::Invalid(Some(fault)));
     assert_eq!(core.target(), Some(blocks[0].id()));
     assert!(!core.status().forked);
+}
+
+// ------------------------------------------------------------------------------------- a wrong entry
+
+#[test]
+fn a_wrong_entry_above_soft_can_be_withdrawn() {
+    let blocks = chain(5);
+    let mut core = Setup::follower().storing(&blocks[..2], 0).start();
+    let _ = core.operator_may(rotation(3));
+    let _ = core.operator_may(rotation(9));
+    let checked = core.syncer().rules().check(Lane::BLOCK, blocks[2].block().bytes());
+    assert_eq!(verdict(&core.gossip_effects(1, checked)), Verdict::Ignore);
+    assert!(core.status().unknown_proposer.is_some());
+    let effects = core.operator_may(Command::WithdrawSchedule(h(3)));
+    assert_eq!(changes(&effects), [Change::WithdrawSchedule(h(3))]);
+    assert_eq!(core.status().unknown_proposer, None);
+    assert_eq!(core.gossip(&blocks[2]), Verdict::Accept);
+    assert_eq!(core.soft(), Some(blocks[2].id()));
+    let entries: Vec<_> = core.syncer().rules().schedule.entries().map(|entry| entry.from.get()).collect();
+    assert_eq!(entries, [1, 9]);
+}
+
+/// What is pending, or the target, was signed by somebody who was not to sign.
+#[test]
+fn what_the_withdrawn_key_signed_is_forgotten() {
+    let blocks = rotated(LAST_OF_THE_FIRST + 4);
+    let (soft, above) = blocks.split_at(LAST_OF_THE_FIRST);
+    let mut core = Setup::follower().storing(soft, 0).start();
+    let from = LAST_OF_THE_FIRST as u64 + 1;
+    let _ = core.operator_may(rotation(from));
+    assert_eq!(core.gossip(&above[2]), Verdict::Accept);
+    assert_eq!((core.status().held_blocks, core.target()), (1, Some(above[2].id())));
+    let _ = core.operator_may(Command::WithdrawSchedule(h(from)));
+    assert_eq!((core.status().held_blocks, core.target()), (0, core.soft()));
+    // Nor does it come back.
+    assert_eq!(core.gossip(&above[0]), Verdict::Ignore);
+    assert_eq!(core.target(), core.soft());
+}
+
+#[test]
+fn what_was_decided_under_an_entry_keeps_it() {
+    let blocks = chain(3);
+    let mut core = Setup::follower().storing(&blocks, 0).start();
+    let entry =
+        |from, proposer| Command::ExtendSchedule(ScheduleEntry { from: h(from), proposer: public_key(proposer) });
+    let _ = core.operator_may(entry(4, 1));
+    assert_eq!(core.gossip(&Spec::of("a").on(Some(&blocks[2]))), Verdict::Accept);
+    for (from, why) in [(4, "not above the soft head"), (1, "not above the soft head"), (6, "no entry begins")] {
+        let refusal = core.operator_is_refused(Command::WithdrawSchedule(h(from)));
+        assert!(refusal.contains(why), "{from}: {refusal}");
+    }
+    // Nor one of the genesis file, while nothing is stored.
+    let mut setup = Setup::follower();
+    let second = ScheduleEntry { from: h(7), proposer: public_key(2) };
+    setup.config.rules.schedule.append(second).expect("it fits");
+    let mut core = setup.start();
+    for from in [1, 7] {
+        let refusal = core.operator_is_refused(Command::WithdrawSchedule(h(from)));
+        assert!(refusal.contains("genesis"), "{refusal}");
+    }
 }

@@ -188,6 +188,7 @@ impl Image {
                 self.evidence.insert(evidence.id, evidence.clone());
             }
             Change::Schedule(entry) => self.schedule.push(*entry),
+            Change::WithdrawSchedule(from) => self.schedule.retain(|entry| entry.from != *from),
             Change::Veto(vetoed) => self.vetoed = *vetoed,
             Change::Halt(halted) => self.halted = *halted,
             Change::Disown(_) | Change::Own(_) => disown(&mut self.disowned, change),

@@ -97,7 +97,11 @@ impl Model {
             }
             11 => self.keep_evidence(random),
             12 => {
-                let from = Height::MIN.plus(1_000_000 + self.schedule.len() as u64);
+                if !self.schedule.is_empty() && random.u8(0..4) == 0 {
+                    let withdrawn = self.schedule.remove(random.usize(0..self.schedule.len()));
+                    return Some(Change::WithdrawSchedule(withdrawn.from));
+                }
+                let from = self.schedule.last().map_or(Height::MIN.plus(1_000_000), |last| last.from.next());
                 let entry = ScheduleEntry { from, proposer: blocks::public_key() };
                 self.schedule.push(entry);
                 Some(Change::Schedule(entry))

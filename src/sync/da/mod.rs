@@ -18,7 +18,7 @@ use super::chain::Chain;
 use super::decision::Decision;
 use super::{Change, DaPosition, Seen, Sighting, Stored};
 use crate::block::{BlockId, Hash, Height};
-use crate::verify::{AuthenticBlock, ScheduleEntry};
+use crate::verify::{AuthenticBlock, Schedule};
 
 pub(super) use judgement::Judgement;
 use judgement::judge;
@@ -120,9 +120,9 @@ impl Da {
         decision.change(Change::DropSighting(position));
     }
 
-    /// The schedule has grown: blocks at and above its new entry that another key signed are none of this chain.
-    pub fn extend_schedule(&mut self, entry: ScheduleEntry, decision: &mut Decision) {
-        for position in self.sightings.not_by(entry) {
+    /// The schedule is another one: blocks that a key signed whom it does not name there are none of this chain.
+    pub fn schedule_changed(&mut self, schedule: &Schedule, decision: &mut Decision) {
+        for position in self.sightings.not_by(schedule) {
             self.discard_loser(position, decision);
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::{BlockId, Hash, Height};
 use crate::sync::{DaPosition, Seen, Sighting};
-use crate::verify::ScheduleEntry;
+use crate::verify::Schedule;
 
 /// The sightings above hard.
 #[derive(Debug)]
@@ -91,9 +91,9 @@ impl Sightings {
     }
 
     /// The blocks at and above an entry of the schedule that another key signed.
-    pub fn not_by(&self, entry: ScheduleEntry) -> Vec<DaPosition> {
+    pub fn not_by(&self, schedule: &Schedule) -> Vec<DaPosition> {
         let foreign = |sighting: &&Sighting| match &sighting.what {
-            Seen::Block(block) => sighting.height >= entry.from && block.block().header().proposer != entry.proposer,
+            Seen::Block(block) => schedule.proposer_at(sighting.height) != Some(block.block().header().proposer),
             Seen::Hash(_) | Seen::HostId(_) | Seen::PayloadHash(_) | Seen::Junk => false,
         };
         self.by_position.values().filter(foreign).map(|sighting| sighting.position).collect()

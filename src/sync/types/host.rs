@@ -95,6 +95,8 @@ pub struct DaReport {
 pub enum Command {
     /// Append to the proposer schedule, above soft.
     ExtendSchedule(ScheduleEntry),
+    /// Take back the entry of the schedule that begins at this height, above soft.
+    WithdrawSchedule(Height),
     /// After a divergence: take back our branch from this block on, and go on with what DA has.
     AbandonBranch(BlockId),
     /// The last block that this node's key ever signed; `None`: it never signed.

@@ -82,6 +82,8 @@ pub enum Change {
     Evidence(Evidence),
     /// The proposer schedule grows.
     Schedule(ScheduleEntry),
+    /// The entry of the schedule that begins at this height is taken back.
+    WithdrawSchedule(Height),
     /// The host's veto, or its end.
     Veto(Option<BlockId>),
     /// Publishing stops, or goes on.
@@ -120,6 +122,7 @@ impl Change {
             Self::Truncate { .. }
             | Self::ResetGuard(_)
             | Self::ForgetConsumer(_)
+            | Self::WithdrawSchedule(_)
             | Self::Veto(_)
             | Self::Halt(None) => true,
             Self::Prune { below } => before.stores_below(*below),
