@@ -34,6 +34,7 @@ mod network;
 mod parked;
 mod pool;
 mod signing;
+mod strangers;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
@@ -50,12 +51,13 @@ use crate::block::BlockId;
 use crate::clock::Clock;
 use crate::p2p;
 use crate::store::{self, Reader, Store, StoreError};
-use crate::sync::{self, Effect, Input, Syncer, Ticket};
+use crate::sync::{self, Effect, Input, Syncer, Ticket, UnknownProposer};
 
 use host::{FIRST_TICKET, HostReply};
 use parked::ParkedEffects;
 use pool::{CheckJob, CheckSource, Load, Pool};
 use signing::{KeyHolder, Unsigned};
+use strangers::NamedProposers;
 use writer::{CommitWriter, WriteId, Written};
 
 /// How often the free disk space is looked at.
@@ -174,6 +176,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
         announce,
         listen: Vec::new(),
         ready: Some(control.ready),
+        named: NamedProposers::default(),
         reserve_bytes: config.reserve_bytes,
         storage_full: false,
         set_log_filter: control.set_log_filter,
@@ -222,6 +225,8 @@ struct Node {
     listen: Vec<String>,
     /// Told once.
     ready: Option<oneshot::Sender<Ready>>,
+    /// Unknown proposers that the log has named.
+    named: NamedProposers,
     reserve_bytes: u64,
     storage_full: bool,
     set_log_filter: SetLogFilter,
@@ -349,9 +354,17 @@ impl Node {
             }
             if !Arc::ptr_eq(&rules, self.syncer.rules()) {
                 self.pool.set_rules(Arc::clone(self.syncer.rules()));
+                self.named.forget();
             }
         }
         self.run_durable();
+        if let Some(UnknownProposer { height, proposer, .. }) = self.named.news(self.syncer.unknown_proposer()) {
+            tracing::warn!(
+                %height,
+                %proposer,
+                "peers have blocks by a proposer whom the schedule does not name there: if it is behind, extend it (ctl schedule add)"
+            );
+        }
         let phase = self.syncer.phase();
         self.announce.send_if_modified(|announced| std::mem::replace(&mut announced.phase, phase) != phase);
         Ok(())

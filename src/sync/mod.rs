@@ -314,6 +314,12 @@ impl Syncer {
         }
     }
 
+    /// Of whom peers have blocks, and whom our schedule does not name.
+    #[must_use]
+    pub fn unknown_proposer(&self) -> Option<UnknownProposer> {
+        self.strangers.foremost()
+    }
+
     #[must_use]
     pub fn peer_standings(&self, now: Now) -> BTreeMap<PeerId, PeerStanding> {
         self.exchange.standings(now.elapsed)
@@ -327,7 +333,7 @@ impl Syncer {
             phase: self.phase(),
             forked: self.standing.is_contradicted() || self.exchange.any_elsewhere(),
             history_unavailable: self.exchange.lack_history(heads.next_height()) || self.lacks_below_tail(),
-            unknown_proposer: self.strangers.foremost(),
+            unknown_proposer: self.unknown_proposer(),
             halted: self.standing.halted(),
             vetoed: self.standing.vetoed(),
             not_ready: self.publishing.not_ready(heads.soft_height()),

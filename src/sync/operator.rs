@@ -10,7 +10,18 @@ use std::sync::Arc;
 use super::branches::Retraction;
 use super::{Answer, Change, Command, Ctx, Halt, Syncer, Ticket};
 use crate::block::{BlockId, Height};
-use crate::verify::{Rules, ScheduleEntry};
+use crate::verify::{Rules, ScheduleEntry, ScheduleError};
+
+/// Why the schedule stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum ScheduleRefusal {
+    #[error("height {from} is not above the soft head, {soft}")]
+    NotAboveSoft { from: Height, soft: Height },
+    #[error("the entry at height {0} is the genesis file's: it stays")]
+    OfGenesis(Height),
+    #[error(transparent)]
+    Unfit(#[from] ScheduleError),
+}
 
 impl Syncer {
     pub(super) fn operate(&mut self, ctx: Ctx<'_>, ticket: Ticket, command: &Command) {
@@ -18,8 +29,8 @@ impl Syncer {
             Command::AbandonBranch(_) | Command::AssertSigned(_) if self.publishing.is_signing() => {
                 Err("a signature is awaited right now: ask again when it has come, or was given up".to_owned())
             }
-            Command::ExtendSchedule(entry) => self.extend_schedule(ctx, entry),
-            Command::WithdrawSchedule(from) => self.withdraw_schedule(ctx, from),
+            Command::ExtendSchedule(entry) => self.extend_schedule(ctx, entry).map_err(|refused| refused.to_string()),
+            Command::WithdrawSchedule(from) => self.withdraw_schedule(ctx, from).map_err(|refused| refused.to_string()),
             Command::AbandonBranch(from) => self.abandon_branch(ctx, from),
             Command::AssertSigned(last) => self.assert_signed(ctx, last),
             Command::LiftVeto => {
@@ -58,30 +69,30 @@ impl Syncer {
         }
     }
 
-    fn extend_schedule(&mut self, ctx: Ctx<'_>, entry: ScheduleEntry) -> Result<(), String> {
+    fn extend_schedule(&mut self, ctx: Ctx<'_>, entry: ScheduleEntry) -> Result<(), ScheduleRefusal> {
         self.check_above_soft(entry.from)?;
         let mut rules = Rules::clone(&self.rules);
-        rules.schedule.append(entry).map_err(|refused| refused.to_string())?;
+        rules.schedule.append(entry)?;
         self.decision.change(Change::Schedule(entry));
         self.change_schedule(ctx, rules, entry.from);
         Ok(())
     }
 
-    fn withdraw_schedule(&mut self, ctx: Ctx<'_>, from: Height) -> Result<(), String> {
+    fn withdraw_schedule(&mut self, ctx: Ctx<'_>, from: Height) -> Result<(), ScheduleRefusal> {
         self.check_above_soft(from)?;
         if self.config.rules.schedule.entries().any(|entry| entry.from == from) {
-            return Err(format!("the entry at height {from} is the genesis file's: it stays"));
+            return Err(ScheduleRefusal::OfGenesis(from));
         }
         let mut rules = Rules::clone(&self.rules);
-        rules.schedule.withdraw(from).map_err(|refused| refused.to_string())?;
+        rules.schedule.withdraw(from)?;
         self.decision.change(Change::WithdrawSchedule(from));
         self.change_schedule(ctx, rules, from);
         Ok(())
     }
 
-    fn check_above_soft(&self, from: Height) -> Result<(), String> {
+    fn check_above_soft(&self, from: Height) -> Result<(), ScheduleRefusal> {
         match self.chain.heads().soft_height() {
-            Some(soft) if from <= soft => Err(format!("height {from} is not above the soft head, {soft}")),
+            Some(soft) if from <= soft => Err(ScheduleRefusal::NotAboveSoft { from, soft }),
             _ => Ok(()),
         }
     }
