@@ -3,9 +3,14 @@
 #![cfg(feature = "sidecar")]
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../support/blocks.rs"]
+mod blocks;
 mod config;
+#[path = "../support/copy_dir.rs"]
+mod copy_dir;
 mod ctl;
 mod drain;
+mod earlier;
 mod init;
 mod lifecycle;
 #[path = "../support/process.rs"]
