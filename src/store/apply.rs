@@ -6,21 +6,24 @@
 //! 2. Nothing at or below hard is taken back, and a truncation raises the epoch. Nothing above hard is pruned, or above soft
 //!    while there is no hard.
 //! 3. Only stored blocks are confirmed, or are a side of evidence.
-//! 4. The heads that the batch announces are those that its changes lead to; hard never decreases, never changes its hash,
+//! 4. What is stored is not disowned: a block that is stored leaves the list in the same write. The core keeps the list short.
+//! 5. The heads that the batch announces are those that its changes lead to; hard never decreases, never changes its hash,
 //!    and is not above soft.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::StoreError;
 use super::db::{DbView, Writes};
-use super::guard::GuardChange;
+use super::disowned::DisownedList;
+use super::guard::{GuardChange, GuardWrite};
 use super::keys::{self, Space};
 use super::read::decode_block;
 use super::record::{self, HeaderRecord, StampedHeads};
 use crate::block::{Block, BlockId, Format, Hash, Height, SignedHeader};
-use crate::sync::{Anchor, Batch, Change, Evidence, EvidenceId, EvidenceSide, GuardEntry, Heads, Origin};
+use crate::sync::{Anchor, Batch, Change, Disowned, Evidence, EvidenceId, EvidenceSide, GuardEntry, Heads, Origin};
 use crate::util::saturate;
 use crate::verify::{Tip, VerifiedBlock};
 
@@ -35,6 +38,8 @@ pub(super) struct ApplyState {
     /// The highest hard block ever; above `heads.hard` while a loss is being repaired.
     pub(super) hard: Option<Anchor>,
     pub(super) evidence: EvidenceIndex,
+    /// The database says the same.
+    pub(super) disowned: Arc<DisownedList>,
 }
 
 /// One write, and what it leads to.
@@ -42,8 +47,8 @@ pub(super) struct ApplyState {
 pub(super) struct Applied {
     pub(super) writes: Writes,
     pub(super) state: ApplyState,
-    /// What the guard is to say, when the batch says anything about it.
-    pub(super) guard: Option<GuardChange>,
+    /// What becomes of the guard, and of what lies beside it.
+    pub(super) guard: GuardWrite,
 }
 
 /// Applies a batch to the state that it follows.
@@ -65,12 +70,15 @@ pub(super) fn apply(
         evidence: None,
         reset_guard: None,
         known_evidence: &state.evidence,
+        disowned: Arc::clone(&state.disowned),
     };
     batch.changes.iter().try_for_each(|change| applier.apply_change(change))?;
     applier.assert_leads_to(&batch.heads);
     assert_hard_stays(&before, &batch.heads);
+    applier.assert_absent(batch)?;
     let after = applier.stamp(state, batch.heads)?;
-    let guard = applier.guard_change(batch.guard);
+    let disowned = (after.disowned != state.disowned).then(|| Arc::clone(&after.disowned));
+    let guard = GuardWrite { disowned, change: applier.guard_change(batch.guard) };
     Ok(Applied { writes: applier.writes, state: after, guard })
 }
 
@@ -105,6 +113,7 @@ struct Applier<'a> {
     /// A copy of the known evidence, once it changes.
     evidence: Option<EvidenceIndex>,
     known_evidence: &'a EvidenceIndex,
+    disowned: Arc<DisownedList>,
     /// The operator's last word about the guard.
     #[expect(clippy::option_option, reason = "nothing said, or said that nothing was signed")]
     reset_guard: Option<Option<BlockId>>,
@@ -121,6 +130,20 @@ impl Applier<'_> {
         assert!(heads.hard_height().is_none_or(|hard| heads.tail <= hard), "nothing above hard is pruned");
     }
 
+    /// What this batch disowns is not stored after it.
+    fn assert_absent(&self, batch: &Batch) -> Result<(), StoreError> {
+        for change in &batch.changes {
+            if let Change::Disown(Disowned { id, .. }) = change
+                && self.disowned.contains(&id.hash)
+            {
+                let there = self.get(Space::Headers, &keys::height(id.height))?.and_then(HeaderRecord::decode);
+                assert!(there.is_none_or(|there| there.hash != id.hash), "what is stored is not disowned");
+            }
+        }
+        assert!(self.disowned.len() <= DisownedList::MAX, "the core keeps the list of the disowned short");
+        Ok(())
+    }
+
     /// Writes what changes with every commit, and says what is remembered after it.
     fn stamp(&mut self, before: &ApplyState, heads: Heads) -> Result<ApplyState, StoreError> {
         let hard = self.highest_hard(before, heads.hard)?;
@@ -134,7 +157,7 @@ impl Applier<'_> {
             self.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
         }
         let evidence = self.evidence.take().unwrap_or_else(|| before.evidence.clone());
-        Ok(ApplyState { stamped, hard, evidence })
+        Ok(ApplyState { stamped, hard, evidence, disowned: Arc::clone(&self.disowned) })
     }
 
     fn guard_change(&self, signed: Option<GuardEntry>) -> Option<GuardChange> {
@@ -176,7 +199,8 @@ impl Applier<'_> {
                 self.put(Space::Meta, &keys::ack(consumer), &record::encode_id(*up_to));
             }
             Change::ForgetConsumer(consumer) => self.remove(Space::Meta, &keys::ack(consumer)),
-            Change::Disown(_) | Change::Own(_) => {}
+            Change::Disown(disowned) => self.disown(*disowned),
+            Change::Own(id) => self.own(&id.hash),
             Change::ResetGuard(last) => self.reset_guard = Some(*last),
         }
         Ok(())
@@ -210,6 +234,19 @@ impl Applier<'_> {
         self.put_parts(Space::Headers, &key, &[&HeaderRecord::prefix(hash, len), block.header_bytes()]);
         self.put(Space::Hashes, keys::hash(&hash), &key);
         self.blocks_bytes += saturate::to_u64(len);
+        self.own(&hash);
+    }
+
+    fn disown(&mut self, disowned: Disowned) {
+        Arc::make_mut(&mut self.disowned).add(disowned);
+        self.put(Space::Meta, &keys::disowned(&disowned.id.hash), &record::encode_disowned(disowned));
+    }
+
+    fn own(&mut self, hash: &Hash) {
+        if self.disowned.contains(hash) {
+            Arc::make_mut(&mut self.disowned).remove(hash);
+            self.remove(Space::Meta, &keys::disowned(hash));
+        }
     }
 
     fn remove_block(&mut self, height: Height) -> Result<(), StoreError> {

@@ -5,14 +5,17 @@
 //! 2. It is always synced, whatever the durability of the store.
 //! 3. Whatever cannot be read, be it the older of its slots, counts as unknown, and then nothing is signed until an operator
 //!    says what was.
-//! 4. It is bound to the chain, not to the key: a new key does not make a second block at a signed height right.
+//! 4. It is written after the list of the disowned beside it (`disowned.rs`).
+//! 5. It is bound to the chain, not to the key: a new key does not make a second block at a signed height right.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 
+use super::disowned::{DisownedCopy, DisownedList};
 use super::error::At as _;
 use super::record::{Decoder, Encoder};
 use super::slots::{SlotContents, Slots};
@@ -45,6 +48,20 @@ pub(super) enum GuardChange {
     Reset(Option<BlockId>),
 }
 
+/// What one commit writes beside the database.
+#[derive(Debug, Default)]
+pub(super) struct GuardWrite {
+    /// The list as it is now, when it has changed.
+    pub(super) disowned: Option<Arc<DisownedList>>,
+    pub(super) change: Option<GuardChange>,
+}
+
+impl GuardWrite {
+    pub(super) fn is_empty(&self) -> bool {
+        self.disowned.is_none() && self.change.is_none()
+    }
+}
+
 /// The guard's file, which need not exist yet.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -53,11 +70,23 @@ pub(super) struct Guard {
     slots: Option<Slots>,
     /// As the file has it.
     last: Option<BlockId>,
+    disowned: DisownedCopy,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct OpenedGuard {
+    pub(super) guard: Guard,
+    pub(super) state: GuardState,
+    /// The list beside it.
+    pub(super) disowned: DisownedList,
 }
 
 impl Guard {
-    pub(super) fn open(path: &Path, chain_id: &ChainId) -> Result<(Self, GuardState), StoreError> {
-        let mut guard = Self { path: path.to_owned(), chain_id: chain_id.clone(), slots: None, last: None };
+    pub(super) fn open(path: &Path, chain_id: &ChainId) -> Result<OpenedGuard, StoreError> {
+        let (copy, disowned) = DisownedCopy::open(path, chain_id)?;
+        let mut guard =
+            Self { path: path.to_owned(), chain_id: chain_id.clone(), slots: None, last: None, disowned: copy };
         let state = match Slots::open(path, MAGIC).at(path)? {
             SlotContents::Absent => {
                 tracing::warn!(path = %path.display(), "the guard is missing: nobody knows what this key has signed");
@@ -78,7 +107,7 @@ impl Guard {
                 None => guard.distrust(),
             },
         };
-        Ok((guard, state))
+        Ok(OpenedGuard { guard, state, disowned })
     }
 
     fn distrust(&self) -> GuardState {
@@ -86,10 +115,15 @@ impl Guard {
         GuardState::Missing
     }
 
-    fn change(&mut self, change: GuardChange) -> Result<(), StoreError> {
-        match change {
-            GuardChange::Raise(entry) => self.raise(entry),
-            GuardChange::Reset(last) => self.reset(last),
+    /// The list first: see invariant 4.
+    fn write(&mut self, write: &GuardWrite) -> Result<(), StoreError> {
+        if let Some(list) = &write.disowned {
+            self.disowned.write(list)?;
+        }
+        match write.change {
+            Some(GuardChange::Raise(entry)) => self.raise(entry),
+            Some(GuardChange::Reset(last)) => self.reset(last),
+            None => Ok(()),
         }
     }
 
@@ -116,7 +150,7 @@ impl Guard {
 /// The guard on a thread of its own, so that its sync runs beside the database's.
 #[derive(Debug)]
 pub(super) struct GuardKeeper {
-    changes: Option<SyncSender<GuardChange>>,
+    writes: Option<SyncSender<GuardWrite>>,
     outcomes: Receiver<Result<(), StoreError>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -124,28 +158,28 @@ pub(super) struct GuardKeeper {
 impl GuardKeeper {
     pub(super) fn start(mut guard: Guard) -> Result<Self, StoreError> {
         let path = guard.path.clone();
-        let (changes, asked) = sync_channel(1);
+        let (writes, asked) = sync_channel(1);
         let (done, outcomes) = sync_channel(1);
         let work = move || {
-            while let Ok(change) = asked.recv() {
-                if done.send(guard.change(change)).is_err() {
+            while let Ok(write) = asked.recv() {
+                if done.send(guard.write(&write)).is_err() {
                     return;
                 }
             }
         };
         let thread = Builder::new().name("guard".to_owned()).spawn(work).at(&path)?;
-        Ok(Self { changes: Some(changes), outcomes, thread: Some(thread) })
+        Ok(Self { writes: Some(writes), outcomes, thread: Some(thread) })
     }
 
-    /// Begins a change. [`Self::finish`] comes next.
-    pub(super) fn begin(&mut self, change: GuardChange) {
-        if let Some(changes) = &self.changes {
+    /// Begins a write. [`Self::finish`] comes next.
+    pub(super) fn begin(&mut self, write: GuardWrite) {
+        if let Some(writes) = &self.writes {
             // If the thread is gone `finish` says so.
-            let _ = changes.send(change);
+            let _ = writes.send(write);
         }
     }
 
-    /// The change that was begun is durable when this returns.
+    /// The write that was begun is durable when this returns.
     pub(super) fn finish(&mut self) -> Result<(), StoreError> {
         let gone = |_| StoreError::Io { context: "guard".into(), why: "its thread has ended".into() };
         self.outcomes.recv().map_err(gone)?
@@ -154,7 +188,7 @@ impl GuardKeeper {
 
 impl Drop for GuardKeeper {
     fn drop(&mut self) {
-        self.changes = None;
+        self.writes = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

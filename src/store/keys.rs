@@ -9,7 +9,7 @@
 //! | `blockEx.sightings` | DA height, index; and `cursor` | what was seen there; how far DA is scanned |
 //! | `blockEx.retractions` | epoch | first height taken back |
 //! | `blockEx.evidence` | id | height, two signed headers |
-//! | `blockEx.meta` | see below | about, heads, schedule, veto, halt, anchor, acknowledgements |
+//! | `blockEx.meta` | see below | about, heads, schedule, veto, halt, anchor, acknowledgements, the disowned |
 //!
 //! The DA cursor lies beside the sightings, and not only in the heads, because a keyspace by itself is always the state of
 //! one moment, whatever damage does to the database, and two keyspaces may be of two moments.
@@ -65,6 +65,8 @@ pub(super) const ANCHOR: &[u8] = b"anchor";
 pub(super) const SCHEDULE: &[u8] = b"schedule/";
 /// Followed by the consumer's name.
 pub(super) const ACK: &[u8] = b"ack/";
+/// Followed by the hash.
+pub(super) const DISOWNED: &[u8] = b"disowned/";
 /// In the keyspace of the sightings: shorter than any position.
 pub(super) const CURSOR: &[u8] = b"cursor";
 
@@ -97,6 +99,10 @@ pub(super) fn schedule(from: Height) -> Vec<u8> {
 
 pub(super) fn ack(consumer: &str) -> Vec<u8> {
     [ACK, consumer.as_bytes()].concat()
+}
+
+pub(super) fn disowned(hash: &Hash) -> Vec<u8> {
+    [DISOWNED, &hash.0].concat()
 }
 
 pub(super) fn read_u64(key: &[u8]) -> Option<u64> {

@@ -9,6 +9,7 @@
 //!        /cut/              what was cut off torn or damaged files, the latest
 //!        /suspect           asks for a full check at the next start
 //!   the guard               beside the proposer key: what was signed
+//!   <guard>.disowned        beside the guard: a copy of the list of blocks that were taken back
 //! ```
 //!
 //! Invariants:
@@ -25,6 +26,7 @@
 mod apply;
 mod check;
 mod db;
+mod disowned;
 mod error;
 mod files;
 pub mod guard;
@@ -53,7 +55,8 @@ use crate::sync::{Batch, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
 use apply::ApplyState;
 use db::{Db, Writes};
-use guard::{Guard, GuardChange, GuardKeeper};
+use disowned::DisownedList;
+use guard::{Guard, GuardChange, GuardKeeper, GuardWrite, OpenedGuard};
 use open::OpenedStore;
 use paths::Paths;
 use watermark::{Watermark, WatermarkState};
@@ -86,6 +89,27 @@ struct StoreShared {
     suspect: AtomicBool,
 }
 
+impl StoreShared {
+    /// Has the guard kept, and the list beside it, which the database and the copy agree about from now on.
+    fn keep_guard(
+        &self,
+        opened: Option<OpenedGuard>,
+    ) -> Result<(Option<GuardKeeper>, GuardState, Arc<DisownedList>), StoreError> {
+        let copied = opened.as_ref().map(|opened| opened.disowned.clone()).unwrap_or_default();
+        let list = disowned::settle(&self.db, &self.db.view(), &copied).inspect_err(|error| self.note(error))?;
+        let list = Arc::new(list);
+        let Some(OpenedGuard { guard, state, disowned }) = opened else {
+            return Ok((None, GuardState::Missing, list));
+        };
+        let mut keeper = GuardKeeper::start(guard)?;
+        if list.iter().any(|known| !disowned.agrees(known)) {
+            keeper.begin(GuardWrite { disowned: Some(Arc::clone(&list)), change: None });
+            keeper.finish()?;
+        }
+        Ok((Some(keeper), state, list))
+    }
+}
+
 /// The one writer.
 #[derive(Debug)]
 pub struct Store {
@@ -116,18 +140,13 @@ impl Store {
 
     fn try_open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
         let OpenedStore { db, paths, store_id, stamped, anchor, hard, watermark } = open::open(options, rules)?;
-        let (guard, guard_state) = match &options.guard {
-            Some(path) => {
-                let (guard, state) = Guard::open(path, &rules.chain_id)?;
-                (Some(GuardKeeper::start(guard)?), state)
-            }
-            None => (None, GuardState::Missing),
-        };
+        let opened = options.guard.as_ref().map(|path| Guard::open(path, &rules.chain_id)).transpose()?;
         let shared =
             Arc::new(StoreShared { db, paths, format: rules.format, store_id, suspect: AtomicBool::new(false) });
+        let (guard, guard_state, disowned) = shared.keep_guard(opened)?;
         let reader = Reader::new(Arc::clone(&shared));
         let snapshot = reader.snapshot();
-        let (recovered, evidence) = snapshot.recover(rules, anchor, guard_state)?;
+        let (recovered, evidence) = snapshot.recover(rules, anchor, guard_state, &disowned)?;
         let store = Self {
             shared,
             durability: options.durability,
@@ -135,7 +154,7 @@ impl Store {
             watermark,
             guard,
             chain_id: rules.chain_id.to_string(),
-            state: ApplyState { stamped, hard, evidence },
+            state: ApplyState { stamped, hard, evidence, disowned },
             failed: false,
         };
         Ok((store, reader, recovered))
@@ -188,7 +207,7 @@ impl Store {
     /// Nothing may be signed then: the process must end.
     pub fn guard(&mut self, entry: GuardEntry) -> Result<(), StoreError> {
         let guard = self.guard.as_mut().ok_or_else(no_guard)?;
-        guard.begin(GuardChange::Raise(entry));
+        guard.begin(GuardWrite { disowned: None, change: Some(GuardChange::Raise(entry)) });
         guard.finish()
     }
 }
@@ -197,17 +216,24 @@ fn no_guard() -> StoreError {
     StoreError::Io { context: "guard".into(), why: "this node was not configured to sign".into() }
 }
 
-/// The commit and the guard's entry, each with its own sync, side by side.
+/// The commit and what it writes beside the guard, each with its own sync, side by side.
 fn write_both(
     db: &Db,
     writes: Writes,
     durability: Durability,
     guard: Option<&mut GuardKeeper>,
-    change: Option<GuardChange>,
+    write: GuardWrite,
 ) -> Result<(), StoreError> {
-    let Some(change) = change else { return db.write(writes, durability) };
-    let guard = guard.ok_or_else(no_guard)?;
-    guard.begin(change);
+    if write.is_empty() {
+        return db.write(writes, durability);
+    }
+    let guard = match guard {
+        Some(guard) => guard,
+        // The list of a node that does not sign is in the database alone.
+        None if write.change.is_none() => return db.write(writes, durability),
+        None => return Err(no_guard()),
+    };
+    guard.begin(write);
     let written = db.write(writes, durability);
     // Also when the commit failed: whoever comes next must not be given this outcome.
     let guarded = guard.finish();

@@ -10,7 +10,7 @@ use super::db::DbView;
 use super::keys::{self, Space};
 use super::record::{self, AboutRecord, HeaderRecord, SightingRecord, StampedHeads};
 use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, native};
-use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting};
+use crate::sync::{Anchor, DaPosition, Disowned, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting};
 use crate::verify::{Rules, ScheduleEntry, Tip};
 
 impl DbView {
@@ -137,6 +137,21 @@ impl DbView {
                 name.zip(record::decode_id(body)).ok_or_else(|| StoreError::damaged("an acknowledgement"))
             })
             .collect()
+    }
+
+    /// The blocks that were given up, in no order.
+    pub(super) fn disowned(&self) -> Result<Vec<Disowned>, StoreError> {
+        self.meta_under(keys::DISOWNED)?
+            .into_iter()
+            .map(|(hash, body)| {
+                let disowned = Hash::from_slice(&hash).and_then(|hash| record::decode_disowned(body, hash));
+                disowned.ok_or_else(|| StoreError::damaged("the list of disowned blocks"))
+            })
+            .collect()
+    }
+
+    pub(super) fn is_disowned(&self, hash: &Hash) -> Result<bool, StoreError> {
+        self.contains(Space::Meta, &keys::disowned(hash))
     }
 
     /// What was appended to the genesis schedule, ascending.

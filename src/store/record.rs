@@ -14,7 +14,8 @@ use super::keys::Space;
 use super::{StoreError, VERSION};
 use crate::block::{BlockId, Hash, Height, PublicKey, SignedHeader};
 use crate::sync::{
-    Anchor, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, Halt, Heads, Origin, Seen, Sighting,
+    Anchor, DaPosition, DataLoss, Disowned, DisownedBy, Epoch, Evidence, EvidenceId, EvidenceSide, Halt, Heads, Origin,
+    Seen, Sighting,
 };
 use crate::util::saturate;
 use crate::verify::{Rules, ScheduleEntry, Tip};
@@ -366,6 +367,35 @@ pub(super) fn decode_id(body: Bytes) -> Option<BlockId> {
     let mut decoder = Decoder(body);
     let id = decoder.id()?;
     decoder.end(id)
+}
+
+/// The body of a block that was given up; its hash is in the key.
+pub(super) fn encode_disowned(disowned: Disowned) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    encoder.height(disowned.id.height).u8(encode_disowned_by(disowned.by));
+    encoder.0
+}
+
+pub(super) fn decode_disowned(body: Bytes, hash: Hash) -> Option<Disowned> {
+    let mut decoder = Decoder(body);
+    let id = BlockId { height: decoder.height()?, hash };
+    let by = decode_disowned_by(decoder.u8()?)?;
+    decoder.end(Disowned { id, by })
+}
+
+pub(super) const fn encode_disowned_by(by: DisownedBy) -> u8 {
+    match by {
+        DisownedBy::Decision => 0,
+        DisownedBy::Name => 1,
+    }
+}
+
+pub(super) const fn decode_disowned_by(byte: u8) -> Option<DisownedBy> {
+    match byte {
+        0 => Some(DisownedBy::Decision),
+        1 => Some(DisownedBy::Name),
+        _ => None,
+    }
 }
 
 pub(super) fn encode_anchor(anchor: Anchor) -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::apply::EvidenceIndex;
 use super::db::DbView;
+use super::disowned::DisownedList;
 use super::record::HeaderRecord;
 use super::{StoreError, StoreShared, check, free_bytes};
 use crate::block::{Block, BlockId, Hash, Header, Height};
@@ -170,6 +171,11 @@ impl Snapshot {
         self.noted(self.view.acked(consumer))
     }
 
+    /// Whether this block was given up, and is not stored again.
+    pub fn is_disowned(&self, hash: Hash) -> Result<bool, StoreError> {
+        self.noted(self.view.is_disowned(&hash))
+    }
+
     /// What all named consumers have acknowledged, by name.
     pub fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
         self.noted(self.view.acks())
@@ -191,6 +197,7 @@ impl Snapshot {
         rules: &Rules,
         anchor: Option<Anchor>,
         guard: GuardState,
+        disowned: &DisownedList,
     ) -> Result<(Recovered, EvidenceIndex), StoreError> {
         let heads = self.heads()?;
         let (schedule, extended) = self.fitting_schedule(rules)?;
@@ -214,7 +221,7 @@ impl Snapshot {
             anchor,
             guard,
             consumers,
-            disowned: Vec::new(),
+            disowned: disowned.iter().collect(),
             stored_bytes,
         };
         Ok((recovered, index))

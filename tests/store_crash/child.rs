@@ -3,7 +3,7 @@
 //! Before each commit it prints `TRY <state>`, and `ACK` when the commit has returned: whatever is found later must be the last
 //! acknowledged state, or the one that was tried after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,11 +11,13 @@ use std::process::{Command, Stdio};
 use blocksyncd::block::{BlockId, Hash, Height, Lane};
 use blocksyncd::store::{Durability, Options, Reader, Store, StoreError};
 use blocksyncd::sync::{
-    Batch, Change, CommitId, DaPosition, GuardEntry, GuardState, Heads, Origin, Recovered, Seen, Sighting,
+    Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, GuardEntry, GuardState, Heads, Origin, Recovered, Seen,
+    Sighting,
 };
 use blocksyncd::verify::{Tip, VerifiedBlock};
 
 use super::blocks;
+use super::tempdir::TempDir;
 
 const TASK: &str = "STORE_CRASH_TASK";
 
@@ -107,6 +109,9 @@ fn say(line: &str) {
 pub struct Workload {
     pub heads: Heads,
     pub guard: Option<BlockId>,
+    pub disowned: BTreeSet<BlockId>,
+    /// What was taken back, and may come again.
+    taken_back: Vec<VerifiedBlock>,
     random: fastrand::Rng,
     payload: usize,
     /// The last few blocks: enough to go back a little.
@@ -154,8 +159,18 @@ impl Workload {
             (height, Tip { id: BlockId { height, hash }, time_unix_nanos: header.time_unix_nanos })
         });
         let (tips, below) = (tips.collect(), blocks::build_chain(BELOW, 2_000));
-        let random = fastrand::Rng::with_seed(seed);
-        Self { heads, guard, random, payload, recent, tips, below, commit: CommitId(0) }
+        Self {
+            heads,
+            guard,
+            disowned: recovered.disowned.iter().map(|disowned| disowned.id).collect(),
+            taken_back: Vec::new(),
+            random: fastrand::Rng::with_seed(seed),
+            payload,
+            recent,
+            tips,
+            below,
+            commit: CommitId(0),
+        }
     }
 
     pub fn next_batch(&mut self) -> Batch {
@@ -183,7 +198,8 @@ impl Workload {
         }
         let guard = (self.random.u8(..) < 100).then(|| self.heads.soft_id().map(|last| GuardEntry { last })).flatten();
         // A key signs no height below the one that it signed last.
-        let guard = guard.filter(|entry| self.guard.is_none_or(|known| known.height <= entry.last.height));
+        let rises = |entry: &GuardEntry| self.guard.is_none_or(|known| known.height < entry.last.height);
+        let guard = guard.filter(|entry| rises(entry) || self.guard == Some(entry.last));
         self.guard = guard.map(|guard| guard.last).or(self.guard);
         self.commit = self.commit.next();
         Batch { id: self.commit, changes, heads: self.heads, guard }
@@ -191,14 +207,21 @@ impl Workload {
 
     /// The line that says what the batch is about to do.
     pub fn tries(&self, batch: &Batch) -> String {
-        format!("TRY {}", Known::of(&self.heads, self.guard).line(batch))
+        format!("TRY {}", Known::of(&self.heads, self.guard, &self.disowned).line(batch))
     }
 
     fn append(&mut self, changes: &mut Vec<Change>) {
         let parent = self.recent.last_key_value().map(|(_, block)| block).or(self.below.last()).cloned();
-        let branch = self.heads.epoch.0;
-        let size = self.random.usize(self.payload / 2..=self.payload);
-        let block = blocks::extend(parent.as_ref(), 1, size, branch).remove(0);
+        let follows =
+            |block: &VerifiedBlock| block.block().header().parent_hash == parent.as_ref().map(|top| top.id().hash);
+        let known = self.taken_back.iter().position(follows).filter(|_| self.random.bool());
+        let block = if let Some(known) = known {
+            self.taken_back.swap_remove(known)
+        } else {
+            let size = self.random.usize(self.payload / 2..=self.payload);
+            blocks::extend(parent.as_ref(), 1, size, self.heads.epoch.0).remove(0)
+        };
+        self.disowned.remove(&block.id());
         if self.heads.top().is_none() {
             self.heads.tail = block.id().height;
             self.heads.base = Tip::below(block.block());
@@ -219,11 +242,20 @@ impl Workload {
             return;
         }
         let from = Height::new(self.random.u64(lowest.get()..=soft.get())).expect("not 0");
-        self.recent.split_off(&from);
+        let taken_back = self.recent.split_off(&from);
         self.tips.split_off(&from);
         self.heads.soft = self.recent.last_key_value().map(|(_, block)| block.tip());
         self.heads.epoch = self.heads.epoch.next();
         changes.push(Change::Truncate { from, epoch: self.heads.epoch });
+        // As an operator abandons a branch.
+        if self.random.bool() {
+            self.disowned.extend(taken_back.values().map(VerifiedBlock::id));
+            let disown = |block: &VerifiedBlock| Change::Disown(Disowned { id: block.id(), by: DisownedBy::Decision });
+            changes.extend(taken_back.values().map(disown));
+            self.guard = self.heads.soft_id();
+            changes.push(Change::ResetGuard(self.guard));
+        }
+        self.taken_back = taken_back.into_values().collect();
     }
 
     /// A few blocks, up to hard.
@@ -272,16 +304,18 @@ pub struct Known {
     pub epoch: u64,
     pub scanned: u64,
     pub guard: Option<String>,
+    pub disowned: BTreeSet<String>,
 }
 
 impl Known {
-    pub fn of(heads: &Heads, guard: Option<BlockId>) -> Self {
+    pub fn of(heads: &Heads, guard: Option<BlockId>, disowned: &BTreeSet<BlockId>) -> Self {
         Self {
             chain: BTreeMap::new(),
             hard: heads.hard_height().map_or(0, Height::get),
             epoch: heads.epoch.0,
             scanned: heads.scanned_through,
             guard: guard.map(|id| id.to_string()),
+            disowned: disowned.iter().map(BlockId::to_string).collect(),
         }
     }
 
@@ -296,6 +330,7 @@ impl Known {
                 }
                 Change::Prune { below } => line = format!("{line} ~{below}"),
                 Change::Truncate { from, .. } => line = format!("{line} -{from}"),
+                Change::Disown(disowned) => line = format!("{line} !{}", disowned.id),
                 _ => {}
             }
         }
@@ -314,8 +349,12 @@ impl Known {
                 next.chain.split_off(&from.parse().ok()?);
             } else if let Some(below) = word.strip_prefix('~') {
                 next.chain = next.chain.split_off(&below.parse().ok()?);
+            } else if let Some(id) = word.strip_prefix('!') {
+                next.disowned.insert(id.to_owned());
             } else {
-                let (height, hash) = word.strip_prefix('+')?.split_once('/')?;
+                let id = word.strip_prefix('+')?;
+                next.disowned.remove(id);
+                let (height, hash) = id.split_once('/')?;
                 next.chain.insert(height.parse().ok()?, hash.to_owned());
             }
         }
@@ -337,7 +376,8 @@ impl Known {
             _ => None,
         };
         let snapshot = reader.snapshot();
-        let mut known = Self::of(&recovered.heads, guard);
+        let mut known =
+            Self::of(&recovered.heads, guard, &recovered.disowned.iter().map(|disowned| disowned.id).collect());
         if let Some(soft) = recovered.heads.soft_height() {
             for height in recovered.heads.tail.get()..=soft.get() {
                 let block = snapshot.block(Height::new(height).expect("not 0"))?;
@@ -384,6 +424,7 @@ impl Told {
         reader.snapshot().verify(|_| true).map_err(|error| format!("it is not sound: {error}"))?;
         let found = Known::read(&reader, &recovered).map_err(|error| error.to_string())?;
         drop((store, reader));
+        self.check_disowned(dir, &found)?;
         // The guard may be ahead by the entry that was being written.
         let unguarded = |known: &Known| Known { guard: None, ..known.clone() };
         let states: Vec<&Known> = [Some(&self.acknowledged), self.tried.as_ref()].into_iter().flatten().collect();
@@ -396,6 +437,24 @@ impl Told {
         self.acknowledged = found;
         self.tried = None;
         Ok(())
+    }
+
+    /// A guard that has fallen knows for which blocks it fell, also without the store.
+    fn check_disowned(&self, dir: &Path, found: &Known) -> Result<(), String> {
+        let Some(tried) = self.tried.as_ref().filter(|tried| tried.guard == found.guard) else { return Ok(()) };
+        let beside = TempDir::in_memory();
+        for name in ["guard", "guard.disowned"].iter().filter(|name| dir.join(name).exists()) {
+            std::fs::copy(dir.join(name), beside.join(name)).expect("it can be copied");
+        }
+        let (_store, _reader, recovered) = Store::open(&options(beside.path(), Durability::Process), &blocks::rules())
+            .map_err(|error| format!("beside the guard: {error}"))?;
+        let known: BTreeSet<String> = recovered.disowned.iter().map(|disowned| disowned.id.to_string()).collect();
+        let new: Vec<_> = tried.disowned.difference(&self.acknowledged.disowned).collect();
+        let fell = self.acknowledged.guard != found.guard && !new.is_empty();
+        match new.into_iter().find(|id| !known.contains(*id)) {
+            Some(missing) if fell => Err(format!("the guard says {:?}, and {missing} is not disowned", found.guard)),
+            _ => Ok(()),
+        }
     }
 
     fn difference(&self, found: &Known) -> String {

@@ -141,7 +141,7 @@ fn original() -> Original {
             store.commit(&batch).expect("it is written");
         }
         hard = workload.heads.hard;
-        known = Known::of(&workload.heads, workload.guard);
+        known = Known::of(&workload.heads, workload.guard, &workload.disowned);
         let snapshot = reader.snapshot();
         let heads = workload.heads;
         for height in heads.tail.get()..=heads.soft_height().map_or(0, Height::get) {

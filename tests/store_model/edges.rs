@@ -3,7 +3,8 @@
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::store::{Options, Store, StoreError, guard};
 use blocksyncd::sync::{
-    Batch, Change, CommitId, DaPosition, Epoch, GuardEntry, GuardState, Heads, Origin, Stored as _,
+    Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, Epoch, GuardEntry, GuardState, Heads, Origin,
+    Stored as _,
 };
 use blocksyncd::verify::VerifiedBlock;
 
@@ -137,6 +138,104 @@ fn the_guard_outlives_the_store_and_is_never_replaced_by_init() {
     assert_eq!(open(&options).2.guard, GuardState::Missing);
 }
 
+fn disown(id: BlockId) -> Change {
+    Change::Disown(Disowned { id, by: DisownedBy::Decision })
+}
+
+#[test]
+fn what_is_disowned_is_known_beside_the_guard_too() {
+    let dir = TempDir::in_memory();
+    let options = options(&dir);
+    let copy = dir.path().join("guard.disowned");
+    let chain = filled(&options, 4);
+    let ids: Vec<BlockId> = chain.iter().map(VerifiedBlock::id).collect();
+    let listed = [Disowned { id: ids[3], by: DisownedBy::Decision }];
+    let (mut store, reader, recovered) = open(&options);
+    assert_eq!((recovered.disowned.as_slice(), copy.exists()), ([].as_slice(), false));
+    // Two are taken back, and one of them is stored again in the same write.
+    let heads = Heads { soft: Some(chain[2].tip()), epoch: Epoch(1), ..recovered.heads };
+    let changes = vec![
+        Change::Truncate { from: ids[2].height, epoch: Epoch(1) },
+        disown(ids[2]),
+        disown(ids[3]),
+        Change::Append { block: chain[2].clone(), origin: Origin::Da },
+        Change::ResetGuard(Some(ids[2])),
+    ];
+    store.commit(&Batch { id: CommitId(2), changes, heads, guard: None }).expect("it is written");
+    drop((store, reader));
+    assert_eq!(open(&options).2.disowned, listed);
+
+    // Without the copy, it is made again; what is in another chain's is refused.
+    std::fs::remove_file(&copy).expect("there is one");
+    assert_eq!(open(&options).2.disowned, listed);
+    let of_this_chain = std::fs::read(&copy).expect("it was made again");
+    let mut damaged = of_this_chain.clone();
+    damaged[20] ^= 1;
+    std::fs::write(&copy, damaged).expect("it can be damaged");
+    assert_eq!(open(&options).2.disowned, listed);
+    assert_eq!(std::fs::read(&copy).expect("it was made again"), of_this_chain);
+
+    // Without the store, the copy has it; the store then has it, too.
+    std::fs::remove_dir_all(&options.dir).expect("the store can be wiped");
+    assert_eq!(open(&options).2.disowned, listed);
+    std::fs::remove_file(&copy).expect("there is one");
+    assert_eq!(open(&options).2.disowned, listed);
+
+    // In a store from before, what is stored there is not disowned.
+    std::fs::remove_dir_all(&options.dir).expect("the store can be wiped");
+    std::fs::rename(&copy, dir.path().join("aside")).expect("there is one");
+    filled(&options, 4);
+    std::fs::rename(dir.path().join("aside"), &copy).expect("it is put back");
+    let (store, reader, recovered) = open(&options);
+    assert_eq!(recovered.disowned, []);
+    drop((store, reader));
+    // The copy is left alone until something changes: the right store may come back.
+    assert_eq!(std::fs::read(&copy).expect("there is one"), of_this_chain);
+}
+
+/// Whatever fails, and however: the list is there before the guard falls.
+#[test]
+fn the_guard_does_not_fall_when_the_list_of_the_disowned_cannot_be_written() {
+    let dir = TempDir::in_memory();
+    let options = options(&dir);
+    let chain = filled(&options, 2);
+    let ids: Vec<BlockId> = chain.iter().map(VerifiedBlock::id).collect();
+    let (mut store, reader, recovered) = open(&options);
+    let signed = GuardEntry { last: ids[1] };
+    let batch = |changes: Vec<Change>, heads: Heads| Batch { id: CommitId(2), changes, heads, guard: None };
+    store.commit(&batch(vec![Change::ResetGuard(Some(signed.last))], recovered.heads)).expect("it is written");
+    let in_the_way = dir.path().join("guard.disowned.new");
+    std::fs::create_dir(&in_the_way).expect("it can be made");
+    let heads = Heads { soft: Some(chain[0].tip()), epoch: Epoch(1), ..recovered.heads };
+    let abandon = vec![
+        Change::Truncate { from: ids[1].height, epoch: Epoch(1) },
+        disown(ids[1]),
+        Change::ResetGuard(Some(ids[0])),
+    ];
+    assert!(store.commit(&batch(abandon, heads)).is_err());
+    drop((store, reader));
+    std::fs::remove_dir(in_the_way).expect("it is there");
+    assert_eq!(open(&options).2.guard, GuardState::Signed(signed));
+}
+
+#[test]
+fn without_a_guard_the_store_alone_has_the_disowned() {
+    let dir = TempDir::in_memory();
+    let options = Options { guard: None, ..options(&dir) };
+    let chain = filled(&options, 1);
+    let stranger = blocks::extend(None, 1, 100, 5)[0].id();
+    let (mut store, reader, recovered) = open(&options);
+    let batch = |changes: Vec<Change>| Batch { id: CommitId(2), changes, heads: recovered.heads, guard: None };
+    store.commit(&batch(vec![disown(stranger)])).expect("it is written");
+    drop((store, reader));
+    let (mut store, reader, found) = open(&options);
+    assert_eq!(found.disowned, [Disowned { id: stranger, by: DisownedBy::Decision }]);
+    store.commit(&batch(vec![Change::Own(stranger), Change::Own(chain[0].id())])).expect("it is written");
+    drop((store, reader));
+    assert_eq!(open(&options).2.disowned, []);
+    assert!(!dir.path().join("guard.disowned").exists());
+}
+
 /// Each breaks one assertion of `store/apply.rs`.
 #[test]
 fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {
@@ -181,6 +280,7 @@ fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {
             "a block below the lowest that there is",
             after(vec![Change::Prepend { block: stranger[0].clone(), origin: Origin::Range }], heads),
         ),
+        ("a disowned block that is stored", after(vec![disown(one.id())], heads)),
         ("a tail that nothing led to", after(vec![], Heads { tail: two.id().height, ..heads })),
     ];
     for (what, batch) in broken {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::store::Snapshot;
 use blocksyncd::sync::{
-    Batch, Change, CommitId, DaPosition, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState, Halt,
-    Heads, Origin, Recovered, Seen, Sighting,
+    Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry,
+    GuardState, Halt, Heads, Origin, Recovered, Seen, Sighting,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip, VerifiedBlock};
 use bytes::Bytes;
@@ -28,6 +28,9 @@ pub struct Model {
     halted: Option<Halt>,
     acks: BTreeMap<String, BlockId>,
     guard: GuardState,
+    /// What was truncated, and may come back.
+    taken_back: Vec<VerifiedBlock>,
+    disowned: BTreeMap<Hash, Disowned>,
     /// Hashes that are not stored any more and must not be found any more.
     gone: Vec<Hash>,
     /// Counts blocks, so that no two branches are alike.
@@ -52,6 +55,8 @@ impl Model {
             halted: None,
             acks: BTreeMap::new(),
             guard: GuardState::Missing,
+            taken_back: Vec::new(),
+            disowned: BTreeMap::new(),
             gone: Vec::new(),
             branch: 0,
             commit: CommitId(0),
@@ -85,7 +90,7 @@ impl Model {
     }
 
     fn random_change(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
-        match random.u8(0..20) {
+        match random.u8(0..22) {
             0..=5 => Some(self.append(random)),
             6 => self.truncate(random),
             7..=8 => self.confirm(random),
@@ -128,6 +133,19 @@ impl Model {
                 self.acks.remove(&consumer);
                 Some(Change::ForgetConsumer(consumer))
             }
+            20 => {
+                let taken_back = self.taken_back.iter().map(VerifiedBlock::id);
+                let absent: Vec<_> = taken_back.filter(|id| self.gone.contains(&id.hash)).collect();
+                let id = *absent.get(random.usize(..absent.len().max(1)))?;
+                let by = if random.bool() { DisownedBy::Decision } else { DisownedBy::Name };
+                let disowned = Disowned { id, by };
+                self.disowned.insert(id.hash, disowned);
+                Some(Change::Disown(disowned))
+            }
+            21 => {
+                let (_, disowned) = self.disowned.pop_first()?;
+                Some(Change::Own(disowned.id))
+            }
             _ => {
                 let consumer = format!("consumer-{}", random.u8(0..3));
                 let up_to = self.heads.soft_id()?;
@@ -138,10 +156,9 @@ impl Model {
     }
 
     fn append(&mut self, random: &mut fastrand::Rng) -> Change {
-        self.branch += 1;
-        let parent = self.top();
-        let size = if random.u8(..) < 8 { 200_000 } else { random.usize(0..300) };
-        let block = blocks::extend(parent, 1, size, self.branch).remove(0);
+        let block = self.next_block(random);
+        self.disowned.remove(&block.id().hash);
+        self.gone.retain(|hash| *hash != block.id().hash);
         let origins = [Origin::Published, Origin::Gossip, Origin::Range, Origin::Da];
         let origin = origins[random.usize(..origins.len())];
         if self.heads.top().is_none() {
@@ -150,6 +167,20 @@ impl Model {
         self.chain.push((block.clone(), origin));
         self.heads.soft = Some(block.tip());
         Change::Append { block, origin }
+    }
+
+    /// A new one, or one that was taken back.
+    fn next_block(&mut self, random: &mut fastrand::Rng) -> VerifiedBlock {
+        self.branch += 1;
+        let parent = self.top();
+        let follows = |block: &&VerifiedBlock| block.block().header().parent_hash == parent.map(|top| top.id().hash);
+        if random.bool()
+            && let Some(known) = self.taken_back.iter().find(follows)
+        {
+            return known.clone();
+        }
+        let size = if random.u8(..) < 8 { 200_000 } else { random.usize(0..300) };
+        blocks::extend(parent, 1, size, self.branch).remove(0)
     }
 
     /// What the next block stands on.
@@ -185,6 +216,7 @@ impl Model {
         let block = self.below.pop()?;
         let origin = if random.bool() { Origin::Range } else { Origin::Da };
         self.gone.retain(|hash| *hash != block.id().hash);
+        self.disowned.remove(&block.id().hash);
         self.chain.insert(0, (block.clone(), origin));
         self.heads.tail = block.id().height;
         self.heads.base = Tip::below(block.block());
@@ -202,6 +234,7 @@ impl Model {
         self.retractions.insert(self.heads.epoch, from);
         let taken = self.chain.split_off(self.index(from)?);
         self.gone.extend(taken.iter().map(|(block, _)| block.id().hash));
+        self.taken_back.extend(taken.into_iter().map(|(block, _)| block));
         self.heads.soft = self.chain.last().map(|(block, _)| block.tip());
         Some(Change::Truncate { from, epoch: self.heads.epoch })
     }
@@ -289,6 +322,10 @@ impl Model {
         assert_eq!(snapshot.acked("nobody"), Ok(None), "{at}");
         assert_eq!(snapshot.acks(), Ok(acks), "{at}");
         assert_eq!(snapshot.schedule(), Ok(self.schedule.clone()), "{at}");
+        for block in &self.taken_back {
+            let listed = self.disowned.contains_key(&block.id().hash);
+            assert_eq!(snapshot.is_disowned(block.id().hash), Ok(listed), "{at}");
+        }
         assert_eq!(snapshot.verify(|_| true), Ok(()), "{at}");
     }
 
@@ -304,7 +341,7 @@ impl Model {
             anchor: None,
             guard: self.guard,
             consumers: self.acks.iter().map(|(name, id)| (name.clone(), *id)).collect(),
-            disowned: Vec::new(),
+            disowned: self.disowned.values().copied().collect(),
             stored_bytes: self.stored_bytes(),
         };
         assert_eq!(*recovered, expected, "seed {seed}");

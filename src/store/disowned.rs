@@ -1,0 +1,222 @@
+//! The list of the disowned: the blocks that were given up. It is in the database, and a copy of it beside the guard, in the file
+//! `<guard>.disowned`: so it stays known when the store is wiped, or a backup of it is put back.
+//!
+//! ```text
+//!   magic 8 | chain id | number of blocks 8 | of each: height 8, hash 32, given up for what 1 | checksum 8
+//! ```
+//!
+//! 1. It is made durable before the guard of the same commit: a crash never leaves a guard that has fallen without the blocks
+//!    for which it fell. It may be ahead of the database, by blocks that are stored still.
+//! 2. At start the list is what the database or the copy has, but for what is stored; from then on both follow it. What they
+//!    tell differently is as the copy has it, which is the newer one. An entry that is in neither, since both were damaged, only
+//!    makes a signer wait for a block that nobody needs.
+//! 3. It is replaced as a whole, and never followed through a link.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::db::{Db, DbView, Writes};
+use super::error::At as _;
+use super::keys::{self, Space};
+use super::record::{self, Decoder, Encoder};
+use super::{Durability, StoreError};
+use crate::atomic_file;
+use crate::block::{ChainId, Hash};
+use crate::sync::Disowned;
+use crate::util::saturate;
+
+const MAGIC: [u8; 8] = *b"BSDISOW\x01";
+const CHECKSUM_BYTES: usize = 8;
+/// No longer file is read.
+const MAX_FILE_BYTES: u64 = 256 + 41 * DisownedList::MAX as u64;
+
+/// The list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct DisownedList(BTreeMap<Hash, Disowned>);
+
+impl DisownedList {
+    /// More than the core ever keeps.
+    pub(super) const MAX: usize = 1 << 16;
+
+    pub(super) fn add(&mut self, disowned: Disowned) {
+        self.0.insert(disowned.id.hash, disowned);
+    }
+
+    pub(super) fn remove(&mut self, hash: &Hash) {
+        self.0.remove(hash);
+    }
+
+    pub(super) fn contains(&self, hash: &Hash) -> bool {
+        self.0.contains_key(hash)
+    }
+
+    /// Whether it says the same of this block.
+    pub(super) fn agrees(&self, disowned: Disowned) -> bool {
+        self.0.get(&disowned.id.hash) == Some(&disowned)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Disowned> {
+        self.0.values().copied()
+    }
+}
+
+impl FromIterator<Disowned> for DisownedList {
+    fn from_iter<T: IntoIterator<Item = Disowned>>(blocks: T) -> Self {
+        Self(blocks.into_iter().map(|disowned| (disowned.id.hash, disowned)).collect())
+    }
+}
+
+/// The copy's file, which need not exist yet.
+#[derive(Debug)]
+pub(super) struct DisownedCopy {
+    path: PathBuf,
+    chain_id: ChainId,
+}
+
+impl DisownedCopy {
+    /// Beside the guard at `guard`. Gives what is in it; nothing, if it is not there or cannot be trusted, which is logged.
+    pub(super) fn open(guard: &Path, chain_id: &ChainId) -> Result<(Self, DisownedList), StoreError> {
+        let copy = Self { path: beside(guard, ".disowned"), chain_id: chain_id.clone() };
+        let Some(bytes) = read(&copy.path).at(&copy.path)? else { return Ok((copy, DisownedList::default())) };
+        match decode(bytes) {
+            Some((found, _)) if found != chain_id.as_str() => {
+                let wanted = chain_id.to_string();
+                Err(StoreError::GuardOfOtherChain { path: copy.path, found, wanted })
+            }
+            Some((_, list)) => Ok((copy, list)),
+            None => {
+                tracing::error!(
+                    path = %copy.path.display(),
+                    "the copy of the disowned blocks is damaged: it is made anew from what the store has"
+                );
+                Ok((copy, DisownedList::default()))
+            }
+        }
+    }
+
+    /// Durable, and whole, when it returns.
+    pub(super) fn write(&self, list: &DisownedList) -> Result<(), StoreError> {
+        let aside = beside(&self.path, ".new");
+        let written = atomic_file::replace(&self.path, &aside, &encode(&self.chain_id, list), 0o600, Durability::Power);
+        written.map(drop).at(&self.path)
+    }
+}
+
+/// The list as of an opening: see invariant 2. The database is made to say the same.
+pub(super) fn settle(db: &Db, view: &DbView, copied: &DisownedList) -> Result<DisownedList, StoreError> {
+    let (mut list, mut writes) = (DisownedList::default(), Writes::new());
+    let stored: DisownedList = view.disowned()?.into_iter().collect();
+    for disowned in stored.iter().chain(copied.iter()) {
+        if view.hash(disowned.id.height)? != Some(disowned.id.hash) && list.len() < DisownedList::MAX {
+            list.add(disowned);
+        }
+    }
+    for disowned in stored.iter().filter(|disowned| !list.contains(&disowned.id.hash)) {
+        writes.insert((Space::Meta, keys::disowned(&disowned.id.hash)), None);
+    }
+    for disowned in list.iter().filter(|disowned| !stored.agrees(*disowned)) {
+        let key = keys::disowned(&disowned.id.hash);
+        let record = record::seal(Space::Meta, &key, &[&record::encode_disowned(disowned)]);
+        writes.insert((Space::Meta, key), Some(record));
+    }
+    if !writes.is_empty() {
+        tracing::warn!(
+            blocks = writes.len(),
+            "the store's list of disowned blocks is brought up to its copy beside the guard"
+        );
+        db.write(writes, Durability::Power)?;
+    }
+    Ok(list)
+}
+
+/// A file of the guard's, beside it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// `None`: there is no such file.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+    let flags = i32::try_from(flags).map_err(io::Error::other)?;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+fn encode(chain_id: &ChainId, list: &DisownedList) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    encoder.raw(&MAGIC).bytes(chain_id.as_str().as_bytes()).u64(saturate::to_u64(list.len()));
+    for disowned in list.iter() {
+        encoder.id(disowned.id).u8(record::encode_disowned_by(disowned.by));
+    }
+    let checksum = xxh3_64(&encoder.0);
+    encoder.u64(checksum);
+    encoder.0
+}
+
+fn decode(mut bytes: Vec<u8>) -> Option<(String, DisownedList)> {
+    let checksum = bytes.split_off(bytes.len().checked_sub(CHECKSUM_BYTES)?);
+    if xxh3_64(&bytes).to_be_bytes() != checksum.as_slice() {
+        return None;
+    }
+    let mut decoder = Decoder(Bytes::from(bytes));
+    if decoder.array()? != MAGIC {
+        return None;
+    }
+    let chain_id = String::from_utf8(decoder.bytes()?.to_vec()).ok()?;
+    let number = decoder.u64()?;
+    let mut list = DisownedList::default();
+    for _ in 0..number {
+        let (id, by) = (decoder.id()?, record::decode_disowned_by(decoder.u8()?)?);
+        list.add(Disowned { id, by });
+    }
+    decoder.end((chain_id, list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{BlockId, Height};
+    use crate::sync::DisownedBy;
+
+    #[test]
+    fn the_longest_list_reads_back_and_damage_is_noticed() {
+        let chain_id = ChainId::new(&"c".repeat(ChainId::MAX_LEN)).expect("a valid id");
+        let disowned = |number: u64| {
+            let mut hash = [0; Hash::LEN];
+            hash[..8].copy_from_slice(&number.to_be_bytes());
+            let id = BlockId { height: Height::MIN.plus(number), hash: Hash(hash) };
+            Disowned { id, by: if number.is_multiple_of(2) { DisownedBy::Decision } else { DisownedBy::Name } }
+        };
+        let list: DisownedList = (0..DisownedList::MAX as u64).map(disowned).collect();
+        let bytes = encode(&chain_id, &list);
+        assert!(bytes.len() as u64 <= MAX_FILE_BYTES, "{} bytes", bytes.len());
+        assert_eq!(decode(bytes), Some((chain_id.to_string(), list)));
+
+        let short: DisownedList = (0..3).map(disowned).collect();
+        let bytes = encode(&chain_id, &short);
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(decode(damaged), None, "byte {at}");
+            assert_eq!(decode(bytes[..at].to_vec()), None, "cut at {at}");
+        }
+    }
+}
