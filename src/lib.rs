@@ -26,7 +26,7 @@
 //!   7  node                         <- where everything meets, and nothing is decided
 //!   6  api   p2p                    <- do not know each other; may read the store
 //!   5  store                        <- knows what a Batch is, not why
-//!   4  atomic_file                  <- for whoever writes a small file
+//!   4  atomic_file  private_file    <- for whoever writes a small file, or reads a secret one
 //!   3  sync                         <- decides; owns the types that the modules share
 //!   2  verify
 //!   1  block  clock
@@ -55,6 +55,8 @@ pub mod config;
 pub mod node;
 #[cfg(feature = "sidecar")]
 pub mod p2p;
+#[cfg(feature = "sidecar")]
+pub mod private_file;
 #[cfg(feature = "sidecar")]
 pub mod store;
 #[cfg(feature = "sidecar")]

@@ -289,13 +289,7 @@ impl From<Fatal> for Failure {
     /// Each part says what went wrong; what to do about it is said here.
     fn from(fatal: Fatal) -> Self {
         let (code, advice) = match &fatal {
-            Fatal::Store(StoreError::Locked(_)) => (Code::Temporary, ": stop it, or give this node a home of its own"),
-            Fatal::Store(StoreError::WrongChain { .. }) => (Code::Data, ": set store.dir, or chain.genesis, right"),
-            Fatal::Store(StoreError::GuardOfOtherChain { .. }) => (
-                Code::Data,
-                ": set signer.guard (unset, it is beside signer.key, with `.guard` added to its name), or chain.genesis, right",
-            ),
-            Fatal::Store(StoreError::WrongVersion { .. }) => (Code::Data, ": run the version that wrote it"),
+            Fatal::Store(error) => advice_about_store(error),
             Fatal::OtherThanTrusted { .. } => (
                 Code::Data,
                 ": find out which of the two is the chain's; then set sync.from right, or give the node an empty store.dir",
@@ -306,8 +300,27 @@ impl From<Fatal> for Failure {
             }
             Fatal::Threads(_) | Fatal::Ended(_) | Fatal::P2p(p2p::StartError::Library(_)) => (Code::Internal, ""),
             Fatal::Api(api::StartError::PathTooLong { .. }) | Fatal::P2p(_) => (Code::Config, ""),
-            Fatal::Store(_) | Fatal::Api(_) => (Code::Io, ""),
+            Fatal::Api(_) => (Code::Io, ""),
         };
         Self::new(code, format!("{fatal}{advice}"))
+    }
+}
+
+fn advice_about_store(error: &StoreError) -> (Code, &'static str) {
+    match error {
+        StoreError::Locked(_) => (Code::Temporary, ": stop it, or give this node a home of its own"),
+        StoreError::GuardInUse { .. } => (Code::Temporary, ": stop it, and let it end, before another one signs"),
+        StoreError::NoLocks { .. } => {
+            (Code::Config, ": put store.dir and signer.guard on a file system whose locks work, best on this machine")
+        }
+        StoreError::Unfit(_) => (Code::Config, ""),
+        StoreError::GuardRefuses { .. } => (Code::Internal, ": this is a bug; restart, and report it with the log"),
+        StoreError::WrongChain { .. } => (Code::Data, ": set store.dir, or chain.genesis, right"),
+        StoreError::GuardOfOtherChain { .. } => (
+            Code::Data,
+            ": set signer.guard (unset, it is beside signer.key, with `.guard` added to its name), or chain.genesis, right",
+        ),
+        StoreError::WrongVersion { .. } => (Code::Data, ": run the version that wrote it"),
+        StoreError::Full(_) | StoreError::Damaged { .. } | StoreError::Io { .. } => (Code::Io, ""),
     }
 }

@@ -2,14 +2,13 @@
 //!
 //! Invariants:
 //! 1. A key is taken only from a regular file of our own user that nobody else may read, reached without a symbolic link
-//!    as its last step; looking and reading happen on the same open file.
+//!    as its last step ([`private_file`]). A link, and then root's file that a group may read, is taken where the caller says so.
 //! 2. A key file is never overwritten, and is on disk, with its directory entry, when [`create`] returns.
 //! 3. Seeds are wiped from memory when dropped, and have no text form.
 
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -17,6 +16,7 @@ use zeroize::Zeroizing;
 use super::error::ConfigError;
 use crate::atomic_file;
 use crate::block::PublicKey;
+use crate::private_file::{self, Links, Owner, Unfit};
 use crate::util::hex;
 
 /// A secret seed.
@@ -55,22 +55,16 @@ impl fmt::Debug for KeySeed {
 }
 
 /// Reads the key file `path`; `what` names it in messages, as `node key`.
-pub fn read(path: &Path, what: &str) -> Result<KeySeed, ConfigError> {
+pub fn read(path: &Path, what: &str, links: Links) -> Result<KeySeed, ConfigError> {
     let shown = path.display();
-    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
-    let custom = i32::try_from(flags).expect("open(2)'s flags are an int");
-    let file = match OpenOptions::new().read(true).custom_flags(custom).open(path) {
-        Ok(file) => file,
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-            return Err(ConfigError::config(format!("the {what} {shown} is a symbolic link: name the file itself")));
-        }
-        Err(error) => return Err(ConfigError::open(path, what, &error)),
-    };
-    let meta = file.metadata().map_err(|error| ConfigError::open(path, what, &error))?;
-    if !meta.is_file() {
-        return Err(ConfigError::config(format!("the {what} {shown} is not a regular file")));
-    }
-    check_access(path, what, &meta)?;
+    // Whoever hands keys over does it as root, and a mask shows as the rights of a group.
+    let handed_over = is_credential(path) || (links == Links::Followed && !rustix::process::geteuid().is_root());
+    let owner = if handed_over { Owner::UsOrRoot } else { Owner::Us };
+    let file = private_file::open(path, OpenOptions::new().read(true), links, owner).map_err(|why| match why {
+        Unfit::Io(error) => ConfigError::open(path, what, &error),
+        Unfit::Mode { .. } => ConfigError::config(format!("the {what} {shown} {why}, and think of the key as known")),
+        why => ConfigError::config(format!("the {what} {shown} {why}")),
+    })?;
 
     // One byte more than the longest file there is, so that a longer one is noticed.
     let mut text = Zeroizing::new([0_u8; 67]);
@@ -95,27 +89,6 @@ pub fn read(path: &Path, what: &str) -> Result<KeySeed, ConfigError> {
 #[must_use]
 pub fn is_credential(path: &Path) -> bool {
     std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.parent() == Some(Path::new(&dir)))
-}
-
-/// Nobody else may read it. systemd's credentials are the exception: root owns them, and a mask shows as group rights.
-fn check_access(path: &Path, what: &str, meta: &std::fs::Metadata) -> Result<(), ConfigError> {
-    let shown = path.display();
-    let us = rustix::process::geteuid().as_raw();
-    let credential = is_credential(path);
-    if meta.uid() != us && !(credential && meta.uid() == 0) {
-        return Err(ConfigError::config(format!(
-            "the {what} {shown} belongs to user {}, and this process runs as {us}: chown {us} {shown}",
-            meta.uid()
-        )));
-    }
-    let forbidden = if credential { 0o007 } else { 0o077 };
-    if meta.mode() & forbidden != 0 {
-        return Err(ConfigError::config(format!(
-            "the {what} {shown} can be read by others (mode {:04o}): chmod 600 {shown}, and think of the key as known",
-            meta.mode() & 0o7777
-        )));
-    }
-    Ok(())
 }
 
 /// Writes `seed` to a new file, 0600.

@@ -19,6 +19,7 @@ use super::units;
 use crate::api::MAX_SOCKET_PATH_BYTES;
 use crate::block::{BlockId, ChainId};
 use crate::p2p;
+use crate::private_file::Links;
 use crate::store::Durability;
 use crate::sync::{History, Policy};
 use crate::telemetry;
@@ -134,7 +135,7 @@ pub(super) fn p2p(
     if listen.is_empty() && seeds.is_empty() && policy.persistent.is_empty() {
         return Err(settings.refuse("p2p.listen", "it is empty, as p2p.seeds is: this node could never meet a peer"));
     }
-    let node_key = keys::read(&settings.required_path("p2p.node_key", home)?, "node key")?;
+    let node_key = keys::read(&settings.required_path("p2p.node_key", home)?, "node key", Links::Refused)?;
     Ok(P2pSection { listen: listen.to_vec(), seeds: seeds.to_vec(), policy, node_key })
 }
 
@@ -270,17 +271,32 @@ pub(super) fn signer(settings: &SettingLayers, home: &Path) -> Result<(Option<Ke
     match settings.path("signer.key", home)? {
         None => Ok((None, guard)),
         Some(path) => {
-            let key = keys::read(&path, "proposer key")?;
+            let key = read_proposer_key(settings, &path)?;
+            if guard.is_none() && path.is_symlink() {
+                let why =
+                    "who makes the key a link may exchange the directory that it is in: set it to a file that stays";
+                return Err(settings.refuse("signer.guard", why));
+            }
             let guard = guard.unwrap_or_else(|| guard_beside(&path));
             if keys::is_credential(&guard) {
-                return Err(settings.refuse(
-                    "signer.guard",
-                    "systemd takes its directory of credentials away when the service ends: set it to a file that stays",
-                ));
+                let why = "systemd takes its directory of credentials away when the service ends: set it to a file that stays";
+                return Err(settings.refuse("signer.guard", why));
             }
             Ok((Some(key), Some(guard)))
         }
     }
+}
+
+fn read_proposer_key(settings: &SettingLayers, path: &Path) -> Result<KeySeed, ConfigError> {
+    const MAY_BE_LINK: &str = "signer.key_may_be_link";
+    let links = if settings.choice(MAY_BE_LINK)? == "on" { Links::Followed } else { Links::Refused };
+    if links == Links::Refused && path.is_symlink() {
+        let shown = path.display();
+        return Err(ConfigError::config(format!(
+            "the proposer key {shown} is a symbolic link: name the file itself, or set {MAY_BE_LINK} to on"
+        )));
+    }
+    keys::read(path, "proposer key", links)
 }
 
 /// Where the guard of a proposer key is, unless it is set.

@@ -282,6 +282,13 @@ pub const SETTINGS: &[Setting] = &[
         "The proposer's key, on the node that signs. Unset: this node follows, or its host signs.",
     ),
     setting(
+        "signer.key_may_be_link",
+        Kind::Choice(&["off", "on"]),
+        "\"off\"",
+        "`on`: signer.key may be a symbolic link, as orchestrators mount secrets; what it leads to is looked at as a key\n\
+         is, and may be root's. Then signer.guard must be set: to a file, never a link.",
+    ),
+    setting(
         "signer.guard",
         Kind::Path,
         "\"\"",

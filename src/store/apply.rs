@@ -163,8 +163,7 @@ impl Applier<'_> {
     fn guard_change(&self, signed: Option<GuardEntry>) -> Option<GuardChange> {
         match (self.reset_guard, signed) {
             // What was signed after the operator's word stands above it.
-            (Some(_), Some(entry)) => Some(GuardChange::Reset(Some(entry.last))),
-            (Some(last), None) => Some(GuardChange::Reset(last)),
+            (Some(last), then) => Some(GuardChange::Reset { last, then }),
             (None, entry) => entry.map(GuardChange::Raise),
         }
     }

@@ -13,9 +13,6 @@
 //! 3. It is replaced as a whole, and never followed through a link.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -24,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::db::{Db, DbView, Writes};
 use super::error::At as _;
 use super::keys::{self, Space};
+use super::lock::{self, beside};
 use super::record::{self, Decoder, Encoder};
 use super::{Durability, StoreError};
 use crate::atomic_file;
@@ -84,22 +82,25 @@ pub(super) struct DisownedCopy {
 }
 
 impl DisownedCopy {
-    /// Beside the guard at `guard`. Gives what is in it; nothing, if it is not there or cannot be trusted, which is logged.
-    pub(super) fn open(guard: &Path, chain_id: &ChainId) -> Result<(Self, DisownedList), StoreError> {
-        let copy = Self { path: beside(guard, ".disowned"), chain_id: chain_id.clone() };
-        let Some(bytes) = read(&copy.path).at(&copy.path)? else { return Ok((copy, DisownedList::default())) };
+    pub(super) fn beside(guard: &Path, chain_id: &ChainId) -> Self {
+        Self { path: beside(guard, ".disowned"), chain_id: chain_id.clone() }
+    }
+
+    /// What is in it; nothing, if it is not there or cannot be trusted, which is logged.
+    pub(super) fn read(&self) -> Result<DisownedList, StoreError> {
+        let Some(bytes) = lock::read_private(&self.path, MAX_FILE_BYTES)? else { return Ok(DisownedList::default()) };
         match decode(bytes) {
-            Some((found, _)) if found != chain_id.as_str() => {
-                let wanted = chain_id.to_string();
-                Err(StoreError::GuardOfOtherChain { path: copy.path, found, wanted })
+            Some((found, _)) if found != self.chain_id.as_str() => {
+                let wanted = self.chain_id.to_string();
+                Err(StoreError::GuardOfOtherChain { path: self.path.clone(), found, wanted })
             }
-            Some((_, list)) => Ok((copy, list)),
+            Some((_, list)) => Ok(list),
             None => {
                 tracing::error!(
-                    path = %copy.path.display(),
+                    path = %self.path.display(),
                     "the copy of the disowned blocks is damaged: it is made anew from what the store has"
                 );
-                Ok((copy, DisownedList::default()))
+                Ok(DisownedList::default())
             }
         }
     }
@@ -137,27 +138,6 @@ pub(super) fn settle(db: &Db, view: &DbView, copied: &DisownedList) -> Result<Di
         db.write(writes, Durability::Power)?;
     }
     Ok(list)
-}
-
-/// A file of the guard's, beside it.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(suffix);
-    path.with_file_name(name)
-}
-
-/// `None`: there is no such file.
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
-    let flags = i32::try_from(flags).map_err(io::Error::other)?;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
 }
 
 fn encode(chain_id: &ChainId, list: &DisownedList) -> Vec<u8> {

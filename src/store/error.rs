@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::block::BlockId;
+
 /// Why the store cannot be opened, read or written. Each says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -14,6 +16,24 @@ pub enum StoreError {
     GuardOfOtherChain { path: PathBuf, found: String, wanted: String },
     #[error("{dir} was written by store version {found}; this program reads {wanted}")]
     WrongVersion { dir: PathBuf, found: u32, wanted: u32 },
+    /// Two processes must never sign with one key.
+    #[error(
+        "{} holds the guard {}: two processes must never sign with one key",
+        holder.map_or_else(|| "another process".into(), |pid| format!("process {pid}")),
+        guard.display()
+    )]
+    GuardInUse { guard: PathBuf, holder: Option<u32> },
+    /// What only one process may have could be opened by two.
+    #[error("cannot lock {path}: {why}")]
+    NoLocks { path: PathBuf, why: String },
+    /// A file beside the key is not what it must be.
+    #[error("{0}")]
+    Unfit(String),
+    /// What was to be signed is refused by the file that knows what was.
+    #[error(
+        "the guard {guard} knows of {known}, and was to name {asked} without an operator's word: nothing is signed"
+    )]
+    GuardRefuses { guard: PathBuf, known: String, asked: BlockId },
     /// Nothing of the failed write will be seen again, or all of it; either way the process must end.
     #[error("no space left on the device of {0}: make room, then start again")]
     Full(PathBuf),

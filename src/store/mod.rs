@@ -9,6 +9,7 @@
 //!        /cut/              what was cut off torn or damaged files, the latest
 //!        /suspect           asks for a full check at the next start
 //!   the guard               beside the proposer key: what was signed
+//!   <guard>.lock            one process at a time, and which
 //!   <guard>.disowned        beside the guard: a copy of the list of blocks that were taken back
 //! ```
 //!
@@ -32,6 +33,7 @@ mod files;
 pub mod guard;
 mod journal;
 mod keys;
+mod lock;
 mod open;
 mod paths;
 mod read;
@@ -101,9 +103,9 @@ impl StoreShared {
         let Some(OpenedGuard { guard, state, disowned }) = opened else {
             return Ok((None, GuardState::Missing, list));
         };
-        let mut keeper = GuardKeeper::start(guard)?;
+        let mut keeper = GuardKeeper::start(guard, state)?;
         if list.iter().any(|known| !disowned.agrees(known)) {
-            keeper.begin(GuardWrite { disowned: Some(Arc::clone(&list)), change: None });
+            keeper.begin(GuardWrite { disowned: Some(Arc::clone(&list)), change: None })?;
             keeper.finish()?;
         }
         Ok((Some(keeper), state, list))
@@ -128,8 +130,8 @@ impl Store {
     /// Opens, or creates, and repairs what a power cut may have torn.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], [`StoreError::WrongChain`] and [`StoreError::WrongVersion`] before anything is changed; otherwise
-    /// what the file system says.
+    /// [`StoreError::Locked`], [`StoreError::GuardInUse`], [`StoreError::WrongChain`] and [`StoreError::WrongVersion`] before
+    /// anything is changed; otherwise what the file system says.
     pub fn open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
         match Self::try_open(options, rules) {
             // It has been noted: the second time everything is checked, and repaired.
@@ -139,8 +141,12 @@ impl Store {
     }
 
     fn try_open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
-        let OpenedStore { db, paths, store_id, stamped, anchor, hard, watermark } = open::open(options, rules)?;
+        let paths = Paths::new(&options.dir);
+        let lock = paths.lock()?;
+        // The key's guard is had before anything is changed: nobody else uses it, or this ends here.
         let opened = options.guard.as_ref().map(|path| Guard::open(path, &rules.chain_id)).transpose()?;
+        let OpenedStore { db, paths, store_id, stamped, anchor, hard, watermark } =
+            open::open(paths, lock, options, rules)?;
         let shared =
             Arc::new(StoreShared { db, paths, format: rules.format, store_id, suspect: AtomicBool::new(false) });
         let (guard, guard_state, disowned) = shared.keep_guard(opened)?;
@@ -164,7 +170,8 @@ impl Store {
     /// cut.
     ///
     /// # Errors
-    /// Whether anything was written is then unknown: the process must end. Reads go on working.
+    /// Whether anything was written is then unknown: the process must end. Reads go on working. After
+    /// [`StoreError::GuardRefuses`] nothing was.
     ///
     /// # Panics
     /// On a batch that breaks the chain: see the assertions of `apply`.
@@ -207,7 +214,7 @@ impl Store {
     /// Nothing may be signed then: the process must end.
     pub fn guard(&mut self, entry: GuardEntry) -> Result<(), StoreError> {
         let guard = self.guard.as_mut().ok_or_else(no_guard)?;
-        guard.begin(GuardWrite { disowned: None, change: Some(GuardChange::Raise(entry)) });
+        guard.begin(GuardWrite { disowned: None, change: Some(GuardChange::Raise(entry)) })?;
         guard.finish()
     }
 }
@@ -233,7 +240,7 @@ fn write_both(
         None if write.change.is_none() => return db.write(writes, durability),
         None => return Err(no_guard()),
     };
-    guard.begin(write);
+    guard.begin(write)?;
     let written = db.write(writes, durability);
     // Also when the commit failed: whoever comes next must not be given this outcome.
     let guarded = guard.finish();

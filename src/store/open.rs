@@ -9,7 +9,7 @@
 //!                                                           └──── once more ──────┴─ broken ── rebuild from what is intact
 //! ```
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::sync::Arc;
 
 use super::check::{CheckDepth, Health, StoreCheck};
@@ -43,10 +43,9 @@ pub(super) struct OpenedStore {
 /// More repairs than this in one opening do not help.
 const MAX_REPAIRS: usize = 3;
 
-pub(super) fn open(options: &Options, rules: &Rules) -> Result<OpenedStore, StoreError> {
-    let paths = Paths::new(&options.dir);
-    fs::create_dir_all(&paths.dir).at(&paths.dir)?;
-    let lock = Arc::new(paths.lock()?);
+/// Opens what is at `paths`, whose `lock` is held.
+pub(super) fn open(paths: Paths, lock: File, options: &Options, rules: &Rules) -> Result<OpenedStore, StoreError> {
+    let lock = Arc::new(lock);
     paths.remove_unfinished()?;
     let (watermark, marked) = Watermark::open(&paths.watermark)?.unzip();
     let opening = Opening { options, rules, paths, lock, marked };

@@ -4,12 +4,13 @@
 //! 1. Whatever is made here for the first time is made under a name of its own and renamed: `store` is complete, or not there.
 //! 2. Of damaged stores only the latest is kept.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::error::At as _;
+use super::lock::{self, NotLocked};
 use crate::atomic_file::sync_dir;
 
 /// Where everything lies.
@@ -99,13 +100,15 @@ impl Paths {
         }
     }
 
-    /// The store is this process's for as long as the file is open.
+    /// The directory, made if need be, is this process's for as long as the file is open.
     pub(super) fn lock(&self) -> Result<File, StoreError> {
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).at(&self.lock)?;
-        match lock.try_lock() {
+        fs::create_dir_all(&self.dir).at(&self.dir)?;
+        let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).at(&self.lock);
+        let lock = open()?;
+        match lock::take(&lock, &open()?) {
             Ok(()) => Ok(lock),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked(self.dir.clone())),
-            Err(TryLockError::Error(error)) => Err(StoreError::io(&self.lock, &error)),
+            Err(NotLocked::Held) => Err(StoreError::Locked(self.dir.clone())),
+            Err(NotLocked::Impossible(why)) => Err(StoreError::NoLocks { path: self.lock.clone(), why }),
         }
     }
 }

@@ -10,7 +10,7 @@
 //! 2. A write goes to the slot that does not hold the newest payload, so the newest one that was complete stays readable.
 //! 3. The file appears under its name only with both slots valid, so one that is not was torn, or is damaged.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -30,12 +30,11 @@ pub(super) const MAX_PAYLOAD: usize = SLOT_BYTES - HEADER_BYTES - CHECKSUM_BYTES
 /// What kind of file it is: the first eight bytes of each slot.
 pub(super) type Magic = [u8; 8];
 
-/// What was found under the name.
+/// What was found in the file.
 #[derive(Debug)]
 pub(super) enum SlotContents {
-    Absent,
-    /// There is a file, and none of its slots can be trusted.
-    Damaged,
+    /// None of its slots can be trusted.
+    Damaged(File),
     Present {
         slots: Slots,
         /// Of the newest valid slot.
@@ -57,13 +56,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Reads the newest payload.
-    pub(super) fn open(path: &Path, magic: Magic) -> io::Result<SlotContents> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SlotContents::Absent),
-            Err(error) => return Err(error),
-        };
+    /// Reads the newest payload of a file that is open for reading and writing.
+    pub(super) fn read(file: File, magic: Magic) -> io::Result<SlotContents> {
         let (mut newest, mut valid) = (None, 0);
         for slot in 0..2 {
             if let Some((generation, payload)) = read_slot(&file, slot, magic)? {
@@ -78,8 +72,16 @@ impl Slots {
                 let slots = Self { file, magic, generation, next: 1 - slot };
                 SlotContents::Present { slots, payload, whole: valid == 2 }
             }
-            None => SlotContents::Damaged,
+            None => SlotContents::Damaged(file),
         })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn into_file(self) -> File {
+        self.file
     }
 
     /// Makes, or replaces, the file: aside, synced, renamed. `mode` as in chmod.

@@ -6,6 +6,8 @@
 //!    the two writes cannot look like a loss.
 //! 3. Its hard block is the highest that was ever hard, also while the store itself is behind it.
 
+use std::fs::OpenOptions;
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -63,13 +65,17 @@ pub(super) struct Watermark {
 impl Watermark {
     /// `None` when there is none, or none that can be trusted, which is logged.
     pub(super) fn open(path: &Path) -> Result<Option<(Self, WatermarkState)>, StoreError> {
-        match Slots::open(path, MAGIC).at(path)? {
-            SlotContents::Absent => Ok(None),
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io(path, &error)),
+        };
+        match Slots::read(file, MAGIC).at(path)? {
             SlotContents::Present { slots, payload, .. } => match WatermarkState::decode(payload) {
                 Some(state) => Ok(Some((Self { slots }, state))),
                 None => Ok(Self::distrust(path)),
             },
-            SlotContents::Damaged => Ok(Self::distrust(path)),
+            SlotContents::Damaged(_) => Ok(Self::distrust(path)),
         }
     }
 

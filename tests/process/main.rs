@@ -11,8 +11,11 @@ mod copy_dir;
 mod ctl;
 mod drain;
 mod earlier;
+mod guard;
 mod init;
 mod lifecycle;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/tracer.rs"]
+mod tracer;
 mod users;

@@ -109,6 +109,7 @@ fn say(line: &str) {
 pub struct Workload {
     pub heads: Heads,
     pub guard: Option<BlockId>,
+    guarded: bool,
     pub disowned: BTreeSet<BlockId>,
     /// What was taken back, and may come again.
     taken_back: Vec<VerifiedBlock>,
@@ -162,6 +163,7 @@ impl Workload {
         Self {
             heads,
             guard,
+            guarded: recovered.guard != GuardState::Missing,
             disowned: recovered.disowned.iter().map(|disowned| disowned.id).collect(),
             taken_back: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
@@ -175,6 +177,11 @@ impl Workload {
 
     pub fn next_batch(&mut self) -> Batch {
         let mut changes = Vec::new();
+        if !self.guarded {
+            // Nobody has said what was signed, and nothing was.
+            self.guarded = true;
+            changes.push(Change::ResetGuard(None));
+        }
         if self.random.u8(..) < 20 {
             self.truncate(&mut changes);
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::strace::{Argument, Call};
@@ -366,6 +366,8 @@ impl Content {
     fn save(&self, path: &Path) {
         let file = fs::File::create(path).expect("a file can be made");
         file.set_len(self.len).expect("it can be long");
+        // Modes are not followed; nobody else's are those of the guard's files.
+        file.set_permissions(fs::Permissions::from_mode(0o600)).expect("ours");
         for (number, sector) in &self.sectors {
             let offset = number * SECTOR_BYTES;
             let len = usize::try_from(SECTOR_BYTES.min(self.len.saturating_sub(offset))).expect("small");

@@ -20,6 +20,8 @@ mod copy_dir;
 mod small_disk;
 #[path = "../support/tempdir.rs"]
 mod tempdir;
+#[path = "../support/tracer.rs"]
+mod tracer;
 
 mod child;
 mod damage;

@@ -1,21 +1,12 @@
-//! strace: is it here, what did it record, and what does a line of it mean.
+//! strace: what did it record, and what does a line of it mean.
 
 use std::path::Path;
-use std::process::Command;
+
+pub use super::tracer::available;
 
 /// Everything by which a process changes files, and what is needed to follow it.
 pub const CALLS: &str = "openat,creat,close,dup,dup2,dup3,fcntl,write,pwrite64,writev,pwritev,ftruncate,fallocate,fsync,\
 fdatasync,sync_file_range,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,lseek,mmap";
-
-/// Whether the rigs that need strace can run. Says so loudly when they cannot; with `CI=true` that is a failure.
-pub fn available(rig: &str) -> bool {
-    let runs = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success());
-    if !runs {
-        println!("SKIPPED: {rig}: strace is missing, or may not trace");
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI=true requires strace");
-    }
-    runs
-}
 
 /// One system call, or the beginning of one.
 #[derive(Clone, Debug)]

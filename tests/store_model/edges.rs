@@ -236,6 +236,77 @@ fn without_a_guard_the_store_alone_has_the_disowned() {
     assert!(!dir.path().join("guard.disowned").exists());
 }
 
+#[test]
+fn the_guard_refuses_what_only_an_operator_may_say_and_then_nothing_is_written() {
+    let dir = TempDir::in_memory();
+    let options = options(&dir);
+    let path = options.guard.clone().expect("a guard");
+    let chain = blocks::build_chain(3, 10);
+    let twin = BlockId { hash: Hash([9; 32]), ..chain[1].id() };
+    let known = GuardState::Signed(GuardEntry { last: chain[1].id() });
+    let commit = |store: &mut Store, heads: Heads, last: BlockId, changes: Vec<Change>| {
+        let mut batch = append(&chain[..1], heads);
+        batch.changes.extend(changes);
+        store.commit(&Batch { guard: Some(GuardEntry { last }), ..batch })
+    };
+    for (found, refused) in [(GuardState::Missing, chain[0].id()), (known, twin), (known, chain[0].id())] {
+        let _ = std::fs::remove_dir_all(&options.dir);
+        let _ = std::fs::remove_file(&path);
+        if let GuardState::Signed(entry) = found {
+            guard::create_unused(&path, &blocks::chain_id()).expect("there is none yet");
+            open(&options).0.guard(entry).expect("it is written");
+        }
+        let (mut store, reader, recovered) = open(&options);
+        assert_eq!(recovered.guard, found);
+        let outcome = store.guard(GuardEntry { last: refused });
+        assert!(matches!(outcome, Err(StoreError::GuardRefuses { .. })), "{outcome:?}");
+        let outcome = commit(&mut store, recovered.heads, refused, vec![]);
+        assert!(matches!(outcome, Err(StoreError::GuardRefuses { .. })), "{outcome:?}");
+        // Not even what goes with it.
+        assert_eq!(reader.snapshot().heads(), Ok(recovered.heads));
+        drop((store, reader));
+        let (mut store, reader, recovered) = open(&options);
+        assert_eq!((recovered.guard, recovered.heads.soft), (found, None));
+        // Neither is what the operator's own word does not reach.
+        let above = vec![Change::ResetGuard(Some(chain[2].id()))];
+        assert!(commit(&mut store, recovered.heads, refused, above).is_err());
+        drop((store, reader));
+        let (mut store, reader, recovered) = open(&options);
+        commit(&mut store, recovered.heads, refused, vec![Change::ResetGuard(None)]).expect("it is written");
+        drop((store, reader));
+        assert_eq!(open(&options).2.guard, GuardState::Signed(GuardEntry { last: refused }));
+    }
+}
+
+/// What is intact may be the older one of the two: the key may have signed since.
+#[test]
+fn a_guard_with_one_torn_slot_says_nothing() {
+    const SLOTS: [usize; 2] = [0, 4096];
+    let dir = TempDir::in_memory();
+    let options = options(&dir);
+    let path = options.guard.clone().expect("a guard");
+    guard::create_unused(&path, &blocks::chain_id()).expect("there is none yet");
+    let chain = blocks::build_chain(3, 10);
+    for block in &chain[..2] {
+        open(&options).0.guard(GuardEntry { last: block.id() }).expect("it is written");
+    }
+    let whole = std::fs::read(&path).expect("it reads");
+    for torn in SLOTS.into_iter().flat_map(|slot| [slot, slot + 100, slot + 511]) {
+        let mut bytes = whole.clone();
+        bytes[torn] ^= 1;
+        std::fs::write(&path, &bytes).expect("it can be damaged");
+        let (mut store, _reader, recovered) = open(&options);
+        assert_eq!(recovered.guard, GuardState::Missing, "byte {torn}");
+        assert!(store.guard(GuardEntry { last: chain[2].id() }).is_err(), "nothing is signed");
+    }
+    // An operator's word makes it whole again.
+    let (mut store, reader, recovered) = open(&options);
+    let changes = vec![Change::ResetGuard(Some(chain[1].id()))];
+    store.commit(&Batch { id: CommitId(1), changes, heads: recovered.heads, guard: None }).expect("it is written");
+    drop((store, reader));
+    assert_eq!(open(&options).2.guard, GuardState::Signed(GuardEntry { last: chain[1].id() }));
+}
+
 /// Each breaks one assertion of `store/apply.rs`.
 #[test]
 fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {

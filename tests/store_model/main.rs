@@ -55,7 +55,6 @@ fn run(seed: u64, steps: usize) {
         while random.u8(..) < 80 {
             batch.absorb(model.random_batch(&mut random));
         }
-        model.guard(batch.guard);
         store.commit(&batch).expect("it is written");
         assert_eq!(store.stored_bytes(), model.stored_bytes(), "seed {seed}, step {step}");
         model.assert_read(&reader.snapshot(), &format!("seed {seed}, step {step}"));

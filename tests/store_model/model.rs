@@ -75,17 +75,23 @@ impl Model {
                 changes.push(change);
             }
         }
-        let guard = (random.u8(..) < 60).then(|| self.heads.soft_id().map(|last| GuardEntry { last })).flatten();
+        if random.u8(..) < 12 {
+            self.guard = GuardState::after(self.heads.soft_id());
+            changes.push(Change::ResetGuard(self.heads.soft_id()));
+        }
+        let guard = self.heads.soft_id().map(|last| GuardEntry { last });
+        let guard = guard.filter(|entry| random.u8(..) < 60 && self.may_sign(*entry));
+        self.guard = guard.map_or(self.guard, GuardState::Signed);
         self.commit = self.commit.next();
         Batch { id: self.commit, changes, heads: self.heads, guard }
     }
 
-    /// What a whole write says; the store keeps the guard from falling by itself.
-    pub fn guard(&mut self, guard: Option<GuardEntry>) {
-        if let Some(guard) = guard
-            && !matches!(self.guard, GuardState::Signed(known) if known.last.height > guard.last.height)
-        {
-            self.guard = GuardState::Signed(guard);
+    /// The guard only rises, and says nothing before an operator has spoken.
+    fn may_sign(&self, entry: GuardEntry) -> bool {
+        match self.guard {
+            GuardState::Missing => false,
+            GuardState::Unused => true,
+            GuardState::Signed(known) => known == entry || known.last.height < entry.last.height,
         }
     }
 
