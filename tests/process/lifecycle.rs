@@ -120,7 +120,9 @@ fn a_database_of_another_chain_is_refused() {
     Sidecar::start(&home, &[]).stop();
     let genesis = fs::read_to_string(home.join("genesis.toml")).unwrap();
     fs::write(home.join("genesis.toml"), genesis.replace("demo", "other")).unwrap();
-    second(&home, &[]).refused(65, &["`demo`", "`other`", "store.dir"]);
+    second(&home, &[]).refused(65, &["`demo`", "`other`", "chain.genesis"]);
+    let store = second(&home, &["--set", "signer.guard=other.guard"]);
+    store.refused(65, &["`demo`", "`other`", "store.dir", "chain.genesis"]);
     // With a store of its own it is still not this key's chain.
     let guard = second(&home, &["--set", "store.dir=other"]);
     guard.refused(65, &["proposer.key.guard", "`demo`", "`other`", "signer.guard"]);
