@@ -183,7 +183,7 @@ mod tests {
             let mut hash = [0; Hash::LEN];
             hash[..8].copy_from_slice(&number.to_be_bytes());
             let id = BlockId { height: Height::MIN.plus(number), hash: Hash(hash) };
-            Disowned { id, by: if number.is_multiple_of(2) { DisownedBy::Decision } else { DisownedBy::Name } }
+            Disowned { id, by: if number.is_multiple_of(2) { DisownedBy::Da } else { DisownedBy::Operator } }
         };
         let list: DisownedList = (0..DisownedList::MAX as u64).map(disowned).collect();
         let bytes = encode(&chain_id, &list);

@@ -385,15 +385,15 @@ pub(super) fn decode_disowned(body: Bytes, hash: Hash) -> Option<Disowned> {
 
 pub(super) const fn encode_disowned_by(by: DisownedBy) -> u8 {
     match by {
-        DisownedBy::Decision => 0,
-        DisownedBy::Name => 1,
+        DisownedBy::Da => 0,
+        DisownedBy::Operator => 1,
     }
 }
 
 pub(super) const fn decode_disowned_by(byte: u8) -> Option<DisownedBy> {
     match byte {
-        0 => Some(DisownedBy::Decision),
-        1 => Some(DisownedBy::Name),
+        0 => Some(DisownedBy::Da),
+        1 => Some(DisownedBy::Operator),
         _ => None,
     }
 }

@@ -257,7 +257,7 @@ impl Workload {
         // As an operator abandons a branch.
         if self.random.bool() {
             self.disowned.extend(taken_back.values().map(VerifiedBlock::id));
-            let disown = |block: &VerifiedBlock| Change::Disown(Disowned { id: block.id(), by: DisownedBy::Decision });
+            let disown = |block: &VerifiedBlock| Change::Disown(Disowned { id: block.id(), by: DisownedBy::Da });
             changes.extend(taken_back.values().map(disown));
             self.guard = self.heads.soft_id();
             changes.push(Change::ResetGuard(self.guard));

@@ -139,7 +139,7 @@ fn the_guard_outlives_the_store_and_is_never_replaced_by_init() {
 }
 
 fn disown(id: BlockId) -> Change {
-    Change::Disown(Disowned { id, by: DisownedBy::Decision })
+    Change::Disown(Disowned { id, by: DisownedBy::Da })
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn what_is_disowned_is_known_beside_the_guard_too() {
     let copy = dir.path().join("guard.disowned");
     let chain = filled(&options, 4);
     let ids: Vec<BlockId> = chain.iter().map(VerifiedBlock::id).collect();
-    let listed = [Disowned { id: ids[3], by: DisownedBy::Decision }];
+    let listed = [Disowned { id: ids[3], by: DisownedBy::Da }];
     let (mut store, reader, recovered) = open(&options);
     assert_eq!((recovered.disowned.as_slice(), copy.exists()), ([].as_slice(), false));
     // Two are taken back, and one of them is stored again in the same write.
@@ -229,7 +229,7 @@ fn without_a_guard_the_store_alone_has_the_disowned() {
     store.commit(&batch(vec![disown(stranger)])).expect("it is written");
     drop((store, reader));
     let (mut store, reader, found) = open(&options);
-    assert_eq!(found.disowned, [Disowned { id: stranger, by: DisownedBy::Decision }]);
+    assert_eq!(found.disowned, [Disowned { id: stranger, by: DisownedBy::Da }]);
     store.commit(&batch(vec![Change::Own(stranger), Change::Own(chain[0].id())])).expect("it is written");
     drop((store, reader));
     assert_eq!(open(&options).2.disowned, []);

@@ -143,7 +143,7 @@ impl Model {
                 let taken_back = self.taken_back.iter().map(VerifiedBlock::id);
                 let absent: Vec<_> = taken_back.filter(|id| self.gone.contains(&id.hash)).collect();
                 let id = *absent.get(random.usize(..absent.len().max(1)))?;
-                let by = if random.bool() { DisownedBy::Decision } else { DisownedBy::Name };
+                let by = if random.bool() { DisownedBy::Da } else { DisownedBy::Operator };
                 let disowned = Disowned { id, by };
                 self.disowned.insert(id.hash, disowned);
                 Some(Change::Disown(disowned))

@@ -42,10 +42,10 @@ pub struct Disowned {
 /// What a block was given up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisownedBy {
-    /// DA has another one, or an operator said so: the key may sign at its height again.
-    Decision,
-    /// A name on DA that proves nothing is another one's ([`Halt::Contradicted`]). What the key signed stays signed.
-    Name,
+    /// It was taken back because DA has another one: the key may sign at its height again.
+    Da,
+    /// An operator's word, or a name on DA that proves nothing: what the key signed stays signed.
+    Operator,
 }
 
 /// One step of a [`Batch`].
