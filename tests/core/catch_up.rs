@@ -567,6 +567,29 @@ fn what_is_asked_for_fits_into_the_budget() {
     }
 }
 
+/// Beside the largest block there is room for nothing: what is kept free for it is made use of.
+#[test]
+fn where_there_is_room_for_one_answer_only_it_is_a_long_one() {
+    let blocks = chain(600);
+    let size = blocks[599].size();
+    let limits = |limits: &mut blocksyncd::sync::Limits| {
+        limits.range_bytes = size * 3;
+        limits.pending_bytes = MAX_BLOCK_BYTES;
+    };
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(limits).start();
+    let fits = u64::try_from(MAX_BLOCK_BYTES * 4 / 5 / size).expect("few");
+    assert!(fits > 6);
+    let fetch = range_request(&core.connect_at(1, &blocks[599]));
+    assert_eq!(fetch.query, BlockQuery::Range { from: h(2), amount: fits });
+    assert!(fetch.max_bytes >= MAX_BLOCK_BYTES);
+    // A second peer is asked for the same; where there is room for more, requests are as long as they should be.
+    let _ = core.connect_at(2, &blocks[599]);
+    assert_eq!(ranges(&core.pass(timing().hedge_after)), [(peer(2), 2, fits)]);
+    let roomy = |limits: &mut blocksyncd::sync::Limits| limits.range_bytes = size * 3;
+    let mut core = Setup::follower().storing(&blocks[..1], 0).limits(roomy).start();
+    assert_eq!(ranges(&core.connect_at(1, &blocks[599]))[0], (peer(1), 2, 3));
+}
+
 #[test]
 fn no_more_is_asked_of_all_together_than_there_is_room_for() {
     let blocks = chain(600);

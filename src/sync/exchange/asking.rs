@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use super::peers::{Doubt, Peer};
-use super::plan::ranges;
+use super::plan::{Amounts, ranges};
 use super::{Exchange, OpenRequest, SpanBelow};
 use crate::block::{Height, Lane};
 use crate::sync::chain::Chain;
@@ -174,7 +174,8 @@ impl Exchange {
         let last = target.min(farthest);
         // Some may have to wait for a certain peer.
         let (mut left, most) = (slots, slots.saturating_add(self.exclusions.len()));
-        for (from, amount) in ranges(next, last, sizes.per_request(), covered.into_iter(), most) {
+        let amounts = Amounts { from_next: sizes.per_next_request(free), elsewhere: sizes.per_request() };
+        for (from, amount) in ranges(next, last, amounts, covered.into_iter(), most) {
             let answer_bytes = if from == next { sizes.next_answer_bytes(amount) } else { sizes.answer_bytes(amount) };
             // What everything waits for is asked for in any case: pending blocks far above it would else keep it away.
             if left == 0 || (answer_bytes > free && from != next) {

@@ -24,6 +24,17 @@ impl Sizes {
         u64::try_from(self.range / self.block.max(1)).unwrap_or(MAX_RANGE).clamp(1, MAX_RANGE)
     }
 
+    /// The same for the request that begins with the next block, when so many bytes are free: where they do not suffice for another
+    /// request beside it, as many as should fit into the largest block, for which room is kept in any case.
+    pub fn per_next_request(self, free: usize) -> u64 {
+        let beside = self.answer_bytes(self.per_request());
+        if free >= self.next_answer_bytes(self.per_request()).saturating_add(beside) {
+            return self.per_request();
+        }
+        let fit = saturate::to_u64(self.max_block / 5 * 4 / self.block.max(1));
+        fit.clamp(self.per_request(), MAX_RANGE)
+    }
+
     /// The most that an answer of so many blocks may weigh: a quarter more than expected. An answer that would weigh more is cut;
     /// what is cut is asked for again, and when everything waits for it, as [`Self::next_answer_bytes`].
     pub fn answer_bytes(self, amount: u64) -> usize {
@@ -38,12 +49,19 @@ impl Sizes {
     }
 }
 
-/// At most `max_ranges` ranges of at most `per_request` blocks, lowest first, that are wanted from `next` through `last`: what
+/// How many blocks are asked for at once: from the next one on, and elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Amounts {
+    pub from_next: u64,
+    pub elsewhere: u64,
+}
+
+/// At most `max_ranges` ranges of at most so many blocks, lowest first, that are wanted from `next` through `last`: what
 /// is in no `covered` run (held, or asked for). The runs are ascending by their first height, and may overlap.
 pub(super) fn ranges(
     next: Height,
     last: Height,
-    per_request: u64,
+    amounts: Amounts,
     covered: impl Iterator<Item = HeightRun>,
     max_ranges: usize,
 ) -> Vec<(Height, u64)> {
@@ -52,7 +70,8 @@ pub(super) fn ranges(
     let end = [(last.next(), last)];
     for (first, through) in covered.take_while(|(first, _)| *first <= last).chain(end) {
         while from < first && wanted.len() < max_ranges {
-            let amount = first.above(from).min(per_request);
+            let most = if from == next { amounts.from_next } else { amounts.elsewhere };
+            let amount = first.above(from).min(most);
             wanted.push((from, amount));
             from = from.plus(amount);
         }
@@ -93,6 +112,26 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_fits_beside_it_the_next_request_is_longer() {
+        let kib = 1 << 10;
+        let sizes = Sizes { block: kib, max_block: 128 * kib, range: 3 * kib };
+        let both = sizes.next_answer_bytes(3) + sizes.answer_bytes(3);
+        for (sizes, free, expected) in [
+            (sizes, both, 3),
+            (sizes, both - 1, 64),
+            (Sizes { max_block: 10 * kib, ..sizes }, 0, 8),
+            // Never shorter.
+            (Sizes { max_block: 2 * kib, ..sizes }, 0, 3),
+            (Sizes { block: 100 * kib, ..sizes }, 0, 1),
+        ] {
+            assert_eq!(sizes.per_next_request(free), expected, "{sizes:?} {free}");
+        }
+        let amounts = Amounts { from_next: 6, elsewhere: 2 };
+        let plan = ranges(h(1), h(10), amounts, std::iter::once((h(8), h(8))), 9);
+        assert_eq!(plan, [(h(1), 6), (h(7), 1), (h(9), 2)]);
+    }
+
+    #[test]
     fn ranges_fill_the_gaps_lowest_first() {
         let none: &[(u64, u64)] = &[];
         let middle = &[(3, 6)];
@@ -113,7 +152,8 @@ mod tests {
             (1, all, none, 0, vec![]),
         ] {
             let covered = covered.iter().map(|(first, through)| (h(*first), h(*through)));
-            let plan = ranges(h(next), h(last), 4, covered, max_ranges);
+            let amounts = Amounts { from_next: 4, elsewhere: 4 };
+            let plan = ranges(h(next), h(last), amounts, covered, max_ranges);
             let plan: Vec<_> = plan.into_iter().map(|(from, amount)| (from.get(), amount)).collect();
             assert_eq!(plan, expected, "{next}..={last}");
         }
