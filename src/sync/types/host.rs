@@ -114,8 +114,8 @@ pub struct Status {
     pub phase: Phase,
     /// Somebody holds a branch, signed by the sequencer, that is not ours.
     pub forked: bool,
-    /// Peers have blocks above ours, and none of these peers has the next one any more: it has to come from DA, from a peer
-    /// that keeps more, or from a later start. Or, while nothing is missing above: what is wanted below the tail.
+    /// Peers have pruned the next block, and there is none that could serve it: it has to come from DA, from a peer that keeps more,
+    /// or from a later start. Or, while nothing is missing above: what is wanted below the tail.
     pub history_unavailable: bool,
     /// Peers have blocks by somebody whom our schedule does not name.
     pub unknown_proposer: Option<UnknownProposer>,
