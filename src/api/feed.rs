@@ -187,7 +187,7 @@ impl FeedAnswer<'_> {
 
     fn add_hard(&mut self, height: Height) -> Result<Added, FeedEnd> {
         let Some(hash) = self.view.hash(height)? else {
-            return Err(FeedEnd::Resume("a block that was hard is damaged"));
+            return Err(hole(height).into());
         };
         let position = da_position(self.view, height)?;
         let cost = EVENT_BYTES / 2;
@@ -201,7 +201,7 @@ impl FeedAnswer<'_> {
 
     fn add_soft(&mut self, height: Height, ahead: &mut Cursor) -> Result<Added, FeedEnd> {
         let Some((block, origin)) = self.view.block(height)? else {
-            return Err(FeedEnd::Resume("a block that was stored is damaged"));
+            return Err(hole(height).into());
         };
         if ahead.link(block.id(), block.header().parent_hash) == LinkCheck::Broken {
             return Err(FeedEnd::Resume("our chain is another than the one that was told"));
@@ -223,6 +223,11 @@ impl FeedAnswer<'_> {
     }
 }
 
+/// What the heads say is stored, and is not.
+fn hole(height: Height) -> StoreError {
+    StoreError::Damaged { what: format!("block {height}") }
+}
+
 /// Where the hard block at this height was seen on DA, if it was.
 fn da_position(view: &dyn HostView, height: Height) -> Result<DaPosition, StoreError> {
     Ok(view.confirmation(height)?.unwrap_or(DaPosition::IMPLIED))
@@ -236,6 +241,17 @@ pub(super) enum Lookup {
     Pruned(Height),
 }
 
+/// Up to which height a look-up may tell of a state of the store: what was announced, and is not taken back. Unlike a stream, a
+/// look-up need not wait for the announcement of a rewind, or of what was pruned, that is on its way.
+fn tellable(view: &dyn HostView, announced: &Heads, stored: &Heads) -> Result<Option<Height>, StoreError> {
+    let announced_and_stored = announced.soft_height().min(stored.soft_height());
+    let from = if stored.epoch > announced.epoch { view.retracted_since(announced.epoch)? } else { None };
+    Ok(match from {
+        Some(from) => announced_and_stored.min(from.prev()),
+        None => announced_and_stored,
+    })
+}
+
 /// By height, by hash, or by both, which must then agree.
 pub(super) fn look_up(
     height: Option<Height>,
@@ -243,7 +259,7 @@ pub(super) fn look_up(
     view: &dyn HostView,
     announced: &Heads,
 ) -> Result<Lookup, StoreError> {
-    let Some(heads) = cursor::visible(announced, &view.heads()?) else { return Ok(Lookup::NotFound) };
+    let heads = view.heads()?;
     let height = match (height, hash) {
         (Some(height), _) => height,
         (None, Some(hash)) => match view.height_of(hash)? {
@@ -255,13 +271,13 @@ pub(super) fn look_up(
     if height < heads.tail {
         return Ok(Lookup::Pruned(heads.tail));
     }
-    if !heads.stores(height) {
+    if tellable(view, announced, &heads)?.is_none_or(|highest| height > highest) {
         return Ok(Lookup::NotFound);
     }
     match view.block(height)? {
         Some((block, origin)) if hash.is_none_or(|hash| hash == block.hash()) => {
-            let hard = heads.hard_height().is_some_and(|hard| height <= hard);
-            let inclusion = hard.then(|| da_position(view, height)).transpose()?;
+            let hard = announced.hard_height().min(heads.hard_height());
+            let inclusion = hard.is_some_and(|hard| height <= hard).then(|| da_position(view, height)).transpose()?;
             Ok(Lookup::Stored { block, origin, inclusion })
         }
         _ => Ok(Lookup::NotFound),
@@ -277,10 +293,16 @@ mod tests {
     use crate::sync::{Evidence, EvidenceId};
     use crate::verify::Tip;
 
-    /// Blocks from height 1 on, of these payload sizes; nobody has signed them.
-    struct Model(Vec<Block>);
+    /// Blocks from height 1 on; nobody has signed them.
+    struct Model {
+        blocks: Vec<Block>,
+        tail: Height,
+        /// What was taken back, once, and not announced yet.
+        rewound_from: Option<Height>,
+    }
 
     impl Model {
+        /// Of these payload sizes.
         fn new(sizes: &[usize]) -> Self {
             let mut blocks: Vec<Block> = Vec::new();
             for (height, size) in (1..).zip(sizes) {
@@ -296,12 +318,13 @@ mod tests {
                 });
                 blocks.push(native::decode(&native::encode(&header, &[0; 64], &payload), 1 << 20).unwrap());
             }
-            Self(blocks)
+            Self { blocks, tail: Height::MIN, rewound_from: None }
         }
 
         fn heads(&self) -> Heads {
-            let soft = self.0.last().map(|block| Tip { id: block.id(), time_unix_nanos: 0 });
-            Heads { soft, hard: self.0.first().map(Block::id), ..Heads::empty(Height::MIN) }
+            let soft = self.blocks.last().map(|block| Tip { id: block.id(), time_unix_nanos: 0 });
+            let epoch = Epoch(self.rewound_from.map_or(0, |_| 1));
+            Heads { soft, hard: self.blocks.first().map(Block::id), epoch, ..Heads::empty(self.tail) }
         }
 
         fn announcing<'a>(&'a self, announced: &'a Heads) -> AnnouncedView<'a> {
@@ -337,7 +360,7 @@ mod tests {
 
         fn block(&self, height: Height) -> Result<Option<(Block, Origin)>, StoreError> {
             let index = usize::try_from(height.get() - 1).unwrap();
-            Ok(self.0.get(index).map(|block| (block.clone(), Origin::Gossip)))
+            Ok(self.blocks.get(index).map(|block| (block.clone(), Origin::Gossip)))
         }
 
         fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError> {
@@ -345,7 +368,7 @@ mod tests {
         }
 
         fn height_of(&self, hash: Hash) -> Result<Option<Height>, StoreError> {
-            Ok(self.0.iter().find(|block| block.hash() == hash).map(Block::height))
+            Ok(self.blocks.iter().find(|block| block.hash() == hash).map(Block::height))
         }
 
         fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError> {
@@ -353,7 +376,7 @@ mod tests {
         }
 
         fn retracted_since(&self, _: Epoch) -> Result<Option<Height>, StoreError> {
-            Ok(None)
+            Ok(self.rewound_from)
         }
 
         fn evidence(&self, _: EvidenceId, _: usize) -> Result<Vec<Evidence>, StoreError> {
@@ -403,7 +426,7 @@ mod tests {
     fn lookups_by_height_by_hash_and_by_both() {
         let model = Model::new(&[1, 1]);
         let heads = model.heads();
-        let (first, second) = (model.0[0].id(), model.0[1].id());
+        let (first, second) = (model.blocks[0].id(), model.blocks[1].id());
         let found = |height, hash| match look_up(height, hash, &model, &heads).unwrap() {
             Lookup::Stored { block, inclusion, .. } => Some((block.id(), inclusion.is_some())),
             _ => None,
@@ -413,5 +436,28 @@ mod tests {
         assert_eq!(found(Some(second.height), Some(second.hash)), Some((second, false)));
         assert_eq!(found(Some(second.height), Some(first.hash)), None);
         assert_eq!(found(None, Some(Hash([9; 32]))), None);
+    }
+
+    #[test]
+    fn a_lookup_does_not_wait_for_the_announcement_of_a_rewind() {
+        let announced = Model::new(&[1, 1, 1]).heads();
+        let model = Model { rewound_from: Height::new(3), ..Model::new(&[1, 1, 1]) };
+        let found = |height| match look_up(Height::new(height), None, &model, &announced).unwrap() {
+            Lookup::Stored { block, inclusion, .. } => Some((block.height().get(), inclusion.is_some())),
+            _ => None,
+        };
+        assert_eq!([1, 2, 3].map(found), [Some((1, true)), Some((2, false)), None], "another block 3 is there");
+        let all = Model { rewound_from: Height::new(1), ..Model::new(&[1]) };
+        assert!(matches!(look_up(Height::new(1), None, &all, &announced), Ok(Lookup::NotFound)));
+    }
+
+    #[test]
+    fn a_lookup_does_not_wait_for_the_announcement_of_what_was_pruned() {
+        let announced = Model::new(&[1, 1]).heads();
+        let tail = Height::new(3).unwrap();
+        let model = Model { tail, ..Model::new(&[1, 1, 1]) };
+        let found = |height| look_up(Height::new(height), None, &model, &announced);
+        assert!(matches!(found(2), Ok(Lookup::Pruned(below)) if below == tail));
+        assert!(matches!(found(3), Ok(Lookup::NotFound)), "not announced yet");
     }
 }

@@ -70,11 +70,11 @@ impl From<NoAnswer> for Error {
     }
 }
 
-/// A host cannot help it, and reading again may.
+/// A host cannot help it; what an operator can do, the error says.
 #[allow(clippy::needless_pass_by_value, reason = "it is mapped over results")]
 pub(super) fn store_error(error: StoreError) -> Error {
     tracing::error!(%error, "the store cannot be read");
-    Error::failed(format!("the store cannot be read: {error}"))
+    Error::failed(format!("the sidecar cannot read its store: {error}"))
 }
 
 impl ApiServer {

@@ -35,6 +35,7 @@ mod parked;
 mod pool;
 mod signing;
 mod strangers;
+mod turns;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
@@ -58,6 +59,7 @@ use parked::ParkedEffects;
 use pool::{CheckJob, CheckSource, Load, Pool};
 use signing::{KeyHolder, Unsigned};
 use strangers::NamedProposers;
+use turns::{Overdue, Turn, Turns};
 use writer::{CommitWriter, WriteId, Written};
 
 /// How often the free disk space is looked at.
@@ -183,17 +185,29 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
         shutdown_requested: control.shutdown_requested,
         peer_id: p2p.local_peer_id.clone(),
     };
-    let inputs = Inputs { events, requests, checked, written, shutdown: control.shutdown };
+    let work = Work { outside: Turns::new(requests, events), checked, written };
+    let inputs = Inputs { shutdown: control.shutdown, work };
     node.run(inputs, p2p, api).await
 }
 
 /// Where the loop's inputs come from.
 struct Inputs {
-    events: mpsc::Receiver<p2p::Event>,
-    requests: mpsc::Receiver<Request>,
+    shutdown: watch::Receiver<Shutdown>,
+    work: Work,
+}
+
+/// Everything but the word to stop.
+struct Work {
+    outside: Turns<Request, p2p::Event>,
     checked: mpsc::Receiver<Input>,
     written: mpsc::Receiver<Written>,
-    shutdown: watch::Receiver<Shutdown>,
+}
+
+impl Work {
+    /// How many wait to be read.
+    fn waiting(&self) -> usize {
+        self.outside.waiting() + self.checked.len() + self.written.len()
+    }
 }
 
 struct Node {
@@ -238,11 +252,15 @@ impl Node {
     async fn run(mut self, mut inputs: Inputs, p2p: p2p::Handle, api: api::Handle) -> Result<(), Fatal> {
         let mut disk = tokio::time::interval(DISK_INTERVAL);
         disk.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut overdue = Overdue::default();
         self.input(Input::Wakeup);
         loop {
             self.decide()?;
             let wakeup = self.syncer.next_wakeup().map(|at| self.clock.instant(at));
-            // In this order: what waits to be read is read before a deadline is judged.
+            if let Some(late) = overdue.turn(wakeup, std::time::Instant::now(), inputs.work.waiting()) {
+                self.input(late);
+                continue;
+            }
             tokio::select! {
                 biased;
                 _ = inputs.shutdown.changed() => {
@@ -253,26 +271,38 @@ impl Node {
                         Shutdown::Drain(grace) => return self.drain(inputs, &p2p, api, grace).await,
                     }
                 }
-                written = inputs.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
-                input = inputs.checked.recv() => self.input(input.ok_or(Fatal::Ended("the verify pool"))?),
-                permit = p2p.commands.reserve(), if !self.outbox.is_empty() => {
-                    let permit = permit.map_err(|_| Fatal::Ended("the network"))?;
-                    if let Some(command) = self.outbox.pop_front() {
-                        permit.send(command);
-                    }
-                }
-                Some((ticket, signature)) = self.signatures.next(), if !self.signatures.is_empty() => {
-                    self.signature(ticket, signature);
-                }
-                request = inputs.requests.recv() => self.request(request.ok_or(Fatal::Ended("the API"))?),
-                event = inputs.events.recv() => self.event(event.ok_or(Fatal::Ended("the network"))?),
                 _ = disk.tick() => {
                     self.look_at_disk()?;
                     self.look_at_signer();
                 }
+                done = self.take_input(&mut inputs.work, &p2p) => done?,
                 () = sleep_until(wakeup) => self.input(Input::Wakeup),
             }
         }
+    }
+
+    /// The next thing that waits to be read. Nobody waits for ever: what stands above `outside` comes only of what `outside` gave;
+    /// the disk is looked at rarely, and a deadline waits for what waited when it passed, and not for what came later.
+    async fn take_input(&mut self, work: &mut Work, p2p: &p2p::Handle) -> Result<(), Fatal> {
+        tokio::select! {
+            biased;
+            written = work.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
+            input = work.checked.recv() => self.input(input.ok_or(Fatal::Ended("the verify pool"))?),
+            permit = p2p.commands.reserve(), if !self.outbox.is_empty() => {
+                let permit = permit.map_err(|_| Fatal::Ended("the network"))?;
+                if let Some(command) = self.outbox.pop_front() {
+                    permit.send(command);
+                }
+            }
+            Some((ticket, signature)) = self.signatures.next(), if !self.signatures.is_empty() => {
+                self.signature(ticket, signature);
+            }
+            turn = work.outside.next() => match turn {
+                Turn::First(request) => self.request(request.ok_or(Fatal::Ended("the API"))?),
+                Turn::Second(event) => self.event(event.ok_or(Fatal::Ended("the network"))?),
+            },
+        }
+        Ok(())
     }
 
     /// Finishes what was begun: no more work is taken, what was decided is written and answered, the hosts are told.
@@ -288,7 +318,7 @@ impl Node {
         self.decide()?;
         let shutdown = inputs.shutdown.clone();
         tokio::select! {
-            finished = tokio::time::timeout_at(until, self.finish(&mut inputs, p2p)) => {
+            finished = tokio::time::timeout_at(until, self.finish(&mut inputs.work, p2p)) => {
                 if let Ok(outcome) = finished {
                     outcome?;
                 } else {
@@ -306,12 +336,12 @@ impl Node {
 
     /// Until all that was decided is written, and answered. What is asked from now on is answered `draining`, and so no longer
     /// than what was asked before.
-    async fn finish(&mut self, inputs: &mut Inputs, p2p: &p2p::Handle) -> Result<(), Fatal> {
+    async fn finish(&mut self, work: &mut Work, p2p: &p2p::Handle) -> Result<(), Fatal> {
         while !self.writer.is_idle() || !self.replies.is_empty() || !self.outbox.is_empty() {
             tokio::select! {
                 biased;
-                written = inputs.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
-                input = inputs.checked.recv() => self.input(input.ok_or(Fatal::Ended("the verify pool"))?),
+                written = work.written.recv() => self.written(written.ok_or(Fatal::Ended("the writer"))?)?,
+                input = work.checked.recv() => self.input(input.ok_or(Fatal::Ended("the verify pool"))?),
                 Some((ticket, signature)) = self.signatures.next(), if !self.signatures.is_empty() => {
                     self.signature(ticket, signature);
                 }
@@ -321,7 +351,7 @@ impl Node {
                         permit.send(command);
                     }
                 }
-                request = inputs.requests.recv() => self.request(request.ok_or(Fatal::Ended("the API"))?),
+                request = work.outside.first.recv() => self.request(request.ok_or(Fatal::Ended("the API"))?),
             }
             self.decide()?;
         }

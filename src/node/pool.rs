@@ -7,7 +7,8 @@
 //! 1. What waits here is bounded: unasked work (gossip) in bytes, by [`Pool::try_submit`]; asked work (range answers, the
 //!    host's calls) by whoever asked for it.
 //! 2. One source may fill at most half of the bytes, so that no peer can shut out the others.
-//! 3. A signature that was good is not checked again while it is remembered, which is never longer than the rules hold under
+//! 3. A job gives its answer, or the results come to their end, and with them the node: a worker that panics closes the pool.
+//! 4. A signature that was good is not checked again while it is remembered, which is never longer than the rules hold under
 //!    which it was.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -139,7 +140,17 @@ struct PoolShared {
     checker: BlockChecker,
     max_bytes: usize,
     handing_out: Mutex<()>,
-    done: mpsc::Sender<Input>,
+}
+
+/// Closes the pool when its worker panics: what the job was to answer would be waited for without end.
+struct PanicWatch<'a>(&'a PoolShared);
+
+impl Drop for PanicWatch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.close();
+        }
+    }
 }
 
 /// The running pool. Dropping it ends its threads; what waits is forgotten.
@@ -171,13 +182,12 @@ impl Pool {
             checker: BlockChecker::new(rules),
             max_bytes,
             handing_out: Mutex::new(()),
-            done,
         });
         let mut pool = Self { shared, workers: Vec::new() };
         for index in 0..workers.max(1) {
-            let shared = Arc::clone(&pool.shared);
+            let (shared, done) = (Arc::clone(&pool.shared), done.clone());
             let thread = std::thread::Builder::new().name(format!("verify-{index}"));
-            pool.workers.push(thread.spawn(move || shared.work())?);
+            pool.workers.push(thread.spawn(move || shared.work(&done))?);
         }
         Ok((pool, results))
     }
@@ -230,20 +240,25 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        lock(&self.shared.state).closed = true;
-        self.shared.work.notify_all();
+        self.shared.close();
         // The workers end by themselves; one that hands out a result ends when nobody takes it any more.
     }
 }
 
 impl PoolShared {
-    fn work(&self) {
+    fn close(&self) {
+        lock(&self.state).closed = true;
+        self.work.notify_all();
+    }
+
+    fn work(&self, done: &mpsc::Sender<Input>) {
+        let _watch = PanicWatch(self);
         while let Some((source, turn, bytes, job)) = self.take() {
             let input = job(&self.checker);
             // One worker hands out at a time, or two could swap what they just put in order.
             let _turn = lock(&self.handing_out);
             for input in self.finish(&source, turn, bytes, input) {
-                if self.done.blocking_send(input).is_err() {
+                if done.blocking_send(input).is_err() {
                     return;
                 }
             }
@@ -389,6 +404,24 @@ mod tests {
         open.send(()).expect("it waits");
         assert_eq!((number(results.recv().await), number(results.recv().await)), (2, 3));
         assert_eq!(number(pool.submit(CheckSource::Host, SMALL, job(5))), 5);
+    }
+
+    /// Whoever takes the results hears that there will be no more.
+    #[tokio::test]
+    async fn a_job_that_panics_ends_the_results() {
+        let (pool, mut results) = Pool::start(rules(1), 2, 1 << 20).expect("threads");
+        let (begin, begun) = blocking::channel();
+        let (open, before) = gated(1);
+        let before = Box::new(move |checker: &BlockChecker| {
+            let _ = begin.send(());
+            before(checker)
+        });
+        assert!(pool.submit(CheckSource::Signer, LARGE, before).is_none());
+        begun.recv().expect("it is begun");
+        assert!(pool.submit(CheckSource::Host, LARGE, Box::new(|_| panic!("on purpose"))).is_none());
+        open.send(()).expect("it waits");
+        assert_eq!(number(results.recv().await), 1, "what the others have begun they finish");
+        assert!(results.recv().await.is_none());
     }
 
     #[tokio::test]

@@ -134,7 +134,7 @@ pub enum Input {
     StorageFull(bool),
     /// Stop accepting work from the host.
     Drain,
-    /// The deadline of [`Syncer::next_wakeup`] has passed, and no other input waits.
+    /// The deadline of [`Syncer::next_wakeup`] has passed, and no input waits that was there when it did.
     Wakeup,
 }
 
