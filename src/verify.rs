@@ -22,7 +22,7 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
 
 use crate::block::{
-    Block, BlockFormat as _, BlockId, ChainId, Format, Hash, Height, Lane, Malformed, PublicKey, native,
+    Block, BlockFormat as _, BlockId, ChainId, Format, Hash, Header, Height, Lane, Malformed, PublicKey, native,
 };
 use crate::clock::Now;
 use crate::util::saturate;
@@ -50,6 +50,19 @@ pub enum Fault {
     BeforeParent,
     #[error("its parent is {0:?}, not the block that we hold there")]
     OtherParent(Option<Hash>),
+    /// Not the block's: it passed every other check.
+    #[error(transparent)]
+    TooLargeHere(Box<TooLargeHere>),
+}
+
+/// A block that is sound, and larger than this node takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("block {id} has {len} bytes, more than the {max} that this node takes, though not more than the chain allows")]
+pub struct TooLargeHere {
+    pub id: BlockId,
+    pub parent: Option<Hash>,
+    pub len: usize,
+    pub max: usize,
 }
 
 /// A key is refused in the schedule.
@@ -134,6 +147,20 @@ impl Schedule {
         self.at(height).map(|(entry, _)| entry.proposer)
     }
 
+    /// The hash of all entries: two schedules that differ in any have not the same.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        let entries =
+            self.entries().flat_map(|entry| [&entry.from.get().to_be_bytes()[..], &entry.proposer.0].concat());
+        Hash::of(&entries.collect::<Vec<u8>>())
+    }
+
+    /// Whether the proposer of this header is the one at its height.
+    #[must_use]
+    pub fn names(&self, header: &Header) -> bool {
+        self.proposer_at(header.height) == Some(header.proposer)
+    }
+
     pub fn entries(&self) -> impl ExactSizeIterator<Item = ScheduleEntry> {
         self.entries.iter().map(|(entry, _)| *entry)
     }
@@ -150,7 +177,8 @@ pub struct Rules {
     pub format: Format,
     pub chain_id: ChainId,
     pub initial_height: Height,
-    /// Counts the whole encoded block.
+    /// Counts the whole encoded block. The same at all nodes; a node of little memory may take less, see
+    /// [`Fault::TooLargeHere`].
     pub max_block_bytes: usize,
     /// How far a block's time may be ahead of our clock; go-header's `clockDrift` is 10 s.
     pub max_clock_drift: Duration,
@@ -208,6 +236,35 @@ impl Rules {
         bytes: &Bytes,
         is_known: impl FnOnce(&Signed) -> bool,
     ) -> Result<AuthenticBlock, Fault> {
+        let block = self.decode(lane, bytes)?;
+        let header = block.header();
+        let key = match self.schedule.at(header.height) {
+            Some((entry, key)) if entry.proposer == header.proposer => key,
+            _ => return Err(Fault::NotScheduled { height: header.height, proposer: header.proposer }),
+        };
+        let signed = Signed { hash: block.hash(), signature: *block.signature() };
+        if !is_known(&signed) {
+            check_signature(&block, key)?;
+        }
+        check_payload(&block)?;
+        Ok(AuthenticBlock(block))
+    }
+
+    /// Whether bytes that are refused as [`Fault::NotScheduled`] would be a block, were their proposer the scheduled one. Without
+    /// this anybody could put any key's name on anything.
+    ///
+    /// # Errors
+    /// The first [`Fault`] found.
+    pub fn check_but_for_the_schedule(&self, lane: Lane, bytes: &Bytes) -> Result<(), Fault> {
+        let block = self.decode(lane, bytes)?;
+        let proposer = &block.header().proposer;
+        let key = VerifyingKey::from_bytes(&proposer.0).ok().filter(|key| !key.is_weak()).ok_or(Fault::BadSignature)?;
+        check_signature(&block, &key)?;
+        check_payload(&block)
+    }
+
+    /// A block of this chain, as far as it says so itself.
+    fn decode(&self, lane: Lane, bytes: &Bytes) -> Result<Block, Fault> {
         let block = self.format.decode(lane, bytes, self.max_block_bytes)?;
         let header = block.header();
         if header.chain_id != self.chain_id {
@@ -219,19 +276,7 @@ impl Rules {
         if header.parent_hash.is_none() != (header.height == self.initial_height) {
             return Err(Fault::ParentPresence);
         }
-        let key = match self.schedule.at(header.height) {
-            Some((entry, key)) if entry.proposer == header.proposer => key,
-            _ => return Err(Fault::NotScheduled { height: header.height, proposer: header.proposer }),
-        };
-        let signed = Signed { hash: block.hash(), signature: *block.signature() };
-        let message = native::signing_message(block.header_bytes());
-        if !is_known(&signed) && !is_signed_by(key, &message, &signed.signature) {
-            return Err(Fault::BadSignature);
-        }
-        if Hash::of(block.payload()) != header.payload_hash {
-            return Err(Fault::PayloadMismatch);
-        }
-        Ok(AuthenticBlock(block))
+        Ok(block)
     }
 
     /// The latest time of a block, in nanoseconds since the Unix epoch, that our clock can believe.
@@ -251,6 +296,15 @@ impl Rules {
         }
         Ok(())
     }
+}
+
+fn check_signature(block: &Block, key: &VerifyingKey) -> Result<(), Fault> {
+    let message = native::signing_message(block.header_bytes());
+    if is_signed_by(key, &message, block.signature()) { Ok(()) } else { Err(Fault::BadSignature) }
+}
+
+fn check_payload(block: &Block) -> Result<(), Fault> {
+    if Hash::of(block.payload()) == block.header().payload_hash { Ok(()) } else { Err(Fault::PayloadMismatch) }
 }
 
 /// The one rule about signatures (invariant 3).
@@ -293,6 +347,18 @@ impl AuthenticBlock {
     #[must_use]
     pub fn signed(&self) -> Signed {
         Signed { hash: self.hash(), signature: *self.0.signature() }
+    }
+
+    /// Refuses a block that is larger than this node takes.
+    ///
+    /// # Errors
+    /// [`Fault::TooLargeHere`].
+    pub fn within(self, max: usize) -> Result<Self, Fault> {
+        if self.size() > max {
+            let fault = TooLargeHere { id: self.id(), parent: self.parent_hash(), len: self.size(), max };
+            return Err(Fault::TooLargeHere(Box::new(fault)));
+        }
+        Ok(self)
     }
 
     /// Bytes that holding this block costs.

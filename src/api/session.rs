@@ -356,8 +356,7 @@ impl wire::da_reporter::Server for Reporter {
         drop(params);
         let request = |reply| Request::Report { after, scanned_through, sightings, reply };
         let answer = server.ask_holding(permit, request).await?;
-        report::write_answer(results.get().init_result(), &answer);
-        Ok(())
+        report::write_answer(results.get().init_result(), &answer)
     }
 
     async fn position(

@@ -241,7 +241,9 @@ status! {
     wanted: Option<BlockId> {
         json: "wanted",
         text: Some("wanted by DA"),
-        write: |to, now| if let Some(id) = now.core.wanted { set_id(to.reborrow().init_wanted(), id) },
+        write: |to, now| if let Some(open) = now.core.wanted.first() {
+            set_id(to.reborrow().init_wanted(), BlockId { height: open.height, hash: open.digest });
+        },
         read: |from| optional_id(from.get_wanted()?)?,
     }
     /// The consumer for which blocks are kept that would be pruned.

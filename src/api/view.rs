@@ -78,7 +78,7 @@ impl HostView for Snapshot {
     }
 
     fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError> {
-        self.confirmation(height)
+        Ok(self.confirmation(height)?.map(|confirmation| confirmation.position))
     }
 
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError> {

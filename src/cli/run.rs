@@ -259,7 +259,7 @@ fn sync_config(config: &Config, proposer: Option<PublicKey>, limits: sync::Limit
             format: FORMAT,
             chain_id: config.genesis.chain_id.clone(),
             initial_height: config.genesis.initial_height,
-            max_block_bytes: config.max_block_bytes,
+            max_block_bytes: config.genesis.max_block_bytes,
             max_clock_drift: config.sync.max_clock_drift,
             schedule: config.genesis.schedule.clone(),
         },
@@ -273,8 +273,9 @@ fn sync_config(config: &Config, proposer: Option<PublicKey>, limits: sync::Limit
 }
 
 /// The core's limits, as far as they follow from the memory that there is.
-fn sync_limits(Config { budget, .. }: &Config) -> sync::Limits {
+fn sync_limits(Config { budget, max_block_bytes, .. }: &Config) -> sync::Limits {
     sync::Limits {
+        max_block_bytes: *max_block_bytes,
         pending_bytes: budget.core.held,
         requests: budget.p2p.requests(),
         range_bytes: sync::Limits::range_bytes_within(budget.core.held),

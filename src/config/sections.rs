@@ -21,7 +21,7 @@ use crate::block::{BlockId, ChainId};
 use crate::p2p;
 use crate::private_file::Links;
 use crate::store::Durability;
-use crate::sync::{History, Policy};
+use crate::sync::{History, Policy, Trusted};
 use crate::telemetry;
 use crate::util::saturate;
 
@@ -234,7 +234,7 @@ fn history(settings: &SettingLayers, genesis: &Genesis, max_block_bytes: usize) 
         retain_blocks: retain_blocks.transpose()?,
         max_bytes: max_bytes.transpose()?,
         prune_unconfirmed: settings.choice("store.prune_unconfirmed")? == "on",
-        trusted: trusted(settings, genesis)?,
+        trusted: trusted(settings, genesis)?.map(|id| Trusted { id, da: None }),
         backfill: settings.choice("sync.backfill")? == "on",
     };
     if history.prune_unconfirmed && !history.prunes() {

@@ -10,7 +10,9 @@ use super::pool::{BlockChecker, CheckSource, Load};
 use crate::api::{NodeStatus, ReportedAs, ReportedSighting, Request};
 use crate::block::{Hash, Lane};
 use crate::p2p;
-use crate::sync::{self, Answer, Command, DaReport, Input, Proposal, PublishAnswer, Seen, Sighting, Ticket};
+use crate::sync::{
+    self, Answer, Command, Content, DaReport, Finding, Found, Input, Name, Proposal, PublishAnswer, Ticket,
+};
 
 /// Tickets of our own are numbered from here, so that in a log they cannot be taken for the network's.
 pub(super) const FIRST_TICKET: Ticket = Ticket(1 << 63);
@@ -104,8 +106,8 @@ impl Node {
     ) {
         let ticket = self.ticket(HostReply::Report(reply));
         let check = move |checker: &BlockChecker| {
-            let sightings = sightings.into_iter().map(|sighting| check_sighting(checker, sighting)).collect();
-            Input::Da { ticket, report: DaReport { after, scanned_through, sightings } }
+            let findings = sightings.into_iter().map(|sighting| check_sighting(checker, sighting)).collect();
+            Input::Da { ticket, report: DaReport { after, scanned_through, findings } }
         };
         self.check(CheckSource::Host, Load::Many, Box::new(check));
     }
@@ -134,21 +136,22 @@ impl Node {
     }
 }
 
-/// What a host reports, its blocks checked. A block that fails is junk: anybody can post to DA.
-fn check_sighting(checker: &BlockChecker, reported: ReportedSighting) -> Sighting {
+/// What a host reports, its bytes checked.
+fn check_sighting(checker: &BlockChecker, reported: ReportedSighting) -> Finding {
     let ReportedSighting { position, height, what } = reported;
     let what = match what {
-        ReportedAs::Hash(hash) => Seen::Hash(hash),
-        ReportedAs::HostId(id) => Seen::HostId(id),
-        ReportedAs::PayloadHash(hash) => Seen::PayloadHash(hash),
-        ReportedAs::SignedBlock(bytes) => match checker.check(Lane::BLOCK, &bytes) {
-            Ok(block) if block.height() == height => Seen::Block(block),
-            Ok(_) => Seen::Junk,
-            Err(fault) => {
+        ReportedAs::Digest(digest) => Found::Digest(digest),
+        ReportedAs::BlockHash(hash) => Found::Named(Name::Block(hash)),
+        ReportedAs::HostId(id) => Found::Named(Name::HostId(id)),
+        ReportedAs::PayloadHash(hash) => Found::Named(Name::Payload(hash)),
+        ReportedAs::SignedBlock(bytes) => {
+            let (digest, content) = checker.look_at(Lane::BLOCK, &bytes);
+            let content = content.unwrap_or_else(|fault| {
                 tracing::info!(da_height = position.height, index = position.index, %fault, "junk on DA");
-                Seen::Junk
-            }
-        },
+                Content::Junk
+            });
+            Found::Bytes { digest, content }
+        }
     };
-    Sighting { position, height, what }
+    Finding { position, height, what }
 }

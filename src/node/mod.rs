@@ -139,13 +139,14 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     let has_guard = options.guard.is_some();
     let opening = tokio::task::spawn_blocking(move || Store::open(&options, &rules));
     let (store, reader, recovered) = opening.await.map_err(|_| Fatal::Ended("opening the store"))??;
-    check_trusted(&reader, config.sync.history.trusted)?;
+    check_trusted(&reader, config.sync.history.trusted.map(|trusted| trusted.id))?;
+    let max_block_bytes = config.sync.limits.max_block_bytes;
     let clock = Clock::start();
     let syncer = Syncer::recover(config.sync, recovered, fastrand::u64(..));
 
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (pool, checked) =
-        Pool::start(Arc::clone(syncer.rules()), cores, config.verify_bytes).map_err(Fatal::Threads)?;
+        Pool::start(Arc::clone(syncer.rules()), max_block_bytes, cores, config.verify_bytes).map_err(Fatal::Threads)?;
     let (writer, written) = CommitWriter::start(store).map_err(Fatal::Threads)?;
     let limits = p2p::Limits::derive(config.p2p.memory_bytes, config.p2p.max_block_bytes);
     let event_room = limits.map_or(16, |limits| limits.gossip_unjudged);
@@ -187,7 +188,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     };
     let work = Work { outside: Turns::new(requests, events), checked, written };
     let inputs = Inputs { shutdown: control.shutdown, work };
-    node.run(inputs, p2p, api).await
+    Box::pin(node.run(inputs, p2p, api)).await
 }
 
 /// Where the loop's inputs come from.

@@ -18,8 +18,8 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::block::Lane;
-use crate::sync::{Input, PeerId, RequestId};
+use crate::block::{Hash, Lane};
+use crate::sync::{Content, Input, PeerId, RequestId};
 use crate::verify::{AuthenticBlock, Fault, Rules, Signed};
 
 /// Whose work it is.
@@ -63,6 +63,8 @@ const MAX_KNOWN: usize = 4096;
 /// Checks bytes against the rules in force, remembering which signatures were good.
 #[derive(Debug)]
 pub struct BlockChecker {
+    /// What this node takes; the rules may allow more.
+    max_block_bytes: usize,
     rules: RwLock<Arc<Rules>>,
     known: Mutex<KnownSignatures>,
 }
@@ -75,13 +77,30 @@ struct KnownSignatures {
 }
 
 impl BlockChecker {
-    fn new(rules: Arc<Rules>) -> Self {
-        Self { rules: RwLock::new(rules), known: Mutex::default() }
+    fn new(rules: Arc<Rules>, max_block_bytes: usize) -> Self {
+        Self { max_block_bytes, rules: RwLock::new(rules), known: Mutex::default() }
     }
 
     /// # Errors
     /// The first [`Fault`] found.
     pub fn check(&self, lane: Lane, bytes: &Bytes) -> Result<AuthenticBlock, Fault> {
+        self.check_by_the_rules(lane, bytes)?.within(self.max_block_bytes)
+    }
+
+    /// What bytes on DA are, and their digest. A block may be larger than this node takes.
+    pub fn look_at(&self, lane: Lane, bytes: &Bytes) -> (Hash, Result<Content, Fault>) {
+        let content = match self.check_by_the_rules(lane, bytes) {
+            Ok(block) => Ok(Content::Block(block)),
+            Err(Fault::NotScheduled { height, proposer }) => {
+                let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
+                rules.check_but_for_the_schedule(lane, bytes).map(|()| Content::Unscheduled { height, proposer })
+            }
+            Err(fault) => Err(fault),
+        };
+        (Hash::of(bytes), content)
+    }
+
+    fn check_by_the_rules(&self, lane: Lane, bytes: &Bytes) -> Result<AuthenticBlock, Fault> {
         let rules = Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner));
         let block = rules.check_unless_known(lane, bytes, |signed| lock(&self.known).good.contains(signed))?;
         let mut known = lock(&self.known);
@@ -166,12 +185,13 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Starts `workers` threads. `max_bytes` bounds the waiting gossip. Results come out of the receiver.
+    /// Starts `workers` threads, which take blocks of at most `max_block_bytes`. `max_bytes` bounds the waiting gossip. Results come out of the receiver.
     ///
     /// # Errors
     /// When the system gives no threads.
     pub fn start(
         rules: Arc<Rules>,
+        max_block_bytes: usize,
         workers: usize,
         max_bytes: usize,
     ) -> std::io::Result<(Self, mpsc::Receiver<Input>)> {
@@ -179,7 +199,7 @@ impl Pool {
         let shared = Arc::new(PoolShared {
             state: Mutex::default(),
             work: Condvar::new(),
-            checker: BlockChecker::new(rules),
+            checker: BlockChecker::new(rules, max_block_bytes),
             max_bytes,
             handing_out: Mutex::new(()),
         });
@@ -375,7 +395,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_source_comes_out_in_order_and_another_does_not_wait_for_it() {
-        let (pool, mut results) = Pool::start(rules(1), 2, 1 << 20).expect("threads");
+        let (pool, mut results) = Pool::start(rules(1), 4096, 2, 1 << 20).expect("threads");
         let (open_first, first) = gated(1);
         let (open_second, second) = gated(2);
         assert!(pool.submit(CheckSource::Host, LARGE, first).is_none());
@@ -393,7 +413,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_small_job_is_done_at_once_unless_it_would_overtake_another() {
-        let (pool, mut results) = Pool::start(rules(1), 1, 1 << 20).expect("threads");
+        let (pool, mut results) = Pool::start(rules(1), 4096, 1, 1 << 20).expect("threads");
         let job =
             |number| Box::new(move |_: &BlockChecker| Input::Durable { commit: CommitId(number), stored_bytes: 0 });
         assert_eq!(number(pool.submit(CheckSource::Host, SMALL, job(1))), 1);
@@ -426,7 +446,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flooding_peer_fills_its_half_and_no_more() {
-        let (pool, mut results) = Pool::start(rules(1), 1, 3000).expect("threads");
+        let (pool, mut results) = Pool::start(rules(1), 4096, 1, 3000).expect("threads");
         // 1500 of one peer.
         let (open, job) = gated(0);
         pool.try_submit(peer(1), 1000, job).expect("there is room");
@@ -445,7 +465,7 @@ mod tests {
 
     #[test]
     fn what_passed_under_old_rules_is_checked_again() {
-        let checker = BlockChecker::new(rules(1));
+        let checker = BlockChecker::new(rules(1), 4096);
         let bytes = block(1);
         assert!(checker.check(Lane::BLOCK, &bytes).is_ok());
         assert!(checker.check(Lane::BLOCK, &bytes).is_ok(), "without its signature");
@@ -456,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_known_signature_makes_nothing_else_of_the_block_good() {
-        let checker = BlockChecker::new(rules(1));
+        let checker = BlockChecker::new(rules(1), 4096);
         let good = block(1);
         let mut other_payload = good.to_vec();
         other_payload.extend_from_slice(&[0x1a, 1, 7]);

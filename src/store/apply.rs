@@ -23,7 +23,10 @@ use super::keys::{self, Space};
 use super::read::decode_block;
 use super::record::{self, HeaderRecord, StampedHeads};
 use crate::block::{Block, BlockId, Format, Hash, Height, SignedHeader};
-use crate::sync::{Anchor, Batch, Change, Disowned, Evidence, EvidenceId, EvidenceSide, GuardEntry, Heads, Origin};
+use crate::sync::{
+    Anchor, Basis, Batch, Change, Confirmation, DaNotes, Disowned, Evidence, EvidenceId, EvidenceSide, Floor,
+    GuardEntry, Heads, Origin,
+};
 use crate::util::saturate;
 use crate::verify::{Tip, VerifiedBlock};
 
@@ -126,6 +129,7 @@ impl Applier<'_> {
         assert_eq!(self.heads.base, heads.base, "the changes of a commit lead to its base");
         assert_eq!(self.heads.soft, heads.soft, "the changes of a commit lead to its soft head");
         assert_eq!(self.heads.epoch, heads.epoch, "only a truncation changes the epoch");
+        assert_eq!(self.heads.floor, heads.floor, "the floor changes only where a store begins");
         assert!(heads.hard_height() <= heads.soft_height(), "hard is not above soft");
         assert!(heads.hard_height().is_none_or(|hard| heads.tail <= hard), "nothing above hard is pruned");
     }
@@ -179,16 +183,21 @@ impl Applier<'_> {
             }
             Change::Prune { below } => self.prune(*below)?,
             Change::Prepend { block, origin } => self.prepend(block, *origin),
-            Change::Confirm { height, position } => {
+            Change::Begin { tail, floor } => self.begin(*tail, *floor),
+            Change::Confirm { height, position, basis } => {
                 assert!(self.heads.stores(*height), "only a stored block is confirmed");
                 let hash = self.stored_hash(*height)?;
-                self.put(Space::Confirmations, &keys::height(*height), &record::encode_confirmation(hash, *position));
+                let confirmation = Confirmation { position: *position, basis: *basis };
+                let body = record::encode_confirmation(hash, confirmation);
+                self.put(Space::Confirmations, &keys::height(*height), &body);
             }
             Change::KeepSighting(sighting) => {
                 let body = record::encode_sighting(sighting);
                 self.put(Space::Sightings, &keys::position(sighting.position), &body);
             }
             Change::DropSighting(position) => self.remove(Space::Sightings, &keys::position(*position)),
+            Change::DaNotes(notes) if *notes == DaNotes::default() => self.remove(Space::Sightings, keys::DA_NOTES),
+            Change::DaNotes(notes) => self.put(Space::Sightings, keys::DA_NOTES, &record::encode_da_notes(notes)),
             Change::Evidence(evidence) => self.keep_evidence(evidence)?,
             Change::WithdrawSchedule(from) => self.remove(Space::Meta, &keys::schedule(*from)),
             Change::Schedule(entry) => self.put(Space::Meta, &keys::schedule(entry.from), &entry.proposer.0),
@@ -203,6 +212,11 @@ impl Applier<'_> {
             Change::ResetGuard(last) => self.reset_guard = Some(*last),
         }
         Ok(())
+    }
+
+    fn begin(&mut self, tail: Height, floor: Option<Floor>) {
+        assert!(self.heads.soft.is_none(), "only an empty store begins");
+        self.heads = Heads { tail, base: None, floor, ..self.heads };
     }
 
     fn append(&mut self, verified: &VerifiedBlock, origin: Origin) {
@@ -320,7 +334,8 @@ impl Applier<'_> {
                     let key = keys::height(id.height);
                     if self.get(Space::Confirmations, &key)?.is_none() {
                         // The anchor knows where it was confirmed.
-                        let body = record::encode_confirmation(id.hash, highest.position);
+                        let confirmation = Confirmation { position: highest.position, basis: Basis::Bytes };
+                        let body = record::encode_confirmation(id.hash, confirmation);
                         self.put(Space::Confirmations, &key, &body);
                     }
                 }
@@ -334,7 +349,7 @@ impl Applier<'_> {
         }
         self.remove(Space::Meta, keys::ANCHOR);
         let position = match self.get(Space::Confirmations, &keys::height(id.height))? {
-            Some(body) => record::decode_confirmation(body).map(|(_, position)| position),
+            Some(body) => record::decode_confirmation(body).map(|(_, confirmation)| confirmation.position),
             None => None,
         };
         // The core confirms a block no later than in the batch that makes it hard.

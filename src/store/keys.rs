@@ -5,8 +5,8 @@
 //! | `blockEx.blocks` | height | origin, exact bytes of the block |
 //! | `blockEx.headers` | height | hash, bytes of the block, exact bytes of the header: what most look-ups need, without the payload |
 //! | `blockEx.hashes` | hash | height |
-//! | `blockEx.confirmations` | height | hash, DA height, index |
-//! | `blockEx.sightings` | DA height, index; and `cursor` | what was seen there; how far DA is scanned |
+//! | `blockEx.confirmations` | height | hash, DA height, index, basis |
+//! | `blockEx.sightings` | DA height, index; `cursor`; `notes` | what was seen there; how far DA is scanned; what is read again, and when |
 //! | `blockEx.retractions` | epoch | first height taken back |
 //! | `blockEx.evidence` | id | height, two signed headers |
 //! | `blockEx.meta` | see below | about, heads, schedule, veto, halt, anchor, acknowledgements, the disowned |
@@ -69,6 +69,8 @@ pub(super) const ACK: &[u8] = b"ack/";
 pub(super) const DISOWNED: &[u8] = b"disowned/";
 /// In the keyspace of the sightings: shorter than any position.
 pub(super) const CURSOR: &[u8] = b"cursor";
+/// There, too.
+pub(super) const DA_NOTES: &[u8] = b"notes";
 
 pub(super) const fn height(height: Height) -> [u8; 8] {
     height.get().to_be_bytes()

@@ -182,7 +182,9 @@ impl Opening<'_> {
         let anchor = view.anchor()?;
         let hard = match (anchor, stamped.heads.hard) {
             (Some(anchor), _) => Some(anchor),
-            (None, Some(id)) => view.confirmation(id.height)?.map(|(_, position)| Anchor { id, position }),
+            (None, Some(id)) => {
+                view.confirmation(id.height)?.map(|(_, confirmation)| Anchor { id, position: confirmation.position })
+            }
             (None, None) => None,
         };
         let chain_id = self.rules.chain_id.to_string();

@@ -10,7 +10,9 @@ use super::db::DbView;
 use super::keys::{self, Space};
 use super::record::{self, AboutRecord, HeaderRecord, SightingRecord, StampedHeads};
 use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, native};
-use crate::sync::{Anchor, DaPosition, Disowned, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting};
+use crate::sync::{
+    Anchor, Confirmation, DaNotes, DaPosition, Disowned, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting,
+};
 use crate::verify::{Rules, ScheduleEntry, Tip};
 
 impl DbView {
@@ -95,7 +97,7 @@ impl DbView {
     }
 
     /// Which block was confirmed, and where.
-    pub(super) fn confirmation(&self, height: Height) -> Result<Option<(Hash, DaPosition)>, StoreError> {
+    pub(super) fn confirmation(&self, height: Height) -> Result<Option<(Hash, Confirmation)>, StoreError> {
         let Some(body) = self.get(Space::Confirmations, &keys::height(height))? else { return Ok(None) };
         let confirmation = record::decode_confirmation(body);
         confirmation.map(Some).ok_or_else(|| StoreError::damaged(format!("the confirmation of {height}")))
@@ -185,21 +187,30 @@ impl DbView {
         record::decode_u64(body).ok_or_else(|| StoreError::damaged("the DA cursor"))
     }
 
-    /// All sightings; blocks among them are checked again, and dropped when today's rules refuse them.
-    pub(super) fn sightings(&self, rules: &Rules) -> Result<Vec<Sighting>, StoreError> {
-        let mut read = Vec::new();
+    /// All sightings, blocks among them checked again; and where there are those that today's rules refuse.
+    pub(super) fn sightings(&self, rules: &Rules) -> Result<(Vec<Sighting>, Vec<DaPosition>), StoreError> {
+        let (mut read, mut refused) = (Vec::new(), Vec::new());
         for entry in self.from(Space::Sightings, &[]) {
             let (key, body) = entry.map_err(|(_, error)| error)?;
             let Some(position) = keys::read_position(&key) else { continue };
             match record::decode_sighting(body, position, rules) {
                 Some(SightingRecord::Sound(sighting)) => read.push(sighting),
                 Some(SightingRecord::Refused) => {
-                    tracing::warn!(?position, "a block seen on DA is dropped: the rules refuse it now");
+                    tracing::warn!(
+                        ?position,
+                        "a block seen on DA is dropped, and is to be reported again: the rules refuse it now"
+                    );
+                    refused.push(position);
                 }
                 None => return Err(StoreError::damaged("a sighting")),
             }
         }
-        Ok(read)
+        Ok((read, refused))
+    }
+
+    pub(super) fn da_notes(&self) -> Result<DaNotes, StoreError> {
+        let Some(body) = self.get(Space::Sightings, keys::DA_NOTES)? else { return Ok(DaNotes::default()) };
+        record::decode_da_notes(body).ok_or_else(|| StoreError::damaged("what is remembered of DA"))
     }
 
     /// The records of the meta keyspace whose key starts with `prefix`, without it.

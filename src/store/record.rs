@@ -12,10 +12,11 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::keys::Space;
 use super::{StoreError, VERSION};
-use crate::block::{BlockId, Hash, Height, PublicKey, SignedHeader};
+use crate::block::{BlockId, Hash, Height, PublicKey, SignedHeader, native};
 use crate::sync::{
-    Anchor, DaPosition, DataLoss, Disowned, DisownedBy, Epoch, Evidence, EvidenceId, EvidenceSide, Halt, Heads, Origin,
-    Seen, Sighting,
+    Anchor, Basis, Confirmation, DaNotes, DaPosition, DataLoss, Disowned, DisownedBy, Epoch, Evidence, EvidenceId,
+    EvidenceSide, Floor, Halt, Heads, LeftOut, Name, Origin, OversizedBlock, PassedOver, PassedOverRest, Seen,
+    SeenBlock, Sighting,
 };
 use crate::util::saturate;
 use crate::verify::{Rules, ScheduleEntry, Tip};
@@ -248,22 +249,42 @@ pub(super) struct StampedHeads {
     pub(super) blocks_bytes: u64,
 }
 
+/// What a record ends with when there is something to say, and what older ones do not have.
+pub(super) fn encode_floor(encoder: &mut Encoder, floor: Option<Floor>) {
+    if let Some(Floor { id, da }) = floor {
+        encoder.u8(1).id(id).u64(da);
+    }
+}
+
+/// The outer `None`: not a record.
+#[expect(clippy::option_option, reason = "a missing value and a broken record are different things")]
+pub(super) fn decode_floor(decoder: &mut Decoder) -> Option<Option<Floor>> {
+    if decoder.0.is_empty() {
+        return Some(None);
+    }
+    decoder.opt(|decoder| Some(Floor { id: decoder.id()?, da: decoder.u64()? }))
+}
+
 impl StampedHeads {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::default();
         encoder.u64(self.commit);
         encode_heads(&mut encoder, &self.heads);
         encoder.u64(self.blocks_bytes);
+        encode_floor(&mut encoder, self.heads.floor);
         encoder.0
     }
 
     pub(super) fn decode(body: Bytes) -> Option<Self> {
         let mut decoder = Decoder(body);
-        let stamped = Self { commit: decoder.u64()?, heads: decode_heads(&mut decoder)?, blocks_bytes: decoder.u64()? };
+        let mut stamped =
+            Self { commit: decoder.u64()?, heads: decode_heads(&mut decoder)?, blocks_bytes: decoder.u64()? };
+        stamped.heads.floor = decode_floor(&mut decoder)?;
         decoder.end(stamped)
     }
 }
 
+/// Without the floor, which follows what follows the heads.
 pub(super) fn encode_heads(encoder: &mut Encoder, heads: &Heads) {
     encoder
         .height(heads.tail)
@@ -291,6 +312,7 @@ pub(super) fn decode_heads(decoder: &mut Decoder) -> Option<Heads> {
         scanned_through: decoder.u64()?,
         evidence: EvidenceId(decoder.u64()?),
         lost: decoder.opt(|decoder| Some(DataLoss { from: decoder.height()?, to: decoder.height()? }))?,
+        floor: None,
     })
 }
 
@@ -338,16 +360,37 @@ impl HeaderRecord {
 }
 
 /// The body of a confirmation. It names the block that was confirmed, so that it can never be taken for another's.
-pub(super) fn encode_confirmation(hash: Hash, position: DaPosition) -> Vec<u8> {
+pub(super) fn encode_confirmation(hash: Hash, Confirmation { position, basis }: Confirmation) -> Vec<u8> {
     let mut encoder = Encoder::default();
-    encoder.raw(&hash.0).position(position);
+    encoder.raw(&hash.0).position(position).u8(encode_basis(basis));
     encoder.0
 }
 
-pub(super) fn decode_confirmation(body: Bytes) -> Option<(Hash, DaPosition)> {
+pub(super) fn decode_confirmation(body: Bytes) -> Option<(Hash, Confirmation)> {
     let mut decoder = Decoder(body);
-    let confirmation = (Hash(decoder.array()?), decoder.position()?);
-    decoder.end(confirmation)
+    let (hash, position) = (Hash(decoder.array()?), decoder.position()?);
+    // Older ones do not say it: there was nothing else.
+    let basis = if decoder.0.is_empty() { Basis::Bytes } else { decode_basis(decoder.u8()?)? };
+    decoder.end((hash, Confirmation { position, basis }))
+}
+
+const fn encode_basis(basis: Basis) -> u8 {
+    match basis {
+        Basis::Bytes => 0,
+        Basis::Named => 1,
+        Basis::Implied => 2,
+        Basis::Trusted => 3,
+    }
+}
+
+const fn decode_basis(byte: u8) -> Option<Basis> {
+    match byte {
+        0 => Some(Basis::Bytes),
+        1 => Some(Basis::Named),
+        2 => Some(Basis::Implied),
+        3 => Some(Basis::Trusted),
+        _ => None,
+    }
 }
 
 /// A body that is a single number, or height.
@@ -421,6 +464,7 @@ pub(super) fn encode_halt(halt: Halt) -> Vec<u8> {
     match halt {
         Halt::Diverged { ours, da, position } => encoder.u8(0).id(ours).id(da).position(position),
         Halt::Contradicted { ours, position } => encoder.u8(1).id(ours).position(position),
+        Halt::HardContradicted { hard, da, position } => encoder.u8(2).id(hard).id(da).position(position),
     };
     encoder.0
 }
@@ -430,6 +474,7 @@ pub(super) fn decode_halt(body: Bytes) -> Option<Halt> {
     let halt = match decoder.u8()? {
         0 => Halt::Diverged { ours: decoder.id()?, da: decoder.id()?, position: decoder.position()? },
         1 => Halt::Contradicted { ours: decoder.id()?, position: decoder.position()? },
+        2 => Halt::HardContradicted { hard: decoder.id()?, da: decoder.id()?, position: decoder.position()? },
         _ => return None,
     };
     decoder.end(halt)
@@ -440,12 +485,14 @@ pub(super) fn encode_sighting(sighting: &Sighting) -> Vec<u8> {
     let mut encoder = Encoder::default();
     encoder.height(sighting.height);
     match &sighting.what {
-        Seen::Block(block) => encoder.u8(0).raw(block.block().bytes()),
-        Seen::Hash(hash) => encoder.u8(1).raw(&hash.0),
-        Seen::HostId(id) => encoder.u8(2).raw(id),
-        Seen::PayloadHash(hash) => encoder.u8(3).raw(&hash.0),
-        // The core keeps no junk: it only drops what was seen at that position before.
-        Seen::Junk => panic!("junk is forgotten, never kept"),
+        Seen::Block(seen) => encoder.u8(0).raw(seen.block.block().bytes()),
+        Seen::Named(Name::Block(hash)) => encoder.u8(1).raw(&hash.0),
+        Seen::Named(Name::HostId(id)) => encoder.u8(2).raw(id),
+        Seen::Named(Name::Payload(hash)) => encoder.u8(3).raw(&hash.0),
+        Seen::Digest(digest) => encoder.u8(4).raw(&digest.0),
+        Seen::Oversized(seen) => {
+            encoder.u8(5).raw(&seen.digest.0).u64(seen.bytes).raw(&native::encode_header(&seen.header))
+        }
     };
     encoder.0
 }
@@ -454,7 +501,7 @@ pub(super) fn encode_sighting(sighting: &Sighting) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub(super) enum SightingRecord {
     Sound(Sighting),
-    /// The rules of today refuse its block: it is dropped.
+    /// The rules of today refuse its block: what stands there is to be reported again.
     Refused,
 }
 
@@ -464,15 +511,58 @@ pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) 
     let height = decoder.height()?;
     let what = match decoder.u8()? {
         0 => match rules.check(crate::block::Lane::BLOCK, &decoder.0) {
-            Ok(block) => Seen::Block(block),
+            Ok(block) => Seen::Block(SeenBlock { block, digest: Hash::of(&decoder.0) }),
             Err(_) => return Some(SightingRecord::Refused),
         },
-        1 => Seen::Hash(Hash::from_slice(&decoder.0)?),
-        2 => Seen::HostId(decoder.0),
-        3 => Seen::PayloadHash(Hash::from_slice(&decoder.0)?),
+        1 => Seen::Named(Name::Block(Hash::from_slice(&decoder.0)?)),
+        2 => Seen::Named(Name::HostId(decoder.0)),
+        3 => Seen::Named(Name::Payload(Hash::from_slice(&decoder.0)?)),
+        4 => Seen::Digest(Hash::from_slice(&decoder.0)?),
+        5 => {
+            let (digest, bytes) = (Hash(decoder.array()?), decoder.u64()?);
+            let header = native::decode_header(&decoder.0).ok()?;
+            if !rules.schedule.names(&header) || saturate::to_usize(bytes) > rules.max_block_bytes {
+                return Some(SightingRecord::Refused);
+            }
+            Seen::Oversized(Box::new(OversizedBlock { hash: Hash::of(&decoder.0), header, digest, bytes }))
+        }
         _ => return None,
     };
     Some(SightingRecord::Sound(Sighting { position, height, what }))
+}
+
+/// The body of what is remembered of DA beside the sightings.
+pub(super) fn encode_da_notes(notes: &DaNotes) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    encoder.opt(notes.left_out, |encoder, out| {
+        encoder.height(out.height).position(out.position);
+    });
+    encoder.opt(notes.passed_over_above, |encoder, rest| {
+        encoder.height(rest.from).height(rest.through).position(rest.position).raw(&rest.under.0);
+    });
+    for passed in &notes.passed_over {
+        encoder.height(passed.height).raw(&passed.proposer.0).position(passed.position);
+    }
+    encoder.0
+}
+
+pub(super) fn decode_da_notes(body: Bytes) -> Option<DaNotes> {
+    let mut decoder = Decoder(body);
+    let left_out = decoder.opt(|decoder| Some(LeftOut { height: decoder.height()?, position: decoder.position()? }))?;
+    let passed_over_above = decoder.opt(|decoder| {
+        Some(PassedOverRest {
+            from: decoder.height()?,
+            through: decoder.height()?,
+            position: decoder.position()?,
+            under: Hash(decoder.array()?),
+        })
+    })?;
+    let mut passed_over = Vec::new();
+    while !decoder.0.is_empty() {
+        let (height, proposer) = (decoder.height()?, PublicKey(decoder.array()?));
+        passed_over.push(PassedOver { height, proposer, position: decoder.position()? });
+    }
+    Some(DaNotes { left_out, passed_over, passed_over_above })
 }
 
 /// The body of an evidence, both sides carried; its id is the key.

@@ -137,6 +137,7 @@ impl KeptChain {
             scanned_through: self.scanned_through,
             evidence: EvidenceId(known.iter().map(|heads| heads.evidence.0).max().unwrap_or(0).max(filed)),
             lost: to.filter(|to| *to >= from).map(|to| DataLoss { from, to }),
+            floor: known.iter().find_map(|heads| heads.floor),
         })
     }
 }
@@ -251,8 +252,8 @@ fn before_confirmation(view: &DbView, tail: Height, hard: Option<BlockId>) -> Re
     let mut lowest = u64::MAX;
     for height in hard.height.get().saturating_sub(REORDERED).max(tail.get())..=hard.height.get() {
         let confirmation = Height::new(height).map(|height| intact(view.confirmation(height))).transpose()?;
-        if let Some((_, position)) = confirmation.flatten().flatten() {
-            lowest = lowest.min(position.height.saturating_sub(1));
+        if let Some((_, confirmation)) = confirmation.flatten().flatten() {
+            lowest = lowest.min(confirmation.position.height.saturating_sub(1));
         }
     }
     Ok(lowest)
@@ -267,10 +268,10 @@ fn highest_hard(
     if let Some(view) = view {
         known.push(intact(view.anchor())?.flatten());
         if let Some(id) = stamped.and_then(|stamped| stamped.heads.hard)
-            && let Some((hash, position)) = intact(view.confirmation(id.height))?.flatten()
+            && let Some((hash, confirmation)) = intact(view.confirmation(id.height))?.flatten()
             && hash == id.hash
         {
-            known.push(Some(Anchor { id, position }));
+            known.push(Some(Anchor { id, position: confirmation.position }));
         }
     }
     Ok(known.into_iter().flatten().max_by_key(|anchor| anchor.id.height))

@@ -10,7 +10,9 @@ use super::disowned::DisownedList;
 use super::record::HeaderRecord;
 use super::{StoreError, StoreShared, check, free_bytes};
 use crate::block::{Block, BlockId, Hash, Header, Height};
-use crate::sync::{Anchor, DaPosition, Epoch, Evidence, EvidenceId, GuardState, Heads, Origin, Recovered, Stored};
+use crate::sync::{
+    Anchor, Confirmation, DaPosition, Epoch, Evidence, EvidenceId, GuardState, Heads, Origin, Recovered, Stored,
+};
 use crate::util::saturate;
 use crate::verify::{Rules, ScheduleEntry};
 
@@ -98,6 +100,15 @@ impl Stored for CoreReader<'_> {
     fn header(&self, height: Height) -> Option<Header> {
         self.found(self.reader.snapshot().header(height))
     }
+
+    fn digest(&self, height: Height) -> Option<(Hash, usize)> {
+        let block = self.found(self.reader.snapshot().block(height));
+        block.map(|(block, _)| (Hash::of(block.bytes()), block.bytes().len()))
+    }
+
+    fn confirmation(&self, height: Height) -> Option<DaPosition> {
+        self.found(self.reader.snapshot().confirmation(height)).map(|confirmation| confirmation.position)
+    }
 }
 
 /// One state of the store. [`StoreError::Damaged`] from any of its methods means that the record is there, or must be, and
@@ -151,9 +162,10 @@ impl Snapshot {
         self.noted(self.view.height_of(&hash))
     }
 
-    /// Where the stored block at this height was seen on DA.
-    pub fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError> {
-        self.noted(self.view.confirmation(height).map(|found| found.map(|(_, position)| position)))
+    /// Where, and by what, the stored block at this height was confirmed. A hard block of which there is nothing to find is hard
+    /// because one above it is.
+    pub fn confirmation(&self, height: Height) -> Result<Option<Confirmation>, StoreError> {
+        self.noted(self.view.confirmation(height).map(|found| found.map(|(_, confirmation)| confirmation)))
     }
 
     /// The lowest height taken back by any epoch above `epoch`.
@@ -201,7 +213,8 @@ impl Snapshot {
     ) -> Result<(Recovered, EvidenceIndex), StoreError> {
         let heads = self.heads()?;
         let (schedule, extended) = self.fitting_schedule(rules)?;
-        let sightings = self.noted(self.view.sightings(&extended))?;
+        let (sightings, refused_sightings) = self.noted(self.view.sightings(&extended))?;
+        let da_notes = self.noted(self.view.da_notes())?;
         let index: EvidenceIndex = self
             .evidence(EvidenceId(0), usize::MAX)?
             .into_iter()
@@ -214,6 +227,8 @@ impl Snapshot {
         let recovered = Recovered {
             heads,
             sightings,
+            refused_sightings,
+            da_notes,
             evidence,
             schedule,
             vetoed,

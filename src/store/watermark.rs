@@ -13,7 +13,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::error::At as _;
-use super::record::{Decoder, Encoder, decode_heads, encode_heads};
+use super::record::{Decoder, Encoder, decode_floor, decode_heads, encode_floor, encode_heads};
 use super::slots::{SlotContents, Slots};
 use super::{Durability, StoreError};
 use crate::sync::{Anchor, Heads};
@@ -40,18 +40,20 @@ impl WatermarkState {
         encoder.opt(self.hard, |encoder, hard| {
             encoder.id(hard.id).position(hard.position);
         });
+        encode_floor(&mut encoder, self.heads.floor);
         encoder.0
     }
 
     fn decode(payload: Vec<u8>) -> Option<Self> {
         let mut decoder = Decoder(Bytes::from(payload));
-        let state = Self {
+        let mut state = Self {
             store_id: decoder.array()?,
             chain_id: String::from_utf8(decoder.bytes()?.to_vec()).ok()?,
             commit: decoder.u64()?,
             heads: decode_heads(&mut decoder)?,
             hard: decoder.opt(|decoder| Some(Anchor { id: decoder.id()?, position: decoder.position()? }))?,
         };
+        state.heads.floor = decode_floor(&mut decoder)?;
         decoder.end(state)
     }
 }
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
     use crate::block::{BlockId, Hash, Height};
     use crate::store::slots::MAX_PAYLOAD;
-    use crate::sync::{DaPosition, DataLoss};
+    use crate::sync::{DaPosition, DataLoss, Floor};
     use crate::verify::Tip;
 
     #[test]
@@ -117,6 +119,7 @@ mod tests {
                 soft: Some(Tip { id, time_unix_nanos: u64::MAX }),
                 hard: Some(id),
                 lost: Some(DataLoss { from: Height::MIN, to: Height::MAX }),
+                floor: Some(Floor { id, da: u64::MAX }),
                 ..Heads::empty(Height::MIN)
             },
             hard: Some(Anchor { id, position: DaPosition { height: u64::MAX, index: u32::MAX } }),

@@ -19,9 +19,11 @@ pub fn of_gossip(fault: &Fault) -> (Verdict, Option<Offence>) {
         | Fault::PayloadMismatch => (Verdict::Reject, Some(Offence::BadBlock)),
         Fault::BadSignature => (Verdict::Reject, Some(Offence::BadSignature)),
         // Our uncertainty, or the sequencer's doing: `branches` decides whether others need to see that.
-        Fault::NotScheduled { .. } | Fault::FromTheFuture { .. } | Fault::BeforeParent | Fault::OtherParent(_) => {
-            (Verdict::Ignore, None)
-        }
+        Fault::NotScheduled { .. }
+        | Fault::FromTheFuture { .. }
+        | Fault::BeforeParent
+        | Fault::OtherParent(_)
+        | Fault::TooLargeHere(_) => (Verdict::Ignore, None),
     }
 }
 
@@ -29,7 +31,11 @@ pub fn of_gossip(fault: &Fault) -> (Verdict, Option<Offence>) {
 #[must_use]
 pub fn of_answer(fault: &Fault) -> Option<Offence> {
     match fault {
-        Fault::NotScheduled { .. } | Fault::FromTheFuture { .. } | Fault::BeforeParent | Fault::OtherParent(_) => None,
+        Fault::NotScheduled { .. }
+        | Fault::FromTheFuture { .. }
+        | Fault::BeforeParent
+        | Fault::OtherParent(_)
+        | Fault::TooLargeHere(_) => None,
         Fault::Malformed(_)
         | Fault::WrongChain(_)
         | Fault::BelowInitialHeight(_)
@@ -42,13 +48,16 @@ pub fn of_answer(fault: &Fault) -> Option<Offence> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{ChainId, Height, Malformed, PublicKey};
+    use crate::block::{BlockId, ChainId, Hash, Height, Malformed, PublicKey};
+    use crate::verify::TooLargeHere;
 
     #[test]
     fn the_table() {
         let height = Height::MIN;
         let chain = ChainId::new("x").expect("valid");
         let proposer = PublicKey([1; 32]);
+        let id = BlockId { height, hash: Hash([1; 32]) };
+        let large = TooLargeHere { id, parent: None, len: 2, max: 1 };
         let ahead = std::time::Duration::from_secs(11);
         let bad = (Verdict::Reject, Some(Offence::BadBlock));
         let ours = (Verdict::Ignore, None);
@@ -64,6 +73,7 @@ mod tests {
             (Fault::FromTheFuture { ahead }, ours, None),
             (Fault::BeforeParent, ours, None),
             (Fault::OtherParent(None), ours, None),
+            (Fault::TooLargeHere(Box::new(large)), ours, None),
         ] {
             assert_eq!(of_gossip(&fault), gossip, "{fault}");
             assert_eq!(of_answer(&fault), answer, "{fault}");

@@ -9,17 +9,21 @@
 use std::collections::BTreeMap;
 
 use super::decision::Decision;
-use super::{Change, CommitId, DaPosition, EvidenceId, Heads, Origin, Received, Stored};
-use crate::block::{BlockId, Hash, Header, Height};
+use super::{Basis, Change, CommitId, Confirmation, DaPosition, EvidenceId, Heads, Origin, Received, Stored};
+use crate::block::{Block, BlockId, Hash, Header, Height};
 use crate::verify::{AuthenticBlock, Fault, Tip};
 
-/// A block whose commit is not durable yet.
+/// A block whose commit is not durable yet. The writer has it in memory, too.
 #[derive(Debug)]
 struct Fresh {
     commit: CommitId,
-    header: Header,
-    hash: Hash,
-    bytes: usize,
+    block: Block,
+}
+
+impl Fresh {
+    fn bytes(&self) -> usize {
+        self.block.bytes().len()
+    }
 }
 
 #[derive(Debug)]
@@ -67,7 +71,7 @@ impl Chain {
             return None;
         }
         match (self.fresh.get(&height), self.heads.soft) {
-            (Some(fresh), _) => Some(fresh.hash),
+            (Some(fresh), _) => Some(fresh.block.hash()),
             (None, Some(soft)) if soft.id.height == height => Some(soft.id.hash),
             (None, _) => stored.hash(height),
         }
@@ -79,8 +83,19 @@ impl Chain {
             return None;
         }
         match self.fresh.get(&height) {
-            Some(fresh) => Some(fresh.header.clone()),
+            Some(fresh) => Some(fresh.block.header().clone()),
             None => stored.header(height),
+        }
+    }
+
+    /// The SHA-256 of the whole stored block, with its size, `None` above soft and below tail. That is work on all of its bytes.
+    pub fn digest(&self, height: Height, stored: &dyn Stored) -> Option<(Hash, usize)> {
+        if !self.heads.stores(height) {
+            return None;
+        }
+        match self.fresh.get(&height) {
+            Some(fresh) => Some((Hash::of(fresh.block.bytes()), fresh.bytes())),
+            None => stored.digest(height),
         }
     }
 
@@ -150,7 +165,7 @@ impl Chain {
         assert!(self.heads.hard_height().is_none_or(|hard| below <= hard), "only hard blocks are forgotten");
         assert_eq!(base.id.height.next(), below, "what the new tail links to is known");
         let kept = self.fresh.split_off(&below);
-        self.fresh_bytes -= std::mem::replace(&mut self.fresh, kept).values().map(|fresh| fresh.bytes).sum::<usize>();
+        self.fresh_bytes -= std::mem::replace(&mut self.fresh, kept).values().map(Fresh::bytes).sum::<usize>();
         self.heads.tail = below;
         self.heads.base = Some(base);
         decision.change(Change::Prune { below });
@@ -168,7 +183,7 @@ impl Chain {
             "its parent stays"
         );
         for (_, fresh) in self.fresh.split_off(&from) {
-            self.fresh_bytes -= fresh.bytes;
+            self.fresh_bytes -= fresh.bytes();
         }
         self.heads.soft = parent;
         self.heads.epoch = self.heads.epoch.next();
@@ -178,16 +193,26 @@ impl Chain {
     }
 
     /// Hardens the block above hard.
-    pub fn confirm(&mut self, id: BlockId, position: DaPosition, decision: &mut Decision) {
+    pub fn confirm(&mut self, id: BlockId, confirmation: Confirmation, decision: &mut Decision) {
         assert_eq!(id.height, self.next_unconfirmed(), "hard rises one block at a time");
+        self.harden(id, confirmation, decision);
+    }
+
+    /// Hardens the block that the operator trusts, which is stored; nothing is hard yet. What lies below it follows from it.
+    pub fn trust(&mut self, id: BlockId, decision: &mut Decision) {
+        assert!(self.heads.hard.is_none(), "the trusted block is the first hard one");
+        self.harden(id, Confirmation { position: DaPosition::IMPLIED, basis: Basis::Trusted }, decision);
+    }
+
+    fn harden(&mut self, id: BlockId, Confirmation { position, basis }: Confirmation, decision: &mut Decision) {
         self.heads.hard = Some(id);
-        decision.change(Change::Confirm { height: id.height, position });
+        decision.change(Change::Confirm { height: id.height, position, basis });
         self.check();
     }
 
     /// The height whose confirmation is judged next.
     pub fn next_unconfirmed(&self) -> Height {
-        self.heads.hard.map_or(self.heads.tail, |hard| hard.height.next())
+        self.heads.next_unconfirmed()
     }
 
     /// A sequencer's signature proves that this block exists.
@@ -217,13 +242,12 @@ impl Chain {
     pub fn durable(&mut self, commit: CommitId) {
         // Not in the order of heights: what was put below the tail is later than what lies above it.
         self.fresh.retain(|_, fresh| fresh.commit > commit);
-        self.fresh_bytes = self.fresh.values().map(|fresh| fresh.bytes).sum();
+        self.fresh_bytes = self.fresh.values().map(Fresh::bytes).sum();
     }
 
     fn add_fresh(&mut self, block: &AuthenticBlock, commit: CommitId) {
-        let header = block.block().header().clone();
-        let fresh = Fresh { commit, header, hash: block.hash(), bytes: block.size() };
-        self.fresh_bytes += fresh.bytes;
+        let fresh = Fresh { commit, block: block.block().clone() };
+        self.fresh_bytes += fresh.bytes();
         self.fresh.insert(block.height(), fresh);
     }
 

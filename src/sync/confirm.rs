@@ -1,13 +1,19 @@
 //! Confirming: DA's reports are taken in, and block after block above hard is confirmed, replaced, or waited for, as DA says.
 //!
 //! Invariants:
-//! 1. A report that leaves something out is not taken: what it left out may decide.
+//! 1. A report that leaves something out is not taken: what it left out may decide. One that cannot be true, or that says what
+//!    counts for nothing on this chain, is refused whole.
 //! 2. Only hard + 1 is judged; while publishing is halted, nothing is.
 //! 3. A veto does not stand against DA.
+//! 4. At or below hard nothing is judged again. A block there that would have won stops everything until an operator looks; but
+//!    not at or below the block that the operator trusts, which DA never decided.
 
-use super::da::Judgement;
-use super::{Answer, Ctx, DaPosition, DaReport, Halt, Origin, ReportAnswer, Seen, Sighting, Syncer, Ticket};
-use crate::block::{BlockId, Hash};
+use super::da::{Holdings, Judgement, Taken};
+use super::{
+    Answer, Confirmation, Content, Ctx, DaEvidence, DaPosition, DaReport, Finding, Found, Halt, HardWait,
+    MAX_DA_HEIGHT, MAX_REPORT_SPAN, Name, Origin, ReportAnswer, ReportRefusal, ReportTaken, Syncer, Ticket,
+};
+use crate::block::{BlockId, Hash, Height, native};
 use crate::util::saturate;
 use crate::verify::{AuthenticBlock, Fault};
 
@@ -19,62 +25,177 @@ enum Judging {
     Ends,
 }
 
+// ---- Reports -------------------------------------------------------------------------------------------------------
+
 impl Syncer {
     pub(super) fn da_reported(&mut self, ctx: Ctx<'_>, ticket: Ticket, report: DaReport) {
-        let junk = report.sightings.iter().filter(|sighting| sighting.what == Seen::Junk).count();
-        let junk = saturate::to_u32(junk);
-        if !self.retention.disk_is_full() && report.after <= self.chain.heads().scanned_through {
-            for sighting in report.sightings {
-                self.sight(ctx, sighting);
-            }
-            self.da.end_report(report.scanned_through, &mut self.chain, &mut self.decision);
-            // The answer is to tell what became of the report.
-            self.advance(ctx);
-        }
-        let wanted = self.da.wanted().into_iter().collect();
         let scanned_through = self.chain.heads().scanned_through;
-        self.decision.reply(ticket, Answer::Report(ReportAnswer { scanned_through, wanted, junk }));
+        let answer = match self.check_report(&report) {
+            Err(refusal) => ReportAnswer::Refused(refusal),
+            Ok(()) if report.after > scanned_through => ReportAnswer::OutOfOrder { scanned_through },
+            Ok(()) => ReportAnswer::Taken(self.take_report(ctx, report)),
+        };
+        self.decision.reply(ticket, Answer::Report(answer));
     }
 
-    fn sight(&mut self, ctx: Ctx<'_>, sighting: Sighting) {
-        if sighting.height < self.chain.next_unconfirmed() {
+    fn check_report(&self, report: &DaReport) -> Result<(), ReportRefusal> {
+        let DaReport { after, scanned_through, ref findings } = *report;
+        if self.retention.disk_is_full() {
+            return Err(ReportRefusal::StorageFull);
+        }
+        if scanned_through < after {
+            return Err(ReportRefusal::Backwards { after, scanned_through });
+        }
+        self.check_distance(scanned_through)?;
+        findings.iter().try_for_each(|finding| self.check_finding(finding))
+    }
+
+    /// Whether a report may speak of this DA height: a wrong one would put off everything up to it for ever.
+    fn check_distance(&self, height: u64) -> Result<(), ReportRefusal> {
+        let scanned_through = self.chain.heads().scanned_through;
+        if height >= MAX_DA_HEIGHT || height > scanned_through.saturating_add(MAX_REPORT_SPAN) {
+            return Err(ReportRefusal::TooFar { height, scanned_through });
+        }
+        Ok(())
+    }
+
+    fn check_finding(&self, finding: &Finding) -> Result<(), ReportRefusal> {
+        let position = finding.position;
+        if position.height == 0 {
+            return Err(ReportRefusal::NoSuchPosition(position));
+        }
+        self.check_distance(position.height)?;
+        match (&finding.what, self.config.da_evidence) {
+            (Found::Named(_), DaEvidence::Block) => Err(ReportRefusal::NotByName(position)),
+            (Found::Bytes { .. } | Found::Digest(_), DaEvidence::Named) => Err(ReportRefusal::OnlyByName(position)),
+            (Found::Named(Name::HostId(id)), _) if id.len() > native::MAX_HOST_ID_BYTES => {
+                Err(ReportRefusal::NameTooLong(position))
+            }
+            (Found::Bytes { content, .. }, _) => match content.height() {
+                Some(found) if found != finding.height => {
+                    Err(ReportRefusal::OtherHeight { position, said: finding.height, found })
+                }
+                _ => Ok(()),
+            },
+            (Found::Named(_) | Found::Digest(_), _) => Ok(()),
+        }
+    }
+
+    fn take_report(&mut self, ctx: Ctx<'_>, mut report: DaReport) -> ReportTaken {
+        let count = |is: &dyn Fn(&Content) -> bool| {
+            let of = |finding: &&Finding| matches!(&finding.what, Found::Bytes { content, .. } if is(content));
+            saturate::to_u32(report.findings.iter().filter(of).count())
+        };
+        let junk = count(&|content| *content == Content::Junk);
+        let passed_over = count(&|content| matches!(content, Content::Unscheduled { .. }));
+        // As DA orders them: what is said of one position may decide whether what is said of a later one is new.
+        report.findings.sort_by_key(|finding| finding.position);
+        for finding in report.findings {
+            self.take_finding(ctx, finding);
+        }
+        self.da.cover(report.after, report.scanned_through);
+        // The answer is to tell what became of the report.
+        self.advance(ctx);
+        self.da.settle(&mut self.chain, &mut self.decision);
+        let holdings = Holdings { chain: &self.chain, pending: &self.pending, stored: ctx.stored };
+        let wanted = self.da.ask_for_bytes(holdings);
+        ReportTaken { scanned_through: self.chain.heads().scanned_through, wanted, junk, passed_over }
+    }
+
+    fn take_finding(&mut self, ctx: Ctx<'_>, finding: Finding) {
+        let position = finding.position;
+        match self.da.take(finding, &self.chain, &self.rules.schedule, &mut self.decision) {
+            Taken::Block(block) => {
+                self.incoming(ctx, &block, Origin::Da, None);
+            }
+            Taken::Decided(block) => self.check_decided(ctx, &block, position),
+            Taken::Nothing => {}
+        }
+    }
+
+    /// DA shows a block of a height that is hard.
+    fn check_decided(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock, position: DaPosition) {
+        let height = block.height();
+        let heads = self.chain.heads();
+        if heads.floor.is_some_and(|floor| height <= floor.id.height) {
+            self.da.count_below_trusted();
             return;
         }
-        if let Seen::Block(block) = &sighting.what {
-            self.incoming(ctx, block, Origin::Da, None);
+        let Some(hash) = self.chain.hash(height, ctx.stored).filter(|hash| *hash != block.hash()) else { return };
+        let is_before = ctx.stored.confirmation(height).is_some_and(|confirmed| position < confirmed);
+        if is_before && self.standing.halted().is_none() && self.could_replace(ctx, block) == Some(true) {
+            let hard = BlockId { height, hash };
+            self.standing.halt(Halt::HardContradicted { hard, da: block.id(), position }, &mut self.decision);
         }
-        self.da.sight(sighting, &mut self.decision);
     }
+}
 
+impl Content {
+    /// The height that stands in the bytes of a block.
+    fn height(&self) -> Option<Height> {
+        match self {
+            Self::Block(block) => Some(block.height()),
+            Self::Unscheduled { height, .. } => Some(*height),
+            Self::Junk => None,
+        }
+    }
+}
+
+// ---- Judging -------------------------------------------------------------------------------------------------------
+
+impl Syncer {
     /// Confirms block after block, until DA has nothing more to say, or says something else than we do.
     pub(super) fn judge_da(&mut self, ctx: Ctx<'_>) {
-        self.da.forget_wanted();
+        self.confirm_trusted(ctx);
         while self.standing.halted().is_none() && self.judge_next(ctx) == Judging::GoesOn {}
+    }
+
+    /// The block with which this store's reading of DA begins is hard as soon as it is stored.
+    fn confirm_trusted(&mut self, ctx: Ctx<'_>) {
+        let Some(floor) = self.chain.heads().floor.filter(|_| self.chain.heads().hard.is_none()) else { return };
+        if self.chain.contains(floor.id, ctx.stored) {
+            self.chain.trust(floor.id, &mut self.decision);
+            self.decided_through(floor.id);
+        }
     }
 
     fn judge_next(&mut self, ctx: Ctx<'_>) -> Judging {
         let height = self.chain.next_unconfirmed();
         let ours = self.chain.hash(height, ctx.stored);
-        match (self.da.judge_next(ours, &self.chain, ctx.stored), ours) {
-            (Judgement::Open, _) => Judging::Ends,
-            (Judgement::Confirmed(position), Some(hash)) => {
-                self.confirm(BlockId { height, hash }, position);
+        let trusted = self.config.history.trusted.map(|trusted| trusted.id);
+        let holdings = Holdings { chain: &self.chain, pending: &self.pending, stored: ctx.stored };
+        match (self.da.judge_next(ours, trusted, holdings, &mut self.decision), ours) {
+            (Judgement::Open | Judgement::Wanted(_) | Judgement::Named(_) | Judgement::Unread, _) => Judging::Ends,
+            (Judgement::Confirmed(position, basis), Some(hash)) => {
+                self.confirm(BlockId { height, hash }, Confirmation { position, basis });
                 Judging::GoesOn
             }
             (Judgement::Winner(block, position), ours) => self.follow_winner(ctx, &block, position, ours),
-            (Judgement::Wanted(id), _) => self.find_wanted(id),
+            (Judgement::TooLarge(block, position), _) => match self.chain.parent_tip(height, ctx.stored) {
+                // It does not link, so it is none of this chain whatever its size.
+                Ok(Some(parent)) if block.header.time_unix_nanos < parent.time_unix_nanos => {
+                    self.da.discard_loser(position, &mut self.decision);
+                    Judging::GoesOn
+                }
+                _ => Judging::Ends,
+            },
             (Judgement::Contradicted(position), Some(hash)) => {
                 self.standing.halt(Halt::Contradicted { ours: BlockId { height, hash }, position }, &mut self.decision);
                 Judging::Ends
             }
-            (Judgement::Confirmed(_) | Judgement::Contradicted(_), None) => {
+            (Judgement::Confirmed(..) | Judgement::Contradicted(_), None) => {
                 unreachable!("only a stored block is confirmed or contradicted")
             }
         }
     }
 
-    fn confirm(&mut self, id: BlockId, position: DaPosition) {
-        self.chain.confirm(id, position, &mut self.decision);
+    fn confirm(&mut self, id: BlockId, confirmation: Confirmation) {
+        self.chain.confirm(id, confirmation, &mut self.decision);
+        self.decided_through(id);
+    }
+
+    /// Nothing at or below this block is open any more.
+    fn decided_through(&mut self, id: BlockId) {
         self.da.forget_through(id.height, &mut self.decision);
         self.standing.forget_evidence(id.height);
     }
@@ -89,6 +210,7 @@ impl Syncer {
     ) -> Judging {
         if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(block, ctx.now) {
             self.believe_after(ctx.now, ahead);
+            self.da.wait_for(HardWait::FromTheFuture { position, id: block.id() });
             return Judging::Ends;
         }
         if let Some(hash) = ours {
@@ -110,19 +232,6 @@ impl Syncer {
         if self.append(ctx, block, Origin::Da).is_err() {
             self.da.discard_loser(position, &mut self.decision);
         }
-        Judging::GoesOn
-    }
-
-    /// DA names a block by its hash: it may be pending.
-    fn find_wanted(&mut self, id: BlockId) -> Judging {
-        self.da.want(id);
-        if self.standing.vetoed() == Some(id) {
-            // A peer that has the block may give it to us again.
-            self.standing.lift_veto(&mut self.decision);
-        }
-        let pending = self.pending.at(id.height).find(|pending| pending.block.hash() == id.hash);
-        let Some(block) = pending.map(|pending| pending.block.clone()) else { return Judging::Ends };
-        self.da.offer(&block, &mut self.decision);
         Judging::GoesOn
     }
 }

@@ -319,10 +319,10 @@ impl Syncer {
         self.standing.vetoed().is_none() && !self.is_full() && !self.draining
     }
 
-    /// The blocks that are asked for by their hashes, what matters most first: one that DA names and that we were not given, and the
-    /// next one down to where our branch is another than that of a pinned block.
+    /// The blocks that are asked for by their hashes, what matters most first: one that DA names and that is not here, and the next
+    /// one down to where our branch is another than that of a pinned block.
     fn wanted_hashes(&self) -> Vec<Hash> {
-        self.da.wanted().into_iter().chain(self.reverse_sync_child()).map(|wanted| wanted.hash).collect()
+        self.da.named().into_iter().chain(self.reverse_sync_child()).map(|wanted| wanted.hash).collect()
     }
 
     fn missing(&self) -> Missing {

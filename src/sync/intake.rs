@@ -71,17 +71,24 @@ impl Syncer {
         if heads.hard_height().is_some_and(|hard| id.height <= hard) {
             return Verdict::Ignore;
         }
-        self.da.offer(block, &mut self.decision);
+        if block.size() > self.config.limits.max_block_bytes {
+            return Verdict::Ignore;
+        }
         if heads.stores(id.height) {
             return match self.chain.hash(id.height, ctx.stored) {
                 Some(ours) if ours != id.hash => {
+                    self.da.recognise(block, &mut self.decision);
                     self.keep_evidence(block, EvidenceSide::Stored(BlockId { height: id.height, hash: ours }))
                 }
                 _ => Verdict::Ignore,
             };
         }
+        if self.standing.vetoed() == Some(id) {
+            self.da.recognise(block, &mut self.decision);
+            return Verdict::Ignore;
+        }
         // Where another one is pinned it can never be stored, which proves nothing against whoever signed it.
-        if self.standing.vetoed() == Some(id) || self.is_full() || self.may_stand(block).is_err() {
+        if self.is_full() || self.may_stand(block).is_err() {
             return Verdict::Ignore;
         }
         if heads.target.is_none_or(|target| target.height < id.height) {

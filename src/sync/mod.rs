@@ -32,6 +32,7 @@ mod reverse_sync;
 pub mod serve;
 mod settings;
 mod standing;
+mod start;
 mod strangers;
 mod types;
 
@@ -41,7 +42,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use settings::{Config, DaEvidence, History, Limits, Policy, Timing};
+pub use settings::{Config, DaEvidence, History, Limits, Policy, Timing, Trusted};
 pub use types::*;
 
 use crate::block::{BlockId, Hash, Header, Height, PublicKey};
@@ -58,6 +59,7 @@ use publish::Publishing;
 use retention::{DiskSpace, Retention};
 use reverse_sync::ReverseSync;
 use standing::Standing;
+use start::Beginning;
 use strangers::Strangers;
 
 /// Everything that can happen to the core.
@@ -169,6 +171,10 @@ pub trait Stored {
     fn hash(&self, height: Height) -> Option<Hash>;
     /// The stored block's header: its time, and the ids by which hosts report it.
     fn header(&self, height: Height) -> Option<Header>;
+    /// The SHA-256 of the whole stored block, and its size. That is work on all of its bytes.
+    fn digest(&self, height: Height) -> Option<(Hash, usize)>;
+    /// Where on DA the stored block at this height was confirmed.
+    fn confirmation(&self, height: Height) -> Option<DaPosition>;
 }
 
 /// The core: its parts, each with its own state and invariants, and the little that belongs to none of them.
@@ -208,6 +214,8 @@ pub struct Syncer {
     draining: bool,
     /// When a block whose time is ahead of our clock may be believed.
     believable_at: Option<Duration>,
+    /// When more is looked up of what is stored, since there was more than one decision may.
+    look_up_at: Option<Duration>,
 }
 
 /// What every decision may look at.
@@ -220,28 +228,35 @@ struct Ctx<'a> {
 impl Syncer {
     /// Goes on from what was on disk.
     #[must_use]
-    pub fn recover(config: Config, at: Recovered, seed: u64) -> Self {
+    pub fn recover(mut config: Config, mut at: Recovered, seed: u64) -> Self {
         let mut rules = config.rules.clone();
-        for entry in at.schedule {
+        config.limits.max_block_bytes = config.limits.max_block_bytes.min(rules.max_block_bytes);
+        for entry in std::mem::take(&mut at.schedule) {
             // The store has checked it; an entry that does not fit any more changes nothing.
             let _ = rules.schedule.append(entry);
         }
         let (limits, history) = (config.limits, config.history);
-        let heads = first_heads(at.heads, at.anchor, history, &rules);
+        let mut decision = Decision::new(at.heads);
+        let Beginning { heads, da, changes } = Beginning::of(&mut at, history, &rules);
+        for change in changes {
+            decision.change(change);
+        }
+        let trusted = history.trusted.map(|trusted| trusted.id);
         Self {
             chain: Chain::new(heads),
             pending: Pending::new(limits.pending_blocks, limits.pending_bytes),
-            exchange: Exchange::new(limits, config.timing, rules.max_block_bytes, seed),
-            da: Da::new(at.sightings, heads.scanned_through, limits.sightings, limits.sighting_bytes),
+            exchange: Exchange::new(limits, config.timing, limits.max_block_bytes, seed),
+            da: Da::recover(&config, da, &heads, &rules.schedule, &mut decision),
             strangers: Strangers::default(),
             standing: Standing::new(at.vetoed, at.halted, at.evidence, limits.evidence),
-            reverse_sync: ReverseSync::new(at.anchor, history.trusted, limits.pending_blocks),
+            reverse_sync: ReverseSync::new(at.anchor, trusted, limits.pending_blocks),
             retention: Retention::new(history, at.consumers, limits.consumers, at.stored_bytes),
             backfill: Backfill::new(history, rules.initial_height),
             publishing: Publishing::new(config.signs, at.guard, limits.publish_queue),
-            decision: Decision::new(heads),
+            decision,
             draining: false,
             believable_at: None,
+            look_up_at: None,
             rules: Arc::new(rules),
             config,
         }
@@ -251,6 +266,7 @@ impl Syncer {
     #[must_use]
     pub fn handle(&mut self, now: Now, input: Input, stored: &dyn Stored) -> Vec<Effect> {
         let ctx = Ctx { now, stored };
+        self.da.begin();
         match input {
             Input::Publish { ticket, proposal } => self.publish(ctx, ticket, proposal),
             Input::PublishSigned { ticket, outcome } => self.publish_signed(ctx, ticket, outcome),
@@ -277,6 +293,8 @@ impl Syncer {
         }
         self.advance(ctx);
         self.prune(ctx);
+        self.da.settle(&mut self.chain, &mut self.decision);
+        self.look_up_at = self.da.goes_on_at_once().then_some(now.elapsed);
         self.ask_peers(ctx);
         self.decision.take_effects(*self.chain.heads())
     }
@@ -285,7 +303,7 @@ impl Syncer {
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Duration> {
         let patience = self.is_catching_up().then(|| self.exchange.patience_ends());
-        [self.exchange.next_wakeup(), patience, self.believable_at].into_iter().flatten().min()
+        [self.exchange.next_wakeup(), patience, self.believable_at, self.look_up_at].into_iter().flatten().min()
     }
 
     #[must_use]
@@ -338,6 +356,11 @@ impl Syncer {
             vetoed: self.standing.vetoed(),
             not_ready: self.publishing.not_ready(heads.soft_height()),
             wanted: self.da.wanted(),
+            hard_waits: self.hard_waits(),
+            passed_over: self.da.passed_over(),
+            lowest_passed_over: self.da.lowest_passed_over(),
+            below_trusted: self.da.below_trusted(),
+            checkpoint: self.da.checkpoint(&heads),
             received: self.chain.received(),
             stored_bytes: self.retention.durable_bytes(),
             history: self.config.history,
@@ -348,6 +371,14 @@ impl Syncer {
             peers: self.exchange.connected_peers(),
             storage_full: self.is_full(),
         }
+    }
+
+    /// Why hard does not rise.
+    fn hard_waits(&self) -> Option<HardWait> {
+        let heads = self.chain.heads();
+        let trusted = self.config.history.trusted.map(|trusted| trusted.id);
+        let unseen = trusted.filter(|trusted| heads.hard.is_none() && trusted.height == heads.tail);
+        self.da.waits_for().or(unseen.map(HardWait::Trusted))
     }
 
     /// Goes as far as what is here allows.
@@ -384,18 +415,4 @@ impl Syncer {
     fn is_full(&self) -> bool {
         self.retention.is_full(&self.chain)
     }
-}
-
-/// Where to begin: what was on disk, or, when nothing was, where the operator wants it.
-fn first_heads(stored: Heads, anchor: Option<Anchor>, history: History, rules: &Rules) -> Heads {
-    let mut heads = stored;
-    if let (None, None, None) = (heads.top(), heads.lost, anchor) {
-        let begin = history.trusted.map_or(rules.initial_height, |trusted| trusted.height);
-        if begin < heads.tail {
-            // It was to begin higher up, and what DA had below that was not kept.
-            heads.scanned_through = 0;
-        }
-        heads.tail = begin;
-    }
-    heads
 }

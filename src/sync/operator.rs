@@ -23,6 +23,15 @@ enum ScheduleRefusal {
     Unfit(#[from] ScheduleError),
 }
 
+/// Why DA is not read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum RescanRefusal {
+    #[error("DA is read from its height {first} on here, and not before")]
+    BelowFloor { first: u64 },
+    #[error("DA was reported up to its height {scanned_through} only")]
+    AboveScanned { scanned_through: u64 },
+}
+
 impl Syncer {
     pub(super) fn operate(&mut self, ctx: Ctx<'_>, ticket: Ticket, command: &Command) {
         let outcome = match *command {
@@ -40,6 +49,7 @@ impl Syncer {
                 }
                 Ok(())
             }
+            Command::RescanDa(from) => self.rescan_da(from).map_err(|refusal| refusal.to_string()),
             Command::ForgetConsumer(ref name) => self.retention.forget_consumer(name, &mut self.decision),
         };
         self.decision.reply(ticket, Answer::Operator(outcome));
@@ -108,6 +118,22 @@ impl Syncer {
         self.da.schedule_changed(&self.rules.schedule, &mut self.decision);
         self.strangers.forget();
         self.exchange.schedule_changed(ctx.now.elapsed);
+    }
+
+    /// DA is to be reported anew from this DA height on. What is hard stays, and so does the guard.
+    fn rescan_da(&mut self, from: u64) -> Result<(), RescanRefusal> {
+        let heads = self.chain.heads();
+        if from <= heads.da_floor() {
+            return Err(RescanRefusal::BelowFloor { first: heads.da_floor() + 1 });
+        }
+        if from > heads.scanned_through + 1 {
+            return Err(RescanRefusal::AboveScanned { scanned_through: heads.scanned_through });
+        }
+        self.da.rescan(from, &mut self.decision);
+        if let Some(Halt::Contradicted { .. } | Halt::HardContradicted { .. }) = self.standing.halted() {
+            self.standing.end_halt(&mut self.decision);
+        }
+        Ok(())
     }
 
     /// The operator retracts our own branch after a halt.

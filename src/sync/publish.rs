@@ -211,8 +211,9 @@ impl Syncer {
         let header = self.header_of(ctx, proposal)?;
         let header_bytes = native::encode_header(&header);
         let id = BlockId { height: header.height, hash: Hash::of(&header_bytes) };
-        if native::encoded_len(header_bytes.len(), proposal.payload.len()) > self.rules.max_block_bytes {
-            return Err(PublishAnswer::TooLarge { max_block_bytes: self.rules.max_block_bytes });
+        let max_block_bytes = self.config.limits.max_block_bytes;
+        if native::encoded_len(header_bytes.len(), proposal.payload.len()) > max_block_bytes {
+            return Err(PublishAnswer::TooLarge { max_block_bytes });
         }
         self.check_is_next(ctx, id, header.parent_hash)?;
         self.check_proposed_time(ctx, header.time_unix_nanos)?;
@@ -244,6 +245,7 @@ impl Syncer {
         let answer = match outcome {
             Ok(block) => self.try_publish_signed(ctx, &block).unwrap_or_else(|answer| answer),
             Err(Fault::Malformed(Malformed::TooLarge { max, .. })) => PublishAnswer::TooLarge { max_block_bytes: max },
+            Err(Fault::TooLargeHere(fault)) => PublishAnswer::TooLarge { max_block_bytes: fault.max },
             Err(fault) => PublishAnswer::Invalid(fault.to_string()),
         };
         self.answer(ticket, answer);

@@ -51,9 +51,18 @@ pub struct History {
     /// While DA has confirmed nothing: prune below soft instead of below hard, which is never there without a DA source.
     pub prune_unconfirmed: bool,
     /// An empty store begins with this block, on the operator's word; in any store it is the only one for its height.
-    pub trusted: Option<BlockId>,
+    pub trusted: Option<Trusted>,
     /// Fetch what lies below the tail too, down to the initial height, while there is nothing else to do.
     pub backfill: bool,
+}
+
+/// A block that the operator trusts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trusted {
+    pub id: BlockId,
+    /// No block above it stands on DA at or below this DA height: an empty store reads DA from there on, and takes the block for
+    /// hard. Without it DA has to show the block.
+    pub da: Option<u64>,
 }
 
 impl History {
@@ -72,6 +81,8 @@ impl History {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// The largest block that this node takes: at most what the chain allows.
+    pub max_block_bytes: usize,
     /// Verified blocks above a gap, all together.
     pub pending_blocks: usize,
     /// Their bytes, and the most that the open requests may bring. At least one block of the largest size.
@@ -89,7 +100,7 @@ pub struct Limits {
     pub publish_queue: usize,
     /// DA sightings that wait to be judged.
     pub sightings: usize,
-    /// The bytes of the blocks among them.
+    /// The bytes of the blocks and names among them. One always has room.
     pub sighting_bytes: usize,
     /// Heights of which evidence is remembered.
     pub evidence: usize,
@@ -115,6 +126,7 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            max_block_bytes: 8 << 20,
             pending_blocks: 16_384,
             pending_bytes: 64 << 20,
             commit_bytes: 32 << 20,

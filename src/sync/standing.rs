@@ -102,8 +102,15 @@ impl std::fmt::Display for Halt {
             ),
             Self::Contradicted { ours, position } => write!(
                 f,
-                "DA height {} names something else than {ours} by an id that proves nothing: an operator must look",
-                position.height
+                "DA height {} names something else than {ours}: an operator must find out whether the host named it rightly \
+                 (then ctl abandon-branch {ours}), or not (then have it reported anew: ctl rescan-da --from {})",
+                position.height, position.height
+            ),
+            Self::HardContradicted { hard, da, position } => write!(
+                f,
+                "DA height {} has {da}, before the position by which {hard} became hard: one of the two was reported wrongly. \
+                 When it is this one, have it reported anew (ctl rescan-da --from {}); else this store must be made anew",
+                position.height, position.height
             ),
         }
     }

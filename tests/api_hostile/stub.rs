@@ -9,7 +9,7 @@ use blocksyncd::block::{Block, BlockId, Format, Hash, Header, Height, Lane, Publ
 use blocksyncd::store::{Durability, StoreError};
 use blocksyncd::sync::{
     DaPosition, Epoch, Evidence, EvidenceId, Heads, History, Origin, PeerList, Phase, Proposal, PublishAnswer,
-    Received, RejectAnswer, ReportAnswer, Status,
+    Received, RejectAnswer, ReportAnswer, ReportTaken, Status,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip};
 use bytes::Bytes;
@@ -183,11 +183,11 @@ impl Node {
                 Request::Publish { proposal, reply } => drop(reply.send(self.publish(proposal).await)),
                 Request::PublishSigned { bytes, reply } => drop(reply.send(self.append(&bytes))),
                 Request::Report { scanned_through, sightings, reply, .. } => {
-                    drop(reply.send(ReportAnswer {
+                    drop(reply.send(ReportAnswer::Taken(ReportTaken {
                         scanned_through,
-                        wanted: vec![],
                         junk: u32::try_from(sightings.len()).unwrap(),
-                    }));
+                        ..ReportTaken::default()
+                    })));
                 }
                 Request::Reject { reply, .. } => drop(reply.send(RejectAnswer::Stopped)),
                 Request::Ack { up_to, reply, .. } => {
@@ -226,7 +226,12 @@ impl Node {
                 halted: None,
                 vetoed: None,
                 not_ready: None,
-                wanted: None,
+                wanted: vec![],
+                hard_waits: None,
+                passed_over: 0,
+                lowest_passed_over: None,
+                below_trusted: 0,
+                checkpoint: None,
                 received: Received::default(),
                 stored_bytes: 0,
                 history: History::default(),

@@ -7,7 +7,10 @@ use blocksyncd::block::{BlockId, ChainId, Format, Hash, Header, Height, Lane, Pu
 use blocksyncd::sync::Proposal;
 use blocksyncd::verify::{AuthenticBlock, Rules, Schedule, ScheduleEntry};
 use bytes::Bytes;
+use curve25519_dalek::edwards::EdwardsPoint;
+use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use ed25519_dalek::{Signer as _, SigningKey};
+use sha2::{Digest as _, Sha512};
 
 /// The wall clock at the start of every test, in seconds; block `n` is of second `n`, long before.
 pub const START_UNIX_SECONDS: u64 = 1_000_000;
@@ -89,6 +92,22 @@ pub fn sign(proposer: u8, header_bytes: &Bytes, payload: &Bytes) -> AuthenticBlo
     let signature = key(proposer).sign(&native::signing_message(header_bytes)).to_bytes();
     let bytes = native::encode(header_bytes, &signature, payload);
     rules_of(proposer).check(Lane::BLOCK, &bytes).expect("a sound block")
+}
+
+/// The same block with another signature of the same key, which any other `nonce` gives.
+pub fn signed_otherwise(block: &AuthenticBlock, nonce: u64) -> AuthenticBlock {
+    let (header, payload) = (block.block().header_bytes(), block.block().payload());
+    let expanded = Sha512::digest([1; 32]);
+    let secret = Scalar::from_bytes_mod_order(clamp_integer(expanded[..32].try_into().expect("32 bytes")));
+    let nonce = Scalar::from(nonce);
+    let point = EdwardsPoint::mul_base(&nonce).compress().to_bytes();
+    let message = native::signing_message(header);
+    let challenge = Sha512::new().chain_update(point).chain_update(public_key(1).0).chain_update(message).finalize();
+    let challenge = Scalar::from_bytes_mod_order_wide(&challenge.into());
+    let mut signature = [0; 64];
+    signature[..32].copy_from_slice(&point);
+    signature[32..].copy_from_slice(&(nonce + challenge * secret).to_bytes());
+    rules().check(Lane::BLOCK, &native::encode(header, &signature, payload)).expect("as sound as the other one")
 }
 
 /// `count` blocks of a branch on top of `base`.

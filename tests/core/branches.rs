@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use blocksyncd::sync::{
-    Change, Command, Epoch, EvidenceId, EvidenceSide, GuardState, Halt, Input, Origin, Phase, Policy, PublishAnswer,
-    RejectAnswer, Verdict,
+    Basis, Change, Command, Epoch, EvidenceId, EvidenceSide, GuardState, Halt, Input, Origin, Phase, Policy,
+    PublishAnswer, RejectAnswer, Verdict,
 };
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{Spec, branch, chain, h, proposal};
-use super::driver::{Core, Setup, ahead, appended, at, changes, ranges, seen_block, seen_hash, verdict};
+use super::driver::{
+    Core, Setup, ahead, appended, at, changes, kept_block, open, ranges, seen_block, seen_digest, verdict,
+};
 
 /// The one piece of evidence among the changes.
 fn evidence(changes: &[Change]) -> blocksyncd::sync::Evidence {
@@ -107,8 +109,8 @@ fn a_follower_takes_back_what_da_contradicts_and_nothing_else() {
     let truncated: Vec<_> = changes.iter().filter(|change| matches!(change, Change::Truncate { .. })).collect();
     assert_eq!(truncated, [&Change::Truncate { from: h(3), epoch: Epoch(1) }]);
     assert_eq!(appended(&effects), [other.id()]);
-    assert!(changes.contains(&Change::Confirm { height: h(2), position: at(1, 0) }));
-    assert!(changes.contains(&Change::Confirm { height: h(3), position: at(1, 3) }));
+    assert!(changes.contains(&Change::Confirm { height: h(2), position: at(1, 0), basis: Basis::Bytes }));
+    assert!(changes.contains(&Change::Confirm { height: h(3), position: at(1, 3), basis: Basis::Bytes }));
     assert_eq!((core.soft(), core.hard(), core.target()), (Some(other.id()), Some(other.id()), Some(other.id())));
     assert_eq!((core.heads().epoch, core.status().halted), (Epoch(1), None));
     assert_eq!(core.status().received.da, 1);
@@ -210,7 +212,7 @@ fn a_halt_outlives_a_restart() {
     let blocks = chain(2);
     let other = branch(&blocks[..1], "b", 1).remove(0);
     let mut setup = Setup::follower().storing(&blocks, 1);
-    setup.at.sightings = vec![seen_block(1, 0, &other)];
+    setup.at.sightings = vec![kept_block(1, 0, &other)];
     setup.at.heads.scanned_through = 1;
     setup.at.halted = Some(Halt::Diverged { ours: blocks[1].id(), da: other.id(), position: at(1, 0) });
     let mut core = setup.start();
@@ -231,7 +233,7 @@ fn a_block_that_can_never_stand_takes_nothing_back() {
     let effects = core.da_has(&[backwards.clone(), blocks[1].clone()]);
     let changes = changes(&effects);
     assert!(changes.contains(&Change::DropSighting(at(1, 0))), "{changes:#?}");
-    assert!(changes.contains(&Change::Confirm { height: h(2), position: at(1, 1) }));
+    assert!(changes.contains(&Change::Confirm { height: h(2), position: at(1, 1), basis: Basis::Bytes }));
     assert_eq!((core.soft(), core.hard()), (Some(blocks[2].id()), Some(blocks[1].id())));
     assert_eq!(core.heads().epoch, Epoch(0));
     // Nor does it stand where nothing is stored.
@@ -346,12 +348,12 @@ fn da_overrules_the_host() {
     let effects = core.da_has(&blocks[1..2]);
     assert!(changes(&effects).contains(&Change::Veto(None)));
     assert_eq!((core.hard(), core.status().vetoed), (Some(blocks[1].id()), None));
-    // Named by its hash, it has to be brought again.
+    // Where only the digest is known, its bytes have to be brought again, by whomever.
     let (mut core, blocks) = vetoed();
-    let (answer, _) = core.report(0, 1, vec![seen_hash(1, 0, &blocks[1])]);
-    assert_eq!((answer.wanted, core.status().vetoed), (vec![blocks[1].id()], None));
-    assert_eq!(core.gossip(&blocks[1]), Verdict::Accept);
-    assert_eq!(core.hard(), Some(blocks[1].id()));
+    let (answer, _) = core.report(0, 1, vec![seen_digest(1, 0, &blocks[1])]);
+    assert_eq!((answer.wanted, core.status().vetoed), (vec![open(1, 0, &blocks[1])], Some(blocks[1].id())));
+    assert_eq!(core.gossip(&blocks[1]), Verdict::Ignore);
+    assert_eq!((core.hard(), core.status().vetoed), (Some(blocks[1].id()), None));
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{BlockQuery, Command, Fetch, FetchOutcome, Input, PeerId, RequestId, Timing};
+use blocksyncd::sync::{BlockQuery, Command, Fetch, FetchOutcome, Input, Name, PeerId, RequestId, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{MAX_BLOCK_BYTES, Spec, branch, chain, h};
 use super::driver::{
-    Core, INSTANT, Setup, ahead, asked_by_hash, cancelled, fetches, peer, range_request, ranges, seen_hash,
+    Core, INSTANT, Setup, ahead, asked_by_hash, cancelled, fetches, peer, range_request, ranges, seen_name,
 };
 
 fn timing() -> Timing {
@@ -756,9 +756,9 @@ fn what_is_of_no_use_is_not_asked_of_the_same_peer_again_at_once() {
     assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
     assert_eq!(ranges(&core.pass(INSTANT)).len(), 1);
 
-    let mut core = Setup::follower().storing(&blocks[..1], 1).start();
+    let mut core = Setup::follower().named().storing(&blocks[..1], 1).start();
     let _ = core.connect_at(1, &blocks[0]);
-    let (_, effects) = core.report(0, 1, vec![seen_hash(1, 0, &early)]);
+    let (_, effects) = core.report(0, 1, vec![seen_name(1, 0, 2, Name::Block(early.hash()))]);
     let request = fetches(&effects)[0].request;
     assert_eq!(fetches(&core.answer(request, std::slice::from_ref(&early), FetchOutcome::Complete)), []);
     assert_eq!(asked_by_hash(&core.almost_pass(timing().backoff_min)), []);

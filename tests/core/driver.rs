@@ -11,10 +11,11 @@ use std::time::Duration;
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::{
-    Answer, Batch, BlockQuery, Change, Command, CommitId, Config, DaEvidence, DaPosition, DaReport, Effect, Fetch,
-    FetchOutcome, Fetched, GuardState, Heads, History, Input, Limits, Offence, PeerId, PeerStanding, Policy, Proposal,
-    PublishAnswer, Recovered, RejectAnswer, ReportAnswer, RequestId, Seen, Sighting, Status, Stored, Syncer, Ticket,
-    Timing, Verdict,
+    Answer, Batch, BlockQuery, Change, Command, CommitId, Config, Content, DaEvidence, DaNotes, DaPosition, DaReport,
+    Effect, Fetch, FetchOutcome, Fetched, Finding, Found, GuardState, Heads, History, Input, Limits, Name, Offence,
+    PeerId, PeerStanding, Policy, Proposal, PublishAnswer, Recovered, RejectAnswer, ReportAnswer, ReportRefusal,
+    ReportTaken, RequestId, Seen, SeenBlock, Sighting, Status, Stored, Syncer, Ticket, Timing, Trusted, Verdict,
+    Wanted,
 };
 use blocksyncd::verify::{AuthenticBlock, Fault, Tip, VerifiedBlock};
 
@@ -23,9 +24,9 @@ use super::blocks::{DRIFT, START_UNIX_SECONDS, h, public_key, rules, sign};
 /// What lies between just before and now.
 pub const INSTANT: Duration = Duration::from_nanos(1);
 
-/// What was committed, as the core may look it up.
+/// What was committed, as the core may look it up: the blocks, and where they were confirmed.
 #[derive(Debug, Default)]
-struct Disk(BTreeMap<Height, VerifiedBlock>);
+struct Disk(BTreeMap<Height, VerifiedBlock>, BTreeMap<Height, DaPosition>);
 
 impl Stored for Disk {
     fn hash(&self, height: Height) -> Option<Hash> {
@@ -34,6 +35,15 @@ impl Stored for Disk {
 
     fn header(&self, height: Height) -> Option<Header> {
         self.0.get(&height).map(|block| block.block().header().clone())
+    }
+
+    fn digest(&self, height: Height) -> Option<(Hash, usize)> {
+        let block = self.0.get(&height)?.block().bytes();
+        Some((Hash::of(block), block.len()))
+    }
+
+    fn confirmation(&self, height: Height) -> Option<DaPosition> {
+        self.1.get(&height).copied()
     }
 }
 
@@ -51,6 +61,7 @@ impl Disk {
                 }
                 Change::Truncate { from, .. } => drop(self.0.split_off(from)),
                 Change::Prune { below } => self.0 = self.0.split_off(below),
+                Change::Confirm { height, position, .. } => drop(self.1.insert(*height, *position)),
                 _ => {}
             }
         }
@@ -93,6 +104,8 @@ impl Setup {
         let at = Recovered {
             heads: Heads::empty(Height::MIN),
             sightings: Vec::new(),
+            refused_sightings: Vec::new(),
+            da_notes: DaNotes::default(),
             evidence: Vec::new(),
             schedule: Vec::new(),
             vetoed: None,
@@ -134,6 +147,18 @@ impl Setup {
         self
     }
 
+    /// Of a chain whose DA is told by names.
+    pub fn named(mut self) -> Self {
+        self.config.da_evidence = DaEvidence::Named;
+        self
+    }
+
+    /// Trusting this block, and with it that DA need not be read up to there.
+    pub fn trusting(mut self, block: &AuthenticBlock, da: Option<u64>) -> Self {
+        self.config.history.trusted = Some(Trusted { id: block.id(), da });
+        self
+    }
+
     pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut self.config.limits);
         self
@@ -147,7 +172,7 @@ impl Setup {
     pub fn start(self) -> Core {
         let tail = self.at.heads.tail;
         let stored = self.verified().into_iter().filter(|block| block.id().height >= tail);
-        let disk = Disk(stored.map(|block| (block.id().height, block)).collect());
+        let disk = Disk(stored.map(|block| (block.id().height, block)).collect(), BTreeMap::new());
         let at = Recovered { stored_bytes: disk.bytes(), ..self.at };
         let unix_nanos = START_UNIX_SECONDS * 1_000_000_000;
         Core {
@@ -445,15 +470,30 @@ impl Core {
 
     // ----------------------------------------------------------------------------------------------- DA
 
-    /// A report of the DA heights above `after`, through `through`.
-    pub fn report(&mut self, after: u64, through: u64, sightings: Vec<Sighting>) -> (ReportAnswer, Vec<Effect>) {
+    /// A report of the DA heights above `after`, through `through`, which is taken.
+    pub fn report(&mut self, after: u64, through: u64, findings: Vec<Finding>) -> (ReportTaken, Vec<Effect>) {
+        let (answer, effects) = self.report_answer(after, through, findings);
+        let ReportAnswer::Taken(taken) = answer else { panic!("{answer:?}") };
+        (taken, effects)
+    }
+
+    /// The same, whatever becomes of it.
+    pub fn report_answer(&mut self, after: u64, through: u64, findings: Vec<Finding>) -> (ReportAnswer, Vec<Effect>) {
         let ticket = self.ticket();
-        let report = DaReport { after, scanned_through: through, sightings };
+        let report = DaReport { after, scanned_through: through, findings };
         let effects = self.give(Input::Da { ticket, report });
         match only_answer(&effects) {
             Answer::Report(answer) => (answer, effects),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Why a report is refused, which has changed nothing.
+    pub fn refused_report(&mut self, after: u64, through: u64, findings: Vec<Finding>) -> ReportRefusal {
+        let (answer, effects) = self.report_answer(after, through, findings);
+        assert_eq!(commits(&effects), []);
+        let ReportAnswer::Refused(refusal) = answer else { panic!("{answer:?}") };
+        refusal
     }
 
     /// The next DA height has just these blocks.
@@ -468,16 +508,47 @@ pub fn at(height: u64, index: u32) -> DaPosition {
     DaPosition { height, index }
 }
 
-pub fn seen_block(height: u64, index: u32, block: &AuthenticBlock) -> Sighting {
-    Sighting { position: at(height, index), height: block.height(), what: Seen::Block(block.clone()) }
+/// The digest of a block as it stands on DA.
+pub fn digest(block: &AuthenticBlock) -> Hash {
+    Hash::of(block.block().bytes())
 }
 
-pub fn seen_hash(height: u64, index: u32, block: &AuthenticBlock) -> Sighting {
-    Sighting { position: at(height, index), height: block.height(), what: Seen::Hash(block.hash()) }
+pub fn seen_block(height: u64, index: u32, block: &AuthenticBlock) -> Finding {
+    let what = Found::Bytes { digest: digest(block), content: Content::Block(block.clone()) };
+    Finding { position: at(height, index), height: block.height(), what }
 }
 
-pub fn junk(height: u64, index: u32) -> Sighting {
-    Sighting { position: at(height, index), height: h(1), what: Seen::Junk }
+pub fn seen_digest(height: u64, index: u32, block: &AuthenticBlock) -> Finding {
+    Finding { position: at(height, index), height: block.height(), what: Found::Digest(digest(block)) }
+}
+
+pub fn seen_name(height: u64, index: u32, rollup: u64, name: Name) -> Finding {
+    Finding { position: at(height, index), height: h(rollup), what: Found::Named(name) }
+}
+
+/// The bytes there, which are junk, have this digest.
+pub fn junk_of(height: u64, index: u32, digest: Hash) -> Finding {
+    let what = Found::Bytes { digest, content: Content::Junk };
+    Finding { position: at(height, index), height: h(1), what }
+}
+
+pub fn junk(height: u64, index: u32) -> Finding {
+    junk_of(height, index, Hash::of(format!("{height}/{index}").as_bytes()))
+}
+
+/// What is kept of such a finding.
+pub fn kept_block(height: u64, index: u32, block: &AuthenticBlock) -> Sighting {
+    let what = Seen::Block(SeenBlock { block: block.clone(), digest: digest(block) });
+    Sighting { position: at(height, index), height: block.height(), what }
+}
+
+pub fn kept_digest(height: u64, index: u32, block: &AuthenticBlock) -> Sighting {
+    Sighting { position: at(height, index), height: block.height(), what: Seen::Digest(digest(block)) }
+}
+
+/// The position of such a finding is open.
+pub fn open(height: u64, index: u32, block: &AuthenticBlock) -> Wanted {
+    Wanted { position: at(height, index), height: block.height(), digest: digest(block) }
 }
 
 // ------------------------------------------------------------------------------------- reading effects

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use blocksyncd::block::Hash;
-use blocksyncd::sync::{BlockQuery, FetchOutcome, Input, PeerId, Timing};
+use blocksyncd::sync::{BlockQuery, FetchOutcome, Finding, Input, Name, PeerId, Timing};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain};
-use super::driver::{Core, INSTANT, Setup, asked_by_hash, fetches, peer, ranges, seen_hash};
+use super::driver::{Core, INSTANT, Setup, asked_by_hash, fetches, peer, ranges, seen_name};
 use super::neighbours::{Kind, Neighbourhood};
 
 fn timing() -> Timing {
@@ -18,12 +18,16 @@ fn timing() -> Timing {
 /// No pause between two requests for one hash is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A core with the first two of these blocks, to which DA names another second one.
+/// A core with the first two of these blocks, to which DA names a third one that is none of them.
 fn wanting(blocks: &[AuthenticBlock]) -> (Core, AuthenticBlock) {
-    let wanted = branch(&blocks[..1], "b", 1).remove(0);
-    let mut core = Setup::follower().storing(&blocks[..2], 1).start();
-    let _ = core.report(0, 1, vec![seen_hash(1, 0, &wanted)]);
+    let wanted = branch(&blocks[..2], "b", 1).remove(0);
+    let mut core = Setup::follower().named().storing(&blocks[..2], 2).start();
+    let _ = core.report(0, 1, vec![named(&wanted)]);
     (core, wanted)
+}
+
+fn named(block: &AuthenticBlock) -> Finding {
+    seen_name(1, 0, block.height().get(), Name::Block(block.hash()))
 }
 
 #[test]
@@ -97,12 +101,12 @@ fn who_has_not_the_block_has_failed_in_nothing() {
 #[test]
 fn a_request_by_hash_takes_no_room_from_ranges() {
     let blocks = chain(9);
-    let wanted = branch(&blocks[..1], "b", 1).remove(0);
-    let setup = Setup::follower().storing(&blocks[..2], 1);
+    let wanted = branch(&blocks[..2], "b", 1).remove(0);
+    let setup = Setup::follower().named().storing(&blocks[..2], 2);
     let few = |limits: &mut blocksyncd::sync::Limits| (limits.requests_per_peer, limits.requests) = (1, 1);
     let mut core = setup.limits(few).start();
     let _ = core.connect_at(1, &blocks[1]);
-    let (_, effects) = core.report(0, 1, vec![seen_hash(1, 0, &wanted)]);
+    let (_, effects) = core.report(0, 1, vec![named(&wanted)]);
     assert_eq!(asked_by_hash(&effects), [(peer(1), wanted.hash())]);
     assert_eq!(ranges(&core.gossip_effects(1, Ok(blocks[8].clone()))), [(peer(1), 3, 6)]);
 }
@@ -148,14 +152,13 @@ fn who_is_new_or_has_a_new_head_is_asked_at_once() {
     let blocks = chain(4);
     let (core, wanted) = wanting(&blocks);
     let mut around = Neighbourhood::of(core);
-    around.meet(1, Kind::Serves, &blocks[..2]);
+    around.meet(1, Kind::Serves, &blocks[..1]);
     around.pass(Duration::from_mins(1));
-    let mut known = blocks[..3].to_vec();
-    known.insert(2, wanted.clone());
+    let known = [blocks[0].clone(), wanted.clone(), blocks[1].clone()];
     // Its head is another one: it may have got the block along with it.
     around.now_has(1, &known);
     around.give(Input::GossipMissed { peer: peer(1) });
-    let took = around.takes(Duration::from_secs(20), |around| around.core.status().wanted.is_none());
+    let took = around.takes(Duration::from_secs(20), |around| around.core.hard() == Some(wanted.id()));
     assert!(took.is_some_and(|took| took < timing().gossip_grace + super::neighbours::ROUND_TRIP * 3), "{took:?}");
 
     let (core, _) = wanting(&blocks);
@@ -163,19 +166,19 @@ fn who_is_new_or_has_a_new_head_is_asked_at_once() {
     around.meet(1, Kind::Serves, &blocks[..2]);
     around.pass(Duration::from_mins(1));
     around.meet(2, Kind::Serves, &known);
-    let took = around.takes(Duration::from_secs(20), |around| around.core.status().wanted.is_none());
+    let took = around.takes(Duration::from_secs(20), |around| around.core.hard() == Some(wanted.id()));
     assert!(took.is_some_and(|took| took < super::neighbours::ROUND_TRIP * 3), "{took:?}");
 }
 
 #[test]
 fn the_block_that_da_names_is_asked_of_another_one_when_the_answer_takes_long() {
     let blocks = chain(2);
-    let wanted = branch(&blocks[..1], "b", 1).remove(0);
-    let mut core = Setup::follower().storing(&blocks, 1).start();
+    let wanted = branch(&blocks, "b", 1).remove(0);
+    let mut core = Setup::follower().named().storing(&blocks, 2).start();
     for name in 1..=3 {
         let _ = core.connect_at(name, &blocks[1]);
     }
-    let mut asked = vec![fetches(&core.report(0, 1, vec![seen_hash(1, 0, &wanted)]).1).remove(0).peer];
+    let mut asked = vec![fetches(&core.report(0, 1, vec![named(&wanted)]).1).remove(0).peer];
     for _ in 0..2 {
         assert_eq!(core.next_wakeup(), Some(core.elapsed() + timing().hedge_after));
         let more = asked_by_hash(&core.pass(timing().hedge_after));
@@ -194,7 +197,7 @@ fn whoever_has_the_block_is_found_among_those_who_are_silent() {
     let mut around = Neighbourhood::of(core);
     (1..=50).for_each(|name| around.meet(name, Kind::HeadOnly, &blocks));
     around.meet(51, Kind::Serves, &[blocks[0].clone(), wanted.clone(), blocks[1].clone()]);
-    let took = around.takes(Duration::from_mins(10), |around| around.core.status().wanted.is_none());
+    let took = around.takes(Duration::from_mins(10), |around| around.core.hard() == Some(wanted.id()));
     assert!(took.is_some_and(|took| took < Duration::from_mins(2)), "{took:?}");
     let (all, one) = around.most_by_hash;
     assert!(all <= 8 && one == 1, "{all} at once, {one} of one");

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use blocksyncd::block::Malformed;
-use blocksyncd::sync::{Effect, FetchOutcome, Fetched, Input, Offence, PeerId, Verdict};
+use blocksyncd::sync::{Effect, FetchOutcome, Fetched, Input, Name, Offence, PeerId, Verdict};
 use blocksyncd::verify::{AuthenticBlock, Fault};
 
 use super::blocks::{Spec, branch, chain};
-use super::driver::{Core, Setup, peer, penalties, range_request, ranges, verdict};
+use super::driver::{Core, Setup, peer, penalties, range_request, ranges, seen_name, verdict};
 
 fn settings() -> blocksyncd::sync::Timing {
     Setup::follower().config.timing
@@ -225,11 +225,11 @@ fn an_answer_that_nobody_waits_for_is_not_judged() {
 #[test]
 fn a_wrong_block_for_a_hash_is_an_offence() {
     let blocks = chain(2);
-    let wanted = branch(&blocks[..1], "b", 1).remove(0);
+    let wanted = branch(&blocks, "b", 1).remove(0);
     for (answer, guilty) in [(vec![blocks[1].clone()], true), (vec![], false)] {
-        let mut core = Setup::follower().storing(&blocks, 1).start();
+        let mut core = Setup::follower().named().storing(&blocks, 2).start();
         let _ = core.connect_at(1, &blocks[1]);
-        let (_, effects) = core.report(0, 1, vec![super::driver::seen_hash(1, 0, &wanted)]);
+        let (_, effects) = core.report(0, 1, vec![seen_name(1, 0, 3, Name::Block(wanted.hash()))]);
         let Some(Effect::Fetch(fetch)) = effects.iter().find(|effect| matches!(effect, Effect::Fetch(_))) else {
             panic!("{effects:#?}")
         };
@@ -244,10 +244,10 @@ fn a_wrong_block_for_a_hash_is_an_offence() {
 #[test]
 fn a_sound_answer_for_a_hash_is_taken() {
     let blocks = chain(2);
-    let wanted = Spec::of("b").on(Some(&blocks[0]));
-    let mut core = Setup::follower().storing(&blocks, 1).start();
+    let wanted = Spec::of("b").on(Some(&blocks[1]));
+    let mut core = Setup::follower().named().storing(&blocks, 2).start();
     let _ = core.connect_at(1, &blocks[1]);
-    let (_, effects) = core.report(0, 1, vec![super::driver::seen_hash(1, 0, &wanted)]);
+    let (_, effects) = core.report(0, 1, vec![seen_name(1, 0, 3, Name::Block(wanted.hash()))]);
     let request = super::driver::fetches(&effects)[0].request;
     let effects = core.answer(request, std::slice::from_ref(&wanted), FetchOutcome::Complete);
     assert_eq!(penalties(&effects), []);

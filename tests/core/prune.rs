@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use blocksyncd::block::BlockId;
 use blocksyncd::sync::{
-    Change, Command, Effect, FetchOutcome, GuardState, Halt, History, Input, PublishAnswer, RejectAnswer, Timing,
+    Change, Command, Effect, FetchOutcome, GuardState, Halt, History, Input, Name, PublishAnswer, RejectAnswer, Timing,
     Verdict,
 };
 use blocksyncd::verify::AuthenticBlock;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::blocks::{Spec, branch, chain, h, proposal};
 use super::driver::{
     Core, Setup, appended, asked_by_hash, at, changes, commits, peer, published, range_request, ranges, seen_block,
-    seen_hash, verdict,
+    seen_digest, seen_name, verdict,
 };
 
 /// As in the source.
@@ -339,16 +339,17 @@ fn while_it_weighs_too_much_and_nothing_may_go_nothing_is_taken_in() {
     assert_eq!(published(&core.publish(proposal(&blocks[6]))), PublishAnswer::Accepted(blocks[6].id()));
 }
 
-/// What DA has instead of our blocks is what makes room.
+/// What DA has next is what makes room.
 #[test]
 fn the_block_that_da_names_is_asked_for_however_much_is_stored() {
     let blocks = chain(6);
     let room = weighing_at_most(weight(&blocks) - 1);
-    let mut core = settled(Setup::follower().storing(&blocks, 1).history(room));
+    let setup = Setup::follower().named().storing(&blocks, 6).history(room);
+    let mut core = settled(acked(setup, &[("a", &blocks[0])]));
     assert!(core.status().storage_full);
     core.connect_at(1, &blocks[5]);
-    let winner = branch(&blocks[..1], "b", 1).remove(0);
-    let (_, effects) = core.report(0, 1, vec![seen_hash(1, 0, &winner)]);
+    let winner = branch(&blocks, "b", 1).remove(0);
+    let (_, effects) = core.report(0, 1, vec![seen_name(1, 0, 7, Name::Block(winner.hash()))]);
     assert_eq!(asked_by_hash(&effects), [(peer(1), winner.hash())]);
 }
 
@@ -448,8 +449,11 @@ fn nothing_more_is_taken_in_than_what_may_go_makes_room_for() {
 fn what_da_had_for_forgotten_heights_is_forgotten_too() {
     let blocks = chain(6);
     let mut core = settled(Setup::follower().storing(&blocks[..2], 0).history(unconfirmed(retaining(2))));
-    let _ =
-        core.report(0, 1, vec![seen_hash(1, 0, &blocks[1]), seen_hash(1, 1, &blocks[2]), seen_hash(1, 2, &blocks[3])]);
+    let _ = core.report(
+        0,
+        1,
+        vec![seen_digest(1, 0, &blocks[1]), seen_digest(1, 1, &blocks[2]), seen_digest(1, 2, &blocks[3])],
+    );
     assert_eq!(core.status().pending_sightings, 3);
     // The tail rises by two at once, from 1 to 3.
     assert_eq!(core.gossip(&blocks[3]), Verdict::Accept);
@@ -527,7 +531,7 @@ fn da_that_comes_late_is_judged_from_the_tail_on() {
         vec![
             seen_block(1, 0, &branch(&blocks[..2], "b", 1)[0]),
             seen_block(1, 1, &foreign),
-            seen_hash(1, 2, &blocks[3]),
+            seen_digest(1, 2, &blocks[3]),
         ],
     );
     assert_eq!((core.hard(), core.heads().epoch.0), (Some(blocks[3].id()), 0));

@@ -295,11 +295,19 @@ fn a_halt_says_what_an_operator_has_to_do() {
         "DA height 7 has block {da} where {ours} is stored: an operator must abandon the branch \
          (ctl abandon-branch {ours})"
     );
-    let contradicted =
-        format!("DA height 7 names something else than {ours} by an id that proves nothing: an operator must look");
-    for (halt, said) in
-        [(Halt::Diverged { ours, da, position }, diverged), (Halt::Contradicted { ours, position }, contradicted)]
-    {
+    let contradicted = format!(
+        "DA height 7 names something else than {ours}: an operator must find out whether the host named it rightly (then \
+         ctl abandon-branch {ours}), or not (then have it reported anew: ctl rescan-da --from 7)"
+    );
+    let hard_contradicted = format!(
+        "DA height 7 has {da}, before the position by which {ours} became hard: one of the two was reported wrongly. When it \
+         is this one, have it reported anew (ctl rescan-da --from 7); else this store must be made anew"
+    );
+    for (halt, said) in [
+        (Halt::Diverged { ours, da, position }, diverged),
+        (Halt::Contradicted { ours, position }, contradicted),
+        (Halt::HardContradicted { hard: ours, da, position }, hard_contradicted),
+    ] {
         let mut setup = Setup::signer().storing(&blocks[..1], 0);
         setup.at.halted = Some(halt);
         assert_eq!(setup.start().refusal(proposal(&blocks[1])), PublishAnswer::Halted(said));

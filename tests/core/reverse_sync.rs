@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use blocksyncd::block::Hash;
 use blocksyncd::sync::{
-    Anchor, BlockQuery, Change, Effect, Epoch, FetchOutcome, GuardState, Halt, History, Timing, Verdict,
+    Anchor, BlockQuery, Change, Effect, Epoch, FetchOutcome, GuardState, Halt, History, Timing, Trusted, Verdict,
 };
 use blocksyncd::verify::AuthenticBlock;
 
@@ -99,7 +99,7 @@ fn a_signer_does_not_take_back_but_halts() {
 #[test]
 fn a_trusted_block_leads_to_its_branch_too() {
     let (right, ours) = branches();
-    let history = History { trusted: Some(right[5].id()), ..History::default() };
+    let history = History { trusted: Some(Trusted { id: right[5].id(), da: None }), ..History::default() };
     let mut core = Setup::follower().storing(&ours, 1).history(history).start();
     let effects = meet_the_right_branch(&mut core, &right);
     let (asked, effects) = walk(&mut core, effects, &right);

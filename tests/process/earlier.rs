@@ -15,11 +15,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use blocksyncd::block::{BlockId, Height, PublicKey};
+use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::store::{Durability, Options, Reader, Snapshot, Store, guard};
 use blocksyncd::sync::{
-    Batch, Change, CommitId, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry, GuardState,
-    Halt, Heads, Origin, Recovered, Seen, Sighting,
+    Basis, Batch, Change, CommitId, Confirmation, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide,
+    GuardEntry, GuardState, Halt, Heads, Name, Origin, Recovered, Seen, SeenBlock, Sighting,
 };
 use blocksyncd::util::hex;
 use blocksyncd::verify::{ScheduleEntry, VerifiedBlock};
@@ -74,11 +74,13 @@ fn new_proposer() -> ScheduleEntry {
 fn sightings() -> Vec<Sighting> {
     let sighting = |at, number, what| Sighting { position: at, height: height(number), what };
     let proof_of_nothing = Bytes::from_static(b"rollup id of 8");
+    let block = blocks::next(chain().get(5), 300, 0);
+    let seen = SeenBlock { digest: Hash::of(block.block().bytes()), block };
     vec![
-        sighting(position(16, 0), 7, Seen::Block(blocks::next(chain().get(5), 300, 0))),
-        sighting(position(17, 2), 8, Seen::Hash(chain()[7].id().hash)),
-        sighting(position(18, 0), 8, Seen::HostId(proof_of_nothing)),
-        sighting(position(18, 1), 9, Seen::PayloadHash(chain()[0].id().hash)),
+        sighting(position(16, 0), 7, Seen::Block(seen)),
+        sighting(position(17, 2), 8, Seen::Named(Name::Block(chain()[7].id().hash))),
+        sighting(position(18, 0), 8, Seen::Named(Name::HostId(proof_of_nothing))),
+        sighting(position(18, 1), 9, Seen::Named(Name::Payload(chain()[0].id().hash))),
     ]
 }
 
@@ -159,7 +161,10 @@ fn a_store_of_version_1_says_what_it_said() {
     assert_blocks(&snapshot, 3..=8);
     let origins = [3, 8].map(|number| snapshot.block(height(number)).unwrap().map(|(_, origin)| origin));
     assert_eq!(origins, [Some(Origin::Range), Some(Origin::Published)]);
-    assert_eq!(snapshot.confirmation(height(5)), Ok(Some(position(15, 0))));
+    assert_eq!(
+        snapshot.confirmation(height(5)),
+        Ok(Some(Confirmation { position: position(15, 0), basis: Basis::Bytes }))
+    );
     assert_eq!(snapshot.retracted_since(Epoch(0)), Ok(Some(height(7))));
     let [evidence] = <[Evidence; 1]>::try_from(snapshot.evidence(EvidenceId(0), 9).unwrap()).unwrap();
     assert_eq!(evidence.first, EvidenceSide::Carried(branch()[0].block().signed_header()));
@@ -190,6 +195,8 @@ fn the_program_runs_on_a_home_of_version_1() {
     };
     let heads = &status["info"]["heads"];
     assert_eq!((&heads["soft"], &heads["hard"], &heads["tail"]), (&at(8), &at(5), &3.into()), "{status}");
+    // What hosts named counts for nothing any more on a chain whose DA is told by bytes: it is to be reported again.
+    assert_eq!((&heads["scannedThrough"], &status["pendingSightings"]), (&16.into(), &1.into()), "{status}");
     let answer = run(blocksyncd().args(["ctl", "--json", "peers", "--home"]).arg(&home));
     let rows: Vec<Value> = answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let peer = rows.iter().find(|row| row["peerId"] == PEER).unwrap_or_else(|| panic!("{rows:?}"));
@@ -260,7 +267,7 @@ fn append(block: &VerifiedBlock, origin: Origin) -> Change {
 }
 
 fn confirm(number: u64) -> Change {
-    Change::Confirm { height: height(number), position: position(10 + number, 0) }
+    Change::Confirm { height: height(number), position: position(10 + number, 0), basis: Basis::Bytes }
 }
 
 fn write_store(home: &Path) {

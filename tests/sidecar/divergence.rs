@@ -24,9 +24,9 @@ fn a_follower_rewinds_a_signer_halts_and_an_operator_lets_it_go_on() {
         let second = sign(&key, Some(ours[0]), time_of(height(2)), b"DA's second block");
         let third = sign(&key, Some(second.id), time_of(height(3)), b"DA's third block");
         let seen = [
-            (height(1), ReportedAs::Hash(ours[0].hash)),
+            (height(1), ReportedAs::Digest(ours[0].hash)),
             (height(2), ReportedAs::SignedBlock(second.bytes.clone())),
-            (height(2), ReportedAs::Hash(ours[1].hash)),
+            (height(2), ReportedAs::Digest(ours[1].hash)),
             (height(3), ReportedAs::SignedBlock(third.bytes.clone())),
         ];
         let theirs = [ours[0], second.id, third.id];

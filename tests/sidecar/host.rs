@@ -13,7 +13,7 @@ use blocksyncd::api::client::{
 };
 use blocksyncd::api::{ReportedAs, ReportedSighting};
 use blocksyncd::block::{BlockId, ChainId, Hash, Height};
-use blocksyncd::sync::{DaPosition, Origin, ReportAnswer};
+use blocksyncd::sync::{DaPosition, Origin, ReportAnswer, ReportTaken};
 use bytes::Bytes;
 
 use super::place::{CHAIN_ID, Signed};
@@ -252,7 +252,7 @@ impl Host {
     }
 
     /// Reports one DA height in which these blocks are, in this order.
-    pub async fn report(&self, da_height: u64, blocks: &[(Height, ReportedAs)]) -> ReportAnswer {
+    pub async fn report(&self, da_height: u64, blocks: &[(Height, ReportedAs)]) -> ReportTaken {
         let sightings: Vec<_> = (0..)
             .zip(blocks)
             .map(|(index, (height, what))| ReportedSighting {
@@ -263,13 +263,14 @@ impl Host {
             .collect();
         let reported = self.reporter().report(da_height - 1, da_height, &sightings);
         let reported = within("an answer to a report", reported).await.unwrap();
+        let ReportAnswer::Taken(reported) = reported else { panic!("{reported:?}") };
         assert_eq!(reported.junk, 0);
         reported
     }
 
     /// Reports one DA height that names these blocks by their hashes.
-    pub async fn report_hashes(&self, da_height: u64, blocks: &[BlockId]) -> ReportAnswer {
-        let blocks: Vec<_> = blocks.iter().map(|id| (id.height, ReportedAs::Hash(id.hash))).collect();
+    pub async fn report_hashes(&self, da_height: u64, blocks: &[BlockId]) -> ReportTaken {
+        let blocks: Vec<_> = blocks.iter().map(|id| (id.height, ReportedAs::Digest(id.hash))).collect();
         self.report(da_height, &blocks).await
     }
 

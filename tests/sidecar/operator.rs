@@ -20,9 +20,9 @@ fn order(sidecar: &Sidecar, args: &[&str]) {
 async fn diverge(place: &Place, host: &Host, ours: &[BlockId]) -> Signed {
     let second = sign(&place.proposer(), Some(ours[0]), time_of(height(2)), b"DA's second block");
     let seen = [
-        (height(1), ReportedAs::Hash(ours[0].hash)),
+        (height(1), ReportedAs::Digest(ours[0].hash)),
         (height(2), ReportedAs::SignedBlock(second.bytes.clone())),
-        (height(2), ReportedAs::Hash(ours[1].hash)),
+        (height(2), ReportedAs::Digest(ours[1].hash)),
     ];
     host.report(1, &seen).await;
     second

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
-use blocksyncd::sync::{DaPosition, DaReport, ReportAnswer, Seen, Sighting};
+use blocksyncd::sync::{Content, DaEvidence, DaPosition, DaReport, Finding, Found, Name, ReportAnswer, Wanted};
 use blocksyncd::verify::{AuthenticBlock, Tip};
 use bytes::Bytes;
 
@@ -75,10 +75,10 @@ impl Da {
         }
     }
 
-    /// The lowest position at which this block is.
-    fn position(&self, id: BlockId) -> Option<(DaPosition, AuthenticBlock)> {
-        let at = self.valid.get(&id.height)?;
-        at.iter().find(|(_, block)| block.hash() == id.hash).map(|(position, block)| (*position, block.clone()))
+    /// The bytes at a position.
+    fn blob(&self, position: DaPosition) -> Option<&Bytes> {
+        let height = usize::try_from(position.height.checked_sub(1)?).ok()?;
+        self.heights.get(height)?.get(usize::try_from(position.index).ok()?)
     }
 }
 
@@ -87,7 +87,7 @@ impl Da {
 pub struct Reporter {
     scanned: u64,
     waiting_since: Option<Duration>,
-    wanted: Vec<BlockId>,
+    wanted: Vec<Wanted>,
     /// It asked the sidecar from where to go on.
     placed: bool,
 }
@@ -99,8 +99,14 @@ impl Reporter {
 
     pub fn answered(&mut self, answer: &ReportAnswer) {
         self.waiting_since = None;
-        self.scanned = answer.scanned_through;
-        self.wanted.clone_from(&answer.wanted);
+        match answer {
+            ReportAnswer::Taken(taken) => {
+                self.scanned = taken.scanned_through;
+                self.wanted.clone_from(&taken.wanted);
+            }
+            ReportAnswer::OutOfOrder { scanned_through } => self.scanned = *scanned_through,
+            ReportAnswer::Refused(_) => {}
+        }
     }
 }
 
@@ -236,9 +242,10 @@ impl World {
             self.see(height, &mut sightings);
             through = height;
         }
-        for id in wanted {
-            if let Some((position, block)) = self.da.position(id) {
-                sightings.push(Sighting { position, height: id.height, what: Seen::Block(block) });
+        for Wanted { position, height, .. } in wanted {
+            if let Some(blob) = self.da.blob(position).cloned() {
+                let what = self.bytes_found(&blob);
+                sightings.push(Finding { position, height, what });
             }
         }
         if through < from && sightings.is_empty() {
@@ -249,12 +256,12 @@ impl World {
         let life = host.life;
         let (after, scanned_through) = (from.saturating_sub(1), through.max(host.reporter.scanned));
         let ticket = self.nodes[n].wait(Waits::Report, n, life);
-        let input = self.mutate_report(ticket, DaReport { after, scanned_through, sightings });
+        let input = self.mutate_report(ticket, DaReport { after, scanned_through, findings: sightings });
         self.handle(n, input);
     }
 
     /// What a reporter makes of one DA height.
-    fn see(&mut self, height: u64, sightings: &mut Vec<Sighting>) {
+    fn see(&mut self, height: u64, sightings: &mut Vec<Finding>) {
         let index = usize::try_from(height - 1).expect("a small DA height");
         let blobs = self.da.heights[index].clone();
         for (index, blob) in (0..).zip(&blobs) {
@@ -263,27 +270,32 @@ impl World {
                 // The bug: it only looks at the header.
                 Err(_) if self.bug == Some(Bug::HashWithoutSignature) => {
                     let Ok(found) = blocksyncd::block::native::decode(blob, usize::MAX) else { continue };
-                    let what = Seen::Hash(found.hash());
-                    sightings.push(Sighting { position: DaPosition { height, index }, height: found.height(), what });
+                    let what = Found::Digest(Hash::of(blob));
+                    sightings.push(Finding { position: DaPosition { height, index }, height: found.height(), what });
                     continue;
                 }
                 Err(_) => {
-                    if self.rng.f64() < self.plan.report_junk {
-                        let (position, what) = (DaPosition { height, index }, Seen::Junk);
-                        sightings.push(Sighting { position, height: self.chain.initial_height(), what });
+                    if self.plan.report_by.evidence() == DaEvidence::Block && self.rng.f64() < self.plan.report_junk {
+                        let (position, what) = (DaPosition { height, index }, self.bytes_found(blob));
+                        sightings.push(Finding { position, height: self.chain.initial_height(), what });
                     }
                     continue;
                 }
             };
             let what = match self.plan.report_by {
-                ReportBy::PayloadHash => Seen::PayloadHash(block.block().header().payload_hash),
-                ReportBy::HostId => Seen::HostId(block.block().header().host_id.clone()),
-                ReportBy::Hash => Seen::Hash(block.hash()),
-                ReportBy::Either if self.rng.bool() => Seen::Hash(block.hash()),
-                ReportBy::Either | ReportBy::Bytes => Seen::Block(block.clone()),
+                ReportBy::PayloadHash => Found::Named(Name::Payload(block.block().header().payload_hash)),
+                ReportBy::HostId => Found::Named(Name::HostId(block.block().header().host_id.clone())),
+                ReportBy::Hash => Found::Digest(Hash::of(blob)),
+                ReportBy::Either if self.rng.bool() => Found::Digest(Hash::of(blob)),
+                ReportBy::Either | ReportBy::Bytes => self.bytes_found(blob),
             };
-            sightings.push(Sighting { position: DaPosition { height, index }, height: block.height(), what });
+            sightings.push(Finding { position: DaPosition { height, index }, height: block.height(), what });
         }
+    }
+
+    fn bytes_found(&mut self, blob: &Bytes) -> Found {
+        let content = self.chain.check(blob).map_or(Content::Junk, Content::Block);
+        Found::Bytes { digest: Hash::of(blob), content }
     }
 
     pub fn schedule_da(&mut self) {

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::sync::{
-    Anchor, Batch, Change, DaPosition, DataLoss, Disowned, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry,
-    GuardState, Halt, Heads, History, Origin, Recovered, Sighting, Stored, Ticket,
+    Anchor, Batch, Change, DaNotes, DaPosition, DataLoss, Disowned, Epoch, Evidence, EvidenceId, EvidenceSide,
+    GuardEntry, GuardState, Halt, Heads, History, Origin, Recovered, Sighting, Stored, Ticket,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip, VerifiedBlock};
 use fastrand::Rng;
@@ -25,6 +25,7 @@ pub struct Image {
     pub heights: BTreeMap<Hash, Height>,
     pub confirmations: BTreeMap<Height, DaPosition>,
     pub sightings: BTreeMap<DaPosition, Sighting>,
+    pub da_notes: DaNotes,
     pub retractions: BTreeMap<Epoch, Height>,
     pub evidence: BTreeMap<EvidenceId, Evidence>,
     pub schedule: Vec<ScheduleEntry>,
@@ -45,6 +46,7 @@ impl Image {
             heights: BTreeMap::new(),
             confirmations: BTreeMap::new(),
             sightings: BTreeMap::new(),
+            da_notes: DaNotes::default(),
             retractions: BTreeMap::new(),
             evidence: BTreeMap::new(),
             schedule: Vec::new(),
@@ -131,7 +133,7 @@ impl Image {
 
     /// An empty store begins at the initial height, or at the block that the operator trusts.
     fn begins_as_trusted(&self, history: &History) -> Result<(), String> {
-        let trusted = history.trusted.map(|trusted| trusted.height);
+        let trusted = history.trusted.map(|trusted| trusted.id.height);
         if self.heads.tail == self.initial_height || Some(self.heads.tail) == trusted {
             return Ok(());
         }
@@ -149,7 +151,9 @@ impl Image {
                         return Err(format!("{:?} (parent {parent:?}) appended on {top:?}", block.id()));
                     }
                     None if height != self.heads.tail => return Err(format!("{:?} appended first", block.id())),
-                    None if height > self.initial_height && history.trusted != Some(block.id()) => {
+                    None if height > self.initial_height
+                        && history.trusted.map(|trusted| trusted.id) != Some(block.id()) =>
+                    {
                         return Err(format!("{:?} appended first, and nobody trusts it", block.id()));
                     }
                     _ => {}
@@ -167,7 +171,14 @@ impl Image {
                 self.truncate(*from);
                 self.retractions.insert(*epoch, *from);
             }
-            Change::Confirm { height, position } => {
+            Change::Begin { tail, .. } => {
+                if !self.blocks.is_empty() {
+                    return Err(format!("begins at {tail}, and stores blocks"));
+                }
+                self.below = None;
+            }
+            Change::DaNotes(notes) => self.da_notes = notes.clone(),
+            Change::Confirm { height, position, .. } => {
                 if !self.blocks.contains_key(height) {
                     return Err(format!("confirmed {height}, which is not stored"));
                 }
@@ -256,6 +267,15 @@ fn disown(list: &mut BTreeMap<BlockId, Disowned>, change: &Change) {
 }
 
 impl Stored for Image {
+    fn digest(&self, height: Height) -> Option<(Hash, usize)> {
+        let bytes = self.blocks.get(&height)?.0.block().bytes();
+        Some((Hash::of(bytes), bytes.len()))
+    }
+
+    fn confirmation(&self, height: Height) -> Option<DaPosition> {
+        self.confirmations.get(&height).copied()
+    }
+
     fn hash(&self, height: Height) -> Option<Hash> {
         self.id(height).map(|id| id.hash)
     }
@@ -492,6 +512,8 @@ impl Disk {
         Recovered {
             heads,
             sightings: image.sightings.values().cloned().collect(),
+            refused_sightings: Vec::new(),
+            da_notes: image.da_notes.clone(),
             evidence: open.collect(),
             schedule: image.schedule.clone(),
             vetoed: image.vetoed,

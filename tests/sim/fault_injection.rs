@@ -156,7 +156,7 @@ impl World {
             let Some(syncer) = &self.nodes[n].syncer else { continue };
             let status = syncer.status();
             if let (Some(halt), true) = (status.halted, self.plan.operator_abandons) {
-                let (Halt::Diverged { ours, .. } | Halt::Contradicted { ours, .. }) = halt;
+                let (Halt::Diverged { ours, .. } | Halt::Contradicted { ours, .. }) = halt else { continue };
                 if n == 0 {
                     self.oracle.abandoned(ours.height);
                 }

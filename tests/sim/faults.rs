@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use blocksyncd::sync::{Limits, Policy, Timing};
+use blocksyncd::sync::{DaEvidence, Limits, Policy, Timing};
 use fastrand::Rng;
 
 use super::byzantine_answers::Behaviour;
@@ -22,6 +22,16 @@ pub enum ReportBy {
     PayloadHash,
     /// By the rollup's own id, which proves as little.
     HostId,
+}
+
+impl ReportBy {
+    /// What this world's chain takes of DA.
+    pub fn evidence(self) -> DaEvidence {
+        match self {
+            Self::Hash | Self::Bytes | Self::Either => DaEvidence::Block,
+            Self::PayloadHash | Self::HostId => DaEvidence::Named,
+        }
+    }
 }
 
 /// How the publisher's blocks come to be signed.
@@ -359,6 +369,7 @@ impl Plan {
             return limits;
         }
         Limits {
+            max_block_bytes: usize::MAX,
             pending_blocks: rng.usize(8..=64),
             pending_bytes: rng.usize(4_096..=65_536),
             commit_bytes: rng.usize(2_048..=65_536),

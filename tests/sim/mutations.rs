@@ -11,7 +11,7 @@
 use std::num::NonZeroU64;
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::{Batch, Change, DaReport, History, Input, Ticket};
+use blocksyncd::sync::{Batch, Change, DaReport, History, Input, Ticket, Trusted};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::world::World;
@@ -150,7 +150,11 @@ impl World {
                         .filter_map(|hash| self.chain.signed(*hash))
                         .find(|twin| twin.height() == id.height)
                 };
-                History { trusted: history.trusted.map(|id| another(id).map_or(id, AuthenticBlock::id)), ..history }
+                let another = |trusted: Trusted| Trusted {
+                    id: another(trusted.id).map_or(trusted.id, AuthenticBlock::id),
+                    ..trusted
+                };
+                History { trusted: history.trusted.map(another), ..history }
             }
             Some(Bug::BackfillForgotten) => History { backfill: false, ..history },
             _ => history,
@@ -160,7 +164,7 @@ impl World {
     /// What the core is told instead of what the reporter said.
     pub fn mutate_report(&mut self, ticket: Ticket, mut report: DaReport) -> Input {
         if self.bug == Some(Bug::SightingsLost) && self.rng.f64() < 0.2 {
-            report.sightings.clear();
+            report.findings.clear();
         }
         Input::Da { ticket, report }
     }

@@ -8,8 +8,8 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, Plan, RangeRequest, Span};
 use blocksyncd::sync::{
-    Answer, Batch, BlockQuery, CommitId, Config, DaEvidence, Effect, GuardEntry, Heads, History, Input, PublishAnswer,
-    RequestId, Syncer, Ticket,
+    Answer, Batch, BlockQuery, CommitId, Config, Effect, GuardEntry, Heads, History, Input, PublishAnswer, RequestId,
+    Syncer, Ticket, Trusted,
 };
 use bytes::Bytes;
 
@@ -206,7 +206,7 @@ impl World {
             rules: self.chain.rules().clone(),
             signs: (n == 0).then(|| self.chain.public_key()),
             on_divergence: self.plan.policy,
-            da_evidence: DaEvidence::Block,
+            da_evidence: self.plan.report_by.evidence(),
             history: told,
             limits,
             timing: self.plan.timing,
@@ -239,7 +239,8 @@ impl World {
                 self.nodes[0].disk.image.id(pick)
             } else {
                 self.da.winner(pick).map(|(tip, _)| tip.id)
-            };
+            }
+            .map(|id| Trusted { id, da: None });
             trusted?;
         }
         Some(History {

@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use blocksyncd::block::{BlockId, Hash, Height, Lane};
 use blocksyncd::store::{Durability, Options, Reader, Store, StoreError};
 use blocksyncd::sync::{
-    Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, GuardEntry, GuardState, Heads, Origin, Recovered, Seen,
-    Sighting,
+    Basis, Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, GuardEntry, GuardState, Heads, Origin, Recovered,
+    Seen, Sighting,
 };
 use blocksyncd::verify::{Tip, VerifiedBlock};
 
@@ -200,7 +200,7 @@ impl Workload {
         if self.random.u8(..) < 60 {
             self.heads.scanned_through += 1;
             let position = DaPosition { height: self.heads.scanned_through, index: 0 };
-            let what = Seen::Hash(Hash([self.random.u8(..); 32]));
+            let what = Seen::Digest(Hash([self.random.u8(..); 32]));
             changes.push(Change::KeepSighting(Sighting { position, height: self.heads.next_height(), what }));
         }
         let guard = (self.random.u8(..) < 100).then(|| self.heads.soft_id().map(|last| GuardEntry { last })).flatten();
@@ -298,7 +298,8 @@ impl Workload {
         self.heads.hard = Some(block.id());
         let position = DaPosition { height: height.get(), index: 0 };
         for height in next.get()..=height.get() {
-            changes.push(Change::Confirm { height: Height::new(height).expect("not 0"), position });
+            let height = Height::new(height).expect("not 0");
+            changes.push(Change::Confirm { height, position, basis: Basis::Bytes });
         }
     }
 }

@@ -3,7 +3,7 @@
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::store::{Options, Store, StoreError, guard};
 use blocksyncd::sync::{
-    Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, Epoch, GuardEntry, GuardState, Heads, Origin,
+    Basis, Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, Epoch, GuardEntry, GuardState, Heads, Origin,
     Stored as _,
 };
 use blocksyncd::verify::VerifiedBlock;
@@ -314,7 +314,8 @@ fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {
     let stranger = blocks::extend(Some(&blocks::extend(None, 1, 100, 5)[0]), 1, 100, 5);
     let [one, two, ..] = chain.as_slice() else { unreachable!("four blocks") };
     let heads = Heads { soft: Some(one.tip()), ..Heads::empty(Height::MIN) };
-    let confirm = Change::Confirm { height: Height::MIN, position: DaPosition { height: 1, index: 0 } };
+    let confirm =
+        Change::Confirm { height: Height::MIN, position: DaPosition { height: 1, index: 0 }, basis: Basis::Bytes };
     let hard = Heads { hard: Some(one.id()), ..heads };
     let after = |changes: Vec<Change>, heads: Heads| Batch { id: CommitId(2), changes, heads, guard: None };
     let prune = Change::Prune { below: two.id().height };
@@ -334,7 +335,11 @@ fn a_batch_that_breaks_the_chain_ends_the_process_instead_of_being_written() {
         (
             "a confirmation of nothing",
             after(
-                vec![Change::Confirm { height: Height::MIN.plus(8), position: DaPosition { height: 1, index: 0 } }],
+                vec![Change::Confirm {
+                    height: Height::MIN.plus(8),
+                    position: DaPosition { height: 1, index: 0 },
+                    basis: Basis::Bytes,
+                }],
                 heads,
             ),
         ),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::store::Snapshot;
 use blocksyncd::sync::{
-    Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, Epoch, Evidence, EvidenceId, EvidenceSide, GuardEntry,
-    GuardState, Halt, Heads, Origin, Recovered, Seen, Sighting,
+    Basis, Batch, Change, CommitId, Confirmation, DaNotes, DaPosition, Disowned, DisownedBy, Epoch, Evidence,
+    EvidenceId, EvidenceSide, GuardEntry, GuardState, Halt, Heads, LeftOut, Name, Origin, OversizedBlock, PassedOver,
+    PassedOverRest, Recovered, Seen, SeenBlock, Sighting,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip, VerifiedBlock};
 use bytes::Bytes;
@@ -19,8 +20,9 @@ pub struct Model {
     /// What is below the tail: pruned, or never stored.
     below: Vec<VerifiedBlock>,
     heads: Heads,
-    confirmations: BTreeMap<Height, DaPosition>,
+    confirmations: BTreeMap<Height, Confirmation>,
     sightings: BTreeMap<DaPosition, Sighting>,
+    da_notes: DaNotes,
     retractions: BTreeMap<Epoch, Height>,
     evidence: BTreeMap<EvidenceId, Evidence>,
     schedule: Vec<ScheduleEntry>,
@@ -48,6 +50,7 @@ impl Model {
             heads: Heads::empty(Height::MIN),
             confirmations: BTreeMap::new(),
             sightings: BTreeMap::new(),
+            da_notes: DaNotes::default(),
             retractions: BTreeMap::new(),
             evidence: BTreeMap::new(),
             schedule: Vec::new(),
@@ -106,6 +109,7 @@ impl Model {
                 self.sightings.remove(&position);
                 Some(Change::DropSighting(position))
             }
+            11 if random.bool() => Some(self.note_da(random)),
             11 => self.keep_evidence(random),
             12 => {
                 if !self.schedule.is_empty() && random.u8(0..4) == 0 {
@@ -250,9 +254,10 @@ impl Model {
         let height = self.heads.hard_height().map_or(self.heads.tail, Height::next);
         let (block, _) = self.chain.get(self.index(height)?)?;
         let position = DaPosition { height: random.u64(1..100), index: random.u32(0..5) };
+        let basis = [Basis::Bytes, Basis::Named, Basis::Trusted][random.usize(0..3)];
         self.heads.hard = Some(block.id());
-        self.confirmations.insert(height, position);
-        Some(Change::Confirm { height, position })
+        self.confirmations.insert(height, Confirmation { position, basis });
+        Some(Change::Confirm { height, position, basis })
     }
 
     fn keep_sighting(&mut self, random: &mut fastrand::Rng) -> Change {
@@ -260,15 +265,39 @@ impl Model {
         self.heads.scanned_through = self.next_position;
         let position = DaPosition { height: self.next_position, index: random.u32(0..3) };
         let parent = self.top();
-        let what = match random.u8(0..4) {
-            0 => Seen::Block(blocks::next(parent, 40, 1_000_000 + self.branch)),
-            1 => Seen::Hash(Hash([random.u8(..); 32])),
-            2 => Seen::HostId(Bytes::from(vec![random.u8(..); random.usize(0..64)])),
-            _ => Seen::PayloadHash(Hash([random.u8(..); 32])),
+        let block = blocks::next(parent, 40, 1_000_000 + self.branch);
+        let block = SeenBlock { digest: Hash::of(block.block().bytes()), block };
+        let what = match random.u8(0..6) {
+            0 => Seen::Block(block),
+            1 => Seen::Named(Name::Block(Hash([random.u8(..); 32]))),
+            2 => Seen::Named(Name::HostId(Bytes::from(vec![random.u8(..); random.usize(0..64)]))),
+            3 => Seen::Named(Name::Payload(Hash([random.u8(..); 32]))),
+            4 => Seen::Digest(Hash([random.u8(..); 32])),
+            _ => Seen::Oversized(Box::new(OversizedBlock::of(&block))),
         };
         let sighting = Sighting { position, height: self.heads.next_height(), what };
         self.sightings.insert(position, sighting.clone());
         Change::KeepSighting(sighting)
+    }
+
+    fn note_da(&mut self, random: &mut fastrand::Rng) -> Change {
+        let height = self.heads.next_height();
+        let position = DaPosition { height: random.u64(1..100), index: random.u32(0..5) };
+        let proposer = blocks::public_key();
+        let under = Hash([random.u8(..); 32]);
+        self.da_notes = DaNotes {
+            left_out: random.bool().then_some(LeftOut { height, position }),
+            passed_over: (0..random.u64(0..4))
+                .map(|n| PassedOver { height: height.plus(n), proposer, position })
+                .collect(),
+            passed_over_above: random.bool().then_some(PassedOverRest {
+                from: height,
+                through: height,
+                position,
+                under,
+            }),
+        };
+        Change::DaNotes(self.da_notes.clone())
     }
 
     /// Against a block that is stored, or was just appended, or is carried.
@@ -340,6 +369,8 @@ impl Model {
         let expected = Recovered {
             heads: self.heads,
             sightings: self.sightings.values().cloned().collect(),
+            refused_sightings: Vec::new(),
+            da_notes: self.da_notes.clone(),
             evidence: self.evidence.values().map(|kept| kept.height).filter(|height| Some(*height) > hard).collect(),
             schedule: self.schedule.clone(),
             vetoed: self.vetoed,

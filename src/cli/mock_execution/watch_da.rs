@@ -14,9 +14,9 @@ use super::da_blob;
 use super::host::{MockHost, SessionEnd};
 use crate::api::client::{ClientError, Reporter};
 use crate::api::{ReportedAs, ReportedSighting};
-use crate::block::{BlockId, Lane};
+use crate::block::{BlockId, Hash, Lane};
 use crate::cli::dev_da::{DaClient, DaError};
-use crate::sync::{DaPosition, ReportAnswer};
+use crate::sync::{DaPosition, ReportAnswer, ReportTaken};
 use crate::verify::{AuthenticBlock, Rules};
 
 /// Sightings in one report: a few hundred bytes of message each.
@@ -114,11 +114,12 @@ impl Watch<'_> {
         let blocks = self.blocks_at(height).await?;
         let sightings = (0..).zip(blocks).map(|(index, block)| {
             let position = DaPosition { height, index };
-            ReportedSighting { position, height: block.height(), what: ReportedAs::Hash(block.hash()) }
+            let digest = Hash::of(block.block().bytes());
+            ReportedSighting { position, height: block.height(), what: ReportedAs::Digest(digest) }
         });
         let sightings: Vec<_> = sightings.collect();
         for sighting in &sightings {
-            if let ReportedAs::Hash(hash) = sighting.what {
+            if let ReportedAs::Digest(hash) = sighting.what {
                 self.seen.push_back((BlockId { height: sighting.height, hash }, sighting.position));
             }
         }
@@ -140,25 +141,25 @@ impl Watch<'_> {
         scanned: u64,
         through: u64,
         sightings: Vec<ReportedSighting>,
-    ) -> Result<ReportAnswer, ClientError> {
+    ) -> Result<ReportTaken, ClientError> {
         let (mut after, mut rest) = (scanned, sightings.as_slice());
         while rest.len() > MAX_SIGHTINGS {
             let (now, later) = rest.split_at(MAX_SIGHTINGS);
             let complete = later.first().map_or(scanned, |next| next.position.height - 1);
-            let reported = self.reporter.report(after, complete, now).await?;
+            let reported = taken(self.reporter.report(after, complete, now).await?)?;
             if reported.scanned_through < complete {
                 return Ok(reported);
             }
             (after, rest) = (complete, later);
         }
-        self.reporter.report(after, through, rest).await
+        taken(self.reporter.report(after, through, rest).await?)
     }
 
     /// DA names blocks that nobody has given to the sidecar.
-    async fn answer_wanted(&self, reported: &ReportAnswer) -> Result<(), WatchError> {
+    async fn answer_wanted(&self, reported: &ReportTaken) -> Result<(), WatchError> {
         let wanted = reported.wanted.iter().filter(|_| self.settings.bodies);
         let found: Vec<DaPosition> = wanted
-            .filter_map(|id| self.seen.iter().find(|(seen, _)| seen == id))
+            .filter_map(|open| self.seen.iter().find(|(seen, _)| seen.hash == open.digest))
             .map(|(_, position)| *position)
             .collect();
         for position in found {
@@ -170,5 +171,14 @@ impl Watch<'_> {
             self.reporter.report(reported.scanned_through, reported.scanned_through, &[sighting]).await?;
         }
         Ok(())
+    }
+}
+
+/// What became of a report, as far as it goes on from there.
+fn taken(answer: ReportAnswer) -> Result<ReportTaken, ClientError> {
+    match answer {
+        ReportAnswer::Taken(taken) => Ok(taken),
+        ReportAnswer::OutOfOrder { scanned_through } => Ok(ReportTaken { scanned_through, ..ReportTaken::default() }),
+        ReportAnswer::Refused(refusal) => Err(ClientError::Invalid(refusal.to_string())),
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::block::{ChainId, Format, Hash, Header, Lane, PublicKey, native};
 use crate::store::watermark::Watermark;
 use crate::store::{Options, Reader, Store};
-use crate::sync::{Batch, Change, CommitId, DaPosition, Origin, Recovered, Stored as _};
+use crate::sync::{Basis, Batch, Change, CommitId, Confirmation, DaPosition, Origin, Recovered, Stored as _};
 use crate::verify::{Schedule, ScheduleEntry, VerifiedBlock};
 
 const TAIL: u64 = 10;
@@ -81,8 +81,10 @@ impl Scene {
         let chain = chain();
         let (mut store, reader, recovered) = Store::open(&options, &rules()).expect("it opens");
         let append = |block: &VerifiedBlock| Change::Append { block: block.clone(), origin: Origin::Range };
-        let confirm =
-            |number| Change::Confirm { height: height(number), position: DaPosition { height: number, index: 0 } };
+        let confirm = |number| {
+            let position = DaPosition { height: number, index: 0 };
+            Change::Confirm { height: height(number), position, basis: Basis::Bytes }
+        };
         let (last, first) = chain.split_last().expect("some");
         let mut changes: Vec<Change> = first.iter().map(append).collect();
         changes.extend((1..=HARD).map(confirm));
@@ -207,7 +209,7 @@ fn what_comes_back_from_below_the_tail_is_taken_away() {
     let prefix = record::HeaderRecord::prefix(block.id().hash, block.block().bytes().len());
     scene.put(Space::Headers, &key, &record::seal(Space::Headers, &key, &[&prefix, block.block().header_bytes()]));
     let position = DaPosition { height: TAIL - 1, index: 0 };
-    let confirmation = record::encode_confirmation(block.id().hash, position);
+    let confirmation = record::encode_confirmation(block.id().hash, Confirmation { position, basis: Basis::Bytes });
     scene.put(Space::Confirmations, &key, &record::seal(Space::Confirmations, &key, &[&confirmation]));
     let found = scene.reopened();
     assert_eq!(found.heads, scene.left.heads);

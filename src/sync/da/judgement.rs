@@ -5,11 +5,13 @@
 //! scanned the same DA prefix has the same hard head.
 //!
 //! Invariants:
-//! 1. A sighting is judged only when everything before it on DA has been reported and kept.
-//! 2. An id that proves nothing (`HostId`, `PayloadHash`) can confirm the stored block or stop, but never replace it.
+//! 1. A position is decided by the bytes that stand there, and by nothing else: given, or known by their digest to be those of a
+//!    verified block. Where the bytes are not known the position is open, and nothing after it decides.
+//! 2. A sighting is judged only when everything before it on DA has been reported and kept.
+//! 3. A name, which proves nothing, can confirm the stored block or stop, but never replace it.
 
-use crate::block::{BlockId, Hash, Header};
-use crate::sync::{DaPosition, Seen, Sighting};
+use crate::block::{BlockId, Hash, Header, Height};
+use crate::sync::{Basis, DaPosition, Name, OversizedBlock, Seen, Sighting, Wanted};
 use crate::verify::AuthenticBlock;
 
 /// What there is to say about the height above hard.
@@ -18,134 +20,126 @@ pub(in crate::sync) enum Judgement {
     /// Nothing scanned decides it yet.
     Open,
     /// The stored block is the winner.
-    Confirmed(DaPosition),
+    Confirmed(DaPosition, Basis),
     /// This block is the winner, and it is not what is stored (or nothing is).
     Winner(AuthenticBlock, DaPosition),
-    /// DA names this block, and nobody has given it to us.
-    Wanted(BlockId),
-    /// An id that proves nothing names something else than the stored block.
+    /// This one is, and it is larger than this node takes.
+    TooLarge(Box<OversizedBlock>, DaPosition),
+    /// Nobody has given the bytes there.
+    Wanted(Wanted),
+    /// Whether they are those of a stored block was not looked up yet.
+    Unread,
+    /// This block is named, and nothing is stored there.
+    Named(BlockId),
+    /// A name is that of something else than the stored block.
     Contradicted(DaPosition),
 }
 
-/// Judges one height, from what lies before `known_before` on DA. `seen` are its sightings, as DA orders them, `parent` is
-/// the winner below it (`None` at the first height), `ours` the hash of what is stored there, and `header` looks up its
-/// header, which only the ids that prove nothing need.
-pub(super) fn judge(
-    seen: &[&Sighting],
-    known_before: DaPosition,
-    parent: Option<Hash>,
-    ours: Option<Hash>,
-    header: impl Fn() -> Option<Header>,
-) -> Judgement {
-    let weak = |position, matches: &dyn Fn(&Header) -> bool| match header() {
-        Some(header) if matches(&header) => Judgement::Confirmed(position),
-        Some(_) => Judgement::Contradicted(position),
-        None => Judgement::Open,
-    };
-    // A block that is on DA twice may have been given to us at one position, and named at the other.
-    let given = |hash: Hash| {
-        seen.iter().find_map(|seen| match &seen.what {
-            Seen::Block(block) if block.hash() == hash => Some(block),
-            _ => None,
-        })
-    };
-    // `None`: valid, but on a branch that lost below.
-    let of_block = |block: &AuthenticBlock, position| {
-        (block.parent_hash() == parent).then(|| Judgement::Winner(block.clone(), position))
-    };
-    for Sighting { position, height, what } in seen {
-        if *position >= known_before {
-            break;
-        }
-        let judgement = match what {
-            // What is stored at hard + 1 links to hard, which is the winner below.
-            Seen::Hash(hash) if Some(*hash) == ours => Some(Judgement::Confirmed(*position)),
-            Seen::Hash(hash) => match given(*hash) {
-                Some(block) => of_block(block, *position),
-                None => Some(Judgement::Wanted(BlockId { height: *height, hash: *hash })),
-            },
-            Seen::Block(block) if Some(block.hash()) == ours => Some(Judgement::Confirmed(*position)),
-            Seen::Block(block) => of_block(block, *position),
-            Seen::Junk => None,
-            Seen::HostId(id) => Some(weak(*position, &|header| header.host_id == *id)),
-            Seen::PayloadHash(hash) => Some(weak(*position, &|header| header.payload_hash == *hash)),
-        };
-        if let Some(judgement) = judgement {
-            return judgement;
-        }
-    }
-    Judgement::Open
+/// A judgement, and what can never be part of this chain whatever is seen yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::sync) struct Judged {
+    pub judgement: Judgement,
+    pub losers: Vec<DaPosition>,
 }
 
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use ed25519_dalek::{Signer as _, SigningKey};
+/// What a winner stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Below {
+    /// The winner below, by its hash; nothing at the initial height.
+    Known(Option<Hash>),
+    /// Nobody knows: only this block may begin the chain.
+    Unknown(Option<BlockId>),
+}
 
-    use super::*;
-    use crate::block::{ChainId, Format, Height, Lane, PublicKey, native};
-    use crate::verify::{Rules, Schedule, ScheduleEntry};
+/// Whose bytes have a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Those of the stored block.
+    Ours,
+    /// Those of this block, which was given at another position, or waits for others.
+    Of(Seen),
+    /// Nobody's that we have.
+    Nobody,
+    Unread,
+}
 
-    fn block(height: u64, parent: Hash, payload: &'static [u8]) -> AuthenticBlock {
-        let key = SigningKey::from_bytes(&[1; 32]);
-        let proposer = PublicKey(key.verifying_key().to_bytes());
-        let chain_id = ChainId::new("test").expect("valid");
-        let rules = Rules {
-            format: Format::Native,
-            chain_id: chain_id.clone(),
-            initial_height: Height::MIN,
-            max_block_bytes: 1024,
-            max_clock_drift: std::time::Duration::from_secs(10),
-            schedule: Schedule::new(Height::MIN, &[ScheduleEntry { from: Height::MIN, proposer }]).expect("sound"),
+/// What is known of the height in question.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    /// Everything before this position on DA was reported.
+    pub before: DaPosition,
+    pub below: Below,
+    /// The hash of what is stored there.
+    pub ours: Option<Hash>,
+    /// Its header, which only names need.
+    pub header: Option<&'a Header>,
+}
+
+/// What one sighting means for the height.
+enum Says {
+    Lost,
+    Judgement(Judgement),
+}
+
+/// Judges one height. `seen` are its sightings, as DA orders them; `meaning` says whose bytes have a digest.
+pub(super) fn judge(seen: &[&Sighting], known: Known<'_>, mut meaning: impl FnMut(Hash) -> Meaning) -> Judged {
+    let mut judged = Judged { judgement: Judgement::Open, losers: Vec::new() };
+    for Sighting { position, height, what } in seen {
+        let is_open = judged.judgement == Judgement::Open && *position < known.before;
+        let says = match what {
+            Seen::Digest(_) | Seen::Named(_) if !is_open => continue,
+            Seen::Named(name) => known.of_name(name, *height, *position),
+            Seen::Digest(digest) => match meaning(*digest) {
+                Meaning::Ours => Says::Judgement(Judgement::Confirmed(*position, Basis::Bytes)),
+                Meaning::Of(block) => known.of_bytes(&block, *position),
+                Meaning::Nobody => {
+                    let wanted = Wanted { position: *position, height: *height, digest: *digest };
+                    Says::Judgement(Judgement::Wanted(wanted))
+                }
+                Meaning::Unread => Says::Judgement(Judgement::Unread),
+            },
+            bytes => known.of_bytes(bytes, *position),
         };
-        let header = native::encode_header(&Header {
-            chain_id,
-            height: Height::new(height).expect("not 0"),
-            time_unix_nanos: 0,
-            parent_hash: Some(parent),
-            payload_hash: Hash::of(payload),
-            proposer,
-            host_id: Bytes::new(),
-        });
-        let signature = key.sign(&native::signing_message(&header)).to_bytes();
-        rules.check(Lane::BLOCK, &native::encode(&header, &signature, &payload.into())).expect("sound")
-    }
-
-    fn seen(da_height: u64, index: u32, height: u64, what: Seen) -> Sighting {
-        let height = Height::new(height).expect("not 0");
-        Sighting { position: DaPosition { height: da_height, index }, height, what }
-    }
-
-    /// Judges height 8 above the winner at 7, with everything through DA height 9 known.
-    fn judge_all(sightings: &[Sighting], parent: Hash, ours: Option<Hash>) -> Judgement {
-        let seen: Vec<_> = sightings.iter().collect();
-        judge(&seen, DaPosition::after_height(9), Some(parent), ours, || None)
-    }
-
-    #[test]
-    fn a_block_named_at_one_position_and_given_at_another_is_not_wanted() {
-        let parent = Hash::of(b"winner at 7");
-        let winner = block(8, parent, b"a");
-        let loser = block(8, Hash::of(b"another 7"), b"b");
-        let (named, given) = (Seen::Hash(loser.hash()), Seen::Block(loser.clone()));
-        for (first, second) in [(named.clone(), given.clone()), (given, named)] {
-            let both = [seen(1, 0, 8, first), seen(2, 0, 8, second), seen(3, 0, 8, Seen::Block(winner.clone()))];
-            let position = both[2].position;
-            assert_eq!(judge_all(&both[..2], parent, None), Judgement::Open);
-            assert_eq!(judge_all(&both, parent, None), Judgement::Winner(winner.clone(), position));
-            assert_eq!(judge_all(&both, parent, Some(winner.hash())), Judgement::Confirmed(position));
+        match says {
+            Says::Lost => judged.losers.push(*position),
+            Says::Judgement(judgement) if is_open => judged.judgement = judgement,
+            Says::Judgement(_) => {}
         }
-        // The winner itself, named first: its position there is the one that counts.
-        let both = [seen(1, 4, 8, Seen::Hash(winner.hash())), seen(2, 0, 8, Seen::Block(winner.clone()))];
-        assert_eq!(judge_all(&both, parent, None), Judgement::Winner(winner.clone(), both[0].position));
-        assert_eq!(judge_all(&both[..1], parent, None), Judgement::Wanted(winner.id()));
+    }
+    judged
+}
+
+impl Known<'_> {
+    fn of_bytes(&self, seen: &Seen, position: DaPosition) -> Says {
+        let (id, parent) = match seen {
+            Seen::Block(seen) => (seen.block.id(), seen.block.parent_hash()),
+            Seen::Oversized(seen) => (seen.id(), seen.header.parent_hash),
+            Seen::Digest(_) | Seen::Named(_) => return Says::Lost,
+        };
+        // What is stored at hard + 1 links to hard, which is the winner below.
+        if Some(id.hash) == self.ours {
+            return Says::Judgement(Judgement::Confirmed(position, Basis::Bytes));
+        }
+        let fits = match self.below {
+            Below::Known(below) => parent == below,
+            Below::Unknown(first) => Some(id) == first,
+        };
+        match seen {
+            _ if !fits => Says::Lost,
+            Seen::Block(seen) => Says::Judgement(Judgement::Winner(seen.block.clone(), position)),
+            Seen::Oversized(seen) => Says::Judgement(Judgement::TooLarge(seen.clone(), position)),
+            Seen::Digest(_) | Seen::Named(_) => Says::Lost,
+        }
     }
 
-    #[test]
-    fn nothing_beyond_what_is_known_decides() {
-        let parent = Hash::of(b"winner at 7");
-        let winner = block(8, parent, b"a");
-        let late = [seen(10, 0, 8, Seen::Block(winner.clone()))];
-        assert_eq!(judge_all(&late, parent, Some(winner.hash())), Judgement::Open);
+    fn of_name(&self, name: &Name, height: Height, position: DaPosition) -> Says {
+        Says::Judgement(match (self.ours, self.header) {
+            (Some(hash), Some(header)) if name.is_of(hash, header) => Judgement::Confirmed(position, Basis::Named),
+            (Some(_), Some(_)) => Judgement::Contradicted(position),
+            _ => match name {
+                Name::Block(hash) => Judgement::Named(BlockId { height, hash: *hash }),
+                Name::HostId(_) | Name::Payload(_) => Judgement::Open,
+            },
+        })
     }
 }

@@ -1,139 +1,573 @@
 //! What DA says: reports are taken in, kept until they can be judged, and judged one height at a time.
 //!
 //! ```text
-//!   report --> sightings (by position) --> judge hard + 1 --> confirmed | winner | wanted | contradicted
+//!   report --> sightings (by position) --> judge hard + 1 --> confirmed | winner | wanted | too large | contradicted
 //!                                             ^ only from what lies before `known_before`
 //! ```
 //!
+//! Two nodes that scanned the same part of DA have the same hard block, whatever mixture of bytes and digests their hosts
+//! reported, in whatever order, and whatever their peers gave them. What that rests on:
+//!
 //! Invariants:
-//! 1. Every sighting above hard that was reported is in the store, or the cursor is below its DA height: a crash or a full
-//!    buffer loses none.
-//! 2. The cursor (`Heads::scanned_through`) never passes what is known without a gap.
-//! 3. At most one block is wanted: the one that DA names at hard + 1 and that we were not given.
+//! 1. Every sighting above hard that was reported is in the store, or the cursor is below it, or a note says from where DA is
+//!    read again before its height is judged: neither a crash, nor a full buffer, nor a schedule that lags loses any.
+//! 2. The cursor (`Heads::scanned_through`) never passes what is known without a gap, and never falls below the floor.
+//! 3. Before the cursor a position says something new only where it is open: its digest is known, and its bytes are not.
+//! 4. What peers give is no sighting. It may be recognised as what stands at an open position, by its digest and by nothing else.
 
+mod digests;
 mod judgement;
+mod notes;
 mod sightings;
+
+use std::collections::BTreeSet;
 
 use super::chain::Chain;
 use super::decision::Decision;
-use super::{Change, DaPosition, Seen, Sighting, Stored};
-use crate::block::{BlockId, Hash, Height};
+use super::pending::Pending;
+use super::{
+    Change, Checkpoint, Config, Content, DaEvidence, DaNotes, DaPosition, Epoch, Finding, Found, HardWait, Heads,
+    MAX_WANTED, OversizedBlock, PassedOver, Seen, SeenBlock, Sighting, Stored, Wanted,
+};
+use crate::block::{BlockId, Hash, Height, PublicKey};
+use crate::util::saturate;
 use crate::verify::{AuthenticBlock, Schedule};
 
 pub(super) use judgement::Judgement;
-use judgement::judge;
-use sightings::{PlacementChange, Sightings};
+
+use digests::{DigestAnswer, Digests};
+use judgement::{Below, Known, Meaning, judge};
+use sightings::{Placement, Sightings};
 
 #[derive(Debug)]
 pub(super) struct Da {
+    evidence: DaEvidence,
+    max_block_bytes: usize,
     /// What DA has, above hard.
     sightings: Sightings,
-    /// Everything before this position on DA has been reported, and kept until it was judged.
+    /// Everything before this position on DA has been reported, and kept until it was judged, or noted.
     known_before: DaPosition,
-    /// DA names it at hard + 1, and we were not given it.
-    wanted: Option<BlockId>,
+    notes: DaNotes,
+    /// The notes as they were written last.
+    written: DaNotes,
+    digests: Digests,
+    /// Positions whose bytes may have to be asked for: those that are known by their digest and were not recognised, in...
+    unrecognised: BTreeSet<DaPosition>,
+    /// ...this epoch.
+    recognised_in: Epoch,
+    /// What was asked for last.
+    wanted: Vec<Wanted>,
+    wait: Option<HardWait>,
+    /// The block at hard + 1 by its name, while none is stored there.
+    named: Option<BlockId>,
+    /// Findings of unscheduled proposers.
+    passed_over: u64,
+    /// Findings at or below the trusted block.
+    below_trusted: u64,
 }
 
+/// What was on disk at start.
+#[derive(Debug, Default)]
+pub(super) struct DaRecords {
+    pub sightings: Vec<Sighting>,
+    pub refused: Vec<DaPosition>,
+    pub notes: DaNotes,
+}
+
+impl DaRecords {
+    /// The changes by which none of it is kept.
+    pub fn forgotten(self) -> impl Iterator<Item = Change> {
+        let Self { sightings, refused, notes } = self;
+        let positions = sightings.into_iter().map(|seen| seen.position).chain(refused);
+        let notes = (notes != DaNotes::default()).then(|| Change::DaNotes(DaNotes::default()));
+        positions.map(Change::DropSighting).chain(notes)
+    }
+}
+
+/// What became of a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is a block above hard.
+    Block(AuthenticBlock),
+    /// It is a block of a height that is hard.
+    Decided(AuthenticBlock),
+    Nothing,
+}
+
+/// What the meaning of a digest depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Holdings<'a> {
+    pub chain: &'a Chain,
+    pub pending: &'a Pending,
+    pub stored: &'a dyn Stored,
+}
+
+// ---- Start and end of what is decided ------------------------------------------------------------------------------
+
 impl Da {
-    /// Goes on from what was on disk: at most `max_count` sightings, whose blocks weigh at most `max_bytes`.
-    pub fn new(sightings: Vec<Sighting>, scanned_through: u64, max_count: usize, max_bytes: usize) -> Self {
-        Self {
-            sightings: Sightings::new(sightings, max_count, max_bytes),
-            known_before: DaPosition::after_height(scanned_through),
-            wanted: None,
+    /// Goes on from what was on disk. What this node, or the chain, takes no longer is to be reported again.
+    pub fn recover(
+        config: &Config,
+        records: DaRecords,
+        heads: &Heads,
+        schedule: &Schedule,
+        decision: &mut Decision,
+    ) -> Self {
+        let limits = config.limits;
+        let mut da = Self {
+            evidence: config.da_evidence,
+            max_block_bytes: limits.max_block_bytes,
+            sightings: Sightings::new(limits.sightings, limits.sighting_bytes),
+            known_before: DaPosition::after_height(heads.scanned_through),
+            notes: records.notes.clone(),
+            written: records.notes,
+            digests: Digests::new(limits.sightings),
+            unrecognised: BTreeSet::new(),
+            recognised_in: heads.epoch,
+            wanted: Vec::new(),
+            wait: None,
+            named: None,
+            passed_over: 0,
+            below_trusted: 0,
+        };
+        for position in records.refused {
+            decision.change(Change::DropSighting(position));
+            da.read_again_from(position);
+        }
+        let next = heads.next_unconfirmed();
+        for sighting in records.sightings {
+            da.restore(sighting, next, decision);
+        }
+        if let Some(position) = da.notes.take_scheduled(schedule) {
+            da.read_again_from(position);
+        }
+        da
+    }
+
+    fn restore(&mut self, sighting: Sighting, next: Height, decision: &mut Decision) {
+        let Sighting { position, height, what } = sighting;
+        if height < next {
+            decision.change(Change::DropSighting(position));
+            return;
+        }
+        if matches!(what, Seen::Named(_)) != (self.evidence == DaEvidence::Named) {
+            decision.change(Change::DropSighting(position));
+            self.read_again_from(position);
+            return;
+        }
+        let what = match what {
+            Seen::Block(block) => self.as_taken_here(block),
+            other => other,
+        };
+        match self.sightings.place(Sighting { position, height, what: what.clone() }) {
+            Placement::Copy => decision.change(Change::DropSighting(position)),
+            Placement::Kept { copies } => self.kept(position, &what, &copies, decision),
         }
     }
 
+    /// A decision begins.
+    pub fn begin(&mut self) {
+        self.digests.begin();
+    }
+
+    /// Whether there is more to look up than one decision may: the next one is due at once.
+    pub fn goes_on_at_once(&self) -> bool {
+        self.digests.are_left_over()
+    }
+
+    /// A decision ends: what there is no room for is left out, and what has changed is written.
+    pub fn settle(&mut self, chain: &mut Chain, decision: &mut Decision) {
+        let next = chain.next_unconfirmed();
+        while let Some(shed) = self.sightings.shed() {
+            self.forgotten(shed.position, decision);
+            if shed.height <= next {
+                // What lies before it can be judged all the same, or there would never be room.
+                self.read_again_from(shed.position);
+            } else {
+                self.notes.leave_out(shed.height, shed.position);
+            }
+        }
+        self.read_left_out(next);
+        self.known_before = self.known_before.max(DaPosition::after_height(chain.heads().da_floor()));
+        chain.set_scanned_through(self.known_before.height.saturating_sub(1));
+        if self.notes != self.written {
+            self.written = self.notes.clone();
+            decision.change(Change::DaNotes(self.notes.clone()));
+        }
+    }
+
+    fn read_again_from(&mut self, position: DaPosition) {
+        self.known_before = self.known_before.min(position);
+    }
+
+    /// Of this height, which is judged next, there may be something for which there was no room.
+    fn read_left_out(&mut self, next: Height) {
+        if let Some(position) = self.notes.take_left_out(next) {
+            self.read_again_from(position);
+        }
+    }
+}
+
+// ---- What is told of DA --------------------------------------------------------------------------------------------
+
+impl Da {
+    /// Takes one finding of a report.
+    pub fn take(&mut self, finding: Finding, chain: &Chain, schedule: &Schedule, decision: &mut Decision) -> Taken {
+        let Finding { position, height, what } = finding;
+        let next = chain.next_unconfirmed();
+        if position.height <= chain.heads().da_floor() || !self.is_news(position, &what) {
+            return Taken::Nothing;
+        }
+        self.forget_what_was_said(position, &what, decision);
+        match what {
+            Found::Digest(digest) => self.keep(position, height, Seen::Digest(digest), next, decision),
+            Found::Named(name) => self.keep(position, height, Seen::Named(name), next, decision),
+            Found::Bytes { content: Content::Junk, .. } => {}
+            Found::Bytes { content: Content::Unscheduled { height, proposer }, .. } => {
+                if height >= next {
+                    self.pass_over(PassedOver { height, proposer, position }, schedule);
+                }
+            }
+            Found::Bytes { content: Content::Block(block), digest } => {
+                if block.height() < next {
+                    return Taken::Decided(block);
+                }
+                let what = self.as_taken_here(SeenBlock { block: block.clone(), digest });
+                self.keep(position, block.height(), what, next, decision);
+                return Taken::Block(block);
+            }
+        }
+        Taken::Nothing
+    }
+
+    /// Whether this says something new of the position: of one before the cursor only if it is open.
+    fn is_news(&self, position: DaPosition, found: &Found) -> bool {
+        let Some(known) = self.sightings.get(position) else { return position >= self.known_before };
+        match (&known.what, found) {
+            (Seen::Digest(_), Found::Bytes { .. }) => true,
+            (Seen::Oversized(block), Found::Bytes { digest, .. }) => {
+                block.digest == *digest && self.has_room_for(block)
+            }
+            _ => false,
+        }
+    }
+
+    /// What was said of a position that was open.
+    fn forget_what_was_said(&mut self, position: DaPosition, found: &Found, decision: &mut Decision) {
+        let said = self.sightings.get(position).and_then(|known| known.what.digest());
+        if let (Some(said), Found::Bytes { digest, .. }) = (said, found)
+            && said != *digest
+        {
+            // Copies of what was said to be there may have been left out.
+            self.read_again_from(position.next());
+        }
+        self.forget(position, decision);
+    }
+
+    /// Whether a block that was too large once would be taken now.
+    fn has_room_for(&self, block: &OversizedBlock) -> bool {
+        saturate::to_usize(block.bytes) <= self.max_block_bytes
+    }
+
+    fn as_taken_here(&self, seen: SeenBlock) -> Seen {
+        if seen.block.size() > self.max_block_bytes {
+            Seen::Oversized(Box::new(OversizedBlock::of(&seen)))
+        } else {
+            Seen::Block(seen)
+        }
+    }
+
+    fn pass_over(&mut self, passed: PassedOver, schedule: &Schedule) {
+        self.passed_over += 1;
+        self.notes.pass_over(passed, schedule);
+    }
+
+    fn keep(&mut self, position: DaPosition, height: Height, what: Seen, next: Height, decision: &mut Decision) {
+        if height < next {
+            return;
+        }
+        if self.notes.leaves_out(height, position) {
+            self.notes.leave_out(height, position);
+            return;
+        }
+        let sighting = Sighting { position, height, what };
+        if let Placement::Kept { copies } = self.sightings.place(sighting.clone()) {
+            self.kept(position, &sighting.what, &copies, decision);
+            decision.change(Change::KeepSighting(sighting));
+        }
+    }
+
+    fn kept(&mut self, position: DaPosition, what: &Seen, copies: &[DaPosition], decision: &mut Decision) {
+        for copy in copies {
+            self.forgotten(*copy, decision);
+        }
+        if matches!(what, Seen::Digest(_)) {
+            self.unrecognised.insert(position);
+        }
+    }
+
+    fn forget(&mut self, position: DaPosition, decision: &mut Decision) {
+        if self.sightings.remove(position).is_some() {
+            self.forgotten(position, decision);
+        }
+    }
+
+    fn forgotten(&mut self, position: DaPosition, decision: &mut Decision) {
+        self.unrecognised.remove(&position);
+        decision.change(Change::DropSighting(position));
+    }
+
+    /// A report covered the DA heights above `after` up to `through`, without a gap.
+    pub fn cover(&mut self, after: u64, through: u64) {
+        // Not if what it was based on is to be reported again itself.
+        if after < self.known_before.height {
+            self.known_before = self.known_before.max(DaPosition::after_height(through));
+        }
+    }
+
+    /// A block that is neither stored nor waits, since another one stands where it would: if its bytes are those at an open
+    /// position, that one is open no longer.
+    pub fn recognise(&mut self, block: &AuthenticBlock, decision: &mut Decision) {
+        let height = block.height();
+        if !self.sightings.at(height).any(|seen| matches!(seen.what, Seen::Digest(_))) {
+            return;
+        }
+        let digest = Hash::of(block.block().bytes());
+        let named = self.sightings.at(height).find(|seen| seen.what == Seen::Digest(digest)).map(|seen| seen.position);
+        if let Some(position) = named {
+            self.forget(position, decision);
+            let what = self.as_taken_here(SeenBlock { block: block.clone(), digest });
+            self.keep(position, height, what, height, decision);
+        }
+    }
+
+    /// The schedule has changed: what it names now is judged, and what it names no longer is none of this chain.
+    pub fn schedule_changed(&mut self, schedule: &Schedule, decision: &mut Decision) {
+        if let Some(position) = self.notes.take_scheduled(schedule) {
+            self.read_again_from(position);
+        }
+        for position in self.sightings.unscheduled(schedule) {
+            let sighting = self.sightings.get(position);
+            let proposer = sighting.and_then(|sighting| Some((sighting.height, sighting.what.proposer()?)));
+            if let Some((height, proposer)) = proposer {
+                self.notes.pass_over(PassedOver { height, proposer, position }, schedule);
+            }
+            self.forget(position, decision);
+        }
+    }
+
+    /// Everything from this DA height on is to be reported anew.
+    pub fn rescan(&mut self, from: u64, decision: &mut Decision) {
+        let position = DaPosition { height: from, index: 0 };
+        for later in self.sightings.from(position) {
+            self.forget(later, decision);
+        }
+        self.notes.forget_from(position);
+        self.read_again_from(position);
+    }
+
+    /// DA shows something at or below the block that the operator trusts.
+    pub fn count_below_trusted(&mut self) {
+        self.below_trusted += 1;
+    }
+}
+
+// ---- Judging -------------------------------------------------------------------------------------------------------
+
+impl Da {
+    /// What DA says of the height above hard, where `ours` is stored. What can never be part of this chain is forgotten. While
+    /// nobody knows what is below that height, only the `trusted` block can be there.
+    pub fn judge_next(
+        &mut self,
+        ours: Option<Hash>,
+        trusted: Option<BlockId>,
+        holdings: Holdings<'_>,
+        decision: &mut Decision,
+    ) -> Judgement {
+        let heads = holdings.chain.heads();
+        let height = holdings.chain.next_unconfirmed();
+        self.read_left_out(height);
+        let below = match heads.hard.or(heads.base.map(|base| base.id)) {
+            Some(below) => Below::Known(Some(below.hash)),
+            None if trusted.is_some_and(|trusted| trusted.height == height) => Below::Unknown(trusted),
+            None => Below::Known(None),
+        };
+        let header = match self.evidence {
+            DaEvidence::Block => None,
+            DaEvidence::Named => holdings.chain.header(height, holdings.stored),
+        };
+        let known = Known { before: self.known_before, below, ours, header: header.as_ref() };
+        let seen: Vec<_> = self.sightings.at(height).collect();
+        let meaning = |digest| meaning(&self.sightings, &mut self.digests, holdings, height, digest);
+        let judged = judge(&seen, known, meaning);
+        for loser in judged.losers {
+            self.forget(loser, decision);
+        }
+        self.wait = match &judged.judgement {
+            Judgement::Wanted(wanted) => Some(HardWait::Bytes(*wanted)),
+            Judgement::TooLarge(block, position) => {
+                Some(HardWait::TooLarge { position: *position, id: block.id(), bytes: block.bytes })
+            }
+            _ => None,
+        };
+        self.named = match judged.judgement {
+            Judgement::Named(id) => Some(id),
+            _ => None,
+        };
+        if let Judgement::Wanted(wanted) = &judged.judgement {
+            // What it was recognised by may have gone.
+            self.unrecognised.insert(wanted.position);
+        }
+        judged.judgement
+    }
+
+    /// Hard does not rise for this reason.
+    pub fn wait_for(&mut self, wait: HardWait) {
+        self.wait = Some(wait);
+    }
+
+    /// What was seen up to this height decides nothing any more.
+    pub fn forget_through(&mut self, height: Height, decision: &mut Decision) {
+        for judged in self.sightings.through(height) {
+            self.forget(judged, decision);
+        }
+        self.notes.forget_through(height);
+        self.digests.forget_through(height);
+    }
+
+    /// What was seen there can never be part of this chain: what comes after it on DA is judged next.
+    pub fn discard_loser(&mut self, position: DaPosition, decision: &mut Decision) {
+        self.forget(position, decision);
+    }
+
+    /// The open positions, lowest on DA first.
+    pub fn ask_for_bytes(&mut self, holdings: Holdings<'_>) -> Vec<Wanted> {
+        let epoch = holdings.chain.heads().epoch;
+        if std::mem::replace(&mut self.recognised_in, epoch) != epoch {
+            let named = self.sightings.all().filter(|seen| matches!(seen.what, Seen::Digest(_)));
+            self.unrecognised = named.map(|seen| seen.position).collect();
+        }
+        let mut wanted = Vec::new();
+        let mut recognised = Vec::new();
+        for position in &self.unrecognised {
+            let Some(Sighting { height, what: Seen::Digest(digest), .. }) = self.sightings.get(*position) else {
+                continue;
+            };
+            match meaning(&self.sightings, &mut self.digests, holdings, *height, *digest) {
+                Meaning::Nobody => wanted.push(Wanted { position: *position, height: *height, digest: *digest }),
+                Meaning::Ours | Meaning::Of(_) => recognised.push(*position),
+                Meaning::Unread => break,
+            }
+            if wanted.len() == MAX_WANTED {
+                break;
+            }
+        }
+        for position in recognised {
+            self.unrecognised.remove(&position);
+        }
+        self.add_undersized(&mut wanted);
+        self.wanted.clone_from(&wanted);
+        wanted
+    }
+
+    /// Blocks that were too large for this node before it was given more room: their bytes were not kept.
+    fn add_undersized(&self, wanted: &mut Vec<Wanted>) {
+        let fitting = self.sightings.oversized().filter_map(|(sighting, block)| {
+            let Sighting { position, height, .. } = *sighting;
+            self.has_room_for(block).then_some(Wanted { position, height, digest: block.digest })
+        });
+        wanted.extend(fitting.take(MAX_WANTED));
+        wanted.sort_by_key(|wanted| wanted.position);
+        wanted.truncate(MAX_WANTED);
+    }
+}
+
+/// Whose bytes have this digest.
+fn meaning(
+    sightings: &Sightings,
+    digests: &mut Digests,
+    Holdings { chain, pending, stored }: Holdings<'_>,
+    height: Height,
+    digest: Hash,
+) -> Meaning {
+    if let Some(seen) = sightings.with_digest(height, digest) {
+        return Meaning::Of(seen.clone());
+    }
+    if let Some(hash) = chain.hash(height, stored) {
+        match digests.of(height, hash, || chain.digest(height, stored)) {
+            DigestAnswer::Is(ours) if ours == digest => return Meaning::Ours,
+            DigestAnswer::Is(_) => {}
+            DigestAnswer::Later | DigestAnswer::Unreadable => return Meaning::Unread,
+        }
+    }
+    for waiting in pending.at(height) {
+        let block = &waiting.block;
+        let compute = || Some((Hash::of(block.block().bytes()), block.size()));
+        match digests.of(height, block.hash(), compute) {
+            DigestAnswer::Is(other) if other == digest => {
+                return Meaning::Of(Seen::Block(SeenBlock { block: block.clone(), digest }));
+            }
+            DigestAnswer::Is(_) => {}
+            DigestAnswer::Later | DigestAnswer::Unreadable => return Meaning::Unread,
+        }
+    }
+    Meaning::Nobody
+}
+
+// ---- What is told about it -----------------------------------------------------------------------------------------
+
+impl Da {
     /// Sightings that wait to be judged.
     pub fn len(&self) -> usize {
         self.sightings.len()
     }
 
-    /// The block that DA names and that we were not given.
-    pub fn wanted(&self) -> Option<BlockId> {
-        self.wanted
+    /// What was asked for last, and was not given since.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let is_open = |wanted: &&Wanted| {
+            self.sightings.get(wanted.position).is_some_and(|seen| seen.what.digest() == Some(wanted.digest))
+        };
+        self.wanted.iter().filter(is_open).copied().collect()
     }
 
-    /// One sighting of a report, above hard.
-    pub fn sight(&mut self, sighting: Sighting, decision: &mut Decision) {
-        if sighting.what == Seen::Junk {
-            // A copy of what was taken for a block here may have been left out as one: let it be reported again.
-            self.known_before = self.known_before.min(sighting.position);
-        }
-        self.keep(sighting, decision);
+    /// The next block, as the host names it, while it is not here.
+    pub fn named(&self) -> Option<BlockId> {
+        self.named
     }
 
-    /// A report is taken in whole. What there is no room for is to be reported again: the cursor goes back to before its DA
-    /// height. What lies before it can be judged all the same, or a DA height with more blocks than there is room for would
-    /// never be passed.
-    pub fn end_report(&mut self, scanned_through: u64, chain: &mut Chain, decision: &mut Decision) {
-        self.known_before = self.known_before.max(DaPosition::after_height(scanned_through));
-        while let Some(shed) = self.sightings.shed() {
-            decision.change(Change::DropSighting(shed.position));
-            self.known_before = self.known_before.min(shed.position);
-        }
-        chain.set_scanned_through(self.known_before.height.saturating_sub(1));
+    pub fn waits_for(&self) -> Option<HardWait> {
+        self.wait
     }
 
-    /// A block that DA names, and that we were given now. It may take the sightings above their bound, by this one block,
-    /// until the next report: to shed any in the middle of a report would count what was shed as reported.
-    pub fn offer(&mut self, block: &AuthenticBlock, decision: &mut Decision) {
-        if self.wanted != Some(block.id()) {
-            return;
-        }
-        for position in self.sightings.by_hash(block.id()) {
-            let sighting = Sighting { position, height: block.height(), what: Seen::Block(block.clone()) };
-            self.keep(sighting, decision);
-        }
-        self.wanted = None;
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over
     }
 
-    /// DA names this block by its hash.
-    pub fn want(&mut self, id: BlockId) {
-        self.wanted = Some(id);
+    pub fn lowest_passed_over(&self) -> Option<PassedOver> {
+        self.notes.passed_over.first().copied()
     }
 
-    /// What is wanted is found anew with each round of judgements.
-    pub fn forget_wanted(&mut self) {
-        self.wanted = None;
+    pub fn below_trusted(&self) -> u64 {
+        self.below_trusted
     }
 
-    /// What DA says of the height above hard, where `ours` is stored.
-    pub fn judge_next(&self, ours: Option<Hash>, chain: &Chain, stored: &dyn Stored) -> Judgement {
-        let height = chain.next_unconfirmed();
-        let heads = chain.heads();
-        let seen: Vec<_> = self.sightings.at(height).collect();
-        let parent = heads.hard.or(heads.base.map(|base| base.id)).map(|below| below.hash);
-        judge(&seen, self.known_before, parent, ours, || chain.header(height, stored))
+    /// What a new node may be started from, if DA was read here at all.
+    pub fn checkpoint(&self, heads: &Heads) -> Option<Checkpoint> {
+        let id = heads.hard.filter(|_| heads.scanned_through > heads.da_floor())?;
+        let kept = self.sightings.all().next().map(|seen| seen.position);
+        let lowest = kept.into_iter().chain(self.notes.lowest(id.height)).min();
+        let below = lowest.map_or(u64::MAX, |lowest| lowest.height.saturating_sub(1));
+        Some(Checkpoint { id, da: below.min(heads.scanned_through) })
     }
+}
 
-    /// What was seen up to this height decides nothing any more.
-    pub fn forget_through(&mut self, height: Height, decision: &mut Decision) {
-        for judged in self.sightings.take_through(height) {
-            decision.change(Change::DropSighting(judged.position));
-        }
-    }
-
-    /// What was seen there can never be part of this chain: what comes after it on DA is judged next.
-    pub fn discard_loser(&mut self, position: DaPosition, decision: &mut Decision) {
-        self.sightings.remove(position);
-        decision.change(Change::DropSighting(position));
-    }
-
-    /// The schedule is another one: blocks that a key signed whom it does not name there are none of this chain.
-    pub fn schedule_changed(&mut self, schedule: &Schedule, decision: &mut Decision) {
-        for position in self.sightings.not_by(schedule) {
-            self.discard_loser(position, decision);
-        }
-    }
-
-    fn keep(&mut self, sighting: Sighting, decision: &mut Decision) {
-        let PlacementChange { drop, keep } = self.sightings.place(sighting);
-        if let Some(position) = drop {
-            decision.change(Change::DropSighting(position));
-        }
-        if let Some(sighting) = keep {
-            decision.change(Change::KeepSighting(sighting));
+impl Seen {
+    /// Who made the block that was seen, if its bytes were.
+    fn proposer(&self) -> Option<PublicKey> {
+        match self {
+            Self::Block(SeenBlock { block, .. }) => Some(block.block().header().proposer),
+            Self::Oversized(block) => Some(block.header.proposer),
+            Self::Digest(_) | Self::Named(_) => None,
         }
     }
 }

@@ -1,147 +1,229 @@
 //! The sightings above hard: what was seen of this chain on DA, and is not judged yet.
 //!
 //! Invariants:
-//! 1. Of one DA position the first report counts, of one block the lowest position.
-//! 2. Bounded in count and in bytes by what [`Sightings::shed`] takes out; the farthest on DA goes first.
+//! 1. What stands at a position is what was reported of that position: no bytes move to another one.
+//! 2. A copy is left out only where the same bytes, or verified bytes of the same block, stand at a lower position; and what
+//!    brings bytes that are only named below is none.
+//! 3. Of a chain whose DA is told by names there is one name per height: that of the lowest position.
+//! 4. Bounded in count and in bytes by what [`Sightings::shed`] takes out; the highest heights go first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::block::{BlockId, Hash, Height};
-use crate::sync::{DaPosition, Seen, Sighting};
+use crate::block::{Hash, Height};
+use crate::sync::{DaPosition, Name, OversizedBlock, Seen, SeenBlock, Sighting};
 use crate::verify::Schedule;
+
+const FIRST: DaPosition = DaPosition { height: 0, index: 0 };
+const LAST: DaPosition = DaPosition { height: u64::MAX, index: u32::MAX };
 
 /// The sightings above hard.
 #[derive(Debug)]
 pub(super) struct Sightings {
     by_position: BTreeMap<DaPosition, Sighting>,
     by_height: BTreeSet<(Height, DaPosition)>,
+    /// By the SHA-256 of the bytes, whether those are here or not.
+    by_digest: BTreeSet<(Height, Hash, DaPosition)>,
+    /// By the hash of the block, of which bytes were verified.
+    by_block: BTreeSet<(Height, Hash, DaPosition)>,
+    oversized: BTreeSet<DaPosition>,
     bytes: usize,
     max_count: usize,
     max_bytes: usize,
 }
 
-/// What a sighting, put into place, changes in the store.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::sync) struct PlacementChange {
-    /// Forgotten: wrong, or known better by what is kept.
-    pub drop: Option<DaPosition>,
-    pub keep: Option<Sighting>,
+/// What became of a sighting that was to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Placement {
+    /// It is kept, and these others are copies of it.
+    Kept { copies: Vec<DaPosition> },
+    /// It is a copy of what stands at a lower position.
+    Copy,
 }
 
 impl Sightings {
-    pub fn new(sightings: Vec<Sighting>, max_count: usize, max_bytes: usize) -> Self {
-        let mut all = Self { by_position: BTreeMap::new(), by_height: BTreeSet::new(), bytes: 0, max_count, max_bytes };
-        for sighting in sightings {
-            all.place(sighting);
+    pub fn new(max_count: usize, max_bytes: usize) -> Self {
+        Self {
+            by_position: BTreeMap::new(),
+            by_height: BTreeSet::new(),
+            by_digest: BTreeSet::new(),
+            by_block: BTreeSet::new(),
+            oversized: BTreeSet::new(),
+            bytes: 0,
+            max_count,
+            max_bytes,
         }
-        all
     }
 
     pub fn len(&self) -> usize {
         self.by_position.len()
     }
 
-    /// Puts a sighting into place. Of one position the first report counts, except that the block itself is better than its
-    /// hash, and that junk is nothing. Of one block the lowest position counts: a copy of it, which anybody can post, never
-    /// decides, and so takes no room.
-    pub fn place(&mut self, mut sighting: Sighting) -> PlacementChange {
-        let position = sighting.position;
-        if sighting.what == Seen::Junk {
-            return PlacementChange { drop: self.remove(position).map(|known| known.position), keep: None };
-        }
-        if let Some(known) = self.by_position.get(&position) {
-            return match (&known.what, &sighting.what) {
-                (Seen::Hash(hash), Seen::Block(block)) if *hash == block.hash() => self.keep(sighting, None),
-                _ => PlacementChange::default(),
-            };
-        }
-        let hash = sighting.what.hash();
-        let copy = self.at(sighting.height).find(|known| hash.is_some() && known.what.hash() == hash).cloned();
-        match copy {
-            None => self.keep(sighting, None),
-            Some(copy) if copy.position < position => match (&copy.what, &sighting.what) {
-                (Seen::Hash(_), Seen::Block(_)) => self.keep(Sighting { position: copy.position, ..sighting }, None),
-                _ => PlacementChange::default(),
-            },
-            Some(copy) => {
-                if let Seen::Block(_) = copy.what {
-                    sighting.what = copy.what;
-                }
-                self.keep(sighting, Some(copy.position))
-            }
-        }
+    pub fn get(&self, position: DaPosition) -> Option<&Sighting> {
+        self.by_position.get(&position)
     }
 
-    fn keep(&mut self, sighting: Sighting, instead_of: Option<DaPosition>) -> PlacementChange {
-        self.remove(sighting.position);
-        let drop = instead_of.and_then(|position| self.remove(position)).map(|known| known.position);
-        self.bytes += size(&sighting.what);
-        self.by_height.insert((sighting.height, sighting.position));
-        self.by_position.insert(sighting.position, sighting.clone());
-        PlacementChange { drop, keep: Some(sighting) }
-    }
-
-    /// Takes out what there is no room for, farthest on DA first.
-    pub fn shed(&mut self) -> Option<Sighting> {
-        if self.by_position.len() <= self.max_count && self.bytes <= self.max_bytes {
-            return None;
-        }
-        let position = *self.by_position.last_key_value()?.0;
-        self.remove(position)
-    }
-
-    /// The blocks at and above an entry of the schedule that another key signed.
-    pub fn not_by(&self, schedule: &Schedule) -> Vec<DaPosition> {
-        let foreign = |sighting: &&Sighting| match &sighting.what {
-            Seen::Block(block) => schedule.proposer_at(sighting.height) != Some(block.block().header().proposer),
-            Seen::Hash(_) | Seen::HostId(_) | Seen::PayloadHash(_) | Seen::Junk => false,
-        };
-        self.by_position.values().filter(foreign).map(|sighting| sighting.position).collect()
-    }
-
-    pub fn remove(&mut self, position: DaPosition) -> Option<Sighting> {
-        let sighting = self.by_position.remove(&position)?;
-        self.by_height.remove(&(sighting.height, position));
-        self.bytes -= size(&sighting.what);
-        Some(sighting)
-    }
-
-    /// Everything at or below `height`: judged by now.
-    pub fn take_through(&mut self, height: Height) -> Vec<Sighting> {
-        let last = DaPosition { height: u64::MAX, index: u32::MAX };
-        let positions: Vec<_> = self.by_height.range(..=(height, last)).map(|(_, position)| *position).collect();
-        positions.into_iter().filter_map(|position| self.remove(position)).collect()
+    /// As DA orders them.
+    pub fn all(&self) -> impl Iterator<Item = &Sighting> {
+        self.by_position.values()
     }
 
     /// The sightings at `height`, as DA orders them.
     pub fn at(&self, height: Height) -> impl Iterator<Item = &Sighting> {
-        let first = DaPosition { height: 0, index: 0 };
-        let last = DaPosition { height: u64::MAX, index: u32::MAX };
         self.by_height
-            .range((height, first)..=(height, last))
+            .range((height, FIRST)..=(height, LAST))
             .filter_map(|(_, position)| self.by_position.get(position))
     }
 
-    /// Positions at which the block with this hash was seen by its hash alone.
-    pub fn by_hash(&self, id: BlockId) -> Vec<DaPosition> {
-        self.at(id.height).filter(|seen| seen.what == Seen::Hash(id.hash)).map(|seen| seen.position).collect()
+    /// The block at this height whose bytes have this digest, and were given at some position.
+    pub fn with_digest(&self, height: Height, digest: Hash) -> Option<&Seen> {
+        let given = |position| Some(&self.by_position.get(&position)?.what).filter(|seen| seen.block_hash().is_some());
+        positions(&self.by_digest, height, digest).find_map(given)
     }
+
+    /// The blocks that are larger than this node takes, or than it took when they were seen; as DA orders them.
+    pub fn oversized(&self) -> impl Iterator<Item = (&Sighting, &OversizedBlock)> {
+        self.oversized.iter().filter_map(|position| match self.by_position.get(position)? {
+            sighting @ Sighting { what: Seen::Oversized(block), .. } => Some((sighting, &**block)),
+            _ => None,
+        })
+    }
+
+    /// Puts a sighting into its place, where nothing stands.
+    pub fn place(&mut self, sighting: Sighting) -> Placement {
+        if self.is_copy(&sighting) {
+            return Placement::Copy;
+        }
+        let copies = self.copies_above(&sighting);
+        for copy in &copies {
+            self.remove(*copy);
+        }
+        self.insert(sighting);
+        Placement::Kept { copies }
+    }
+
+    /// Whether what stands at a lower position says as much.
+    fn is_copy(&self, sighting: &Sighting) -> bool {
+        let Sighting { position, height, what } = sighting;
+        let below =
+            |of: &BTreeSet<_>, hash| positions(of, *height, hash).next().is_some_and(|lowest| lowest < *position);
+        match what {
+            Seen::Block(_) | Seen::Oversized(_) => what.block_hash().is_some_and(|hash| below(&self.by_block, hash)),
+            Seen::Digest(digest) => below(&self.by_digest, *digest),
+            Seen::Named(_) => self.at(*height).next().is_some_and(|lowest| lowest.position < *position),
+        }
+    }
+
+    /// What stands at a higher position and says no more.
+    fn copies_above(&self, sighting: &Sighting) -> Vec<DaPosition> {
+        let Sighting { position, height, what } = sighting;
+        let mut copies: BTreeSet<DaPosition> = match what {
+            Seen::Named(_) => self.at(*height).map(|other| other.position).collect(),
+            _ => BTreeSet::new(),
+        };
+        if let Some(hash) = what.block_hash() {
+            copies.extend(positions(&self.by_block, *height, hash));
+        }
+        if let Some(digest) = what.digest() {
+            let is_named = |copy: &DaPosition| {
+                self.by_position.get(copy).is_some_and(|other| matches!(other.what, Seen::Digest(_)))
+            };
+            copies.extend(positions(&self.by_digest, *height, digest).filter(is_named));
+        }
+        copies.into_iter().filter(|copy| copy > position).collect()
+    }
+
+    fn insert(&mut self, sighting: Sighting) {
+        let Sighting { position, height, ref what } = sighting;
+        self.bytes += size(what);
+        self.by_height.insert((height, position));
+        self.by_digest.extend(what.digest().map(|digest| (height, digest, position)));
+        self.by_block.extend(what.block_hash().map(|hash| (height, hash, position)));
+        if let Seen::Oversized(_) = what {
+            self.oversized.insert(position);
+        }
+        self.by_position.insert(position, sighting);
+    }
+
+    pub fn remove(&mut self, position: DaPosition) -> Option<Sighting> {
+        let sighting = self.by_position.remove(&position)?;
+        let Sighting { height, ref what, .. } = sighting;
+        self.by_height.remove(&(height, position));
+        self.oversized.remove(&position);
+        if let Some(digest) = what.digest() {
+            self.by_digest.remove(&(height, digest, position));
+        }
+        if let Some(hash) = what.block_hash() {
+            self.by_block.remove(&(height, hash, position));
+        }
+        self.bytes -= size(what);
+        Some(sighting)
+    }
+
+    /// Takes out what there is no room for: of the highest height what is farthest on DA. One always has room.
+    pub fn shed(&mut self) -> Option<Sighting> {
+        let has_room = self.by_position.len() <= self.max_count && self.bytes <= self.max_bytes;
+        if has_room || self.by_position.len() <= 1 {
+            return None;
+        }
+        let (_, position) = *self.by_height.last()?;
+        self.remove(position)
+    }
+
+    /// The blocks whose proposers this schedule does not name.
+    pub fn unscheduled(&self, schedule: &Schedule) -> Vec<DaPosition> {
+        let is_foreign = |sighting: &&Sighting| match &sighting.what {
+            Seen::Block(SeenBlock { block, .. }) => !schedule.names(block.block().header()),
+            Seen::Oversized(block) => !schedule.names(&block.header),
+            Seen::Digest(_) | Seen::Named(_) => false,
+        };
+        self.all().filter(is_foreign).map(|sighting| sighting.position).collect()
+    }
+
+    /// Everything at or below `height`.
+    pub fn through(&self, height: Height) -> Vec<DaPosition> {
+        self.by_height.range(..=(height, LAST)).map(|(_, position)| *position).collect()
+    }
+
+    /// Everything from this position on DA on.
+    pub fn from(&self, position: DaPosition) -> Vec<DaPosition> {
+        self.by_position.range(position..).map(|(position, _)| *position).collect()
+    }
+}
+
+/// Where this digest, or block, was seen at this height; ascending.
+fn positions(
+    of: &BTreeSet<(Height, Hash, DaPosition)>,
+    height: Height,
+    hash: Hash,
+) -> impl Iterator<Item = DaPosition> {
+    of.range((height, hash, FIRST)..=(height, hash, LAST)).map(|(_, _, position)| *position)
 }
 
 fn size(what: &Seen) -> usize {
     match what {
-        Seen::Block(block) => block.size(),
-        Seen::Hash(_) | Seen::HostId(_) | Seen::PayloadHash(_) | Seen::Junk => 0,
+        Seen::Block(SeenBlock { block, .. }) => block.size(),
+        Seen::Named(Name::HostId(id)) => id.len(),
+        Seen::Oversized(_) | Seen::Digest(_) | Seen::Named(Name::Block(_) | Name::Payload(_)) => 0,
     }
 }
 
 impl Seen {
-    /// The hash of the block that was seen, when it is known.
-    fn hash(&self) -> Option<Hash> {
+    /// The SHA-256 of the bytes that were seen.
+    pub(super) fn digest(&self) -> Option<Hash> {
         match self {
-            Self::Block(block) => Some(block.hash()),
-            Self::Hash(hash) => Some(*hash),
-            Self::HostId(_) | Self::PayloadHash(_) | Self::Junk => None,
+            Self::Block(block) => Some(block.digest),
+            Self::Oversized(block) => Some(block.digest),
+            Self::Digest(digest) => Some(*digest),
+            Self::Named(_) => None,
+        }
+    }
+
+    /// The hash of the block whose bytes were seen.
+    fn block_hash(&self) -> Option<Hash> {
+        match self {
+            Self::Block(SeenBlock { block, .. }) => Some(block.hash()),
+            Self::Oversized(block) => Some(block.hash),
+            Self::Digest(_) | Self::Named(_) => None,
         }
     }
 }

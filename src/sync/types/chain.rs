@@ -1,10 +1,9 @@
-//! The chain as it is told: its heads, what was seen of it on DA, and the evidence of contradictions.
+//! The chain as it is told: its heads, and the evidence of contradictions.
 
-use bytes::Bytes;
-
-use super::ids::{DaPosition, Epoch, EvidenceId};
-use crate::block::{BlockId, Hash, Height, SignedHeader};
-use crate::verify::{AuthenticBlock, Tip};
+use super::da::Floor;
+use super::ids::{Epoch, EvidenceId};
+use crate::block::{BlockId, Height, SignedHeader};
+use crate::verify::Tip;
 
 /// The heights that everything else follows from.
 ///
@@ -22,7 +21,7 @@ pub struct Heads {
     pub base: Option<Tip>,
     /// Everything up to here is verified, linked and stored. go-header's *store head*.
     pub soft: Option<Tip>,
-    /// Everything up to here was also seen on DA, with the same hash. Never moves back.
+    /// Everything up to here was also seen on DA, or is trusted by the operator's word. Never moves back.
     pub hard: Option<BlockId>,
     /// The highest block that a sequencer's signature proves to exist. go-header's *network head*. Never stored.
     pub target: Option<BlockId>,
@@ -34,6 +33,8 @@ pub struct Heads {
     pub evidence: EvidenceId,
     /// Blocks that were stored once, were lost to damage, and are not here again yet.
     pub lost: Option<DataLoss>,
+    /// Where this store's reading of DA began, when that was not at DA's own beginning.
+    pub floor: Option<Floor>,
 }
 
 impl Heads {
@@ -50,6 +51,7 @@ impl Heads {
             scanned_through: 0,
             evidence: EvidenceId(0),
             lost: None,
+            floor: None,
         }
     }
 
@@ -80,6 +82,24 @@ impl Heads {
         self.hard.map(|hard| hard.height)
     }
 
+    /// The height that is judged next by what DA has.
+    #[must_use]
+    pub fn next_unconfirmed(&self) -> Height {
+        self.hard.map_or(self.tail, |hard| hard.height.next())
+    }
+
+    /// Everything up to here DA itself has decided: hard, unless that is what the operator trusts.
+    #[must_use]
+    pub fn decided_by_da(&self) -> Option<Height> {
+        self.hard_height().filter(|hard| self.floor.is_none_or(|floor| floor.id.height < *hard))
+    }
+
+    /// The DA height above which DA is read.
+    #[must_use]
+    pub fn da_floor(&self) -> u64 {
+        self.floor.map_or(0, |floor| floor.da)
+    }
+
     /// Whether a block is stored at `height`.
     #[must_use]
     pub fn stores(&self, height: Height) -> bool {
@@ -92,31 +112,6 @@ impl Heads {
 pub struct DataLoss {
     pub from: Height,
     pub to: Height,
-}
-
-/// Something of this chain, seen on DA.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
-    pub position: DaPosition,
-    /// The rollup height that it is about.
-    pub height: Height,
-    pub what: Seen,
-}
-
-/// What was seen at a DA position.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// The block itself.
-    Block(AuthenticBlock),
-    /// Its hash, as reported by the host.
-    Hash(Hash),
-    /// Only the rollup's own id of it: a match hardens the stored block, a mismatch can only halt.
-    HostId(Bytes),
-    /// Only its payload's hash: as weak as `HostId`.
-    PayloadHash(Hash),
-    /// What is there turned out to be no valid block of this chain: whatever was said of this position before is forgotten.
-    /// Never stored.
-    Junk,
 }
 
 /// Two blocks that the sequencer signed for one height, or one that does not link to what it signed before.

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::chain::{Heads, Sighting};
+use super::chain::Heads;
+use super::da::{Checkpoint, HardWait, PassedOver, ReportAnswer, Wanted};
 use super::ids::Origin;
 use super::store::Halt;
 use crate::block::{BlockId, Hash, Height, PublicKey};
@@ -57,17 +58,6 @@ pub enum PublishAnswer {
     Draining,
 }
 
-/// What became of a DA report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportAnswer {
-    /// Durable: report on from the DA height after this one. Lower than what was reported when something had to be dropped.
-    pub scanned_through: u64,
-    /// Blocks that DA names and that nobody has given us: report these with their bytes.
-    pub wanted: Vec<BlockId>,
-    /// Sightings of this report that are no valid blocks of this chain.
-    pub junk: u32,
-}
-
 /// What became of a host's veto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectAnswer {
@@ -77,17 +67,6 @@ pub enum RejectAnswer {
     NotFound,
     /// It is hard: DA has decided already.
     Hard,
-}
-
-/// What a host asks about its DA layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DaReport {
-    /// The report covers the DA heights above this one...
-    pub after: u64,
-    /// ...up to and including this one.
-    pub scanned_through: u64,
-    /// In any order; duplicates are fine.
-    pub sightings: Vec<Sighting>,
 }
 
 /// What an operator may command.
@@ -105,6 +84,8 @@ pub enum Command {
     LiftVeto,
     /// Forget what the consumer of this name has acknowledged: pruning waits for it no longer.
     ForgetConsumer(String),
+    /// Forget what was reported of DA from this DA height on, and lift a contradiction: it is to be reported anew.
+    RescanDa(u64),
 }
 
 /// What we say of ourselves.
@@ -123,8 +104,18 @@ pub struct Status {
     pub vetoed: Option<BlockId>,
     /// Why nothing can be published now.
     pub not_ready: Option<String>,
-    /// DA names this block at `hard + 1` and nobody has given it to us.
-    pub wanted: Option<BlockId>,
+    /// Positions on DA whose bytes nobody has given to us, as of the last report; lowest on DA first.
+    pub wanted: Vec<Wanted>,
+    /// Why hard does not rise, although DA has something to say.
+    pub hard_waits: Option<HardWait>,
+    /// What was reported of proposers that are not in our schedule, since the start of the process...
+    pub passed_over: u64,
+    /// ...and the lowest of them above hard.
+    pub lowest_passed_over: Option<PassedOver>,
+    /// What DA had at or below the block that the operator trusts, since the start of the process: it decides nothing.
+    pub below_trusted: u64,
+    /// What a new node may be started from.
+    pub checkpoint: Option<Checkpoint>,
     pub received: Received,
     /// Bytes of the stored blocks, as of the last commit that is durable.
     pub stored_bytes: u64,

@@ -4,18 +4,21 @@
 //! libraries stay in their folders.
 
 mod chain;
+mod da;
 mod exchange;
 mod host;
 mod ids;
 mod peers;
 mod store;
 
-pub use chain::{DataLoss, Evidence, EvidenceSide, Heads, Seen, Sighting};
-pub use exchange::{BlockQuery, Fetch, FetchOutcome, Fetched, MAX_RANGE, Offence, Verdict};
-pub use host::{
-    Answer, Command, DaReport, Phase, Proposal, PublishAnswer, Received, RejectAnswer, ReportAnswer, Status,
-    UnknownProposer,
+pub use chain::{DataLoss, Evidence, EvidenceSide, Heads};
+pub use da::{
+    Basis, Checkpoint, Confirmation, Content, DaNotes, DaReport, Finding, Floor, Found, HardWait, LeftOut,
+    MAX_DA_HEIGHT, MAX_REPORT_SPAN, MAX_WANTED, Name, OversizedBlock, PassedOver, PassedOverRest, ReportAnswer,
+    ReportRefusal, ReportTaken, Seen, SeenBlock, Sighting, Wanted,
 };
+pub use exchange::{BlockQuery, Fetch, FetchOutcome, Fetched, MAX_RANGE, Offence, Verdict};
+pub use host::{Answer, Command, Phase, Proposal, PublishAnswer, Received, RejectAnswer, Status, UnknownProposer};
 pub use ids::{CommitId, DaPosition, Epoch, EvidenceId, Origin, PeerId, RequestId, Ticket};
 pub use peers::{BanInfo, PeerInfo, PeerList, PeerOrder, PeerStanding};
 pub use store::{Anchor, Batch, Change, Disowned, DisownedBy, GuardEntry, GuardState, Halt, Recovered};

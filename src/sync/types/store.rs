@@ -3,7 +3,8 @@
 //! Invariant: several batches may go into one write, but never one that takes back what somebody may be told once that write is
 //! done ([`Batch::may_absorb`]). So an answer is true of what is on disk when it is given.
 
-use super::chain::{Evidence, Heads, Sighting};
+use super::chain::{Evidence, Heads};
+use super::da::{Basis, DaNotes, Floor, Sighting};
 use super::ids::{CommitId, DaPosition, Epoch, Origin};
 use crate::block::{BlockId, Height};
 use crate::verify::{ScheduleEntry, VerifiedBlock};
@@ -61,10 +62,16 @@ pub enum Change {
         from: Height,
         epoch: Epoch,
     },
-    /// The stored block at this height was seen on DA.
+    /// An empty store begins here: the height of its first block, and where DA is read from.
+    Begin {
+        tail: Height,
+        floor: Option<Floor>,
+    },
+    /// The stored block at this height was seen on DA, or is trusted.
     Confirm {
         height: Height,
         position: DaPosition,
+        basis: Basis,
     },
     /// Forgets every stored block below this height, which is stored: the tail is there now.
     Prune {
@@ -79,6 +86,8 @@ pub enum Change {
     KeepSighting(Sighting),
     /// Forgets the sighting at this position: it was judged, or is to be reported again.
     DropSighting(DaPosition),
+    /// What is remembered of DA beside the sightings, all of it.
+    DaNotes(DaNotes),
     Evidence(Evidence),
     /// The proposer schedule grows.
     Schedule(ScheduleEntry),
@@ -132,6 +141,8 @@ impl Change {
             | Self::Prepend { .. }
             | Self::KeepSighting(_)
             | Self::DropSighting(_)
+            | Self::DaNotes(_)
+            | Self::Begin { .. }
             | Self::Evidence(_)
             | Self::Schedule(_)
             | Self::Halt(Some(_))
@@ -178,6 +189,9 @@ pub enum Halt {
     Diverged { ours: BlockId, da: BlockId, position: DaPosition },
     /// DA names, by an id that proves nothing, something else than what we stored.
     Contradicted { ours: BlockId, position: DaPosition },
+    /// DA has another block than the hard one, on the same parent and before the position by which that became hard: one of the
+    /// reports was wrong.
+    HardContradicted { hard: BlockId, da: BlockId, position: DaPosition },
 }
 
 /// What was on disk at start: everything that the core needs to go on.
@@ -187,6 +201,9 @@ pub struct Recovered {
     pub heads: Heads,
     /// Not judged yet, in any order; blocks among them have been checked again.
     pub sightings: Vec<Sighting>,
+    /// Where there are sightings that today's rules refuse: they are to be reported again.
+    pub refused_sightings: Vec<DaPosition>,
+    pub da_notes: DaNotes,
     /// Heights, above hard, of which evidence is kept already.
     pub evidence: Vec<Height>,
     /// What was appended to the genesis schedule, ascending.
