@@ -53,7 +53,13 @@ fn run(seed: u64, steps: usize) {
     for step in 0..steps {
         let mut batch = model.random_batch(&mut random);
         while random.u8(..) < 80 {
-            batch.absorb(model.random_batch(&mut random));
+            let next = model.random_batch(&mut random);
+            if batch.may_absorb(&next) {
+                batch.absorb(next);
+            } else {
+                store.commit(&batch).expect("it is written");
+                batch = next;
+            }
         }
         store.commit(&batch).expect("it is written");
         assert_eq!(store.stored_bytes(), model.stored_bytes(), "seed {seed}, step {step}");

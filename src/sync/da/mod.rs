@@ -387,7 +387,7 @@ impl Da {
         let heads = holdings.chain.heads();
         let height = holdings.chain.next_unconfirmed();
         self.read_left_out(height);
-        let below = match heads.hard.or(heads.base.map(|base| base.id)) {
+        let below = match heads.below_unconfirmed() {
             Some(below) => Below::Known(Some(below.hash)),
             None if trusted.is_some_and(|trusted| trusted.height == height) => Below::Unknown(trusted),
             None => Below::Known(None),
@@ -403,22 +403,24 @@ impl Da {
         for loser in judged.losers {
             self.forget(loser, decision);
         }
-        self.wait = match &judged.judgement {
-            Judgement::Wanted(wanted) => Some(HardWait::Bytes(*wanted)),
-            Judgement::TooLarge(block, position) => {
-                Some(HardWait::TooLarge { position: *position, id: block.id(), bytes: block.bytes })
-            }
-            _ => None,
-        };
-        self.named = match judged.judgement {
-            Judgement::Named(id) => Some(id),
-            _ => None,
-        };
-        if let Judgement::Wanted(wanted) = &judged.judgement {
-            // What it was recognised by may have gone.
-            self.unrecognised.insert(wanted.position);
-        }
+        self.note_what_is_missing(&judged.judgement);
         judged.judgement
+    }
+
+    fn note_what_is_missing(&mut self, judgement: &Judgement) {
+        (self.wait, self.named) = (None, None);
+        match judgement {
+            Judgement::Wanted(wanted) => {
+                self.wait = Some(HardWait::Bytes(*wanted));
+                // What it was recognised by may have gone.
+                self.unrecognised.insert(wanted.position);
+            }
+            Judgement::TooLarge(block, position) => {
+                self.wait = Some(HardWait::TooLarge { position: *position, id: block.id(), bytes: block.bytes });
+            }
+            Judgement::Named(id) => self.named = Some(*id),
+            _ => {}
+        }
     }
 
     /// Hard does not rise for this reason.

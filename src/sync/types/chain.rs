@@ -88,6 +88,12 @@ impl Heads {
         self.hard.map_or(self.tail, |hard| hard.height.next())
     }
 
+    /// What the block that is judged next stands on; `None` at the initial height, and where nobody knows.
+    #[must_use]
+    pub fn below_unconfirmed(&self) -> Option<BlockId> {
+        self.hard.or(self.base.map(|base| base.id))
+    }
+
     /// Everything up to here DA itself has decided: hard, unless that is what the operator trusts.
     #[must_use]
     pub fn decided_by_da(&self) -> Option<Height> {
