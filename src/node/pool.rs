@@ -429,7 +429,7 @@ mod tests {
     /// Whoever takes the results hears that there will be no more.
     #[tokio::test]
     async fn a_job_that_panics_ends_the_results() {
-        let (pool, mut results) = Pool::start(rules(1), 2, 1 << 20).expect("threads");
+        let (pool, mut results) = Pool::start(rules(1), 4096, 2, 1 << 20).expect("threads");
         let (begin, begun) = blocking::channel();
         let (open, before) = gated(1);
         let before = Box::new(move |checker: &BlockChecker| {
