@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use blocksyncd::block::{Lane, PublicKey};
-use blocksyncd::sync::{Change, Command, FetchOutcome, Phase, UnknownProposer, Verdict};
+use blocksyncd::sync::{Change, Command, FetchOutcome, Input, Phase, UnknownProposer, Verdict};
 use blocksyncd::verify::{AuthenticBlock, Fault, ScheduleEntry};
 
 use super::blocks::{Spec, chain, h, public_key};
-use super::driver::{Setup, changes, penalties, verdict};
+use super::driver::{Setup, changes, fetches, peer, penalties, range_request, ranges, verdict};
 use super::neighbours::{Kind, Neighbourhood};
 
 /// Blocks of the first proposer up to this one, and of the second one above it.
@@ -116,6 +116,21 @@ fn a_head_that_is_claimed_and_never_served_stops_nothing() {
     let took = around.takes(Duration::from_mins(1), |around| around.soft() == 300);
     assert!(took.is_some_and(|took| took < Duration::from_secs(3)), "{took:?}");
     assert!(!around.core.status().history_unavailable);
+}
+
+/// It had blocks of another proposer there, and has others now.
+#[test]
+fn whoever_has_a_head_that_we_know_is_asked_again() {
+    let blocks = chain(9);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).start();
+    let fetch = range_request(&core.connect_at(1, &blocks[7]));
+    let fault = Fault::NotScheduled { height: h(2), proposer: public_key(2) };
+    let _ = core.answer(fetch.request, &[], FetchOutcome::Invalid(Some(fault)));
+    let _ = core.give(Input::GossipMissed { peer: peer(1) });
+    let effects = core.pass(Setup::follower().config.timing.gossip_grace);
+    assert_eq!(ranges(&effects), []);
+    let effects = core.answer(fetches(&effects)[0].request, &blocks[8..], FetchOutcome::Complete);
+    assert_eq!(ranges(&effects), [(peer(1), 2, 6)]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Blocks that are asked for by their hashes, which nobody need have.
 //!
 //! Invariants:
-//! 1. A hash that nobody has stops nothing: requests by hash have slots of their own, and take none of the room, none of the
-//!    bytes and none of the turns that ranges have. What comes of them says nothing of how a peer serves ranges.
+//! 1. A hash that nobody has stops nothing: requests by hash have slots of their own, and take none of the room, none of the bytes
+//!    and none of the turns that ranges have; and of the hashes the one that was tried least has the first turn. What comes of
+//!    them says nothing of how a peer serves ranges.
 //! 2. Bounded: so many hashes, requests in all, at one peer, and for one hash, as the constants here say. Who was asked in vain
 //!    is remembered while it is connected.
 //! 3. That a peer has not the block is no failure of the peer's. Each peer is asked once; then, one at a time, those again who were
@@ -38,6 +39,8 @@ pub(super) struct Searches(BTreeMap<Hash, Search>);
 struct Search {
     /// Who was asked in vain, and when last.
     in_vain: BTreeMap<PeerId, Duration>,
+    /// How often it was asked of anybody.
+    tries: u32,
     /// How often it was asked of somebody again.
     repeats: u32,
     /// When it may be asked of somebody again.
@@ -50,6 +53,16 @@ impl Searches {
         self.0.retain(|hash, _| wanted.contains(hash));
         for hash in wanted {
             self.0.entry(*hash).or_default();
+        }
+    }
+
+    fn tries(&self, hash: Hash) -> u32 {
+        self.0.get(&hash).map_or(0, |search| search.tries)
+    }
+
+    fn note_try(&mut self, hash: Hash) {
+        if let Some(search) = self.0.get_mut(&hash) {
+            search.tries = search.tries.saturating_add(1);
         }
     }
 
@@ -83,16 +96,20 @@ impl Search {
 }
 
 impl Exchange {
-    /// Asks for the blocks with these hashes, wherever they may be; the first ones matter most. Each call names all that are
+    /// Asks for the blocks with these hashes, wherever they may be; of those that were tried as often as each other the first
+    /// ones matter most. Each call names all that are
     /// wanted: what it does not name is not looked for any more.
     pub fn ask_for_hashes(&mut self, now: Duration, wanted: &[Hash], decision: &mut Decision) {
         let wanted = &wanted[..wanted.len().min(MAX_HASHES)];
         self.searches.keep(wanted);
-        for hash in wanted {
+        // What was tried least has the first turn: a hash that nobody has may be tried for ever.
+        let mut turns = wanted.to_vec();
+        turns.sort_by_key(|hash| self.searches.tries(*hash));
+        for hash in turns {
             if self.requests.by_any_hash() >= MAX_OPEN {
                 return;
             }
-            self.ask_for_hash(now, *hash, decision);
+            self.ask_for_hash(now, hash, decision);
         }
     }
 
@@ -113,6 +130,7 @@ impl Exchange {
             }
             return;
         };
+        self.searches.note_try(hash);
         self.send(self.request(now, &peer, BlockQuery::Hash(hash), self.max_block_bytes), decision);
         self.look_again(now + self.timing.hedge_after);
     }
@@ -182,6 +200,31 @@ mod tests {
             assert_eq!(asked, wanted[..expected], "{peers} peers");
             assert!(exchange.searches.0.len() <= MAX_HASHES);
         }
+    }
+
+    /// Nobody answers: two hashes have taken every slot before the others are wanted.
+    #[test]
+    fn a_hash_that_nobody_has_takes_no_other_ones_turn() {
+        let (mut exchange, mut decision) = exchange_among(50);
+        let mut open = std::collections::VecDeque::new();
+        for second in 0..20 {
+            let now = Duration::from_secs(second);
+            exchange.ask_for_hashes(now, &hashes(2), &mut decision);
+            open.extend(asked(&mut decision));
+        }
+        assert_eq!(open.len(), 16);
+        let mut found = BTreeMap::new();
+        for second in 20..60 {
+            let now = Duration::from_secs(second);
+            let (request, ..) = open.pop_front().expect("all slots are taken");
+            answer(&mut exchange, request, AnswerUse::InVain, &mut decision);
+            exchange.ask_for_hashes(now, &hashes(6), &mut decision);
+            for (request, peer, hash) in asked(&mut decision) {
+                open.push_back((request, peer, hash));
+                *found.entry(hash).or_insert(0) += 1;
+            }
+        }
+        assert!(hashes(6)[2..].iter().all(|hash| found.get(hash) >= Some(&4)), "{found:?}");
     }
 
     #[test]

@@ -351,6 +351,8 @@ impl Peer {
         self.lacks_from = None;
         self.answered = Some(head.height);
         self.claimed = None;
+        // It has other blocks now than those that our schedule did not know.
+        self.unknown_from.take_if(|unknown| *unknown <= head.height);
         if self.head != Some(head) {
             self.head = Some(head);
             self.other_branch = false;
