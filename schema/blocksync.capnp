@@ -17,8 +17,8 @@
 # - One message is never larger than `Limits.maxMessageBytes`, in either direction.
 # - A capability of a role is fenced when somebody else takes the role: its calls then fail with `disconnected`.
 
-const schemaRevision :UInt32 = 1;
-# Rises with every change of this file. Changes only add.
+const schemaRevision :UInt32 = 2;
+# Rises with every change of this file. From 2 on, changes only add.
 
 interface BlockSync {
   # The bootstrap capability. Cheap; no effect on the chain.
@@ -46,15 +46,25 @@ struct ServerInfo {
   heads @9 :Heads;
   proposer @10 :Data;            # 32 bytes: the key that this node signs with; empty when it does not sign
   durability @11 :Durability;    # what a publish that was accepted survives
+  maxBlockBytes @12 :UInt64;     # of the chain's largest block, as its genesis file says; Limits.maxBlockBytes may be lower
+  daEvidence @13 :DaEvidence;    # what of DA decides; of the genesis file, too
+}
+
+enum DaEvidence {
+  # A rule of the chain, the same at all its nodes and for ever. A reporter that does not know it reports nothing.
+  block @0;                      # the bytes of signed blocks, as they stand on DA: DaSighting.signedBlock and .digest
+  named @1;                      # what the hosts say that a blob stands for: DaSighting.hash, .hostId and .payloadHash
 }
 
 struct Limits {
   maxMessageBytes @0 :UInt64;    # a larger message ends the connection
-  maxBlockBytes @1 :UInt64;      # of an encoded SignedBlock
+  maxBlockBytes @1 :UInt64;      # of an encoded SignedBlock that this sidecar takes; never above ServerInfo.maxBlockBytes
   maxInlineBytes @2 :UInt64;     # a larger payload is published through an Upload, and read through a BytesReader
   maxEvents @3 :UInt32;          # in one batch of a stream
   maxWaitMs @4 :UInt32;          # longest long poll; a longer wish is shortened
   maxCalls @5 :UInt32;           # in flight on one connection; one more fails with `overloaded`
+  maxReportBytes @6 :UInt64;     # of one report: what its sightings take in the message, and 128 bytes more for each. The bytes
+                                 # of a block that does not fit are given with DaReporter.upload
 }
 
 enum Durability {
@@ -74,7 +84,7 @@ enum Phase {
 struct Heads {
   # always: tail <= hard <= soft <= target
   tail @0 :UInt64;               # lowest stored height
-  hard @1 :UInt64;               # 0: none yet
+  hard @1 :UInt64;               # the highest block that DA has confirmed, by what DaEvidence says; 0: none yet
   hardHash @2 :Data;             # empty: none yet
   soft @3 :UInt64;               # 0: nothing stored yet
   softHash @4 :Data;
@@ -245,9 +255,22 @@ interface BytesReader {
 }
 
 struct DaInclusion {
+  # Why a block is hard. Two nodes that read the same DA from its beginning, or from true checkpoints, have the same hard blocks,
+  # whatever their hosts reported by bytes or by digest and in whatever portions; with DaEvidence.named as far as the hosts
+  # named the same.
   id @0 :BlockId;
-  daHeight @1 :UInt64;           # 0: below what was followed on DA from the start; it is hard because a block above it is
-  index @2 :UInt32;              # among this chain's blocks within that DA height
+  daHeight @1 :UInt64;           # 0: there is no position to tell, see `basis`
+  index @2 :UInt32;              # as in DaSighting
+  basis @3 :HardBasis;
+}
+
+enum HardBasis {
+  # A reader treats a basis that it does not know as `trusted`.
+  bytes @0;                      # the bytes at this position are this block's, and the sidecar has checked them; or their digest
+                                 # is that of bytes of this block that it has checked
+  named @1;                      # the host said that what stands at this position is this block; nobody has checked it
+  implied @2;                    # it was never looked for on DA; a block above it is hard
+  trusted @3;                    # the operator's word: the block of `sync.from` with @DA
 }
 
 struct Retract {
@@ -333,6 +356,8 @@ struct PublishResult {
     overloaded @9 :UInt32;       # try again after so many milliseconds
     draining @10 :Void;          # the sidecar is about to end
   }
+  retryAfterMs @11 :UInt32;      # with notReady: it will not be long, try again after so many milliseconds (after a start the
+                                 # peers are asked for their heads first); 0: it depends on what is waited for
 }
 
 struct Published {
@@ -363,32 +388,112 @@ interface Upload {
 
 interface DaReporter {
   # For hosts that watch their DA layer themselves, whatever it is.
+  #
+  # The host finds and carries, and the sidecar decides: by position on DA, from what is there, and never on the word of
+  # whoever reported it. For that the host answers for these things, and for no others:
+  # - Nothing is left out. Everything in the chain's place on DA is reported that may be a block of this chain by block.proto,
+  #   whoever proposes there, whatever its time, and however often it is there. What may be left out: bytes that are no
+  #   SignedBlock of this chain's id, or larger than ServerInfo.maxBlockBytes, or not signed by the proposer that they name.
+  #   Whether that proposer may propose, only the sidecar knows: its schedule may grow.
+  # - Each sighting has its position, which is the same whichever host of the chain reports it, and whenever.
+  # - A digest, and the height beside it, are read off the bytes that stand there. A digest is a statement of what bytes stand
+  #   there; it says nothing of what they are worth, and the host need not know: the sidecar takes it for the block of which
+  #   it has the same bytes, checked, and asks for the bytes otherwise.
+  # - With DaEvidence.named there is nothing that the sidecar could check. There a name says that the chain's own rule takes
+  #   this blob as its block of that height: the host applies that rule, signatures and all, and names one blob for each height.
 
   report @0 (after :UInt64, scannedThrough :UInt64, sightings :List(DaSighting)) -> (result :ReportResult);
-  # "This is everything that I saw above DA height `after`, up to and including `scannedThrough`." Durable when it returns.
-  # DA heights are reported in order and without omission: when `after` is above what has been reported so far, nothing is
-  # taken, and the answer says from where to go on. To report some DA heights again is harmless.
+  # "This is everything that I found above DA height `after`, up to and including `scannedThrough`." Durable when it returns.
+  # DA heights are reported in order and without omission, at most 1,048,576 of them at a time; to report some again is harmless.
+  # Sightings of DA heights above `scannedThrough` may come ahead of their turn, and those at or below `after` again.
+  # With `after` and `scannedThrough` both where the last answer stands the report covers nothing: so the bytes of what is
+  # `wanted` are given, in as many calls as it takes, and so it is asked what is wanted.
+  # Whatever was reported: the next one goes on above the DA height in the *answer*, which may have gone back.
 
   position @1 () -> (scannedThrough :UInt64);
   # From which DA height (this one, plus one) to go on.
+
+  upload @2 (sighting :DaSighting, bytes :UInt64) -> (result :UploadSightingResult);
+  # For the bytes of a block that does not fit into one report: `sighting` says where it stands, with an empty signedBlock.
+  # It is reported when the upload is committed, as by a report that covers nothing.
 }
 
 struct DaSighting {
-  daHeight @0 :UInt64;
-  index @1 :UInt32;              # among this chain's blocks within that DA height, from 0
-  height @2 :UInt64;             # the rollup height
+  daHeight @0 :UInt64;           # at least 1, below 2^63
+  index @1 :UInt32;              # where it stands within that DA height. Numbers rise in the order of DA, and may be left out;
+                                 # what number a place has does not depend on what the host thinks of what stands there
+  height @2 :UInt64;             # the rollup height: with `digest` the one that stands in the bytes' header, with a name the one
+                                 # that is named. With signedBlock it may be 0; otherwise it must be the bytes' own
   what :union {
-    hash @3 :Data;               # the block's hash: enough for a block that the sidecar has
-    signedBlock @4 :Data;        # the block itself
-    hostId @5 :Data;             # the rollup's own id. Weaker: a match hardens, a mismatch can only halt
-    payloadHash @6 :Data;        # as weak as hostId
+    # An arm of the other DaEvidence than the chain's is refused.
+    signedBlock @3 :Data;        # block: the bytes that stand there, whatever they are
+    digest @4 :Data;             # block: the SHA-256 of these bytes, all of them, the signature too. Enough for bytes that the
+                                 # sidecar has. Not for bytes in which no height can be read: those are given themselves
+    hash @5 :Data;               # named: this block's hash
+    hostId @6 :Data;             # named: the rollup's own id, at most 64 bytes
+    payloadHash @7 :Data;        # named: the SHA-256 of the payload
   }
 }
 
 struct ReportResult {
-  scannedThrough @0 :UInt64;     # durable; may be lower than reported: go on from there
-  wanted @1 :List(BlockId);      # DA names these and nobody has given them to us: report them again with signedBlock
-  junk @2 :UInt32;               # sightings of this report that are no valid blocks of this chain, and were skipped
+  union {
+    # A host treats an arm that it does not know as `refused`.
+    taken @0 :ReportTaken;
+    outOfOrder @1 :UInt64;       # `after` is above this DA height, up to which DA was reported: what lies between may decide, so
+                                 # nothing was taken. Report on from the DA height after this one
+    refused @2 :ReportRefusal;   # nothing of it was taken
+  }
+}
+
+struct ReportTaken {
+  scannedThrough @0 :UInt64;     # report on from the DA height after this one. It may be lower than what was reported: by what
+                                 # there was no room for, and by an operator's command
+  wanted @1 :List(WantedSighting);   # open positions, lowest on DA first, at most 256: report what stands there as signedBlock.
+                                 # Until then nothing behind them on DA is judged at their height
+  junk @2 :UInt32;               # sightings of this report that are no blocks of this chain: they decide nothing
+  passedOver @3 :UInt32;         # sightings of this report that a key signed which is not in the schedule there: they are read
+                                 # again when the schedule grows
+}
+
+struct WantedSighting {
+  daHeight @0 :UInt64;
+  index @1 :UInt32;
+  height @2 :UInt64;             # as it was reported
+  digest @3 :Data;               # as it was reported
+}
+
+struct ReportRefusal {
+  reason @0 :RefusalReason;
+  why @1 :Text;                  # for people
+  daHeight @2 :UInt64;           # of the sighting that was refused; 0: it is about the report as a whole
+  index @3 :UInt32;
+}
+
+enum RefusalReason {
+  # A host does not repeat what was refused for a reason that it does not know.
+  storageFull @0;                # goes on by itself: report it again later
+  backwards @1;                  # scannedThrough is below `after`
+  tooFar @2;                     # it covers, or names, DA heights too far above what was reported: report less at a time
+  tooLarge @3;                   # more than Limits.maxReportBytes, or a block above ServerInfo.maxBlockBytes
+  noSuchPosition @4;             # a DA height of 0, or of 2^63 and more
+  notByName @5;                  # a name, where bytes decide
+  onlyByName @6;                 # bytes or a digest, where names decide
+  nameTooLong @7;                # a hostId of more than 64 bytes
+  otherHeight @8;                # the block that was given is of another height than was said. The position stays as it was
+}
+
+struct UploadSightingResult {
+  union {
+    upload @0 :SightingUpload;
+    refused @1 :ReportRefusal;
+    overloaded @2 :UInt32;       # try again after so many milliseconds
+  }
+}
+
+interface SightingUpload {
+  # Dropping it before `commit` forgets it.
+  write @0 (offset :UInt64, data :Data) -> (received :UInt64);   # in order, without gaps; at most Limits.maxInlineBytes
+  commit @1 () -> (result :ReportResult);                        # when all bytes are there
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -399,7 +504,7 @@ interface Admin {
   peers @1 () -> (peers :List(PeerInfo), bans :List(BanInfo));                  # who is connected or persistent; all bans
   evidence @2 (after :UInt64, max :UInt32) -> (evidence :List(EvidenceInfo));   # ascending by id, above `after`
   schedule @3 () -> (entries :List(ScheduleEntry));
-  extendSchedule @4 (entry :ScheduleEntry) -> (result :OperatorResult);         # append-only, above soft, durable
+  extendSchedule @4 (entry :ScheduleEntry) -> (result :OperatorResult);         # above soft, and above the last entry; durable
   abandonBranch @5 (from :BlockId) -> (result :OperatorResult);
   # After a divergence on DA: take back our own branch from this block on, and go on with what DA has. The only way in
   # which a node that signs may ever sign a height again.
@@ -417,6 +522,27 @@ interface Admin {
   unbanPeer @13 (subject :Text) -> (result :OperatorResult);
   consumers @14 () -> (consumers :List(ConsumerInfo));          # all that have ever acknowledged anything
   forgetConsumer @15 (name :Text) -> (result :OperatorResult);  # it is gone for good: pruning waits for it no longer
+  rescanDa @16 (from :UInt64) -> (result :OperatorResult);
+  # After a wrong report: what was reported of DA heights from this one on is forgotten, above hard, and read again; a halt that
+  # it led to ends. What is hard stays, and so does what the key has signed. Refused at or below Status.floor's DA height.
+  checkpoint @17 () -> (result :CheckpointResult);
+  # What another node's `sync.from` may be, by this node's word.
+  disown @18 (block :BlockId) -> (result :OperatorResult);
+  # Gives up a block of which nobody can show what it stands on: it is neither stored nor waited for, unless DA has it. Refused
+  # for what stands on our soft head. It never frees the guard: see assertSigned.
+  withdrawSchedule @19 (fromHeight :UInt64) -> (result :OperatorResult);        # takes the entry that begins there back, above soft
+}
+
+struct Checkpoint {
+  id @0 :BlockId;                # is hard, and...
+  daHeight @1 :UInt64;           # ...no block above it stands on DA at or below this DA height
+}
+
+struct CheckpointResult {
+  union {
+    checkpoint @0 :Checkpoint;
+    none @1 :Text;               # why there is none
+  }
 }
 
 struct ConsumerInfo {
@@ -440,7 +566,7 @@ struct Status {
   halt @5 :Text;                 # why publishing has stopped; empty: it has not
   vetoed @6 :BlockId;            # what the host's execution refuses; null: nothing
   notReady @7 :Text;             # why nothing can be published now; empty: something can, or this node does not sign
-  wanted @8 :BlockId;            # DA names this block and nobody has it; null: none
+  wanted @8 :List(WantedSighting);   # open positions on DA: the host is to report what stands there
   heldBlocks @9 :UInt32;         # verified blocks that wait for those before them
   openRequests @10 :UInt32;
   pendingSightings @11 :UInt32;  # DA sightings that wait for their turn
@@ -458,6 +584,29 @@ struct Status {
   maxBytes @21 :UInt64;          # store.max_bytes; 0: no bound
   pruneUnconfirmed @22 :Bool;    # store.prune_unconfirmed: what DA has never confirmed is pruned, too
   backfills @23 :Bool;           # sync.backfill: what lies below the tail is being fetched, or will be
+  hardWaitsFor @24 :Text;        # why hard stands still although DA says something of the next height, or although the store
+                                 # began with a trusted block; empty: it does not
+  floor @25 :Checkpoint;         # what the store began with, where sync.from said so with @DA: DA is read above it, and nothing
+                                 # at or below its block is ever judged; null: there is none
+  belowFloor @26 :UInt64;        # sightings at or below the floor's block since the sidecar started: they decide nothing
+  passedOver @27 :UInt64;        # sightings since the sidecar started that a key signed which is not in the schedule there
+  lowestPassedOver @28 :PassedOver;  # the lowest of them above hard; null: none
+  unknownProposer @29 :UnknownProposer;   # peers have blocks by somebody whom the schedule does not name; null: none
+}
+
+struct PassedOver {
+  # On DA there is a block that this key has signed, and the schedule does not have it there.
+  height @0 :UInt64;
+  proposer @1 :Data;
+  daHeight @2 :UInt64;
+  index @3 :UInt32;
+}
+
+struct UnknownProposer {
+  # What peers say: nobody's signature was checked. The schedule may be behind.
+  height @0 :UInt64;             # the lowest
+  proposer @1 :Data;
+  count @2 :UInt64;              # so many were seen, copies counted
 }
 
 struct Received {

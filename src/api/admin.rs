@@ -150,6 +150,32 @@ impl wire::admin::Server for Admin {
         self.command(Command::ForgetConsumer(name), results.get().init_result()).await
     }
 
+    async fn rescan_da(
+        self: Rc<Self>,
+        params: wire::admin::RescanDaParams,
+        mut results: wire::admin::RescanDaResults,
+    ) -> capnp::Result<()> {
+        let _call = self.connection.enter()?;
+        let from = params.get()?.get_from();
+        drop(params);
+        self.command(Command::RescanDa(from), results.get().init_result()).await
+    }
+
+    async fn checkpoint(
+        self: Rc<Self>,
+        _: wire::admin::CheckpointParams,
+        mut results: wire::admin::CheckpointResults,
+    ) -> capnp::Result<()> {
+        let _call = self.connection.enter()?;
+        let status = self.connection.server.ask(|reply| Request::Status { reply }).await?;
+        let mut to = results.get().init_result();
+        match status.core.checkpoint {
+            Some(checkpoint) => convert::set_checkpoint(to.init_checkpoint(), checkpoint),
+            None => to.set_none("DA has confirmed nothing here yet"),
+        }
+        Ok(())
+    }
+
     async fn evidence(
         self: Rc<Self>,
         params: wire::admin::EvidenceParams,
@@ -209,6 +235,17 @@ impl wire::admin::Server for Admin {
         };
         drop(params);
         self.command(Command::ExtendSchedule(entry), results.get().init_result()).await
+    }
+
+    async fn withdraw_schedule(
+        self: Rc<Self>,
+        params: wire::admin::WithdrawScheduleParams,
+        mut results: wire::admin::WithdrawScheduleResults,
+    ) -> capnp::Result<()> {
+        let _call = self.connection.enter()?;
+        let from = convert::height(params.get()?.get_from_height())?;
+        drop(params);
+        self.command(Command::WithdrawSchedule(from), results.get().init_result()).await
     }
 
     async fn abandon_branch(

@@ -7,7 +7,7 @@ use capnp::Error;
 use super::blocksync_capnp as wire;
 use crate::block::{Block, BlockId, Hash, Height, PublicKey};
 use crate::store::Durability;
-use crate::sync::{BanInfo, DaPosition, DataLoss, Origin, PeerInfo, Phase, PublishAnswer};
+use crate::sync::{BanInfo, Basis, Checkpoint, Confirmation, DataLoss, Origin, PeerInfo, Phase, PublishAnswer};
 use crate::util::printable::{Escape, Limit, printable};
 use crate::util::saturate;
 pub(super) use crate::util::saturate::millis;
@@ -100,10 +100,37 @@ pub(super) fn set_id(mut to: wire::block_id::Builder<'_>, id: BlockId) {
     to.set_hash(&id.hash.0);
 }
 
-pub(super) fn set_inclusion(mut to: wire::da_inclusion::Builder<'_>, id: BlockId, position: DaPosition) {
-    to.set_da_height(position.height);
-    to.set_index(position.index);
+pub(super) fn set_checkpoint(mut to: wire::checkpoint::Builder<'_>, checkpoint: Checkpoint) {
+    to.set_da_height(checkpoint.da);
+    set_id(to.init_id(), checkpoint.id);
+}
+
+/// A null pointer, which reads as a block of height 0, means "none".
+pub(super) fn optional_checkpoint(from: wire::checkpoint::Reader<'_>) -> capnp::Result<Option<Checkpoint>> {
+    let da = from.get_da_height();
+    Ok(optional_id(from.get_id()?)?.map(|id| Checkpoint { id, da }))
+}
+
+pub(super) fn set_inclusion(mut to: wire::da_inclusion::Builder<'_>, id: BlockId, confirmed: Confirmation) {
+    to.set_da_height(confirmed.position.height);
+    to.set_index(confirmed.position.index);
+    to.set_basis(match confirmed.basis {
+        Basis::Bytes => wire::HardBasis::Bytes,
+        Basis::Named => wire::HardBasis::Named,
+        Basis::Implied => wire::HardBasis::Implied,
+        Basis::Trusted => wire::HardBasis::Trusted,
+    });
     set_id(to.init_id(), id);
+}
+
+/// A basis that we do not know is `Trusted`, as the schema demands.
+pub(super) fn basis_from_wire(basis: Result<wire::HardBasis, capnp::NotInSchema>) -> Basis {
+    match basis {
+        Ok(wire::HardBasis::Bytes) => Basis::Bytes,
+        Ok(wire::HardBasis::Named) => Basis::Named,
+        Ok(wire::HardBasis::Implied) => Basis::Implied,
+        Ok(wire::HardBasis::Trusted) | Err(_) => Basis::Trusted,
+    }
 }
 
 pub(super) const fn durability_to_wire(durability: Durability) -> wire::Durability {

@@ -9,7 +9,7 @@
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::StoreError;
 use crate::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Resumed, Start, Step};
-use crate::sync::{DaPosition, DataLoss, Epoch, EvidenceId, EvidenceSide, Heads, Origin};
+use crate::sync::{Basis, Confirmation, DaPosition, DataLoss, Epoch, EvidenceId, EvidenceSide, Heads, Origin};
 
 use super::view::HostView;
 
@@ -20,7 +20,7 @@ const EVENT_BYTES: usize = 384;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FeedEvent {
     Soft { block: Block, origin: Origin, body: Body },
-    Hard { id: BlockId, position: DaPosition },
+    Hard { id: BlockId, confirmed: Confirmation },
     Retract { to: Option<BlockId>, epoch: Epoch },
     Gap { from: Height, to: Height },
     DataLoss(DataLoss),
@@ -189,13 +189,13 @@ impl FeedAnswer<'_> {
         let Some(hash) = self.view.hash(height)? else {
             return Err(hole(height).into());
         };
-        let position = da_position(self.view, height)?;
+        let confirmed = confirmed(self.view, height)?;
         let cost = EVENT_BYTES / 2;
         if cost > self.room && !self.events.is_empty() {
             return Ok(Added::NoRoom);
         }
         self.room = self.room.saturating_sub(cost);
-        self.events.push(FeedEvent::Hard { id: BlockId { height, hash }, position });
+        self.events.push(FeedEvent::Hard { id: BlockId { height, hash }, confirmed });
         Ok(Added::Taken)
     }
 
@@ -228,15 +228,16 @@ fn hole(height: Height) -> StoreError {
     StoreError::Damaged { what: format!("block {height}") }
 }
 
-/// Where the hard block at this height was seen on DA, if it was.
-fn da_position(view: &dyn HostView, height: Height) -> Result<DaPosition, StoreError> {
-    Ok(view.confirmation(height)?.unwrap_or(DaPosition::IMPLIED))
+/// Why the block at this height, which is hard, is hard.
+fn confirmed(view: &dyn HostView, height: Height) -> Result<Confirmation, StoreError> {
+    let implied = Confirmation { position: DaPosition::IMPLIED, basis: Basis::Implied };
+    Ok(view.confirmation(height)?.unwrap_or(implied))
 }
 
 /// What becomes of a lookup.
 #[derive(Debug)]
 pub(super) enum Lookup {
-    Stored { block: Block, origin: Origin, inclusion: Option<DaPosition> },
+    Stored { block: Block, origin: Origin, inclusion: Option<Confirmation> },
     NotFound,
     Pruned(Height),
 }
@@ -277,7 +278,7 @@ pub(super) fn look_up(
     match view.block(height)? {
         Some((block, origin)) if hash.is_none_or(|hash| hash == block.hash()) => {
             let hard = announced.hard_height().min(heads.hard_height());
-            let inclusion = hard.is_some_and(|hard| height <= hard).then(|| da_position(view, height)).transpose()?;
+            let inclusion = hard.is_some_and(|hard| height <= hard).then(|| confirmed(view, height)).transpose()?;
             Ok(Lookup::Stored { block, origin, inclusion })
         }
         _ => Ok(Lookup::NotFound),
@@ -371,8 +372,9 @@ mod tests {
             Ok(self.blocks.iter().find(|block| block.hash() == hash).map(Block::height))
         }
 
-        fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError> {
-            Ok((height == Height::MIN).then_some(DaPosition { height: 5, index: 0 }))
+        fn confirmation(&self, height: Height) -> Result<Option<Confirmation>, StoreError> {
+            let position = DaPosition { height: 5, index: 0 };
+            Ok((height == Height::MIN).then_some(Confirmation { position, basis: Basis::Bytes }))
         }
 
         fn retracted_since(&self, _: Epoch) -> Result<Option<Height>, StoreError> {

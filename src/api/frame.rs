@@ -161,10 +161,11 @@ mod tests {
 
     use futures::FutureExt as _;
 
+    use super::super::limits::BlockBytes;
     use super::*;
 
     fn limits() -> Limits {
-        Limits::derive(64 << 20, 4, 1 << 20).unwrap()
+        Limits::derive(64 << 20, 4, BlockBytes::all(1 << 20)).unwrap()
     }
 
     fn impatient() -> Limits {

@@ -12,7 +12,7 @@ use super::convert::{
 };
 use crate::block::{BlockId, Height, PublicKey};
 use crate::store::Durability;
-use crate::sync::{Heads, Phase};
+use crate::sync::{DaEvidence, Heads, Phase};
 
 /// Who the sidecar is and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub struct ServerInfo {
     pub proposer: Option<PublicKey>,
     /// What an accepted publish survives.
     pub durability: Durability,
+    /// Of the chain's largest block.
+    pub max_block_bytes: u64,
+    /// What of DA decides; `None`: a rule that is newer than this client.
+    pub da_evidence: Option<DaEvidence>,
 }
 
 /// The bounds that the sidecar holds its clients to.
@@ -41,7 +45,7 @@ pub struct ServerInfo {
 pub struct Limits {
     /// A larger message ends the connection.
     pub max_message_bytes: u64,
-    /// Of an encoded signed block.
+    /// Of an encoded signed block that the sidecar takes.
     pub max_block_bytes: u64,
     /// A larger payload travels in pieces; this client does that by itself.
     pub max_inline_bytes: u64,
@@ -51,6 +55,8 @@ pub struct Limits {
     pub max_wait: Duration,
     /// In flight on one connection; one more fails with [`super::client::ClientError::Overloaded`].
     pub max_calls: u32,
+    /// Of one report of DA.
+    pub max_report_bytes: u64,
 }
 
 /// The heights as a host is told them: `tail <= hard <= soft <= target`, as far as each is there. Not [`Heads`], because
@@ -93,12 +99,20 @@ pub(super) fn write(mut to: wire::server_info::Builder<'_>, info: &ServerInfo) {
     limits.set_max_events(info.limits.max_events);
     limits.set_max_wait_ms(u32::try_from(info.limits.max_wait.as_millis()).unwrap_or(u32::MAX));
     limits.set_max_calls(info.limits.max_calls);
+    limits.set_max_report_bytes(info.limits.max_report_bytes);
     to.set_phase(phase_to_wire(info.phase));
     write_heads(to.reborrow().init_heads(), &info.heads);
     if let Some(proposer) = info.proposer {
         to.set_proposer(&proposer.0);
     }
     to.set_durability(durability_to_wire(info.durability));
+    to.set_max_block_bytes(info.max_block_bytes);
+    if let Some(evidence) = info.da_evidence {
+        to.set_da_evidence(match evidence {
+            DaEvidence::Block => wire::DaEvidence::Block,
+            DaEvidence::Named => wire::DaEvidence::Named,
+        });
+    }
 }
 
 pub(super) fn read(from: wire::server_info::Reader<'_>) -> capnp::Result<ServerInfo> {
@@ -118,11 +132,18 @@ pub(super) fn read(from: wire::server_info::Reader<'_>) -> capnp::Result<ServerI
             max_events: limits.get_max_events(),
             max_wait: Duration::from_millis(limits.get_max_wait_ms().into()),
             max_calls: limits.get_max_calls(),
+            max_report_bytes: limits.get_max_report_bytes(),
         },
         phase: phase_from_wire(from.get_phase()),
         heads: read_heads(from.get_heads()?)?,
         proposer: optional_key(from.get_proposer()?)?,
         durability: durability_from_wire(from.get_durability()),
+        max_block_bytes: from.get_max_block_bytes(),
+        da_evidence: match from.get_da_evidence() {
+            Ok(wire::DaEvidence::Block) => Some(DaEvidence::Block),
+            Ok(wire::DaEvidence::Named) => Some(DaEvidence::Named),
+            Err(_) => None,
+        },
     })
 }
 

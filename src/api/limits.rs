@@ -2,11 +2,14 @@
 //! configuration says.
 //!
 //! ```text
-//!   memory = (reads + intake) * max_block      bodies that are read, or taken in, for all clients together
+//!   memory = reads * max_block                 bodies that are read for all clients together
+//!          + intake * chain_block              what is taken in of them; of DA also what is larger than this node's blocks
 //!          + connections * PER_CONNECTION * message
 //! ```
 
 use std::time::Duration;
+
+use super::report::ReportBounds;
 
 /// Of one connection, in messages: one that arrives (half as much again while its buffer grows), one that waits for its
 /// handler, two of answers that are not yet taken, one that is being built.
@@ -40,10 +43,30 @@ const STALL_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a host's signer may think about one block.
 pub const SIGNER_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How large blocks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockBytes {
+    /// The largest that this node takes...
+    pub taken: usize,
+    /// ...and the largest that the chain allows.
+    pub of_chain: usize,
+}
+
+impl BlockBytes {
+    /// Of a node that takes whatever its chain allows.
+    #[must_use]
+    pub const fn all(bytes: usize) -> Self {
+        Self { taken: bytes, of_chain: bytes }
+    }
+}
+
 /// The bounds that depend on the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
+    /// The largest block that is taken.
     pub max_block_bytes: usize,
+    /// The largest block that the chain allows, and so the largest that may be reported of DA.
+    pub chain_block_bytes: usize,
     pub max_connections: usize,
     /// Reads of the store at one time.
     pub reads: usize,
@@ -61,23 +84,26 @@ pub(super) struct Limits {
 impl Limits {
     /// # Errors
     /// What the budget would have to be.
-    pub fn derive(memory_bytes: usize, max_connections: usize, max_block_bytes: usize) -> Result<Self, String> {
-        let least = least_memory(max_connections, max_block_bytes);
+    pub fn derive(memory_bytes: usize, max_connections: usize, blocks: BlockBytes) -> Result<Self, String> {
+        let least = least_memory(max_connections, blocks);
         if memory_bytes < least {
             return Err(format!(
-                "{max_connections} connections and blocks of {max_block_bytes} bytes need at least {least} bytes of memory, not \
-                 {memory_bytes}"
+                "{max_connections} connections and blocks of {} bytes need at least {least} bytes of memory, not \
+                 {memory_bytes}",
+                blocks.of_chain
             ));
         }
         let connections = max_connections.max(1);
-        let block = max_block_bytes.max(1);
+        let block = blocks.taken.max(1);
+        let largest = blocks.of_chain.max(block);
         // Of what is left beyond the least, a quarter goes to more reads, and an eighth to more intake.
         let spare = memory_bytes - least;
         let reads = 1 + (spare / 4 / block).min(MAX_READS - 1);
-        let intake = block + (spare / 8).min(block);
+        let intake = largest + (spare / 8).min(largest);
         let share = memory_bytes.saturating_sub(reads * block + intake) / (connections * PER_CONNECTION);
         Ok(Self {
-            max_block_bytes,
+            max_block_bytes: block,
+            chain_block_bytes: largest,
             max_connections: connections,
             reads,
             max_intake_bytes: intake,
@@ -92,6 +118,16 @@ impl Limits {
         self.max_message_bytes - ENVELOPE_BYTES
     }
 
+    /// What one report may cost: it fits into a message, and into the intake.
+    pub fn max_report_bytes(&self) -> usize {
+        self.max_inline_bytes().min(self.max_intake_bytes)
+    }
+
+    /// What one report may bring.
+    pub fn report_bounds(&self) -> ReportBounds {
+        ReportBounds { report_bytes: self.max_report_bytes(), block_bytes: self.chain_block_bytes }
+    }
+
     /// Answers that wait to be sent, of one connection.
     pub const fn max_queued_bytes(&self) -> usize {
         2 * self.max_message_bytes
@@ -100,9 +136,10 @@ impl Limits {
 
 /// The smallest budget with which the API can serve as many connections and blocks as large.
 #[must_use]
-pub fn least_memory(max_connections: usize, max_block_bytes: usize) -> usize {
+pub fn least_memory(max_connections: usize, blocks: BlockBytes) -> usize {
     let shares = max_connections.max(1).saturating_mul(PER_CONNECTION * MIN_MESSAGE_BYTES);
-    max_block_bytes.max(1).saturating_mul(2).saturating_add(shares)
+    let taken = blocks.taken.max(1);
+    taken.saturating_add(blocks.of_chain.max(taken)).saturating_add(shares)
 }
 
 #[cfg(test)]
@@ -112,29 +149,34 @@ mod tests {
     #[test]
     fn the_parts_never_add_up_to_more_than_the_budget() {
         for memory in (0..4096).map(|mib: usize| mib << 20) {
-            for (connections, block) in [(16, 8 << 20), (16, 1 << 20), (1, 64 << 20), (64, 1000)] {
-                let Ok(limits) = Limits::derive(memory, connections, block) else {
-                    assert!(memory < least_memory(connections, block));
+            for (connections, taken, of_chain) in
+                [(16, 8 << 20, 8 << 20), (16, 1 << 20, 8 << 20), (1, 64 << 20, 64 << 20), (64, 1000, 1000)]
+            {
+                let blocks = BlockBytes { taken, of_chain };
+                let Ok(limits) = Limits::derive(memory, connections, blocks) else {
+                    assert!(memory < least_memory(connections, blocks));
                     continue;
                 };
-                let sum = limits.reads * block
+                let sum = limits.reads * taken
                     + limits.max_intake_bytes
                     + connections * PER_CONNECTION * limits.max_message_bytes;
-                assert!(sum <= memory, "{memory} {connections} {block}: {sum}");
+                assert!(sum <= memory, "{memory} {connections} {blocks:?}: {sum}");
                 assert!(
                     (MIN_MESSAGE_BYTES..=MAX_MESSAGE_BYTES).contains(&limits.max_message_bytes),
                     "{memory} {limits:?}"
                 );
-                assert!(limits.max_intake_bytes >= block);
+                assert!(limits.max_intake_bytes >= of_chain);
+                assert!(limits.max_report_bytes() <= limits.max_intake_bytes);
             }
         }
     }
 
     #[test]
     fn a_budget_that_is_too_small_names_the_one_that_is_not() {
-        let least = least_memory(16, 8 << 20);
-        let error = Limits::derive(least - 1, 16, 8 << 20).unwrap_err();
+        let blocks = BlockBytes::all(8 << 20);
+        let least = least_memory(16, blocks);
+        let error = Limits::derive(least - 1, 16, blocks).unwrap_err();
         assert!(error.contains(&least.to_string()), "{error}");
-        assert!(Limits::derive(least, 16, 8 << 20).is_ok());
+        assert!(Limits::derive(least, 16, blocks).is_ok());
     }
 }

@@ -209,13 +209,13 @@ async fn write_all(queue: Rc<SendQueue>, mut to: impl AsyncWrite + Unpin) -> Res
 mod tests {
     use std::time::Duration;
 
-    use super::super::limits::Limits;
+    use super::super::limits::{BlockBytes, Limits};
     use super::*;
 
     #[tokio::test]
     async fn answers_that_nobody_takes_end_the_connection() {
         let (_client, server) = tokio::io::duplex(64);
-        let limits = Limits::derive(64 << 20, 4, 1 << 20).unwrap();
+        let limits = Limits::derive(64 << 20, 4, BlockBytes::all(1 << 20)).unwrap();
         let accounting = Accounting::new(Limits { stall_deadline: Duration::from_millis(1), ..limits });
         let mut link = Link::new(tokio::io::empty(), server, accounting.clone());
         let mut connection = capnp_rpc::VatNetwork::accept(&mut link).await.unwrap();

@@ -35,6 +35,7 @@ mod link;
 mod orders;
 mod publisher;
 mod report;
+mod reporter;
 mod session;
 mod shared;
 mod socket;
@@ -51,16 +52,16 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use limits::{SIGNER_DEADLINE, least_memory};
+pub use limits::{BlockBytes, SIGNER_DEADLINE, least_memory};
 pub use orders::ShutdownMode;
-pub use report::{ReportedAs, ReportedSighting};
+pub use report::{DenialReason, ReportDenial, ReportResult, ReportedAs, ReportedSighting};
 pub use socket::MAX_SOCKET_PATH_BYTES;
 pub use view::{HostSource, HostView};
 
 use crate::block::{BlockId, ChainId, Height, PublicKey};
 use crate::store::{Durability, Reader};
 use crate::sync::{
-    Command, Heads, PeerList, PeerOrder, Phase, Proposal, PublishAnswer, RejectAnswer, ReportAnswer, Status,
+    Command, DaEvidence, Heads, PeerList, PeerOrder, Phase, Proposal, PublishAnswer, RejectAnswer, ReportAnswer, Status,
 };
 use crate::verify::ScheduleEntry;
 
@@ -76,7 +77,9 @@ pub struct Config {
     /// The key that this node signs with, unless a host brings its own.
     pub proposer: Option<PublicKey>,
     pub durability: Durability,
-    pub max_block_bytes: usize,
+    pub block_bytes: BlockBytes,
+    /// A rule of the chain.
+    pub da_evidence: DaEvidence,
     /// Of all sessions together; at least [`least_memory`].
     pub memory_bytes: usize,
     pub max_connections: usize,
@@ -225,7 +228,7 @@ pub fn start_over(
     announced: watch::Receiver<Announced>,
     requests: mpsc::Sender<Request>,
 ) -> Result<Handle, StartError> {
-    let limits = limits::Limits::derive(config.memory_bytes, config.max_connections, config.max_block_bytes)
+    let limits = limits::Limits::derive(config.memory_bytes, config.max_connections, config.block_bytes)
         .map_err(StartError::Io)?;
     let lock = socket::SocketLock::take(&config.socket, &config.allow_uids)?;
     let node = shared::NodeLink { announced, requests };

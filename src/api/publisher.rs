@@ -11,7 +11,7 @@ use super::convert::{self, cut};
 use super::limits::SIGNER_DEADLINE;
 use super::shared::{ApiServer, ClientConnection, CountGuard, Fence, HostSigner, NoAnswer, RETRY_MS, store_error};
 use super::stream::{Part, PayloadPieces};
-use super::upload::{PublishWork, UploadParts, UploadSlot};
+use super::upload::{Arrived, PublishWork, Upload, UploadParts};
 use super::{Request, SignRequest};
 use crate::block::{Block, BlockId, Hash, PublicKey};
 use crate::sync::{Proposal, PublishAnswer};
@@ -279,19 +279,19 @@ impl wire::publisher::Server for Publisher {
             to.set_overloaded(RETRY_MS);
             return Ok(());
         };
-        let parts = server.uploads.begin(UploadParts { work, size, bytes: BytesMut::new(), permit });
-        to.set_upload(capnp_rpc::new_client(Upload { state: state.clone(), parts }));
+        let upload = server.uploads.begin(UploadParts { work, size, bytes: BytesMut::new(), permit });
+        to.set_upload(capnp_rpc::new_client(PublishUpload { state: state.clone(), upload }));
         Ok(())
     }
 }
 
 /// A block that arrives in pieces.
-struct Upload {
+struct PublishUpload {
     state: Rc<PublisherState>,
-    parts: UploadSlot,
+    upload: Upload<PublishWork>,
 }
 
-impl wire::upload::Server for Upload {
+impl wire::upload::Server for PublishUpload {
     async fn write(
         self: Rc<Self>,
         params: wire::upload::WriteParams,
@@ -300,19 +300,7 @@ impl wire::upload::Server for Upload {
         let _call = self.state.connection.enter()?;
         self.state.fence.check()?;
         let from = params.get()?;
-        let data = from.get_data()?;
-        let mut parts = self.parts.borrow_mut();
-        let Some(UploadParts { size, bytes, .. }) = parts.as_mut() else {
-            return Err(Error::failed("this upload was committed already".into()));
-        };
-        if from.get_offset() != bytes.len() as u64 {
-            return Err(Error::failed(format!("pieces come in order: the next one is at {}", bytes.len())));
-        }
-        if data.len() > *size - bytes.len() {
-            return Err(Error::failed(format!("more than the {size} bytes that were announced")));
-        }
-        bytes.extend_from_slice(data);
-        results.get().set_received(bytes.len() as u64);
+        results.get().set_received(self.upload.write(from.get_offset(), from.get_data()?)?);
         Ok(())
     }
 
@@ -323,15 +311,8 @@ impl wire::upload::Server for Upload {
     ) -> capnp::Result<()> {
         let _call = self.state.connection.enter()?;
         self.state.fence.check()?;
-        let Some(UploadParts { work, size, bytes, permit }) = self.parts.take() else {
-            return Err(Error::failed("this upload was committed already".into()));
-        };
-        if bytes.len() < size {
-            let have = bytes.len();
-            self.parts.replace(Some(UploadParts { work, size, bytes, permit }));
-            return Err(Error::failed(format!("only {have} of {size} bytes have arrived")));
-        }
-        let outcome = self.state.publish(work, bytes.freeze(), permit).await?;
+        let Arrived { work, bytes, permit } = self.upload.take()?;
+        let outcome = self.state.publish(work, bytes, permit).await?;
         self.state.write_result(outcome, results.get().init_result()).await
     }
 }

@@ -1,4 +1,4 @@
-//! What a client meets first, and the roles that need little: the bootstrap, the observer, the DA reporter.
+//! What a client meets first, and the role that needs little: the bootstrap, and the observer.
 
 use std::rc::Rc;
 
@@ -12,17 +12,15 @@ use super::feed::{self, Lookup};
 use super::info;
 use super::limits::{MAX_NAME_BYTES, MAX_SESSIONS, MAX_STREAMS};
 use super::publisher::Publisher;
-use super::report;
-use super::shared::{ClientConnection, CountGuard, Fence, HostSigner, store_error};
+use super::reporter::Reporter;
+use super::shared::{ClientConnection, CountGuard, HostSigner, store_error};
 use super::stream::{OpenOutcome, Part, PayloadPieces, Stream, StreamWishes};
 use crate::block::{ChainId, Height};
 use crate::sync::RejectAnswer;
 use crate::sync::cursor::{EventFilter, Locator, MAX_LOCATOR, Start};
 
 /// The oldest schema revision that we speak.
-const OLDEST_REVISION: u32 = 1;
-/// What a sighting costs in memory, beyond its bytes.
-const SIGHTING_BYTES: usize = 128;
+const OLDEST_REVISION: u32 = 2;
 
 /// The bootstrap capability of one connection.
 pub(super) struct Root {
@@ -121,8 +119,7 @@ impl Root {
             to.set_publisher(capnp_rpc::new_client(publisher));
         }
         if hello.reporter {
-            let reporter =
-                Reporter { connection: connection.clone(), fence: server.reporter.take(), _count_guard: count_guard };
+            let reporter = Reporter::new(connection.clone(), server.reporter.take(), count_guard);
             to.set_reporter(capnp_rpc::new_client(reporter));
         }
         info::write(to.init_info(), &server.info());
@@ -248,8 +245,8 @@ impl wire::observer::Server for Observer {
                 let large = block.payload().len() > connection.server.limits.max_inline_bytes();
                 let pieces = large.then(|| PayloadPieces::client(connection, &block, Part::Payload)).transpose()?;
                 convert::set_block(found.reborrow().init_block(), &block, origin, convert::Payload::of(pieces));
-                if let Some(position) = inclusion {
-                    convert::set_inclusion(found.init_inclusion(), block.id(), position);
+                if let Some(confirmed) = inclusion {
+                    convert::set_inclusion(found.init_inclusion(), block.id(), confirmed);
                 }
             }
         }
@@ -320,53 +317,4 @@ fn read_start(from: wire::start_point::Reader<'_>) -> Result<Start, BadRequest> 
     let blocks = list.iter().map(convert::id).collect::<capnp::Result<Vec<_>>>().map_err(senseless)?;
     let hard = convert::optional_id(hard).map_err(senseless)?;
     Locator::new(blocks, hard, None).map(Start::Resume).map_err(invalid)
-}
-
-/// Tells what DA has.
-struct Reporter {
-    connection: Rc<ClientConnection>,
-    fence: Fence,
-    _count_guard: Rc<CountGuard>,
-}
-
-impl wire::da_reporter::Server for Reporter {
-    async fn report(
-        self: Rc<Self>,
-        params: wire::da_reporter::ReportParams,
-        mut results: wire::da_reporter::ReportResults,
-    ) -> capnp::Result<()> {
-        let _call = self.connection.enter()?;
-        self.fence.check()?;
-        let server = &self.connection.server;
-        let (permit, after, scanned_through, sightings) = {
-            let from = params.get()?;
-            let list = from.get_sightings()?;
-            let size = usize::try_from(from.total_size()?.word_count).unwrap_or(usize::MAX).saturating_mul(8);
-            let cost = size.saturating_add(list.len() as usize * SIGHTING_BYTES);
-            if cost > server.limits.max_intake_bytes {
-                return Err(Error::failed(format!(
-                    "a report of {cost} bytes: report less at a time, at most {}",
-                    server.limits.max_intake_bytes
-                )));
-            }
-            let permit = server.intake(cost).ok_or_else(|| Error::overloaded("too much is on its way in".into()))?;
-            let sightings = list.iter().map(report::read_sighting).collect::<capnp::Result<Vec<_>>>()?;
-            (permit, from.get_after(), from.get_scanned_through(), sightings)
-        };
-        drop(params);
-        let request = |reply| Request::Report { after, scanned_through, sightings, reply };
-        let answer = server.ask_holding(permit, request).await?;
-        report::write_answer(results.get().init_result(), &answer)
-    }
-
-    async fn position(
-        self: Rc<Self>,
-        _: wire::da_reporter::PositionParams,
-        mut results: wire::da_reporter::PositionResults,
-    ) -> capnp::Result<()> {
-        let _call = self.connection.enter()?;
-        self.fence.check()?;
-        results.get().set_scanned_through(self.connection.server.announced().heads.scanned_through);
-        Ok(())
-    }
 }

@@ -12,8 +12,9 @@ use super::accounting::{Accounting, Counted, InFlight};
 use super::blocksync_capnp as wire;
 use super::info::{self, ServerInfo};
 use super::limits::{Limits, MAX_CALLS, MAX_EVENTS, MAX_WAIT};
+use super::report::ReportedSighting;
 use super::status::{self, StatusNow};
-use super::upload::Uploads;
+use super::upload::{PublishWork, Uploads};
 use super::view::{HostSource, HostView};
 use super::{Announced, Config, NodeStatus, Request};
 use crate::block::PublicKey;
@@ -40,7 +41,8 @@ pub(super) struct ApiServer {
     pub reporter: Rc<ExclusiveRole>,
     /// The host that signs now.
     pub signer: RefCell<Weak<HostSigner>>,
-    pub uploads: Uploads,
+    pub uploads: Uploads<PublishWork>,
+    pub sighting_uploads: Uploads<ReportedSighting>,
     pub connections: Cell<usize>,
     pub sessions: Cell<u32>,
     pub streams: Cell<u32>,
@@ -99,6 +101,7 @@ impl ApiServer {
             reporter: ExclusiveRole::new("DA reporter"),
             signer: RefCell::default(),
             uploads: Uploads::default(),
+            sighting_uploads: Uploads::default(),
             connections: Cell::new(0),
             sessions: Cell::new(0),
             streams: Cell::new(0),
@@ -139,11 +142,14 @@ impl ApiServer {
                 max_events: MAX_EVENTS,
                 max_wait: MAX_WAIT,
                 max_calls: MAX_CALLS,
+                max_report_bytes: limits.max_report_bytes() as u64,
             },
             phase,
             heads: (&heads).into(),
             proposer: self.proposer(),
             durability: config.durability,
+            max_block_bytes: limits.chain_block_bytes as u64,
+            da_evidence: Some(config.da_evidence),
         }
     }
 

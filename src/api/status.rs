@@ -21,10 +21,14 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::blocksync_capnp as wire;
-use super::convert::{count, millis, optional_id, optional_text, range, set_id, set_range, set_texts, texts};
+use super::convert::{
+    count, height, key, millis, optional_checkpoint, optional_id, optional_text, range, set_checkpoint, set_id,
+    set_range, set_texts, texts,
+};
 use super::info::{self, ServerInfo};
+use super::report::{read_wanted, write_wanted};
 use crate::block::{BlockId, Height};
-use crate::sync::{Received, Status};
+use crate::sync::{Checkpoint, DaPosition, PassedOver, Received, Status, UnknownProposer, Wanted};
 
 /// All that is known when the status is asked for: by the core, by the node, and by the API itself.
 pub(super) struct StatusNow<'a> {
@@ -57,6 +61,10 @@ pub enum StatusValue<'a> {
     Text(Option<&'a str>),
     Texts(&'a [String]),
     Block(Option<BlockId>),
+    Checkpoint(Option<Checkpoint>),
+    PassedOver(Option<PassedOver>),
+    UnknownProposer(Option<UnknownProposer>),
+    Wanted(&'a [Wanted]),
     /// First and last.
     Heights(Option<(Height, Height)>),
 }
@@ -237,14 +245,66 @@ status! {
         write: |to, now| if let Some(id) = now.core.vetoed { set_id(to.reborrow().init_vetoed(), id) },
         read: |from| optional_id(from.get_vetoed()?)?,
     }
-    /// DA names this block and nobody has it.
-    wanted: Option<BlockId> {
+    /// Why hard stands still, although it could rise.
+    hard_waits_for: Option<String> {
+        json: "hardWaitsFor",
+        text: Some("HARD WAITS"),
+        write: |to, now| if let Some(waits) = now.core.hard_waits { to.set_hard_waits_for(waits.to_string()) },
+        read: |from| optional_text(from.get_hard_waits_for()?)?,
+    }
+    /// Open positions on DA: the host is to report what stands there.
+    wanted: Vec<Wanted> {
         json: "wanted",
-        text: Some("wanted by DA"),
-        write: |to, now| if let Some(open) = now.core.wanted.first() {
-            set_id(to.reborrow().init_wanted(), BlockId { height: open.height, hash: open.digest });
+        text: Some("wanted from DA"),
+        write: |to, now| write_wanted(to.reborrow().init_wanted(count(now.core.wanted.len())), &now.core.wanted),
+        read: |from| read_wanted(from.get_wanted()?)?,
+    }
+    /// What the store began with: DA is read above it.
+    floor: Option<Checkpoint> {
+        json: "floor",
+        text: None,
+        write: |to, now| if let Some(floor) = now.core.heads.floor {
+            set_checkpoint(to.reborrow().init_floor(), Checkpoint { id: floor.id, da: floor.da })
         },
-        read: |from| optional_id(from.get_wanted()?)?,
+        read: |from| optional_checkpoint(from.get_floor()?)?,
+    }
+    /// Sightings at or below the floor's block, since the start: they decide nothing.
+    below_floor: u64 {
+        json: "belowFloor",
+        text: None,
+        write: |to, now| to.set_below_floor(now.core.below_trusted),
+        read: |from| from.get_below_floor(),
+    }
+    /// Sightings of keys that are not in the schedule, since the start.
+    passed_over: u64 {
+        json: "passedOver",
+        text: None,
+        write: |to, now| to.set_passed_over(now.core.passed_over),
+        read: |from| from.get_passed_over(),
+    }
+    /// The lowest of them above hard.
+    lowest_passed_over: Option<PassedOver> {
+        json: "lowestPassedOver",
+        text: None,
+        write: |to, now| if let Some(over) = now.core.lowest_passed_over {
+            set_passed_over(to.reborrow().init_lowest_passed_over(), over)
+        },
+        read: |from| {
+            let over = from.has_lowest_passed_over().then(|| from.get_lowest_passed_over()).transpose()?;
+            over.map(read_passed_over).transpose()?
+        },
+    }
+    /// Peers say that they have blocks by somebody whom the schedule does not name there.
+    unknown_proposer: Option<UnknownProposer> {
+        json: "unknownProposer",
+        text: Some("UNKNOWN PROPOSER"),
+        write: |to, now| if let Some(unknown) = now.core.unknown_proposer {
+            set_unknown_proposer(to.reborrow().init_unknown_proposer(), unknown)
+        },
+        read: |from| {
+            let unknown = from.has_unknown_proposer().then(|| from.get_unknown_proposer()).transpose()?;
+            unknown.map(read_unknown_proposer).transpose()?
+        },
     }
     /// The consumer for which blocks are kept that would be pruned.
     pruning_waits_for: Option<String> {
@@ -266,6 +326,35 @@ status! {
         write: |to, now| if let Some(lost) = &now.core.heads.lost { set_range(to.reborrow().init_lost(), lost) },
         read: |from| from.has_lost().then(|| range(from.get_lost()?)).transpose()?,
     }
+}
+
+fn set_passed_over(mut to: wire::passed_over::Builder<'_>, over: PassedOver) {
+    to.set_height(over.height.get());
+    to.set_proposer(&over.proposer.0);
+    to.set_da_height(over.position.height);
+    to.set_index(over.position.index);
+}
+
+fn read_passed_over(from: wire::passed_over::Reader<'_>) -> capnp::Result<PassedOver> {
+    Ok(PassedOver {
+        height: height(from.get_height())?,
+        proposer: key(from.get_proposer()?)?,
+        position: DaPosition { height: from.get_da_height(), index: from.get_index() },
+    })
+}
+
+fn set_unknown_proposer(mut to: wire::unknown_proposer::Builder<'_>, unknown: UnknownProposer) {
+    to.set_height(unknown.height.get());
+    to.set_proposer(&unknown.proposer.0);
+    to.set_count(unknown.count);
+}
+
+fn read_unknown_proposer(from: wire::unknown_proposer::Reader<'_>) -> capnp::Result<UnknownProposer> {
+    Ok(UnknownProposer {
+        height: height(from.get_height())?,
+        proposer: key(from.get_proposer()?)?,
+        count: from.get_count(),
+    })
 }
 
 fn set_received(mut to: wire::received::Builder<'_>, received: Received) {
@@ -305,5 +394,9 @@ values! {
     Option<String> => |text| StatusValue::Text(text.as_deref()),
     Vec<String> => |texts| StatusValue::Texts(texts),
     Option<BlockId> => |block| StatusValue::Block(*block),
+    Option<Checkpoint> => |checkpoint| StatusValue::Checkpoint(*checkpoint),
+    Option<PassedOver> => |over| StatusValue::PassedOver(*over),
+    Option<UnknownProposer> => |unknown| StatusValue::UnknownProposer(*unknown),
+    Vec<Wanted> => |wanted| StatusValue::Wanted(wanted),
     Option<(Height, Height)> => |heights| StatusValue::Heights(*heights),
 }

@@ -168,7 +168,7 @@ impl Stream {
                 };
                 convert::set_block(to.init_soft(), block, *origin, payload);
             }
-            FeedEvent::Hard { id, position } => convert::set_inclusion(to.init_hard(), *id, *position),
+            FeedEvent::Hard { id, confirmed } => convert::set_inclusion(to.init_hard(), *id, *confirmed),
             FeedEvent::Retract { to: stays, epoch } => {
                 let mut retract = to.init_retract();
                 retract.set_epoch(epoch.0);

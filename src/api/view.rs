@@ -4,7 +4,7 @@
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::{Reader, Snapshot, StoreError};
 use crate::sync::cursor::ChainView;
-use crate::sync::{DaPosition, Epoch, Evidence, EvidenceId, Heads, Origin};
+use crate::sync::{Confirmation, Epoch, Evidence, EvidenceId, Heads, Origin};
 
 /// Where views come from.
 pub trait HostSource: Send + Sync {
@@ -20,7 +20,7 @@ pub trait HostView: Send {
     fn block(&self, height: Height) -> Result<Option<(Block, Origin)>, StoreError>;
     fn hash(&self, height: Height) -> Result<Option<Hash>, StoreError>;
     fn height_of(&self, hash: Hash) -> Result<Option<Height>, StoreError>;
-    fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError>;
+    fn confirmation(&self, height: Height) -> Result<Option<Confirmation>, StoreError>;
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError>;
     fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>, StoreError>;
     fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError>;
@@ -77,8 +77,8 @@ impl HostView for Snapshot {
         self.height_of(hash)
     }
 
-    fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError> {
-        Ok(self.confirmation(height)?.map(|confirmation| confirmation.position))
+    fn confirmation(&self, height: Height) -> Result<Option<Confirmation>, StoreError> {
+        self.confirmation(height)
     }
 
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError> {

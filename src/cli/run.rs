@@ -232,7 +232,7 @@ fn p2p_config(config: &Config) -> p2p::Config {
         policy: config.p2p.policy.clone(),
         address_book: Some(config.store.dir.join("peers.json")),
         network_ids: FORMAT.network_ids(&config.genesis.chain_id),
-        max_block_bytes: config.max_block_bytes,
+        max_block_bytes: config.blocks.taken,
         memory_bytes: config.budget.p2p.memory_bytes,
     }
 }
@@ -246,7 +246,8 @@ fn api_config(config: &Config, proposer: Option<PublicKey>) -> api::Config {
         peer_id: p2p::peer_id_of(config.p2p.node_key.secret()),
         proposer,
         durability: config.store.durability,
-        max_block_bytes: config.max_block_bytes,
+        block_bytes: config.blocks,
+        da_evidence: config.genesis.da_evidence,
         memory_bytes: config.budget.api,
         max_connections: config.api.max_connections,
         block_time: config.sync.block_time,
@@ -259,7 +260,7 @@ fn sync_config(config: &Config, proposer: Option<PublicKey>, limits: sync::Limit
             format: FORMAT,
             chain_id: config.genesis.chain_id.clone(),
             initial_height: config.genesis.initial_height,
-            max_block_bytes: config.genesis.max_block_bytes,
+            max_block_bytes: config.blocks.of_chain,
             max_clock_drift: config.sync.max_clock_drift,
             schedule: config.genesis.schedule.clone(),
         },
@@ -273,9 +274,9 @@ fn sync_config(config: &Config, proposer: Option<PublicKey>, limits: sync::Limit
 }
 
 /// The core's limits, as far as they follow from the memory that there is.
-fn sync_limits(Config { budget, max_block_bytes, .. }: &Config) -> sync::Limits {
+fn sync_limits(Config { budget, blocks, .. }: &Config) -> sync::Limits {
     sync::Limits {
-        max_block_bytes: *max_block_bytes,
+        max_block_bytes: blocks.taken,
         pending_bytes: budget.core.held,
         requests: budget.p2p.requests(),
         range_bytes: sync::Limits::range_bytes_within(budget.core.held),

@@ -17,6 +17,7 @@
 use std::fmt::Write as _;
 
 use super::units::show_bytes;
+use crate::api::BlockBytes;
 use crate::{api, p2p};
 
 /// A queue that holds fewer blocks than this would stand still while one is worked on.
@@ -46,7 +47,7 @@ pub struct BudgetRequest {
     pub memory: usize,
     /// The store's cache, when it is set.
     pub cache: Option<usize>,
-    pub max_block: usize,
+    pub blocks: BlockBytes,
     /// Of hosts.
     pub max_connections: usize,
 }
@@ -83,7 +84,8 @@ impl Budget {
     /// # Errors
     /// When a queue would hold fewer than two blocks of `max_block` bytes: which, and what would suffice.
     pub fn share_out(wanted: BudgetRequest) -> Result<Self, String> {
-        let BudgetRequest { memory, cache, max_block, max_connections } = wanted;
+        let BudgetRequest { memory, cache, blocks, max_connections } = wanted;
+        let max_block = blocks.taken;
         let store_cache = cache.unwrap_or_else(|| default_cache(memory));
         let store_buffers = write_buffers(store_cache);
         let Some(rest) = memory.checked_sub(store_cache.saturating_add(store_buffers)) else {
@@ -105,7 +107,7 @@ impl Budget {
         };
         let two_blocks = max_block.saturating_mul(MIN_BLOCKS);
         let needs = [
-            ("the API", part * API, api::least_memory(max_connections, max_block).max(two_blocks)),
+            ("the API", part * API, api::least_memory(max_connections, blocks).max(two_blocks)),
             ("the verify pool", part * VERIFY, two_blocks),
             ("the core", part * CORE / CORE_PARTS, two_blocks),
         ];
@@ -174,7 +176,8 @@ fn default_cache(memory: usize) -> usize {
 }
 
 /// A budget, in whole MiB, that suffices.
-fn enough(BudgetRequest { cache, max_block, max_connections, .. }: BudgetRequest) -> usize {
+fn enough(BudgetRequest { cache, blocks, max_connections, .. }: BudgetRequest) -> usize {
+    let max_block = blocks.taken;
     let two_blocks = max_block.saturating_mul(MIN_BLOCKS);
     // The network has many queues, and complains of one at a time.
     let mut network = two_blocks;
@@ -186,7 +189,7 @@ fn enough(BudgetRequest { cache, max_block, max_connections, .. }: BudgetRequest
     }
     let parts = [
         network.div_ceil(P2P),
-        api::least_memory(max_connections, max_block).max(two_blocks).div_ceil(API),
+        api::least_memory(max_connections, blocks).max(two_blocks).div_ceil(API),
         two_blocks.div_ceil(VERIFY),
         two_blocks.saturating_mul(CORE_PARTS).div_ceil(CORE),
     ];
@@ -207,7 +210,8 @@ mod tests {
         for memory in (1..3000).step_by(7).map(|mib| mib * MIB) {
             for cache in [None, Some(0), Some(MIB), Some(64 * MIB)] {
                 for block in [1024, MIB, 8 * MIB] {
-                    let wanted = BudgetRequest { memory, cache, max_block: block, max_connections: 32 };
+                    let blocks = BlockBytes { taken: block, of_chain: block.max(MIB) };
+                    let wanted = BudgetRequest { memory, cache, blocks, max_connections: 32 };
                     if let Ok(budget) = Budget::share_out(wanted) {
                         accepted += 1;
                         assert!(budget.worst_case() <= memory, "{memory} {cache:?} {block}");
@@ -228,13 +232,15 @@ mod tests {
         for cache in [None, Some(0), Some(256 * MIB)] {
             for block in [1024, 64 << 10, MIB, 8 * MIB, 64 * MIB] {
                 for max_connections in [1, 32, 1024] {
-                    let wanted = BudgetRequest { memory: 0, cache, max_block: block, max_connections };
+                    let blocks = BlockBytes { taken: block, of_chain: block.max(8 * MIB) };
+                    let wanted = BudgetRequest { memory: 0, cache, blocks, max_connections };
                     let memory = enough(wanted);
                     assert!(Budget::share_out(BudgetRequest { memory, ..wanted }).is_ok(), "{memory} {wanted:?}");
                 }
             }
         }
-        let wanted = BudgetRequest { memory: 16 * MIB, cache: None, max_block: 8 * MIB, max_connections: 32 };
+        let blocks = BlockBytes::all(8 * MIB);
+        let wanted = BudgetRequest { memory: 16 * MIB, cache: None, blocks, max_connections: 32 };
         let why = Budget::share_out(wanted).unwrap_err();
         assert!(why.contains("give it at least"), "{why}");
         let why = Budget::share_out(BudgetRequest { cache: Some(32 * MIB), ..wanted }).unwrap_err();

@@ -27,6 +27,7 @@ pub use keys::KeySeed;
 pub use layers::SettingLayers;
 pub use sections::{ApiSection, LogSection, P2pSection, StoreSection, SyncSection, guard_beside, log, socket};
 
+use crate::api::BlockBytes;
 use crate::p2p;
 use files::read_text;
 
@@ -55,8 +56,7 @@ pub struct Config {
     pub api: ApiSection,
     pub store: StoreSection,
     pub budget: Budget,
-    /// The largest block that this node takes; never above the chain's.
-    pub max_block_bytes: usize,
+    pub blocks: BlockBytes,
     pub sync: SyncSection,
     /// The key that this node signs with, unless its host signs, or nobody here does.
     pub proposer_key: Option<KeySeed>,
@@ -121,13 +121,14 @@ impl Config {
         let (home, settings) = sources.settings()?;
         let genesis = Genesis::read(&settings.required_path("chain.genesis", &home)?)?;
         let max_block_bytes = sections::block_bytes(&settings, &genesis)?;
-        let budget = sections::budget(&settings, max_block_bytes)?;
+        let blocks = BlockBytes { taken: max_block_bytes, of_chain: genesis.max_block_bytes };
+        let budget = sections::budget(&settings, blocks)?;
         let (proposer_key, guard) = sections::signer(&settings, &home)?;
         let mut config = Self {
             log: log(&settings)?,
             sync: sections::sync(&settings, &genesis, max_block_bytes)?,
             shutdown_grace: sections::shutdown_grace(&settings)?,
-            max_block_bytes,
+            blocks,
             p2p: sections::p2p(&settings, &home, &genesis.chain_id, &budget.p2p)?,
             genesis,
             budget,

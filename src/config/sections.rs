@@ -16,12 +16,12 @@ use super::genesis::{self, Genesis};
 use super::keys::{self, KeySeed};
 use super::layers::SettingLayers;
 use super::units;
-use crate::api::MAX_SOCKET_PATH_BYTES;
+use crate::api::{BlockBytes, MAX_SOCKET_PATH_BYTES};
 use crate::block::{BlockId, ChainId};
 use crate::p2p;
 use crate::private_file::Links;
 use crate::store::Durability;
-use crate::sync::{History, Policy, Trusted};
+use crate::sync::{History, MAX_DA_HEIGHT, Policy, Trusted};
 use crate::telemetry;
 use crate::util::saturate;
 
@@ -106,12 +106,11 @@ pub(super) fn block_bytes(settings: &SettingLayers, genesis: &Genesis) -> Result
     Ok(size)
 }
 
-pub(super) fn budget(settings: &SettingLayers, max_block_bytes: usize) -> Result<Budget, ConfigError> {
+pub(super) fn budget(settings: &SettingLayers, blocks: BlockBytes) -> Result<Budget, ConfigError> {
     const KEY: &str = "limits.memory_bytes";
     let memory = saturate::to_usize(settings.bytes(KEY)?.unwrap_or(0));
     let cache = settings.bytes("store.cache_bytes")?.map(saturate::to_usize);
-    let wanted =
-        BudgetRequest { memory, cache, max_block: max_block_bytes, max_connections: max_connections(settings)? };
+    let wanted = BudgetRequest { memory, cache, blocks, max_connections: max_connections(settings)? };
     Budget::share_out(wanted)
         .map_err(|why| settings.refuse(KEY, format_args!("{} is too small: {why}", units::show_bytes(memory))))
 }
@@ -234,7 +233,7 @@ fn history(settings: &SettingLayers, genesis: &Genesis, max_block_bytes: usize) 
         retain_blocks: retain_blocks.transpose()?,
         max_bytes: max_bytes.transpose()?,
         prune_unconfirmed: settings.choice("store.prune_unconfirmed")? == "on",
-        trusted: trusted(settings, genesis)?.map(|id| Trusted { id, da: None }),
+        trusted: trusted(settings, genesis)?,
         backfill: settings.choice("sync.backfill")? == "on",
     };
     if history.prune_unconfirmed && !history.prunes() {
@@ -250,19 +249,29 @@ fn history(settings: &SettingLayers, genesis: &Genesis, max_block_bytes: usize) 
 }
 
 /// The block that an empty store begins with, unless it begins at genesis.
-fn trusted(settings: &SettingLayers, genesis: &Genesis) -> Result<Option<BlockId>, ConfigError> {
+fn trusted(settings: &SettingLayers, genesis: &Genesis) -> Result<Option<Trusted>, ConfigError> {
     const KEY: &str = "sync.from";
     let text = settings.text_of(KEY)?.unwrap_or("genesis");
     if text == "genesis" {
         return Ok(None);
     }
-    let wrong = || settings.refuse(KEY, format_args!("{text:?} is neither `genesis` nor HEIGHT/HASH, the hash in hex"));
-    let trusted = BlockId::from_text(text).ok_or_else(wrong)?;
+    let wrong = || {
+        let why = format_args!("{text:?} is neither `genesis`, nor HEIGHT/HASH@DA, nor HEIGHT/HASH, the hash in hex");
+        settings.refuse(KEY, why)
+    };
+    let (id, da) = match text.split_once('@') {
+        None => (text, None),
+        Some((id, da)) => (id, Some(da.parse().map_err(|_| wrong())?)),
+    };
+    let id = BlockId::from_text(id).ok_or_else(wrong)?;
     let first = genesis.initial_height;
-    if trusted.height < first {
-        return Err(settings.refuse(KEY, format_args!("the chain begins at height {first}, above {}", trusted.height)));
+    if id.height < first {
+        return Err(settings.refuse(KEY, format_args!("the chain begins at height {first}, above {}", id.height)));
     }
-    Ok(Some(trusted))
+    if let Some(da) = da.filter(|da| *da >= MAX_DA_HEIGHT) {
+        return Err(settings.refuse(KEY, format_args!("DA heights are below {MAX_DA_HEIGHT}, and not {da}")));
+    }
+    Ok(Some(Trusted { id, da }))
 }
 
 /// The proposer key, if it is here, and the guard. A guard without a key is that of a node whose host signs.

@@ -258,8 +258,9 @@ pub const SETTINGS: &[Setting] = &[
         "sync.from",
         Kind::Text,
         "\"genesis\"",
-        "Where an empty store begins: `genesis`, or a block that you trust, as HEIGHT/HASH (`ctl get HEIGHT` on a node that\n\
-         you trust prints both). A store that has another block there is refused.",
+        "Where an empty store begins: `genesis`, or a block that you trust: HEIGHT/HASH@DA, as `ctl checkpoint` prints it on a\n\
+         node that you trust; or HEIGHT/HASH (`ctl get HEIGHT`), and then nothing is hard before DA has shown that block.\n\
+         A store that has another block there is refused.",
     ),
     setting(
         "sync.backfill",

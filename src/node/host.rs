@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::Node;
 use super::pool::{BlockChecker, CheckSource, Load};
 use crate::api::{NodeStatus, ReportedAs, ReportedSighting, Request};
-use crate::block::{Hash, Lane};
+use crate::block::{Hash, Height, Lane};
 use crate::p2p;
 use crate::sync::{
     self, Answer, Command, Content, DaReport, Finding, Found, Input, Name, Proposal, PublishAnswer, Ticket,
@@ -138,7 +138,7 @@ impl Node {
 
 /// What a host reports, its bytes checked.
 fn check_sighting(checker: &BlockChecker, reported: ReportedSighting) -> Finding {
-    let ReportedSighting { position, height, what } = reported;
+    let ReportedSighting { position, height: said, what } = reported;
     let what = match what {
         ReportedAs::Digest(digest) => Found::Digest(digest),
         ReportedAs::BlockHash(hash) => Found::Named(Name::Block(hash)),
@@ -153,5 +153,15 @@ fn check_sighting(checker: &BlockChecker, reported: ReportedSighting) -> Finding
             Found::Bytes { digest, content }
         }
     };
+    let height = said.or(own_height(&what)).unwrap_or(Height::MIN);
     Finding { position, height, what }
+}
+
+/// The height that stands in the bytes, where they are given and have one.
+fn own_height(what: &Found) -> Option<Height> {
+    match what {
+        Found::Bytes { content: Content::Block(block), .. } => Some(block.height()),
+        Found::Bytes { content: Content::Unscheduled { height, .. }, .. } => Some(*height),
+        Found::Bytes { content: Content::Junk, .. } | Found::Digest(_) | Found::Named(_) => None,
+    }
 }

@@ -3,9 +3,12 @@
 #![cfg(feature = "sidecar")]
 #![allow(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
+#[path = "../mock_execution/api/mod.rs"]
+mod api;
 #[path = "../support/blocks.rs"]
 mod blocks;
 mod raw;
+mod report;
 mod stub;
 #[path = "../support/tempdir.rs"]
 mod tempdir;

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use blocksyncd::api::{self, Announced, Handle, HostSource, HostView, NodeStatus, Request, SignRequest};
+use blocksyncd::api::{
+    self, Announced, BlockBytes, Handle, HostSource, HostView, NodeStatus, ReportedSighting, Request, SignRequest,
+};
 use blocksyncd::block::{Block, BlockId, Format, Hash, Header, Height, Lane, PublicKey, native};
 use blocksyncd::store::{Durability, StoreError};
 use blocksyncd::sync::{
-    DaPosition, Epoch, Evidence, EvidenceId, Heads, History, Origin, PeerList, Phase, Proposal, PublishAnswer,
-    Received, RejectAnswer, ReportAnswer, ReportTaken, Status,
+    Basis, Confirmation, DaEvidence, DaPosition, Epoch, Evidence, EvidenceId, Heads, History, Origin, PeerList, Phase,
+    Proposal, PublishAnswer, Received, RejectAnswer, ReportAnswer, ReportTaken, Status,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip};
 use bytes::Bytes;
@@ -20,6 +22,8 @@ use crate::blocks;
 use crate::tempdir::TempDir;
 
 pub const MAX_BLOCK: usize = 1 << 20;
+/// The chain allows more than this node takes.
+pub const BLOCKS: BlockBytes = BlockBytes { taken: MAX_BLOCK, of_chain: 2 * MAX_BLOCK };
 pub const MAX_CONNECTIONS: usize = 6;
 
 #[derive(Clone, Default)]
@@ -67,9 +71,10 @@ impl HostView for State {
         Ok(self.blocks.iter().find(|block| block.hash() == hash).map(Block::height))
     }
 
-    fn confirmation(&self, height: Height) -> Result<Option<DaPosition>, StoreError> {
+    fn confirmation(&self, height: Height) -> Result<Option<Confirmation>, StoreError> {
         let hard = height.get() <= self.hard as u64;
-        Ok(hard.then_some(DaPosition { height: 100 + height.get(), index: 0 }))
+        let position = DaPosition { height: 100 + height.get(), index: 0 };
+        Ok(hard.then_some(Confirmation { position, basis: Basis::Bytes }))
     }
 
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError> {
@@ -105,6 +110,8 @@ pub struct Sidecar {
     announce: watch::Sender<Announced>,
     /// Status questions are answered when this is true.
     pub answering: watch::Sender<bool>,
+    /// Everything that hosts reported.
+    pub reports: watch::Receiver<Vec<ReportedSighting>>,
     handle: Option<Handle>,
     _dir: TempDir,
 }
@@ -126,8 +133,9 @@ impl Sidecar {
             peer_id: "stub".into(),
             proposer: own_key.then(blocks::public_key),
             durability: Durability::Power,
-            max_block_bytes: MAX_BLOCK,
-            memory_bytes: 2 * api::least_memory(MAX_CONNECTIONS, MAX_BLOCK),
+            block_bytes: BLOCKS,
+            da_evidence: DaEvidence::Block,
+            memory_bytes: 2 * api::least_memory(MAX_CONNECTIONS, BLOCKS),
             max_connections: MAX_CONNECTIONS,
             block_time: Duration::from_secs(1),
         };
@@ -136,10 +144,11 @@ impl Sidecar {
             watch::channel(Announced { heads: State::default().heads(), phase: Phase::Following });
         let (answering, answers) = watch::channel(true);
         let (requests, inbox) = mpsc::channel(256);
-        let node = Node { chain: chain.clone(), announce: announce.clone(), answers, signer: None };
+        let (reported, reports) = watch::channel(Vec::new());
+        let node = Node { chain: chain.clone(), announce: announce.clone(), answers, signer: None, reported };
         tokio::spawn(node.run(inbox));
         let handle = api::start_over(config, chain.clone(), announced, requests).expect("the API starts");
-        Self { socket: socket.to_owned(), chain, announce, answering, handle: Some(handle), _dir: dir }
+        Self { socket: socket.to_owned(), chain, announce, answering, reports, handle: Some(handle), _dir: dir }
     }
 
     /// Everything up to this height is hard.
@@ -174,6 +183,7 @@ struct Node {
     announce: watch::Sender<Announced>,
     answers: watch::Receiver<bool>,
     signer: Option<(PublicKey, mpsc::Sender<SignRequest>)>,
+    reported: watch::Sender<Vec<ReportedSighting>>,
 }
 
 impl Node {
@@ -183,11 +193,10 @@ impl Node {
                 Request::Publish { proposal, reply } => drop(reply.send(self.publish(proposal).await)),
                 Request::PublishSigned { bytes, reply } => drop(reply.send(self.append(&bytes))),
                 Request::Report { scanned_through, sightings, reply, .. } => {
-                    drop(reply.send(ReportAnswer::Taken(ReportTaken {
-                        scanned_through,
-                        junk: u32::try_from(sightings.len()).unwrap(),
-                        ..ReportTaken::default()
-                    })));
+                    let junk = u32::try_from(sightings.len()).unwrap();
+                    let taken = ReportTaken { scanned_through, junk, ..ReportTaken::default() };
+                    self.reported.send_modify(|reported| reported.extend(sightings));
+                    drop(reply.send(ReportAnswer::Taken(taken)));
                 }
                 Request::Reject { reply, .. } => drop(reply.send(RejectAnswer::Stopped)),
                 Request::Ack { up_to, reply, .. } => {
@@ -226,7 +235,7 @@ impl Node {
                 halted: None,
                 vetoed: None,
                 not_ready: None,
-                wanted: vec![],
+                wanted: Vec::new(),
                 hard_waits: None,
                 passed_over: 0,
                 lowest_passed_over: None,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use blocksyncd::api::client::{Client, Hello, PublishResult, Roles, Session, Start, Stream, StreamOptions};
+use blocksyncd::api::client::{
+    Client, Hello, PublishResult, ReportResult, Roles, Session, Start, Stream, StreamOptions,
+};
 use blocksyncd::api::{ReportedAs, ReportedSighting};
 use blocksyncd::block::{BlockId, ChainId};
-use blocksyncd::sync::{DaPosition, ReportAnswer};
+use blocksyncd::sync::DaPosition;
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
@@ -99,12 +101,13 @@ impl Host {
             .zip(blocks)
             .map(|(index, block)| ReportedSighting {
                 position: DaPosition { height: da_height, index },
-                height: block.id.height,
+                height: Some(block.id.height),
                 what: ReportedAs::SignedBlock(block.bytes.clone()),
             })
             .collect();
         let reporter = self.session.reporter.as_ref().unwrap();
         let reported = self.within("an answer to a report", reporter.report(da_height - 1, da_height, &sightings));
-        assert!(matches!(reported.unwrap(), ReportAnswer::Taken(taken) if taken.junk == 0));
+        let reported = reported.unwrap();
+        assert!(matches!(&reported, ReportResult::Taken(taken) if taken.junk == 0), "{reported:?}");
     }
 }

@@ -5,17 +5,18 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 pub const CHAIN_ID: &str = "scripted";
+const PROPOSER: u8 = 7;
 
-fn key() -> SigningKey {
-    SigningKey::from_bytes(&[7; 32])
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn public(seed: u8) -> PublicKey {
+    PublicKey(key(seed).verifying_key().to_bytes())
 }
 
 pub fn proposer() -> PublicKey {
-    PublicKey(key().verifying_key().to_bytes())
-}
-
-pub fn height(n: u64) -> Height {
-    Height::new(n).unwrap()
+    public(PROPOSER)
 }
 
 /// A block in pieces, each of which a lie can change.
@@ -37,6 +38,11 @@ impl Piece {
 }
 
 pub fn block(parent: Option<BlockId>, time_unix_nanos: u64, payload: &[u8]) -> Piece {
+    signed_by(PROPOSER, parent, time_unix_nanos, payload)
+}
+
+/// A block that somebody signed who need not be the proposer.
+pub fn signed_by(seed: u8, parent: Option<BlockId>, time_unix_nanos: u64, payload: &[u8]) -> Piece {
     let payload = Bytes::copy_from_slice(payload);
     let height = parent.map_or(Height::MIN, |parent| parent.height.next());
     let parent = parent.map(|parent| parent.hash);
@@ -46,10 +52,10 @@ pub fn block(parent: Option<BlockId>, time_unix_nanos: u64, payload: &[u8]) -> P
         time_unix_nanos,
         parent_hash: parent,
         payload_hash: Hash::of(&payload),
-        proposer: proposer(),
+        proposer: public(seed),
         host_id: Bytes::new(),
     });
-    let signature = key().sign(&native::signing_message(&header)).to_bytes();
+    let signature = key(seed).sign(&native::signing_message(&header)).to_bytes();
     Piece { id: BlockId { height, hash: Hash::of(&header) }, parent, time_unix_nanos, header, signature, payload }
 }
 

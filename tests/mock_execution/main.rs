@@ -7,6 +7,7 @@
 mod api;
 mod blocks;
 mod da;
+mod da_reports;
 mod host;
 mod script;
 mod servers;
@@ -228,54 +229,6 @@ fn payloads_come_from_a_file() {
     let payloads: Vec<Vec<u8>> = (0..55).map(|_| sidecar.next(published).2).collect();
     assert_eq!(payloads[..54].concat(), file);
     assert_eq!(payloads[54], payloads[0]);
-}
-
-/// One DA blob of these blocks.
-fn blob(blocks: &[Piece]) -> Vec<u8> {
-    let mut blob = Vec::new();
-    for block in blocks {
-        prost::encode_length_delimiter(block.signed().len(), &mut blob).unwrap();
-        blob.extend_from_slice(&block.signed());
-    }
-    blob
-}
-
-#[test]
-fn da_is_reported_by_id_and_junk_is_left_out() {
-    let chain = chain(4);
-    let mut forged = chain[2].clone();
-    forged.signature[0] ^= 1;
-    let blobs = vec![
-        vec![],
-        vec![blob(&chain[..2]), b"junk".to_vec(), blob(&[forged, chain[2].clone()])],
-        vec![blob(&chain[3..])],
-    ];
-    let url = da::start(blocks::CHAIN_ID, blobs);
-    // The sidecar takes the first report only up to DA height 1.
-    let sidecar = Sidecar::start(Script { scanned: [1].into(), ..Script::default() });
-    let _host = Host::start(&sidecar, &["--da", &url]);
-    let reported = |heard| match heard {
-        Heard::Reported { scanned_through, sightings } => Some((scanned_through, sightings)),
-        Heard::ReportedBytes { .. } => panic!("only ids were to be reported"),
-        _ => None,
-    };
-    let id = |n: usize| chain[n - 1].id;
-    let all = vec![(2, 0, id(1)), (2, 1, id(2)), (2, 2, id(3)), (3, 0, id(4))];
-    assert_eq!(sidecar.next(reported), (3, all.clone()));
-    assert_eq!(sidecar.next(reported), (3, all), "it goes on from where the sidecar says");
-}
-
-#[test]
-fn wanted_blocks_are_reported_with_their_bytes_when_that_is_asked_for() {
-    let chain = chain(2);
-    let url = da::start(blocks::CHAIN_ID, vec![vec![blob(&chain)]]);
-    let sidecar = Sidecar::start(Script { wanted: vec![chain[1].id], ..Script::default() });
-    let _host = Host::start(&sidecar, &["--da", &url, "--report-bodies"]);
-    let bytes = |heard| match heard {
-        Heard::ReportedBytes { blocks } => Some(blocks),
-        _ => None,
-    };
-    assert_eq!(sidecar.next(bytes), [(1, 1, chain[1].signed().len())]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::mpsc;
 
-use blocksyncd::block::BlockId;
+use blocksyncd::block::{BlockId, Hash};
 
 use crate::blocks::Piece;
 
@@ -58,15 +58,42 @@ pub enum Heard {
         time_unix_nanos: u64,
         payload: Vec<u8>,
     },
-    /// Sightings as (DA height, index, id), all of them by hash.
     Reported {
+        after: u64,
         scanned_through: u64,
-        sightings: Vec<(u64, u32, BlockId)>,
+        sightings: Vec<Sighted>,
     },
-    /// As (DA height, index, length).
-    ReportedBytes {
-        blocks: Vec<(u64, u32, usize)>,
-    },
+    /// A block on DA came in pieces.
+    Uploaded(Sighted),
+}
+
+/// What a host reported of one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighted {
+    pub da_height: u64,
+    pub index: u32,
+    /// 0: as the bytes say.
+    pub height: u64,
+    pub what: Said,
+}
+
+/// As what it was reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Their digest.
+    Bytes(Hash),
+    Digest(Hash),
+    Name(Hash),
+}
+
+/// How a report is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The DA height, and the places that are wanted, as (DA height, index).
+    Taken(u64, Vec<(u64, u32)>),
+    OutOfOrder(u64),
+    StorageFull,
+    TooFar,
 }
 
 #[derive(Debug, Default)]
@@ -75,10 +102,12 @@ pub struct Script {
     pub streams: VecDeque<(Vec<Say>, Option<Then>)>,
     /// The answers to publishes; after the last, all are accepted.
     pub answers: VecDeque<Answer>,
-    /// Reports are answered with these DA heights; after the last, with what was reported.
-    pub scanned: VecDeque<u64>,
-    /// What the first report's answer wants.
-    pub wanted: Vec<BlockId>,
+    /// The answers to reports and to uploads on DA; after the last, what was reported is taken, and nothing is wanted.
+    pub replies: VecDeque<Reply>,
+    /// The chain's DA is told by names.
+    pub named: bool,
+    /// What one report may bring; 0: what any message may.
+    pub max_report_bytes: u64,
     /// What is on the chain.
     pub stored: Vec<Piece>,
 }

@@ -5,18 +5,18 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use blocksyncd::block::BlockId;
+use blocksyncd::block::{BlockId, Hash};
 
 use crate::api::blocksync_capnp as wire;
 use crate::blocks::{self, Piece};
-use crate::script::{Answer, Heard, Say, State, Then};
+use crate::script::{Answer, Heard, Reply, Said, Say, Script, Sighted, State, Then};
 
 pub struct Root {
     pub state: Rc<State>,
     pub hang_up: Rc<tokio::sync::Notify>,
 }
 
-fn fill_info(mut info: wire::server_info::Builder<'_>, stored: &[Piece]) {
+fn fill_info(mut info: wire::server_info::Builder<'_>, script: &Script) {
     info.set_version("scripted");
     info.set_schema_revision(wire::SCHEMA_REVISION);
     info.set_chain_id(blocks::CHAIN_ID);
@@ -29,8 +29,11 @@ fn fill_info(mut info: wire::server_info::Builder<'_>, stored: &[Piece]) {
     limits.set_max_events(64);
     limits.set_max_wait_ms(10_000);
     limits.set_max_calls(16);
+    limits.set_max_report_bytes(if script.max_report_bytes == 0 { 16 << 20 } else { script.max_report_bytes });
     info.set_phase(wire::Phase::Following);
-    fill_heads(info.init_heads(), stored);
+    info.set_max_block_bytes(8 << 20);
+    info.set_da_evidence(if script.named { wire::DaEvidence::Named } else { wire::DaEvidence::Block });
+    fill_heads(info.init_heads(), &script.stored);
 }
 
 fn fill_heads(mut heads: wire::heads::Builder<'_>, stored: &[Piece]) {
@@ -48,7 +51,7 @@ fn fill_id(mut to: wire::block_id::Builder<'_>, id: BlockId) {
 }
 
 fn read_id(from: wire::block_id::Reader<'_>) -> Option<BlockId> {
-    let hash = blocksyncd::block::Hash::from_slice(from.get_hash().unwrap())?;
+    let hash = Hash::from_slice(from.get_hash().unwrap())?;
     Some(BlockId { height: blocksyncd::block::Height::new(from.get_height())?, hash })
 }
 
@@ -70,7 +73,7 @@ impl wire::block_sync::Server for Root {
         _: wire::block_sync::InfoParams,
         mut results: wire::block_sync::InfoResults,
     ) -> Result<(), capnp::Error> {
-        fill_info(results.get().init_info(), &self.state.script.borrow().stored);
+        fill_info(results.get().init_info(), &self.state.script.borrow());
         Ok(())
     }
 
@@ -81,7 +84,7 @@ impl wire::block_sync::Server for Root {
     ) -> Result<(), capnp::Error> {
         let hello = params.get()?.get_hello()?;
         let mut granted = results.get().init_result().init_granted();
-        fill_info(granted.reborrow().init_info(), &self.state.script.borrow().stored);
+        fill_info(granted.reborrow().init_info(), &self.state.script.borrow());
         let state = &self.state;
         if hello.get_want_observer() {
             let observer = Observer { state: state.clone(), hang_up: self.hang_up.clone() };
@@ -175,7 +178,7 @@ impl wire::observer::Server for Observer {
         mut results: wire::observer::StatusResults,
     ) -> Result<(), capnp::Error> {
         let mut status = results.get().init_status();
-        fill_info(status.reborrow().init_info(), &self.state.script.borrow().stored);
+        fill_info(status.reborrow().init_info(), &self.state.script.borrow());
         status.set_peers(1);
         status.init_received().set_gossip(41);
         Ok(())
@@ -295,43 +298,59 @@ impl wire::publisher::Server for Publisher {
 
 struct Reporter(Rc<State>);
 
+fn sighted(sighting: wire::da_sighting::Reader<'_>) -> Result<Sighted, capnp::Error> {
+    use wire::da_sighting::what::Which;
+    let hash = |bytes: &[u8]| Hash::from_slice(bytes).ok_or_else(|| capnp::Error::failed("no hash".into()));
+    let what = match sighting.get_what().which()? {
+        Which::SignedBlock(block) => Said::Bytes(Hash::of(block?)),
+        Which::Digest(digest) => Said::Digest(hash(digest?)?),
+        Which::Hash(name) => Said::Name(hash(name?)?),
+        _ => return Err(capnp::Error::failed("this host has no other names".into())),
+    };
+    let (da_height, index) = (sighting.get_da_height(), sighting.get_index());
+    Ok(Sighted { da_height, index, height: sighting.get_height(), what })
+}
+
+impl State {
+    /// Answers a report that covers everything up to here.
+    fn reply(&self, scanned_through: u64, mut to: wire::report_result::Builder<'_>) {
+        let next = self.script.borrow_mut().replies.pop_front();
+        match next.unwrap_or_else(|| Reply::Taken(scanned_through.max(*self.scanned_through.borrow()), Vec::new())) {
+            Reply::Taken(scanned_through, wanted) => {
+                *self.scanned_through.borrow_mut() = scanned_through;
+                let mut taken = to.init_taken();
+                taken.set_scanned_through(scanned_through);
+                let mut list = taken.init_wanted(u32::try_from(wanted.len()).unwrap());
+                for (at, (da_height, index)) in (0..).zip(wanted) {
+                    let mut wanted = list.reborrow().get(at);
+                    wanted.set_da_height(da_height);
+                    wanted.set_index(index);
+                    wanted.set_height(1);
+                    wanted.set_digest(&[1; 32]);
+                }
+            }
+            Reply::OutOfOrder(scanned_through) => to.set_out_of_order(scanned_through),
+            Reply::StorageFull => to.init_refused().set_reason(wire::RefusalReason::StorageFull),
+            Reply::TooFar => {
+                let mut refused = to.init_refused();
+                refused.set_reason(wire::RefusalReason::TooFar);
+                refused.set_why("it is too far");
+            }
+        }
+    }
+}
+
 impl wire::da_reporter::Server for Reporter {
     async fn report(
         self: Rc<Self>,
         params: wire::da_reporter::ReportParams,
         mut results: wire::da_reporter::ReportResults,
     ) -> Result<(), capnp::Error> {
-        use wire::da_sighting::what::Which;
         let params = params.get()?;
-        let scanned_through = params.get_scanned_through();
-        let (mut sightings, mut bytes) = (Vec::new(), Vec::new());
-        for sighting in params.get_sightings()? {
-            let (da_height, index) = (sighting.get_da_height(), sighting.get_index());
-            match sighting.get_what().which()? {
-                Which::Hash(hash) => {
-                    let hash = blocksyncd::block::Hash::from_slice(hash?).unwrap();
-                    sightings.push((da_height, index, BlockId { height: blocks::height(sighting.get_height()), hash }));
-                }
-                Which::SignedBlock(block) => bytes.push((da_height, index, block?.len())),
-                _ => return Err(capnp::Error::failed("ids and blocks only".into())),
-            }
-        }
-        let heard = if bytes.is_empty() {
-            Heard::Reported { scanned_through, sightings }
-        } else {
-            Heard::ReportedBytes { blocks: bytes }
-        };
-        let _ = self.0.heard.send(heard);
-        let mut script = self.0.script.borrow_mut();
-        let answer = script.scanned.pop_front().unwrap_or(scanned_through);
-        *self.0.scanned_through.borrow_mut() = answer;
-        let mut result = results.get().init_result();
-        result.set_scanned_through(answer);
-        let wanted = std::mem::take(&mut script.wanted);
-        let mut list = result.init_wanted(u32::try_from(wanted.len()).unwrap());
-        for (index, id) in (0..).zip(wanted) {
-            fill_id(list.reborrow().get(index), id);
-        }
+        let (after, scanned_through) = (params.get_after(), params.get_scanned_through());
+        let sightings = params.get_sightings()?.iter().map(sighted).collect::<Result<_, _>>()?;
+        let _ = self.0.heard.send(Heard::Reported { after, scanned_through, sightings });
+        self.0.reply(scanned_through, results.get().init_result());
         Ok(())
     }
 
@@ -341,6 +360,54 @@ impl wire::da_reporter::Server for Reporter {
         mut results: wire::da_reporter::PositionResults,
     ) -> Result<(), capnp::Error> {
         results.get().set_scanned_through(*self.0.scanned_through.borrow());
+        Ok(())
+    }
+
+    async fn upload(
+        self: Rc<Self>,
+        params: wire::da_reporter::UploadParams,
+        mut results: wire::da_reporter::UploadResults,
+    ) -> Result<(), capnp::Error> {
+        let params = params.get()?;
+        let place = sighted(params.get_sighting()?)?;
+        let size = usize::try_from(params.get_bytes()).unwrap();
+        let upload = Upload { state: self.0.clone(), place, size, bytes: RefCell::default() };
+        results.get().init_result().set_upload(capnp_rpc::new_client(upload));
+        Ok(())
+    }
+}
+
+struct Upload {
+    state: Rc<State>,
+    place: Sighted,
+    size: usize,
+    bytes: RefCell<Vec<u8>>,
+}
+
+impl wire::sighting_upload::Server for Upload {
+    async fn write(
+        self: Rc<Self>,
+        params: wire::sighting_upload::WriteParams,
+        mut results: wire::sighting_upload::WriteResults,
+    ) -> Result<(), capnp::Error> {
+        let params = params.get()?;
+        let mut bytes = self.bytes.borrow_mut();
+        assert_eq!(params.get_offset(), bytes.len() as u64, "pieces come in order");
+        bytes.extend_from_slice(params.get_data()?);
+        results.get().set_received(bytes.len() as u64);
+        Ok(())
+    }
+
+    async fn commit(
+        self: Rc<Self>,
+        _: wire::sighting_upload::CommitParams,
+        mut results: wire::sighting_upload::CommitResults,
+    ) -> Result<(), capnp::Error> {
+        let bytes = self.bytes.borrow();
+        assert_eq!(bytes.len(), self.size, "all of it has come");
+        let what = Said::Bytes(Hash::of(&bytes));
+        let _ = self.state.heard.send(Heard::Uploaded(Sighted { what, ..self.place.clone() }));
+        self.state.reply(0, results.get().init_result());
         Ok(())
     }
 }

@@ -151,6 +151,14 @@ fn nothing_below_the_chains_first_height_is_trusted() {
     let from = |height: u64| format!("sync.from={height}/{}", "ab".repeat(32));
     home.run(&["--set", &from(4)], &[]).refused(78, &["`sync.from`", "begins at height 5, above 4"]);
     assert_eq!(home.check(&["--set", &from(5)], &[]).code, Some(0));
+    for (da, words) in
+        [("", "neither"), ("x", "neither"), ("-1", "neither"), ("9223372036854775808", "DA heights are below")]
+    {
+        home.run(&["--set", &format!("{}@{da}", from(5))], &[]).refused(78, &["`sync.from`", words]);
+    }
+    for da in [0, 1, (1_u64 << 63) - 1] {
+        assert_eq!(home.check(&["--set", &format!("{}@{da}", from(5))], &[]).code, Some(0), "{da}");
+    }
 }
 
 #[test]
@@ -178,7 +186,7 @@ fn settings_that_are_wrong_are_named_with_their_place() {
         ("[store]\nmax_bytes = \"8MiB\"", &["`store.max_bytes`", "two blocks of limits.max_block_bytes"]),
         ("[store]\nprune_unconfirmed = \"on\"", &["`store.prune_unconfirmed`", "says how much is kept"]),
         ("[store]\nretain_blocks = 9\n[sync]\nbackfill = \"on\"", &["`sync.backfill`", "would be pruned again"]),
-        ("[sync]\nfrom = \"12\"", &["`sync.from`", "\"12\" is neither `genesis` nor HEIGHT/HASH"]),
+        ("[sync]\nfrom = \"12\"", &["`sync.from`", "\"12\" is neither `genesis`, nor HEIGHT/HASH@DA"]),
         ("[sync]\nfrom = \"0/00\"", &["neither"]),
         ("[api]\nmax_connections = 0", &["between 1 and 1024"]),
         ("[api]\nmax_connections = -1", &["whole number"]),

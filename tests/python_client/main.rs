@@ -11,7 +11,10 @@ mod process;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use process::{Ended, Sidecar, TempDir, init_sequencer, run};
+use blocksyncd::block::native;
+use blocksyncd::util::hex;
+use bytes::Bytes;
+use process::{Ended, Sidecar, TempDir, init_follower, init_sequencer, run};
 use serde_json::{Value, json};
 
 /// What the client is written for.
@@ -45,11 +48,12 @@ fn python() -> Option<PathBuf> {
 struct Client<'a> {
     python: &'a Path,
     socket: PathBuf,
+    script: &'static str,
 }
 
 impl Client<'_> {
     fn call(&self, args: &[&str]) -> Ended {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/blocksync.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python").join(self.script);
         run(Command::new(self.python).arg(script).arg(&self.socket).args(args))
     }
 
@@ -69,7 +73,7 @@ fn a_host_in_python_publishes_and_follows() {
     let home = dir.join("home");
     init_sequencer(&home, "python-chain");
     let sidecar = Sidecar::start(&home, &[]);
-    let client = Client { python: &python, socket: sidecar.socket() };
+    let client = Client { python: &python, socket: sidecar.socket(), script: "blocksync.py" };
 
     // One that fits into a message, and one that needs an upload, and comes back in pieces.
     let mut blocks = Vec::new();
@@ -85,4 +89,70 @@ fn a_host_in_python_publishes_and_follows() {
     assert_eq!(client.lines(&["follow", "2"]), [soft1.clone(), soft2.clone()]);
     assert_eq!(client.lines(&["follow", "1", &format!("1/{first}")]), std::slice::from_ref(soft2));
     sidecar.stop();
+}
+
+/// The signed block at this height, as it would stand on DA.
+fn signed(sidecar: &Sidecar, dir: &TempDir, height: u64) -> Bytes {
+    let file = dir.join(format!("payload-{height}"));
+    let block = sidecar.ask(&["get", &height.to_string(), "--payload", file.to_str().unwrap()]);
+    let hex = |field: &str| hex::decode(block[field].as_str().unwrap().as_bytes()).expect("hex");
+    let signature = hex("signature").try_into().expect("64 bytes");
+    native::encode(&hex("header").into(), &signature, &std::fs::read(file).unwrap().into())
+}
+
+#[test]
+fn a_host_in_python_reports_what_da_has_and_gives_what_is_wanted() {
+    let Some(python) = python() else { return };
+    let dir = TempDir::new();
+    let home = dir.join("home");
+    init_sequencer(&home, "python-chain");
+    let sequencer = Sidecar::start(&home, &[]);
+    // The second one does not fit into a message.
+    for (name, size) in [("a", 1000_usize), ("b", 6 << 20), ("c", 10)] {
+        std::fs::write(dir.join(name), vec![7; size]).unwrap();
+        assert_eq!(sequencer.ctl(&["publish", dir.join(name).to_str().unwrap()]).code, Some(0));
+    }
+    let blocks: Vec<_> = (1..=3).map(|height| signed(&sequencer, &dir, height)).collect();
+    let mut forged = blocks[2].to_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let da = dir.join("da");
+    for (place, bytes) in [
+        ("2/0", &blocks[0][..]),
+        ("2/3", b"junk"),
+        ("3/0", &forged),
+        ("3/1", &blocks[1]),
+        ("5/0", &blocks[2]),
+        ("5/1", &blocks[0]),
+    ] {
+        let file = da.join(place);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+
+    // One node has the blocks, the other one has nothing but DA.
+    let other = dir.join("other");
+    init_follower(&other, &home.join("genesis.toml"));
+    let follower = Sidecar::start(&other, &[]);
+    for sidecar in [&sequencer, &follower] {
+        let client = Client { python: &python, socket: sidecar.socket(), script: "report_da.py" };
+        let told = client.lines(&[da.to_str().unwrap()]);
+        let last = json!({"said": "taken", "scannedThrough": 5, "wanted": 0, "junk": 0, "passedOver": 0});
+        assert_eq!(told.last(), Some(&last), "{told:?}");
+        assert!(told.iter().any(|line| line["junk"] == 1), "the forged one was wanted, and is junk: {told:?}");
+        let status = sidecar.ask(&["status"]);
+        assert_eq!(status["info"]["heads"]["hard"]["height"], 3, "{status}");
+        let inclusion = &sidecar.ask(&["get", "3"])["inclusion"];
+        assert_eq!(*inclusion, json!({"daHeight": 5, "index": 0, "basis": "bytes"}));
+    }
+    // Nothing is new.
+    let client = Client { python: &python, socket: follower.socket(), script: "report_da.py" };
+    assert_eq!(client.lines(&[da.to_str().unwrap()]).len(), 1);
+
+    // Now DA decides for hosts that were elsewhere, and the one in Python is told at once.
+    let client = Client { script: "blocksync.py", ..client };
+    let first = sequencer.ask(&["get", "1"])["id"]["hash"].as_str().unwrap().to_owned();
+    let rewound = client.lines(&["follow", "2", &format!("2/{}", "00".repeat(32))]);
+    assert_eq!(rewound[0], json!({"said": "retract", "height": 0, "hash": ""}));
+    assert_eq!((&rewound[1]["said"], &rewound[1]["hash"]), (&"soft".into(), &first.into()));
 }

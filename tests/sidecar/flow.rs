@@ -22,14 +22,14 @@ fn a_published_block_becomes_soft_and_then_hard_on_another_node() {
         assert!(b.ledger.origins.values().all(|origin| matches!(origin, Origin::Gossip | Origin::Range)));
 
         // Each host reports what its own DA node says.
-        b.report_hashes(1, &chain[..2]).await;
+        b.report_digests(1, &chain[..2]).await;
         b.until_hard(2).await;
-        b.report_hashes(2, &chain[2..]).await;
+        b.report_digests(2, &chain[2..]).await;
         b.until_hard(5).await;
         a.until_soft(5).await;
         assert_eq!((&a.ledger.chain, a.ledger.hard), (&chain, 0), "the sequencer's host has not reported yet");
         assert!(a.ledger.origins.values().all(|origin| *origin == Origin::Published));
-        a.report_hashes(1, &chain).await;
+        a.report_digests(1, &chain).await;
         a.until_hard(5).await;
 
         let received = b.status().await.received;

@@ -2,6 +2,7 @@
 
 use blocksyncd::api::client::{Lookup, PublishResult, Which};
 use blocksyncd::block::BlockId;
+use blocksyncd::sync::Basis;
 use serde_json::{Value, json};
 
 use super::host::Host;
@@ -20,7 +21,7 @@ fn refused(sidecar: &Sidecar, args: &[&str]) -> String {
 async fn publish(host: &mut Host, n: u64, hard: usize) -> Vec<BlockId> {
     let chain: Vec<_> = host.publish_chain(host.ledger.tip(), n).await.into_iter().map(|block| block.id).collect();
     host.until_soft(n).await;
-    host.report_hashes(1, &chain[..hard]).await;
+    host.report_digests(1, &chain[..hard]).await;
     chain
 }
 
@@ -90,7 +91,7 @@ fn pruning_waits_for_those_who_acknowledge() {
         host.until_soft(10).await;
         assert!(host.ack_as("slow", chain[3].id).await);
         assert!(host.ack_as("fast", chain[8].id).await);
-        host.report_hashes(1, &chain.iter().map(|block| block.id).collect::<Vec<_>>()).await;
+        host.report_digests(1, &chain.iter().map(|block| block.id).collect::<Vec<_>>()).await;
         let status = host.until_status("pruning", |status| status.info.heads.tail == height(3)).await;
         assert_eq!(status.pruning_waits_for.as_deref(), Some("slow"));
     });
@@ -139,7 +140,7 @@ fn what_is_fetched_below_a_hard_block_is_hard() {
         let follower = Host::publisher(&full).await;
         follower.until_status("the head", |status| status.info.heads.soft == Some(chain[5])).await;
         // What DA has of blocks below is of no use.
-        follower.report_hashes(1, &chain[..5]).await;
+        follower.report_digests(1, &chain[..5]).await;
         follower.until_status("a hard block", |status| status.info.heads.hard == Some(chain[4])).await;
         drop(follower);
         full.stop();
@@ -149,7 +150,9 @@ fn what_is_fetched_below_a_hard_block_is_hard() {
         follower.until_status("all of it", |status| status.info.heads.tail == height(1)).await;
         assert_eq!(follower.history(6, 5).await, "1 hard1@0 2 hard2@0 3 hard3@0 4 hard4@1 5 hard5@1 6");
         match within("a lookup", follower.observer().block(Which::Height(height(2)))).await.unwrap() {
-            Lookup::Found { inclusion, .. } => assert_eq!(inclusion.map(|at| at.height), Some(0)),
+            Lookup::Found { inclusion, .. } => {
+                assert_eq!(inclusion.map(|hard| (hard.position.height, hard.basis)), Some((0, Basis::Implied)))
+            }
             other => panic!("{other:?}"),
         }
         assert!(full.ctl(&["get", "2"]).stdout.contains("hard, as a block above it is"));
@@ -198,13 +201,13 @@ fn no_more_than_so_many_bytes_are_stored() {
         assert!(status.storage_full && status.stored_bytes > 128 << 10, "{status:?}");
         assert!(sequencer.ctl(&["status"]).stdout.contains("store.max_bytes is reached"));
 
-        host.report_hashes(1, &chain).await;
+        host.report_digests(1, &chain).await;
         host.until_status("room", |status| !status.storage_full && status.stored_bytes <= 128 << 10).await;
         for da_height in 2..22 {
             let block = Host::new_block(chain.last().copied(), vec![7; 10 << 10]);
             let PublishResult::Accepted(published) = host.try_publish(&block).await else { panic!("there is room") };
             chain.push(published.id);
-            host.report_hashes(da_height, &[published.id]).await;
+            host.report_digests(da_height, &[published.id]).await;
         }
         let status = host.status().await;
         assert_eq!(status.info.heads.tail, height(22), "{status:?}");

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use blocksyncd::api::client::{
     BlockSigner, Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Published, Publisher,
-    Reporter, Roles, Session, SoftBlock, Start, StatusView, Stream, StreamOptions, Which,
+    ReportResult, Reporter, Roles, Session, SoftBlock, Start, StatusView, Stream, StreamOptions, Which,
 };
 use blocksyncd::api::{ReportedAs, ReportedSighting};
-use blocksyncd::block::{BlockId, ChainId, Hash, Height};
-use blocksyncd::sync::{DaPosition, Origin, ReportAnswer, ReportTaken};
+use blocksyncd::block::{BlockId, ChainId, Hash, Height, native};
+use blocksyncd::sync::{DaPosition, Origin};
 use bytes::Bytes;
 
 use super::place::{CHAIN_ID, Signed};
@@ -39,6 +39,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Of a host that executed these blocks long ago.
+    pub fn starting_at(chain: &[BlockId]) -> Self {
+        let hard = chain.len() as u64;
+        Self { chain: chain.to_vec(), hard, ..Self::default() }
+    }
+
     pub fn soft(&self) -> u64 {
         self.chain.len() as u64
     }
@@ -212,7 +218,7 @@ impl Host {
         self.session.publisher.as_ref().unwrap()
     }
 
-    fn reporter(&self) -> &Reporter {
+    pub fn reporter(&self) -> &Reporter {
         self.session.reporter.as_ref().unwrap()
     }
 
@@ -251,27 +257,44 @@ impl Host {
         chain
     }
 
-    /// Reports one DA height in which these blocks are, in this order.
-    pub async fn report(&self, da_height: u64, blocks: &[(Height, ReportedAs)]) -> ReportTaken {
+    /// Reports one DA height in which these blocks are, in this order. Nothing of it is junk.
+    pub async fn report(&self, da_height: u64, blocks: &[(Height, ReportedAs)]) -> ReportResult {
         let sightings: Vec<_> = (0..)
             .zip(blocks)
             .map(|(index, (height, what))| ReportedSighting {
                 position: DaPosition { height: da_height, index },
-                height: *height,
+                height: Some(*height),
                 what: what.clone(),
             })
             .collect();
-        let reported = self.reporter().report(da_height - 1, da_height, &sightings);
-        let reported = within("an answer to a report", reported).await.unwrap();
-        let ReportAnswer::Taken(reported) = reported else { panic!("{reported:?}") };
-        assert_eq!(reported.junk, 0);
+        let reported = self.report_range(da_height - 1, da_height, &sightings).await;
+        if let ReportResult::Taken(taken) = &reported {
+            assert_eq!((taken.junk, taken.passed_over), (0, 0));
+        }
         reported
     }
 
-    /// Reports one DA height that names these blocks by their hashes.
-    pub async fn report_hashes(&self, da_height: u64, blocks: &[BlockId]) -> ReportTaken {
-        let blocks: Vec<_> = blocks.iter().map(|id| (id.height, ReportedAs::Digest(id.hash))).collect();
-        self.report(da_height, &blocks).await
+    pub async fn report_range(&self, after: u64, through: u64, sightings: &[ReportedSighting]) -> ReportResult {
+        within("an answer to a report", self.reporter().report(after, through, sightings)).await.unwrap()
+    }
+
+    /// Reports one DA height in which these blocks are, which the sidecar has, by the digests of their bytes.
+    pub async fn report_digests(&self, da_height: u64, blocks: &[BlockId]) -> ReportResult {
+        let mut digests = Vec::new();
+        for id in blocks {
+            digests.push((id.height, ReportedAs::Digest(Hash::of(&self.bytes_of(*id).await))));
+        }
+        self.report(da_height, &digests).await
+    }
+
+    /// The encoded block, which the sidecar has.
+    pub async fn bytes_of(&self, id: BlockId) -> Bytes {
+        match within("a block", self.observer().block(Which::Id(id))).await.unwrap() {
+            Lookup::Found { block: SoftBlock { header, signature, payload: Payload::Bytes(payload), .. }, .. } => {
+                native::encode(&header, &signature, &payload)
+            }
+            other => panic!("{id} is not here: {other:?}"),
+        }
     }
 
     /// Up to which DA height everything was reported.
@@ -321,9 +344,9 @@ impl Host {
                             soft = block.id.height.get();
                             words.push(soft.to_string());
                         }
-                        Event::Hard { id, position } => {
+                        Event::Hard { id, confirmed } => {
                             hard = id.height.get();
-                            words.push(format!("hard{hard}@{}", position.height));
+                            words.push(format!("hard{hard}@{}", confirmed.position.height));
                         }
                         Event::Gap { from, to } => words.push(format!("gap{from}-{to}")),
                         other => panic!("not history: {other:?}"),

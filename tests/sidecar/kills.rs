@@ -60,7 +60,7 @@ fn the_publishers_sidecar_is_killed_in_the_middle_of_a_publish() {
         }
         b.until_soft(chain.len() as u64).await;
         assert_eq!(b.ledger.chain, chain);
-        b.report_hashes(1, &chain).await;
+        b.report_digests(1, &chain).await;
         b.until_hard(chain.len() as u64).await;
     });
 }
@@ -86,7 +86,7 @@ fn a_followers_sidecar_is_killed_in_the_middle_of_the_stream() {
             da_height += 1;
             let (hard, soft) = (b.ledger.hard, b.ledger.soft());
             let newly: Vec<_> = (hard + 1..=soft - 3).map(|at| b.ledger.at(at)).collect();
-            b.report_hashes(da_height, &newly).await;
+            b.report_digests(da_height, &newly).await;
             full.kill();
             full = place.full_node("full", &["--seed", &seed]);
             b = b.reattach(&full).await;
@@ -96,7 +96,7 @@ fn a_followers_sidecar_is_killed_in_the_middle_of_the_stream() {
         let chain = within("all blocks", publishing).await.unwrap();
         assert_eq!(b.ledger.chain, chain.iter().map(|block| block.id).collect::<Vec<_>>());
         let rest: Vec<_> = (1..=BLOCKS).map(|at| b.ledger.at(at)).collect();
-        b.report_hashes(da_height + 1, &rest).await;
+        b.report_digests(da_height + 1, &rest).await;
         b.until_hard(BLOCKS).await;
         assert!(b.ledger.retracts.is_empty(), "{:?}", b.ledger.retracts);
     });

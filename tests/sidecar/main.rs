@@ -13,6 +13,7 @@ mod conflict;
 mod copy_dir;
 #[path = "../mock_execution/da.rs"]
 mod da;
+mod da_reports;
 mod divergence;
 mod flow;
 mod history;

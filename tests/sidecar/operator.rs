@@ -1,7 +1,7 @@
 //! What an operator sees and decides, with the program that operators have.
 
 use blocksyncd::api::ReportedAs;
-use blocksyncd::block::BlockId;
+use blocksyncd::block::{BlockId, Hash};
 use serde_json::Value;
 
 use super::host::{Host, time_of};
@@ -20,9 +20,9 @@ fn order(sidecar: &Sidecar, args: &[&str]) {
 async fn diverge(place: &Place, host: &Host, ours: &[BlockId]) -> Signed {
     let second = sign(&place.proposer(), Some(ours[0]), time_of(height(2)), b"DA's second block");
     let seen = [
-        (height(1), ReportedAs::Digest(ours[0].hash)),
+        (height(1), ReportedAs::Digest(Hash::of(&host.bytes_of(ours[0]).await))),
         (height(2), ReportedAs::SignedBlock(second.bytes.clone())),
-        (height(2), ReportedAs::Digest(ours[1].hash)),
+        (height(2), ReportedAs::Digest(Hash::of(&host.bytes_of(ours[1]).await))),
     ];
     host.report(1, &seen).await;
     second

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use blocksyncd::api::ReportedAs;
 use blocksyncd::block::{BlockId, ChainId, Hash, Header, PublicKey, native};
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -24,6 +25,14 @@ impl Place {
     pub fn new() -> Self {
         let place = Self(TempDir::in_memory());
         init_sequencer(&place.home(SEQUENCER), CHAIN_ID);
+        place
+    }
+
+    /// With the home of a node that `init` makes with these arguments.
+    pub fn with_args(args: &[&str]) -> Self {
+        let place = Self(TempDir::in_memory());
+        let home = place.home(SEQUENCER);
+        call(["init", home.to_str().unwrap(), "--json", "--chain-id", CHAIN_ID].iter().chain(args)).json();
         place
     }
 
@@ -83,6 +92,13 @@ impl Place {
 pub struct Signed {
     pub id: BlockId,
     pub bytes: Bytes,
+}
+
+impl Signed {
+    /// As a host reports it of which the sidecar should have the same bytes.
+    pub fn digest(&self) -> ReportedAs {
+        ReportedAs::Digest(Hash::of(&self.bytes))
+    }
 }
 
 /// The header that a publish of this block makes.

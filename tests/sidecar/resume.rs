@@ -1,6 +1,6 @@
 //! Hosts whose own state is not what the sidecar has.
 
-use blocksyncd::api::client::ClientError;
+use blocksyncd::api::client::{ClientError, ReportResult};
 use blocksyncd::block::{BlockId, Hash};
 
 use super::host::{Host, Ledger, Role};
@@ -19,7 +19,7 @@ fn a_host_with_blocks_that_are_not_ours_is_told_to_retract_to_the_right_height()
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
         let chain: Vec<_> = a.publish_chain(None, 30).await.into_iter().map(|block| block.id).collect();
-        a.report_hashes(1, &chain[..4]).await;
+        a.report_digests(1, &chain[..4]).await;
         a.until_hard(4).await;
         a.until_soft(30).await;
 
@@ -36,7 +36,7 @@ fn a_host_with_blocks_that_are_not_ours_is_told_to_retract_to_the_right_height()
             waiting.push((common as u64, Host::resume(&sequencer, Role::Follower, ledger).await));
         }
         // The newest session reports.
-        waiting.last().unwrap().1.report_hashes(2, &chain[4..]).await;
+        waiting.last().unwrap().1.report_digests(2, &chain[4..]).await;
         for (common, mut host) in waiting {
             host.until("the chain, after a rewind", |ledger| ledger.chain == chain && ledger.hard == 30).await;
             assert_eq!(host.ledger.retracts, [common]);
@@ -57,7 +57,7 @@ fn a_host_whose_hard_block_is_not_ours_is_never_told_to_rewind() {
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
         let chain: Vec<_> = a.publish_chain(None, 5).await.into_iter().map(|block| block.id).collect();
-        a.report_hashes(1, &chain[..3]).await;
+        a.report_digests(1, &chain[..3]).await;
         a.until_hard(3).await;
 
         let blocks = vec![chain[0], foreign(2), foreign(3)];
@@ -78,11 +78,11 @@ fn what_was_acknowledged_and_what_da_was_scanned_for_outlives_the_process() {
         assert!(a.ack(chain[2]).await);
         assert!(!a.ack(foreign(3)).await, "not on our chain");
         assert_eq!(a.da_position().await, 0);
-        a.report_hashes(1, &chain[..1]).await;
-        a.report_hashes(2, &[]).await;
+        a.report_digests(1, &chain[..1]).await;
+        a.report_digests(2, &[]).await;
         // What leaves something out is not taken.
-        let reported = a.report_hashes(7, &chain[1..2]).await;
-        assert_eq!((reported.scanned_through, a.da_position().await), (2, 2));
+        let reported = a.report_digests(7, &chain[1..2]).await;
+        assert_eq!((reported, a.da_position().await), (ReportResult::OutOfOrder { scanned_through: 2 }, 2));
         a.until_hard(1).await;
         sequencer.kill();
 
@@ -90,8 +90,8 @@ fn what_was_acknowledged_and_what_da_was_scanned_for_outlives_the_process() {
         let mut a = a.reattach(&sequencer).await;
         assert_eq!(a.da_position().await, 2);
         // To report the same again is harmless.
-        a.report_hashes(2, &chain[..1]).await;
-        a.report_hashes(3, &chain[1..]).await;
+        a.report_digests(2, &chain[..1]).await;
+        a.report_digests(3, &chain[1..]).await;
         a.until_hard(4).await;
         assert_eq!(a.da_position().await, 3);
     });

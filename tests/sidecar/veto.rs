@@ -15,7 +15,7 @@ fn a_refused_block_ends_the_chain_at_its_parent_until_da_decides() {
         let mut b = Host::follower(&full).await;
         let mut chain: Vec<_> = a.publish_chain(None, 5).await.into_iter().map(|block| block.id).collect();
         b.until_soft(5).await;
-        b.report_hashes(1, &chain[..1]).await;
+        b.report_digests(1, &chain[..1]).await;
         b.until_hard(1).await;
 
         assert_eq!(b.observer().reject(chain[0], "hard").await.unwrap(), RejectAnswer::Hard);
@@ -35,7 +35,7 @@ fn a_refused_block_ends_the_chain_at_its_parent_until_da_decides() {
         assert_eq!((b.ledger.soft(), b.stored(3).await), (2, None));
 
         // DA decides.
-        b.report_hashes(2, &chain[1..]).await;
+        b.report_digests(2, &chain[1..]).await;
         b.until_hard(6).await;
         assert_eq!((&b.ledger.chain, &b.ledger.retracts[..]), (&chain, &[2][..]));
         assert_eq!(b.status().await.vetoed, None);

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::types::PeerLists;
+use super::types::{CheckpointAnswer, PeerLists};
 use super::{ClientError, Connection, OperatorOutcome, ShutdownMode, StatusView, convert, read, status, wire};
-use crate::block::BlockId;
+use crate::block::{BlockId, Height};
 use crate::sync::{Evidence, EvidenceId, PeerOrder};
 use crate::verify::ScheduleEntry;
 
@@ -36,6 +36,34 @@ impl Admin {
         Ok(PeerLists {
             peers: answer.get()?.get_peers()?.iter().map(read::peer).collect::<Result<_, _>>()?,
             bans: answer.get()?.get_bans()?.iter().map(read::ban).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Takes the entry of the schedule back that begins at this height.
+    pub async fn withdraw_schedule(&self, from: Height) -> Result<OperatorOutcome, ClientError> {
+        let mut request = self.admin.withdraw_schedule_request();
+        request.get().set_from_height(from.get());
+        outcome(request.send().promise.await?.get()?.get_result()?)
+    }
+
+    /// What was reported of DA from this DA height on is read again.
+    pub async fn rescan_da(&self, from: u64) -> Result<OperatorOutcome, ClientError> {
+        let mut request = self.admin.rescan_da_request();
+        request.get().set_from(from);
+        outcome(request.send().promise.await?.get()?.get_result()?)
+    }
+
+    /// What another node may begin with, by this one's word; or why there is nothing.
+    pub async fn checkpoint(&self) -> Result<CheckpointAnswer, ClientError> {
+        use wire::checkpoint_result::Which;
+        let answer = self.admin.checkpoint_request().send().promise.await?;
+        let from = answer.get()?.get_result()?;
+        Ok(match from.which()? {
+            Which::Checkpoint(from) => {
+                let checkpoint = convert::optional_checkpoint(from?)?;
+                CheckpointAnswer::Here(checkpoint.ok_or_else(|| convert::wrong("a checkpoint without a block"))?)
+            }
+            Which::None(why) => CheckpointAnswer::None(convert::text(why?)?),
         })
     }
 

@@ -14,6 +14,7 @@ mod admin;
 mod observe;
 mod publish;
 mod read;
+mod report;
 mod types;
 
 use std::io::ErrorKind;
@@ -28,11 +29,13 @@ use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt 
 
 pub use admin::Admin;
 pub use observe::{Observer, Stream};
-pub use publish::{BlockSigner, Publisher, Reporter};
+pub use publish::{BlockSigner, Publisher};
+pub use report::Reporter;
 pub use types::*;
 
 pub use super::info::{HeadsView, Limits, ServerInfo};
 pub use super::orders::{OperatorOutcome, ShutdownMode};
+pub use super::report::{DenialReason, ReportDenial, ReportResult};
 pub use super::status::{StatusField, StatusValue, StatusView};
 
 use super::blocksync_capnp as wire;
@@ -214,7 +217,9 @@ impl Client {
                 .transpose()?,
             reporter: granted
                 .has_reporter()
-                .then(|| Ok::<_, capnp::Error>(Reporter::new(granted.get_reporter()?, self.connection.clone())))
+                .then(|| {
+                    Ok::<_, capnp::Error>(Reporter::new(granted.get_reporter()?, &info.limits, self.connection.clone()))
+                })
                 .transpose()?,
             info,
         })

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::types::{Batch, Event, Lookup, Payload, SoftBlock, Start, StreamOptions, Which};
 use super::{ClientError, Connection, StatusView, convert, info, read, status, wire};
 use crate::block::{BlockId, Height};
-use crate::sync::{DaPosition, RejectAnswer};
+use crate::sync::RejectAnswer;
 
 /// The observer's role.
 #[derive(Clone)]
@@ -89,7 +89,7 @@ impl Observer {
                 let found = found?;
                 let block = block(found.get_block()?).await?;
                 let inclusion = found.has_inclusion().then(|| read::inclusion(found.get_inclusion()?)).transpose()?;
-                Lookup::Found { block, inclusion: inclusion.map(|(_, position)| position) }
+                Lookup::Found { block, inclusion: inclusion.map(|(_, confirmed)| confirmed) }
             }
             Found::NotFound(()) => Lookup::NotFound,
             Found::Pruned(tail) => Lookup::Pruned { tail: convert::height(tail)? },
@@ -167,8 +167,8 @@ async fn event(from: wire::event::Reader<'_>) -> Result<Option<Event>, ClientErr
     Ok(Some(match which {
         Which::Soft(from) => Event::Soft(block(from?).await?),
         Which::Hard(from) => {
-            let (id, position): (BlockId, DaPosition) = read::inclusion(from?)?;
-            Event::Hard { id, position }
+            let (id, confirmed) = read::inclusion(from?)?;
+            Event::Hard { id, confirmed }
         }
         Which::Retract(from) => {
             let from = from?;

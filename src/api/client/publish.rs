@@ -1,4 +1,4 @@
-//! Publishing and reporting.
+//! Publishing.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,9 +8,7 @@ use bytes::Bytes;
 use super::observe::read_all;
 use super::types::{NewBlock, PublishResult, Published};
 use super::{ClientError, Connection, convert, wire};
-use crate::api::report::{self, ReportedSighting};
 use crate::block::{BlockId, PublicKey};
-use crate::sync::ReportAnswer;
 use crate::util::saturate;
 
 /// A host that keeps the proposer's key to itself.
@@ -182,48 +180,4 @@ async fn published(from: wire::published::Reader<'_>) -> Result<Published, Clien
         signed_block,
         durability: convert::durability_from_wire(from.get_durability()),
     })
-}
-
-/// The DA reporter's role. It ends with [`ClientError::Disconnected`] when somebody else takes it.
-#[derive(Clone)]
-pub struct Reporter {
-    role: wire::da_reporter::Client,
-    _connection: Rc<Connection>,
-}
-
-impl std::fmt::Debug for Reporter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reporter")
-    }
-}
-
-impl Reporter {
-    pub(super) fn new(role: wire::da_reporter::Client, connection: Rc<Connection>) -> Self {
-        Self { role, _connection: connection }
-    }
-
-    /// "This is everything that I saw above `after`, up to `scanned_through`", durable when it returns. All of it must fit into
-    /// one message.
-    pub async fn report(
-        &self,
-        after: u64,
-        scanned_through: u64,
-        sightings: &[ReportedSighting],
-    ) -> Result<ReportAnswer, ClientError> {
-        let len = u32::try_from(sightings.len()).map_err(|_| ClientError::Invalid("too many sightings".into()))?;
-        let mut request = self.role.report_request();
-        request.get().set_after(after);
-        request.get().set_scanned_through(scanned_through);
-        let mut list = request.get().init_sightings(len);
-        for (index, sighting) in (0..len).zip(sightings) {
-            report::write_sighting(list.reborrow().get(index), sighting);
-        }
-        let answer = request.send().promise.await?;
-        Ok(report::read_answer(answer.get()?.get_result()?)?)
-    }
-
-    /// The DA height up to which everything was reported; go on from the next one.
-    pub async fn position(&self) -> Result<u64, ClientError> {
-        Ok(self.role.position_request().send().promise.await?.get()?.get_scanned_through())
-    }
 }

@@ -8,9 +8,9 @@ use capnp::Error;
 
 use super::types::PeerView;
 use crate::api::blocksync_capnp as wire;
-use crate::api::convert::{height, id, key, optional_hash, optional_text, text, texts, wrong};
+use crate::api::convert::{basis_from_wire, height, id, key, optional_hash, optional_text, text, texts, wrong};
 use crate::block::{BlockId, SignedHeader};
-use crate::sync::{BanInfo, DaPosition, Evidence, EvidenceId, EvidenceSide, Origin};
+use crate::sync::{BanInfo, Confirmation, DaPosition, Evidence, EvidenceId, EvidenceSide, Origin};
 use crate::verify::ScheduleEntry;
 
 pub(super) fn signature(bytes: &[u8]) -> capnp::Result<[u8; 64]> {
@@ -41,8 +41,9 @@ pub(super) fn block(
     })
 }
 
-pub(super) fn inclusion(from: wire::da_inclusion::Reader<'_>) -> capnp::Result<(BlockId, DaPosition)> {
-    Ok((id(from.get_id()?)?, DaPosition { height: from.get_da_height(), index: from.get_index() }))
+pub(super) fn inclusion(from: wire::da_inclusion::Reader<'_>) -> capnp::Result<(BlockId, Confirmation)> {
+    let position = DaPosition { height: from.get_da_height(), index: from.get_index() };
+    Ok((id(from.get_id()?)?, Confirmation { position, basis: basis_from_wire(from.get_basis()) }))
 }
 
 pub(super) fn consumer(from: wire::consumer_info::Reader<'_>) -> capnp::Result<(String, BlockId)> {

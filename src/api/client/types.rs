@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::HeadsView;
 use crate::block::{BlockId, ChainId, Hash, Height, PublicKey};
 use crate::store::Durability;
-use crate::sync::{DaPosition, Origin, Phase};
+use crate::sync::{Checkpoint, Confirmation, Origin, Phase};
 
 /// Which roles a host takes. The newest publisher and the newest reporter fence the ones before them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub enum Event {
     /// The next block: verified, linked, durable.
     Soft(SoftBlock),
     /// The next block that DA has confirmed.
-    Hard { id: BlockId, position: DaPosition },
+    Hard { id: BlockId, confirmed: Confirmation },
     /// Everything above `to` is taken back (`None`: everything).
     Retract { to: Option<BlockId>, epoch: u64 },
     /// Blocks that the sidecar no longer has, both ends included.
@@ -133,7 +133,7 @@ pub enum Lookup {
     Found {
         block: SoftBlock,
         /// `None`: not hard yet.
-        inclusion: Option<DaPosition>,
+        inclusion: Option<Confirmation>,
     },
     /// Not on its chain, as far as it has it.
     NotFound,
@@ -200,6 +200,14 @@ pub struct Published {
     /// The encoded signed block, ready to be posted to DA.
     pub signed_block: Bytes,
     pub durability: Durability,
+}
+
+/// What another node may begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointAnswer {
+    Here(Checkpoint),
+    /// Why there is nothing.
+    None(String),
 }
 
 /// Who is connected or persistent, and who is kept away.

@@ -16,8 +16,8 @@ use clap::Subcommand;
 use super::print::{print, print_raw};
 use super::{Code, Failure, local};
 use crate::api::client::{
-    Admin, Client, ClientError, Hello, Lookup, Observer, OperatorOutcome, Payload, Roles, ServerInfo, ShutdownMode,
-    Which,
+    Admin, CheckpointAnswer, Client, ClientError, Hello, Lookup, Observer, OperatorOutcome, Payload, Roles, ServerInfo,
+    ShutdownMode, Which,
 };
 use crate::block::{BlockId, Hash, Height, PublicKey};
 use crate::config::{self, Sources};
@@ -122,6 +122,14 @@ enum Verb {
     },
     /// Lift the host's veto against a block
     LiftVeto,
+    /// After a wrong report: forget what the host reported of DA from this DA height on, and read it again
+    RescanDa {
+        /// The lowest DA height that is read again
+        #[arg(long, value_name = "DA-HEIGHT")]
+        from: u64,
+    },
+    /// Print what another node's sync.from may be, by this node's word
+    Checkpoint,
     /// Change what is logged, until the next start or SIGHUP
     LogFilter {
         /// As log.filter in the configuration
@@ -188,6 +196,11 @@ enum ScheduleChange {
         from: Height,
         #[arg(long, value_name = "HEX", value_parser = public_key)]
         proposer: PublicKey,
+    },
+    /// Take the last entry back, which begins at this height, above all that is stored
+    Remove {
+        #[arg(long, value_name = "HEIGHT", value_parser = height)]
+        from: Height,
     },
 }
 
@@ -302,8 +315,18 @@ impl CallContext {
                 let entry = ScheduleEntry { from: *from, proposer: *proposer };
                 self.outcome(&self.admin().await?.extend_schedule(entry).await?)
             }
+            Verb::Schedule { change: Some(ScheduleChange::Remove { from }) } => {
+                self.outcome(&self.admin().await?.withdraw_schedule(*from).await?)
+            }
             Verb::AbandonBranch { from } => self.outcome(&self.admin().await?.abandon_branch(*from).await?),
             Verb::AssertSigned { last } => self.outcome(&self.admin().await?.assert_signed(last.0).await?),
+            Verb::RescanDa { from } => self.outcome(&self.admin().await?.rescan_da(*from).await?),
+            Verb::Checkpoint => match self.admin().await?.checkpoint().await? {
+                CheckpointAnswer::Here(checkpoint) => self.printer.checkpoint(checkpoint),
+                CheckpointAnswer::None(why) => {
+                    Err(Failure::new(Code::Data, format!("there is no checkpoint: {}", show::plain(&why))))
+                }
+            },
             Verb::LiftVeto => self.outcome(&self.admin().await?.lift_veto().await?),
             Verb::LogFilter { filter } => self.outcome(&self.admin().await?.set_log_filter(filter).await?),
             Verb::Shutdown { abrupt } => {

@@ -17,6 +17,7 @@
 
 mod checker;
 mod da_blob;
+mod da_places;
 mod follow;
 mod host;
 mod journal;
@@ -40,6 +41,7 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
+use self::da_places::Bodies;
 use self::host::{MockHost, SessionEnd};
 use self::journal::Journal;
 use self::payloads::Payloads;
@@ -87,7 +89,7 @@ pub struct MockArgs {
     /// How often to ask the DA node for news
     #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = humantime::parse_duration)]
     da_poll: Duration,
-    /// Give the sidecar the bytes of blocks that DA names and nobody else has given to it
+    /// Give the sidecar the bytes of blocks on DA at once, and not only when it asks for them
     #[arg(long)]
     report_bodies: bool,
     /// Time between two blocks
@@ -221,7 +223,7 @@ async fn rules(client: &Client, info: &ServerInfo) -> Result<Rules, SessionEnd> 
         format: Format::Native,
         chain_id: ChainId::new(&info.chain_id).ok_or_else(|| nonsense(&info.chain_id.escape_debug()))?,
         initial_height: info.initial_height,
-        max_block_bytes: saturate::to_usize(info.limits.max_block_bytes),
+        max_block_bytes: saturate::to_usize(info.max_block_bytes),
         // Never asked: whether a time is plausible is the sidecar's to judge.
         max_clock_drift: Duration::ZERO,
         schedule: Schedule::new(info.initial_height, &schedule).map_err(|error| nonsense(&error))?,
@@ -280,11 +282,13 @@ async fn serve(args: &MockArgs, production: &Production, host: &RefCell<MockHost
         }
     };
     let watch = async {
-        let settings = watch_da::DaSettings { poll: args.da_poll, bodies: args.report_bodies };
-        match (&session.reporter, da) {
-            (Some(reporter), Some(da)) => watch_da::watch_da(host, reporter, da, rules, settings).await,
-            _ => std::future::pending().await,
-        }
+        let (Some(reporter), Some(da)) = (&session.reporter, da) else { return std::future::pending().await };
+        let Some(evidence) = info.da_evidence else {
+            return Err(SessionEnd::Fatal("the sidecar judges DA by a rule that is newer than this host".into()));
+        };
+        let bodies = if args.report_bodies { Bodies::AtOnce } else { Bodies::WhenWanted };
+        let settings = watch_da::DaSettings { poll: args.da_poll, bodies, evidence };
+        watch_da::watch_da(host, reporter, da, rules, settings).await
     };
     tokio::select! {
         Err(ended) = follow::follow(host, observer, rules, args.until_hard) => ended,

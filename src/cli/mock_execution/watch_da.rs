@@ -1,28 +1,26 @@
-//! Watches the DA layer for this chain's blocks, and reports them to the sidecar: by hash only, unless it asks for more.
+//! Watches the DA layer for this chain's blocks, and reports them to the sidecar.
 //!
-//! Every block found is verified before it is reported: anybody can post to a namespace, and a hash that was reported binds
-//! the sidecar.
+//! Invariants:
+//! 1. What was reported is known from the sidecar's answers alone: the next report goes on where the last answer stands, also
+//!    when that is lower than what was reported.
+//! 2. What the sidecar wants is looked up on DA and given by its bytes, whatever they are, and gives no DA height as scanned.
+//! 3. Nothing is named that was not verified: see [`super::da_places`].
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::da_blob;
+use super::da_places::{Bodies, Naming, Place, places};
 use super::host::{MockHost, SessionEnd};
-use crate::api::client::{ClientError, Reporter};
-use crate::api::{ReportedAs, ReportedSighting};
-use crate::block::{BlockId, Hash, Lane};
+use crate::api::ReportedSighting;
+use crate::api::client::{ClientError, ReportDenial, ReportResult, Reporter};
 use crate::cli::dev_da::{DaClient, DaError};
-use crate::sync::{DaPosition, ReportAnswer, ReportTaken};
-use crate::verify::{AuthenticBlock, Rules};
+use crate::sync::{DaEvidence, DaPosition, Wanted};
+use crate::verify::Rules;
 
-/// Sightings in one report: a few hundred bytes of message each.
+/// Sightings that are looked for before they are reported.
 const MAX_SIGHTINGS: usize = 512;
-/// Recent sightings whose place on DA is remembered, in case the sidecar wants their bytes.
-const REMEMBERED: usize = 4096;
 const RETRY: Duration = Duration::from_millis(200);
 
 /// How to watch.
@@ -30,8 +28,8 @@ const RETRY: Duration = Duration::from_millis(200);
 pub struct DaSettings {
     /// How often to ask for the head.
     pub poll: Duration,
-    /// Answer the sidecar's `wanted` with the blocks themselves.
-    pub bodies: bool,
+    pub bodies: Bodies,
+    pub evidence: DaEvidence,
 }
 
 /// Returns only when the session ends: a DA node that is away is waited for.
@@ -42,27 +40,40 @@ pub async fn watch_da(
     rules: &Rules,
     settings: DaSettings,
 ) -> Result<Infallible, SessionEnd> {
-    let mut watch = Watch { host, reporter, da, rules, settings, seen: VecDeque::new() };
-    let mut scanned = reporter.position().await?;
+    let naming = Naming::new(settings.evidence, settings.bodies);
+    let mut watch = Watch { host, reporter, da, rules, naming, at: Standing::default() };
+    watch.at.scanned_through = reporter.position().await?;
+    let mut begun = false;
     loop {
-        host.borrow_mut().da_height = scanned;
-        match watch.step(scanned).await {
-            Ok(Some(next)) => scanned = next,
+        let step = if begun { watch.step().await } else { watch.ask_what_is_wanted().await };
+        match step {
+            Ok(Step::Forward) => begun = true,
             // Nothing new.
-            Ok(None) => tokio::time::sleep(settings.poll).await,
+            Ok(Step::Rest) => tokio::time::sleep(settings.poll).await,
             Err(WatchError::Da(why)) => {
                 eprintln!("mock-execution: {why}");
                 tokio::time::sleep(RETRY.max(settings.poll)).await;
             }
             Err(WatchError::Sidecar(ClientError::Overloaded(_))) => tokio::time::sleep(RETRY).await,
+            Err(WatchError::Refused(denial)) if denial.goes_away() => tokio::time::sleep(RETRY).await,
+            Err(WatchError::Refused(denial)) => {
+                return Err(SessionEnd::Fatal(format!("the sidecar refuses a report: {}", denial.why)));
+            }
             Err(WatchError::Sidecar(error)) => return Err(error.into()),
         }
     }
 }
 
+/// What to do next.
+enum Step {
+    Forward,
+    Rest,
+}
+
 enum WatchError {
     Da(DaError),
     Sidecar(ClientError),
+    Refused(ReportDenial),
 }
 
 impl From<DaError> for WatchError {
@@ -77,108 +88,123 @@ impl From<ClientError> for WatchError {
     }
 }
 
+/// Where the sidecar stands, by its last answer.
+#[derive(Clone, Debug, Default)]
+struct Standing {
+    scanned_through: u64,
+    wanted: Vec<Wanted>,
+}
+
 struct Watch<'a> {
     host: &'a RefCell<MockHost>,
     reporter: &'a Reporter,
     da: &'a DaClient,
     rules: &'a Rules,
-    settings: DaSettings,
-    seen: VecDeque<(BlockId, DaPosition)>,
+    naming: Naming,
+    at: Standing,
 }
 
 impl Watch<'_> {
-    /// Reports what there is above `scanned`; the DA height from which to go on, `None` when there is nothing new.
-    async fn step(&mut self, scanned: u64) -> Result<Option<u64>, WatchError> {
+    /// A report of nothing: what is wanted may have been wanted before this session.
+    async fn ask_what_is_wanted(&mut self) -> Result<Step, WatchError> {
+        let at = self.at.scanned_through;
+        self.report(at, at, &[]).await?;
+        self.give_wanted().await?;
+        Ok(Step::Forward)
+    }
+
+    /// Reports what there is above what was reported.
+    async fn step(&mut self) -> Result<Step, WatchError> {
         let head = self.da.network_head().await?;
+        let scanned = self.at.scanned_through;
         let mut sightings = Vec::new();
         let mut through = scanned;
         while through < head && sightings.len() < MAX_SIGHTINGS {
             through += 1;
-            sightings.extend(self.look(through).await?);
+            let places = self.places(through).await?;
+            sightings.extend(places.iter().filter_map(|place| self.naming.report(place, self.rules)));
         }
         if through == scanned {
-            return Ok(None);
+            return Ok(Step::Rest);
         }
-        let reported = self.report(scanned, through, sightings).await?;
-        self.host.borrow_mut().da_height = reported.scanned_through;
-        self.answer_wanted(&reported).await?;
-        if reported.scanned_through < through {
-            // Something had to be dropped; it may take a moment until there is room.
-            tokio::time::sleep(RETRY).await;
-        }
-        Ok(Some(reported.scanned_through))
+        self.report_all(scanned, through, &sightings).await?;
+        self.give_wanted().await?;
+        // It has no room for all of it yet, or an operator wants it all again; then there is no hurry.
+        Ok(if self.at.scanned_through <= scanned { Step::Rest } else { Step::Forward })
     }
 
-    /// The valid blocks of this chain at one DA height.
-    async fn look(&mut self, height: u64) -> Result<Vec<ReportedSighting>, DaError> {
-        let blocks = self.blocks_at(height).await?;
-        let sightings = (0..).zip(blocks).map(|(index, block)| {
-            let position = DaPosition { height, index };
-            let digest = Hash::of(block.block().bytes());
-            ReportedSighting { position, height: block.height(), what: ReportedAs::Digest(digest) }
-        });
-        let sightings: Vec<_> = sightings.collect();
-        for sighting in &sightings {
-            if let ReportedAs::Digest(hash) = sighting.what {
-                self.seen.push_back((BlockId { height: sighting.height, hash }, sighting.position));
-            }
-        }
-        let excess = self.seen.len().saturating_sub(REMEMBERED);
-        self.seen.drain(..excess);
-        Ok(sightings)
+    async fn places(&self, da_height: u64) -> Result<Vec<Place>, DaError> {
+        Ok(places(da_height, self.da.get_all(da_height).await?, self.rules.max_block_bytes))
     }
 
-    async fn blocks_at(&self, height: u64) -> Result<Vec<AuthenticBlock>, DaError> {
-        let max_block_bytes = self.rules.max_block_bytes;
-        let blobs = self.da.get_all(height).await?;
-        let blocks = blobs.into_iter().flat_map(|blob| da_blob::decode(blob, max_block_bytes));
-        Ok(blocks.filter_map(|bytes: Bytes| self.rules.check(Lane::BLOCK, &bytes).ok()).collect())
-    }
-
-    /// One report, or several when it is too much for one message: a DA height counts as scanned with its last sighting.
-    async fn report(
-        &self,
+    /// In as many reports as it takes: a DA height counts as scanned with its last sighting.
+    async fn report_all(
+        &mut self,
         scanned: u64,
         through: u64,
-        sightings: Vec<ReportedSighting>,
-    ) -> Result<ReportTaken, ClientError> {
-        let (mut after, mut rest) = (scanned, sightings.as_slice());
-        while rest.len() > MAX_SIGHTINGS {
-            let (now, later) = rest.split_at(MAX_SIGHTINGS);
-            let complete = later.first().map_or(scanned, |next| next.position.height - 1);
-            let reported = taken(self.reporter.report(after, complete, now).await?)?;
-            if reported.scanned_through < complete {
-                return Ok(reported);
+        sightings: &[ReportedSighting],
+    ) -> Result<(), WatchError> {
+        let (mut after, mut rest) = (scanned, sightings);
+        loop {
+            let (now, later) = self.reporter.portion(rest);
+            let complete = later.first().map_or(through, |next| next.position.height - 1).max(after);
+            match (now, later) {
+                ([], [large, ..]) => {
+                    // It does not fit into any report, and is here before the DA height counts as scanned.
+                    self.give(large).await?;
+                    rest = rest.get(1..).unwrap_or_default();
+                }
+                _ => {
+                    self.report(after, complete, now).await?;
+                    if later.is_empty() || self.at.scanned_through < complete {
+                        return Ok(());
+                    }
+                    (after, rest) = (complete, later);
+                }
             }
-            (after, rest) = (complete, later);
         }
-        taken(self.reporter.report(after, through, rest).await?)
     }
 
-    /// DA names blocks that nobody has given to the sidecar.
-    async fn answer_wanted(&self, reported: &ReportTaken) -> Result<(), WatchError> {
-        let wanted = reported.wanted.iter().filter(|_| self.settings.bodies);
-        let found: Vec<DaPosition> = wanted
-            .filter_map(|open| self.seen.iter().find(|(seen, _)| seen.hash == open.digest))
-            .map(|(_, position)| *position)
-            .collect();
-        for position in found {
-            let blocks = self.blocks_at(position.height).await?;
-            let index = usize::try_from(position.index).unwrap_or(usize::MAX);
-            let Some(block) = blocks.get(index) else { continue };
-            let what = ReportedAs::SignedBlock(block.block().bytes().clone());
-            let sighting = ReportedSighting { position, height: block.height(), what };
-            self.reporter.report(reported.scanned_through, reported.scanned_through, &[sighting]).await?;
+    /// Answers what is wanted until nothing more is, or until what is left was given already.
+    async fn give_wanted(&mut self) -> Result<(), WatchError> {
+        let mut given = BTreeSet::new();
+        loop {
+            let next = self.at.wanted.iter().find(|wanted| !given.contains(&wanted.position));
+            let Some(da_height) = next.map(|wanted| wanted.position.height) else { return Ok(()) };
+            let here = |wanted: &&Wanted| wanted.position.height == da_height;
+            let wanted: BTreeSet<DaPosition> = self.at.wanted.iter().filter(here).map(|it| it.position).collect();
+            let places = self.places(da_height).await?;
+            for place in places.iter().filter(|place| wanted.contains(&place.position)) {
+                self.give(&place.given()).await?;
+            }
+            given.extend(wanted);
         }
+    }
+
+    /// The bytes at one place. Whatever the sidecar says of them, what is there is there.
+    async fn give(&mut self, sighting: &ReportedSighting) -> Result<(), WatchError> {
+        let result = self.reporter.give(sighting).await?;
+        match self.hear(result) {
+            Err(WatchError::Refused(denial)) if !denial.goes_away() => {
+                eprintln!("mock-execution: the sidecar does not take what stands there: {}", denial.why);
+                Ok(())
+            }
+            heard => heard,
+        }
+    }
+
+    async fn report(&mut self, after: u64, through: u64, sightings: &[ReportedSighting]) -> Result<(), WatchError> {
+        let result = self.reporter.report(after, through, sightings).await?;
+        self.hear(result)
+    }
+
+    fn hear(&mut self, result: ReportResult) -> Result<(), WatchError> {
+        self.at = match result {
+            ReportResult::Taken(taken) => Standing { scanned_through: taken.scanned_through, wanted: taken.wanted },
+            ReportResult::OutOfOrder { scanned_through } => Standing { scanned_through, wanted: Vec::new() },
+            ReportResult::Refused(denial) => return Err(WatchError::Refused(denial)),
+        };
+        self.host.borrow_mut().da_height = self.at.scanned_through;
         Ok(())
-    }
-}
-
-/// What became of a report, as far as it goes on from there.
-fn taken(answer: ReportAnswer) -> Result<ReportTaken, ClientError> {
-    match answer {
-        ReportAnswer::Taken(taken) => Ok(taken),
-        ReportAnswer::OutOfOrder { scanned_through } => Ok(ReportTaken { scanned_through, ..ReportTaken::default() }),
-        ReportAnswer::Refused(refusal) => Err(ClientError::Invalid(refusal.to_string())),
     }
 }

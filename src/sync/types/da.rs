@@ -255,6 +255,32 @@ pub enum HardWait {
     Trusted(BlockId),
 }
 
+impl std::fmt::Display for HardWait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = |position: DaPosition| format!("DA height {}, index {}", position.height, position.index);
+        match *self {
+            Self::Bytes(Wanted { position, height, .. }) => write!(
+                f,
+                "nobody has given the bytes at {}, which are said to be of block {height}: the host is to report them",
+                at(position)
+            ),
+            Self::TooLarge { position, id, bytes } => write!(
+                f,
+                "block {id}, at {}, has {bytes} bytes, more than limits.max_block_bytes: raise that",
+                at(position)
+            ),
+            Self::FromTheFuture { position, id } => {
+                write!(f, "the time of block {id}, at {}, is ahead of our clock: is that right?", at(position))
+            }
+            Self::Trusted(id) => write!(
+                f,
+                "the store began with {id}, and DA has not shown that block: have DA reported from where it does, or begin \
+                 anew with sync.from = HEIGHT/HASH@DA (ctl checkpoint, on a node that has read DA)"
+            ),
+        }
+    }
+}
+
 /// What is remembered of DA beside the sightings, so that it is read again when it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DaNotes {

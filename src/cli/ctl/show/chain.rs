@@ -8,16 +8,16 @@ use super::{Failure, Printer, columns, id_json, or_none, print, table};
 use crate::api::client::{Event, Payload, SoftBlock};
 use crate::block::Hash;
 use crate::config::units::show_bytes;
-use crate::sync::{DaPosition, Evidence, EvidenceSide, Origin};
+use crate::sync::{Basis, Confirmation, Evidence, EvidenceSide, Origin};
 use crate::util::hex::encode as hex;
 use crate::verify::ScheduleEntry;
 
 impl Printer {
-    pub fn block(self, block: &SoftBlock, inclusion: Option<DaPosition>) -> Result<(), Failure> {
+    pub fn block(self, block: &SoftBlock, inclusion: Option<Confirmation>) -> Result<(), Failure> {
         self.say(
             || {
                 let mut line = block_json(block);
-                line["inclusion"] = inclusion.map_or(Value::Null, position_json);
+                line["inclusion"] = inclusion.map_or(Value::Null, confirmed_json);
                 line
             },
             || {
@@ -30,7 +30,7 @@ impl Printer {
                     ("proposer", block.proposer.to_string()),
                     ("payload", show_bytes(block.payload.size())),
                     ("received by", origin_name(block.origin).into()),
-                    ("confirmed", inclusion.map_or_else(|| "soft".into(), |at| format!("hard, {}", position(at)))),
+                    ("confirmed", inclusion.map_or_else(|| "soft".into(), |hard| format!("hard, {}", confirmed(hard)))),
                 ])
             },
         )
@@ -80,15 +80,28 @@ fn block_json(block: &SoftBlock) -> Value {
     })
 }
 
-fn position_json(at: DaPosition) -> Value {
-    json!({ "daHeight": at.height, "index": at.index })
+fn confirmed_json(Confirmation { position, basis }: Confirmation) -> Value {
+    json!({ "daHeight": position.height, "index": position.index, "basis": basis_name(basis) })
 }
 
-fn position(at: DaPosition) -> String {
-    if at == DaPosition::IMPLIED {
-        return "as a block above it is".into();
+/// As the schema calls it.
+const fn basis_name(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Bytes => "bytes",
+        Basis::Named => "named",
+        Basis::Implied => "implied",
+        Basis::Trusted => "trusted",
     }
-    format!("at DA height {}, index {}", at.height, at.index)
+}
+
+fn confirmed(Confirmation { position, basis }: Confirmation) -> String {
+    let at = format!("at DA height {}, index {}", position.height, position.index);
+    match basis {
+        Basis::Bytes => format!("by its bytes {at}"),
+        Basis::Named => format!("by its name {at}"),
+        Basis::Implied => "as a block above it is".into(),
+        Basis::Trusted => "by the operator's word".into(),
+    }
 }
 
 /// RFC 3339, in UTC.
@@ -126,8 +139,10 @@ fn evidence_json(evidence: &Evidence) -> Value {
 fn event_json(event: &Event) -> Value {
     match event {
         Event::Soft(block) => json!({ "soft": block_json(block) }),
-        Event::Hard { id, position } => {
-            json!({ "hard": { "id": id_json(*id), "daHeight": position.height, "index": position.index } })
+        Event::Hard { id, confirmed } => {
+            let mut line = confirmed_json(*confirmed);
+            line["id"] = id_json(*id);
+            json!({ "hard": line })
         }
         Event::Retract { to, epoch } => json!({ "retract": { "to": to.map(id_json), "epoch": epoch } }),
         Event::Gap { from, to } => json!({ "gap": { "from": from.get(), "to": to.get() } }),
@@ -149,7 +164,9 @@ fn event_text(event: &Event) -> String {
             let (height, hash) = (block.id.height, block.id.hash);
             format!("soft     {height:>8}  {hash}  {}  {}", show_bytes(size), origin_name(block.origin))
         }
-        Event::Hard { id, position: at } => format!("hard     {:>8}  {}  {}", id.height, id.hash, position(*at)),
+        Event::Hard { id, confirmed: hard } => {
+            format!("hard     {:>8}  {}  {}", id.height, id.hash, confirmed(*hard))
+        }
         Event::Retract { to: Some(to), epoch } => format!("retract  {:>8}  {}  epoch {epoch}", to.height, to.hash),
         Event::Retract { to: None, epoch } => format!("retract  everything  epoch {epoch}"),
         Event::Gap { from, to } => format!("gap      {from} to {to}"),

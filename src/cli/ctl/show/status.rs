@@ -6,8 +6,9 @@ use super::{Failure, Printer, TextRow, columns, durability_name, id_json, millis
 use crate::api::client::{HeadsView, ServerInfo, StatusValue, StatusView};
 use crate::block::{BlockId, Height};
 use crate::cli::phase_name;
+use crate::config::genesis::evidence_name;
 use crate::config::units::show_bytes;
-use crate::sync::{Phase, Received};
+use crate::sync::{Checkpoint, PassedOver, Phase, Received, UnknownProposer, Wanted};
 use crate::util::hex::encode as hex;
 
 /// What an operator can do when no peer has the next block.
@@ -22,6 +23,18 @@ impl Printer {
     pub fn health(self, info: &ServerInfo) -> Result<(), Failure> {
         let phase = phase_name(info.phase);
         self.say(|| json!({ "phase": phase, "heads": heads_json(&info.heads) }), || phase.to_owned())
+    }
+
+    /// As `sync.from` takes it.
+    pub fn checkpoint(self, checkpoint: Checkpoint) -> Result<(), Failure> {
+        self.say(
+            || {
+                let mut line = checkpoint_json(checkpoint);
+                line["syncFrom"] = checkpoint.to_string().into();
+                line
+            },
+            || checkpoint.to_string(),
+        )
     }
 
     pub fn status(self, status: &StatusView) -> Result<(), Failure> {
@@ -56,11 +69,14 @@ fn info_json(info: &ServerInfo) -> Value {
             "maxEvents": info.limits.max_events,
             "maxWaitMs": millis(info.limits.max_wait),
             "maxCalls": info.limits.max_calls,
+            "maxReportBytes": info.limits.max_report_bytes,
         },
         "phase": phase_name(info.phase),
         "heads": heads_json(&info.heads),
         "proposer": info.proposer.map(|key| key.to_string()),
         "durability": durability_name(info.durability),
+        "maxBlockBytes": info.max_block_bytes,
+        "daEvidence": info.da_evidence.map(evidence_name),
     })
 }
 
@@ -73,7 +89,8 @@ fn info_rows(info: &ServerInfo) -> Vec<TextRow> {
         ("store id", hex(&info.store_id)),
         ("signs with", or_none(info.proposer)),
         ("durability", durability_name(info.durability).into()),
-        ("largest block", show_bytes(info.limits.max_block_bytes)),
+        ("largest block", largest_block(info)),
+        ("DA evidence", info.da_evidence.map_or("newer than this program", evidence_name).into()),
         ("phase", phase_name(info.phase).into()),
         ("tail", heads.tail.to_string()),
         ("hard", or_none(heads.hard)),
@@ -82,6 +99,13 @@ fn info_rows(info: &ServerInfo) -> Vec<TextRow> {
         ("epoch", heads.epoch.to_string()),
         ("DA scanned", heads.scanned_through.to_string()),
     ]
+}
+
+/// The chain's, and ours where that is lower.
+fn largest_block(info: &ServerInfo) -> String {
+    let (ours, chains) = (info.limits.max_block_bytes, info.max_block_bytes);
+    let all = show_bytes(chains);
+    if ours < chains { format!("{all}, of which this node takes {}", show_bytes(ours)) } else { all }
 }
 
 fn status_json(status: &StatusView) -> Value {
@@ -103,8 +127,38 @@ fn value_json(value: &StatusValue<'_>) -> Value {
         StatusValue::Text(text) => text.into(),
         StatusValue::Texts(texts) => texts.into(),
         StatusValue::Block(id) => id.map(id_json).into(),
+        StatusValue::Checkpoint(checkpoint) => checkpoint.map(checkpoint_json).into(),
+        StatusValue::PassedOver(over) => over.map(passed_over_json).into(),
+        StatusValue::UnknownProposer(unknown) => unknown.map(unknown_json).into(),
+        StatusValue::Wanted(wanted) => wanted.iter().map(wanted_json).collect(),
         StatusValue::Heights(heights) => heights.map(|(from, to)| json!({ "from": from.get(), "to": to.get() })).into(),
     }
+}
+
+pub fn checkpoint_json(Checkpoint { id, da }: Checkpoint) -> Value {
+    json!({ "id": id_json(id), "daHeight": da })
+}
+
+fn passed_over_json(PassedOver { height, proposer, position }: PassedOver) -> Value {
+    json!({
+        "height": height.get(),
+        "proposer": proposer.to_string(),
+        "daHeight": position.height,
+        "index": position.index,
+    })
+}
+
+fn unknown_json(UnknownProposer { height, proposer, count }: UnknownProposer) -> Value {
+    json!({ "height": height.get(), "proposer": proposer.to_string(), "count": count })
+}
+
+fn wanted_json(Wanted { position, height, digest }: &Wanted) -> Value {
+    json!({
+        "daHeight": position.height,
+        "index": position.index,
+        "height": height.get(),
+        "digest": digest.to_string(),
+    })
 }
 
 /// Each field's own row, in the table's order, and in its place the row that is composed for it.
@@ -133,8 +187,28 @@ fn value_texts(value: &StatusValue<'_>) -> Vec<String> {
         StatusValue::Text(text) => text.into_iter().map(plain).collect(),
         StatusValue::Texts(texts) => texts.iter().map(|text| plain(text)).collect(),
         StatusValue::Block(id) => id.iter().map(BlockId::to_string).collect(),
+        // Told together with other fields.
+        StatusValue::Checkpoint(_) | StatusValue::PassedOver(_) => Vec::new(),
+        StatusValue::UnknownProposer(unknown) => unknown.iter().map(unknown_text).collect(),
+        StatusValue::Wanted(wanted) => wanted_text(wanted).into_iter().collect(),
         StatusValue::Heights(heights) => heights.iter().map(|(from, to)| format!("{from} to {to}")).collect(),
     }
+}
+
+fn unknown_text(UnknownProposer { height, proposer, count }: &UnknownProposer) -> String {
+    format!(
+        "peers have {count} blocks of height {height} and above by {proposer}: if it proposes there, ctl schedule add"
+    )
+}
+
+/// The lowest on DA, which is the one that matters first, and how many there are.
+fn wanted_text(wanted: &[Wanted]) -> Option<String> {
+    let Wanted { position, height, .. } = wanted.first()?;
+    let others = match wanted.len() - 1 {
+        0 => String::new(),
+        others => format!(", and {others} more"),
+    };
+    Some(format!("what stands at DA height {}, index {} (block {height}){others}", position.height, position.index))
 }
 
 /// The row in the place of a field that has none of its own: what says more than one field's value.
@@ -148,6 +222,23 @@ fn composed_row(field: &str, status: &StatusView) -> Option<TextRow> {
             let gone =
                 if below { "no peer has what lies below the tail: add one that keeps more" } else { HISTORY_GONE };
             ("HISTORY GONE", gone.into())
+        }
+        "floor" => {
+            let floor = status.floor?;
+            let below = match status.below_floor {
+                0 => String::new(),
+                seen => format!("; of what DA has at or below it {seen} were seen, and decide nothing"),
+            };
+            ("begins on DA", format!("with {floor}{below}"))
+        }
+        "lowestPassedOver" => {
+            let PassedOver { height, proposer, position } = status.lowest_passed_over?;
+            let text = format!(
+                "block {height} at DA height {} is signed by {proposer}, whom the schedule does not name there, and {} such \
+                 were seen: if it is right, ctl schedule add",
+                position.height, status.passed_over
+            );
+            ("PASSED OVER on DA", text)
         }
         "pruningWaitsFor" => {
             let consumer = plain(status.pruning_waits_for.as_ref()?);
@@ -190,8 +281,9 @@ mod tests {
 
     use super::*;
     use crate::api::client::Limits;
-    use crate::block::Hash;
+    use crate::block::{Hash, PublicKey};
     use crate::store::Durability;
+    use crate::sync::{DaEvidence, DaPosition};
 
     fn id(height: u64) -> BlockId {
         BlockId { height: Height::new(height).unwrap(), hash: Hash([7; 32]) }
@@ -200,7 +292,7 @@ mod tests {
     fn info() -> ServerInfo {
         ServerInfo {
             version: "1.2.3".into(),
-            schema_revision: 1,
+            schema_revision: 2,
             features: vec![],
             chain_id: "demo".into(),
             initial_height: Height::MIN,
@@ -213,6 +305,7 @@ mod tests {
                 max_events: 10,
                 max_wait: Duration::from_secs(30),
                 max_calls: 64,
+                max_report_bytes: 1 << 18,
             },
             phase: Phase::Syncing,
             heads: HeadsView {
@@ -225,7 +318,17 @@ mod tests {
             },
             proposer: None,
             durability: Durability::Power,
+            max_block_bytes: 8 << 20,
+            da_evidence: Some(DaEvidence::Block),
         }
+    }
+
+    fn at(height: u64) -> DaPosition {
+        DaPosition { height, index: 1 }
+    }
+
+    fn wanted(height: u64) -> Wanted {
+        Wanted { position: at(50 + height), height: id(height).height, digest: Hash([8; 32]) }
     }
 
     /// A sidecar of which nothing is worth a word.
@@ -251,7 +354,13 @@ mod tests {
             halt: None,
             not_ready: None,
             vetoed: None,
-            wanted: None,
+            hard_waits_for: None,
+            wanted: Vec::new(),
+            floor: None,
+            below_floor: 0,
+            passed_over: 0,
+            lowest_passed_over: None,
+            unknown_proposer: None,
             pruning_waits_for: None,
             storage_full: false,
             lost: None,
@@ -269,7 +378,17 @@ mod tests {
             halt: Some("it diverged".into()),
             not_ready: Some("no guard".into()),
             vetoed: Some(id(6)),
-            wanted: Some(id(7)),
+            hard_waits_for: Some("it is ahead".into()),
+            wanted: vec![wanted(7), wanted(8)],
+            floor: Some(Checkpoint { id: id(4), da: 50 }),
+            below_floor: 3,
+            passed_over: 2,
+            lowest_passed_over: Some(PassedOver {
+                height: id(9).height,
+                proposer: PublicKey([3; 32]),
+                position: at(60),
+            }),
+            unknown_proposer: Some(UnknownProposer { height: id(9).height, proposer: PublicKey([3; 32]), count: 4 }),
             pruning_waits_for: Some("prover".into()),
             storage_full: true,
             lost: Some((Height::MIN, id(3).height)),
@@ -297,14 +416,30 @@ mod tests {
             .map(|(label, text)| (label, text.to_owned()))
         };
         assert_eq!(rows(&quiet()), common("5 blocks, 2 KiB; archival"));
-        let hash = Hash([7; 32]);
+        let (hash, key) = (Hash([7; 32]), PublicKey([3; 32]));
         let wrong = [
             ("FORKED", "the sequencer signed another branch, too; only DA can decide".to_owned()),
             ("HISTORY GONE", HISTORY_GONE.to_owned()),
             ("HALTED", "it diverged".to_owned()),
             ("not ready", "no guard".to_owned()),
             ("VETOED by the host", format!("6/{hash}")),
-            ("wanted by DA", format!("7/{hash}")),
+            ("HARD WAITS", "it is ahead".to_owned()),
+            ("wanted from DA", "what stands at DA height 57, index 1 (block 7), and 1 more".to_owned()),
+            (
+                "begins on DA",
+                format!("with 4/{hash}@50; of what DA has at or below it 3 were seen, and decide nothing"),
+            ),
+            (
+                "PASSED OVER on DA",
+                format!(
+                    "block 9 at DA height 60 is signed by {key}, whom the schedule does not name there, and 2 such were seen: if \
+                     it is right, ctl schedule add"
+                ),
+            ),
+            (
+                "UNKNOWN PROPOSER",
+                format!("peers have 4 blocks of height 9 and above by {key}: if it proposes there, ctl schedule add"),
+            ),
             (
                 "pruning waits",
                 "for the consumer prover to acknowledge; if it is gone for good: ctl forget-consumer prover".to_owned(),
@@ -344,15 +479,38 @@ mod tests {
             "halt": "it diverged",
             "notReady": "no guard",
             "vetoed": block(6),
-            "wanted": block(7),
+            "hardWaitsFor": "it is ahead",
+            "wanted": [
+                { "daHeight": 57, "index": 1, "height": 7, "digest": Hash([8; 32]).to_string() },
+                { "daHeight": 58, "index": 1, "height": 8, "digest": Hash([8; 32]).to_string() },
+            ],
+            "floor": { "id": block(4), "daHeight": 50 },
+            "belowFloor": 3,
+            "passedOver": 2,
+            "lowestPassedOver": {
+                "height": 9, "proposer": PublicKey([3; 32]).to_string(), "daHeight": 60, "index": 1
+            },
+            "unknownProposer": { "height": 9, "proposer": PublicKey([3; 32]).to_string(), "count": 4 },
             "pruningWaitsFor": "prover",
             "storageFull": true,
             "lost": { "from": 1, "to": 3 },
         });
         assert_eq!(status_json(&troubled()), line);
         let quiet = status_json(&quiet());
-        for none in ["retainBlocks", "maxBytes", "halt", "notReady", "vetoed", "wanted", "pruningWaitsFor", "lost"] {
+        for none in [
+            "retainBlocks",
+            "maxBytes",
+            "halt",
+            "notReady",
+            "vetoed",
+            "hardWaitsFor",
+            "floor",
+            "unknownProposer",
+            "pruningWaitsFor",
+            "lost",
+        ] {
             assert_eq!(quiet[none], Value::Null, "{none}");
         }
+        assert_eq!(quiet["wanted"], json!([]));
     }
 }
