@@ -310,34 +310,45 @@ impl CallContext {
             Verb::Evidence { after, max } => {
                 self.printer.evidence(&self.admin().await?.evidence(EvidenceId(*after), *max).await?)
             }
-            Verb::Schedule { change: None } => self.printer.schedule(&self.admin().await?.schedule().await?),
-            Verb::Schedule { change: Some(ScheduleChange::Add { from, proposer }) } => {
-                let entry = ScheduleEntry { from: *from, proposer: *proposer };
-                self.outcome(&self.admin().await?.extend_schedule(entry).await?)
-            }
-            Verb::Schedule { change: Some(ScheduleChange::Remove { from }) } => {
-                self.outcome(&self.admin().await?.withdraw_schedule(*from).await?)
-            }
+            Verb::Schedule { change } => self.schedule(change.as_ref()).await,
             Verb::AbandonBranch { from } => self.outcome(&self.admin().await?.abandon_branch(*from).await?),
             Verb::AssertSigned { last } => self.outcome(&self.admin().await?.assert_signed(last.0).await?),
             Verb::RescanDa { from } => self.outcome(&self.admin().await?.rescan_da(*from).await?),
-            Verb::Checkpoint => match self.admin().await?.checkpoint().await? {
-                CheckpointAnswer::Here(checkpoint) => self.printer.checkpoint(checkpoint),
-                CheckpointAnswer::None(why) => {
-                    Err(Failure::new(Code::Data, format!("there is no checkpoint: {}", show::plain(&why))))
-                }
-            },
+            Verb::Checkpoint => self.checkpoint().await,
             Verb::LiftVeto => self.outcome(&self.admin().await?.lift_veto().await?),
             Verb::LogFilter { filter } => self.outcome(&self.admin().await?.set_log_filter(filter).await?),
-            Verb::Shutdown { abrupt } => {
-                let mode = if *abrupt { ShutdownMode::Abrupt } else { ShutdownMode::Drain };
-                match self.admin().await?.shutdown(mode).await {
-                    // It ended faster than it could answer.
-                    Ok(()) | Err(ClientError::Disconnected(_)) => self.printer.done(),
-                    Err(error) => Err(error.into()),
-                }
-            }
+            Verb::Shutdown { abrupt: false } => self.shutdown(ShutdownMode::Drain).await,
+            Verb::Shutdown { abrupt: true } => self.shutdown(ShutdownMode::Abrupt).await,
             Verb::Tail(_) | Verb::Schema => unreachable!("handled before a connection is made"),
+        }
+    }
+
+    async fn schedule(&self, change: Option<&ScheduleChange>) -> Result<(), Failure> {
+        let admin = self.admin().await?;
+        match change {
+            None => self.printer.schedule(&admin.schedule().await?),
+            Some(ScheduleChange::Add { from, proposer }) => {
+                let entry = ScheduleEntry { from: *from, proposer: *proposer };
+                self.outcome(&admin.extend_schedule(entry).await?)
+            }
+            Some(ScheduleChange::Remove { from }) => self.outcome(&admin.withdraw_schedule(*from).await?),
+        }
+    }
+
+    async fn checkpoint(&self) -> Result<(), Failure> {
+        match self.admin().await?.checkpoint().await? {
+            CheckpointAnswer::Here(checkpoint) => self.printer.checkpoint(checkpoint),
+            CheckpointAnswer::None(why) => {
+                Err(Failure::new(Code::Data, format!("there is no checkpoint: {}", show::plain(&why))))
+            }
+        }
+    }
+
+    async fn shutdown(&self, mode: ShutdownMode) -> Result<(), Failure> {
+        match self.admin().await?.shutdown(mode).await {
+            // It ended faster than it could answer.
+            Ok(()) | Err(ClientError::Disconnected(_)) => self.printer.done(),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -223,23 +223,8 @@ fn composed_row(field: &str, status: &StatusView) -> Option<TextRow> {
                 if below { "no peer has what lies below the tail: add one that keeps more" } else { HISTORY_GONE };
             ("HISTORY GONE", gone.into())
         }
-        "floor" => {
-            let floor = status.floor?;
-            let below = match status.below_floor {
-                0 => String::new(),
-                seen => format!("; of what DA has at or below it {seen} were seen, and decide nothing"),
-            };
-            ("begins on DA", format!("with {floor}{below}"))
-        }
-        "lowestPassedOver" => {
-            let PassedOver { height, proposer, position } = status.lowest_passed_over?;
-            let text = format!(
-                "block {height} at DA height {} is signed by {proposer}, whom the schedule does not name there, and {} such \
-                 were seen: if it is right, ctl schedule add",
-                position.height, status.passed_over
-            );
-            ("PASSED OVER on DA", text)
-        }
+        "floor" => ("begins on DA", floor_text(status)?),
+        "lowestPassedOver" => ("PASSED OVER on DA", passed_over_text(status)?),
         "pruningWaitsFor" => {
             let consumer = plain(status.pruning_waits_for.as_ref()?);
             let advice = "if it is gone for good: ctl forget-consumer";
@@ -258,6 +243,23 @@ fn composed_row(field: &str, status: &StatusView) -> Option<TextRow> {
         }
         _ => return None,
     })
+}
+
+fn floor_text(status: &StatusView) -> Option<String> {
+    let floor = status.floor?;
+    Some(match status.below_floor {
+        0 => format!("with {floor}"),
+        seen => format!("with {floor}; of what DA has at or below it {seen} were seen, and decide nothing"),
+    })
+}
+
+fn passed_over_text(status: &StatusView) -> Option<String> {
+    let PassedOver { height, proposer, position } = status.lowest_passed_over?;
+    Some(format!(
+        "block {height} at DA height {} is signed by {proposer}, whom the schedule does not name there, and {} such were seen: \
+         if it is right, ctl schedule add",
+        position.height, status.passed_over
+    ))
 }
 
 /// How much of the chain is here, and how much is kept.
