@@ -65,7 +65,11 @@ fn what_is_named_by_a_digest_is_wanted_until_its_bytes_are_here() {
     let alone = place.full_node("full", &[]);
     hosts(async {
         let b = Host::follower(&alone).await;
-        let chain = chain_of(&place, 3);
+        let mut chain = chain_of(&place, 3);
+        // Of the third one somebody has posted a copy of which the payload is another.
+        let mut spoilt = chain[2].bytes.to_vec();
+        *spoilt.last_mut().unwrap() ^= 1;
+        chain[2].bytes = spoilt.into();
         let digests: Vec<_> =
             (0..).zip(&chain).map(|(index, block)| sighting(at(5, index), block, block.digest())).collect();
         let answer = taken(b.report_range(0, 7, &digests).await);
@@ -88,18 +92,11 @@ fn what_is_named_by_a_digest_is_wanted_until_its_bytes_are_here() {
         let mut b = b.reattach(&alone).await;
         assert_eq!(taken(b.report_range(7, 7, &[]).await).wanted, all);
 
-        // Not the bytes that were named, but bytes of that height: they are what stands there.
-        let mut junk = chain[2].bytes.to_vec();
-        let last = junk.len() - 1;
-        junk[last] ^= 1;
-        let junk =
-            ReportedSighting { height: None, ..sighting(at(5, 2), &chain[2], ReportedAs::SignedBlock(junk.into())) };
-        let answer = taken(within("an answer", b.reporter().give(&junk)).await.unwrap());
-        assert_eq!((answer.junk, answer.wanted.len()), (1, 2));
-        for (index, block) in (0..2).zip(&chain) {
+        for (index, junk) in [(2, 1), (0, 0), (1, 0)] {
+            let block = &chain[usize::try_from(index).unwrap()];
             let given = ReportedSighting { height: None, ..sighting(at(5, index), block, bytes(block)) };
             let answer = taken(within("an answer", b.reporter().give(&given)).await.unwrap());
-            assert_eq!((answer.junk, answer.scanned_through), (0, 7));
+            assert_eq!((answer.junk, answer.scanned_through), (junk, 7), "{index}");
         }
         b.until_hard(2).await;
         let because = Confirmation { position: at(5, 1), basis: Basis::Bytes };
@@ -108,6 +105,30 @@ fn what_is_named_by_a_digest_is_wanted_until_its_bytes_are_here() {
         assert_eq!((status.info.heads.soft, status.wanted, status.hard_waits_for), (Some(chain[1].id), vec![], None));
         let shown = alone.ctl(&["get", "2"]).stdout;
         assert!(shown.contains("hard, by its bytes at DA height 5, index 1"), "{shown}");
+    });
+}
+
+/// A host that read a digest off the wrong bytes: the right one comes to light with the bytes, and nothing is lost by it.
+#[test]
+fn a_digest_that_was_wrong_is_put_right_by_the_bytes() {
+    let place = Place::new();
+    let alone = place.full_node("full", &[]);
+    hosts(async {
+        let mut b = Host::follower(&alone).await;
+        let chain = chain_of(&place, 2);
+        let mixed_up = ReportedSighting { height: Some(height(1)), ..sighting(at(3, 0), &chain[0], chain[1].digest()) };
+        let copy = sighting(at(4, 0), &chain[0], bytes(&chain[0]));
+        taken(b.report_range(0, 5, &[mixed_up, copy]).await);
+        let given = ReportedSighting { height: None, ..sighting(at(3, 0), &chain[0], bytes(&chain[0])) };
+        let answer = taken(within("an answer", b.reporter().give(&given)).await.unwrap());
+        assert_eq!((answer.junk, answer.wanted), (0, vec![]));
+        b.until_hard(1).await;
+        let because = Confirmation { position: at(3, 0), basis: Basis::Bytes };
+        assert_eq!(basis(&b, chain[0].id).await, Some(because));
+        // It may want the DA heights again behind which something was left out for that digest's sake.
+        let second = sighting(at(6, 0), &chain[1], bytes(&chain[1]));
+        taken(b.report_range(answer.scanned_through, 6, &[second]).await);
+        b.until_hard(2).await;
     });
 }
 

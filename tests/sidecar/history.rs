@@ -1,5 +1,6 @@
 //! How much of the chain is kept, where it begins, and what is said of what is not here.
 
+use blocksyncd::api::ReportedAs;
 use blocksyncd::api::client::{Lookup, PublishResult, Which};
 use blocksyncd::block::BlockId;
 use blocksyncd::sync::Basis;
@@ -140,7 +141,11 @@ fn what_is_fetched_below_a_hard_block_is_hard() {
         let follower = Host::publisher(&full).await;
         follower.until_status("the head", |status| status.info.heads.soft == Some(chain[5])).await;
         // What DA has of blocks below is of no use.
-        follower.report_digests(1, &chain[..5]).await;
+        let mut seen = Vec::new();
+        for id in &chain[..5] {
+            seen.push((id.height, ReportedAs::SignedBlock(host.bytes_of(*id).await)));
+        }
+        follower.report(1, &seen).await;
         follower.until_status("a hard block", |status| status.info.heads.hard == Some(chain[4])).await;
         drop(follower);
         full.stop();

@@ -138,10 +138,10 @@ fn scripts_find_the_same_keys_in_every_version() {
 
     let heads = "{epoch hard{hash height} scannedThrough soft{hash height} tail target}";
     let info = format!(
-        "{{chainId durability features heads{heads} initialHeight limits{{maxBlockBytes maxCalls maxEvents maxInlineBytes \
-         maxMessageBytes maxWaitMs}} peerId phase proposer schemaRevision storeId version}}"
+        "{{chainId daEvidence durability features heads{heads} initialHeight limits{{maxBlockBytes maxCalls maxEvents maxInlineBytes \
+         maxMessageBytes maxReportBytes maxWaitMs}} maxBlockBytes peerId phase proposer schemaRevision storeId version}}"
     );
-    let block = "hostId id{hash height} inclusion{daHeight index} origin parentHash payloadBytes proposer signature \
+    let block = "hostId id{hash height} inclusion{basis daHeight index} origin parentHash payloadBytes proposer signature \
                  timeUnixNanos";
     let side = "{hash header signature}";
     for (verb, wanted) in [
@@ -150,9 +150,10 @@ fn scripts_find_the_same_keys_in_every_version() {
         (
             &["status"],
             format!(
-                "{{backfills forked halt heldBlocks historyUnavailable info{info} listen lost maxBytes notReady openRequests peers \
-                 pendingSightings pruneUnconfirmed pruningWaitsFor received{{da gossip published range}} retainBlocks sessions \
-                 storageFull storedBytes streams uptimeMs vetoed wanted}}"
+                "{{backfills belowFloor floor forked halt hardWaitsFor heldBlocks historyUnavailable info{info} listen lost \
+                 lowestPassedOver maxBytes notReady openRequests passedOver peers pendingSightings pruneUnconfirmed \
+                 pruningWaitsFor received{{da gossip published range}} retainBlocks sessions storageFull storedBytes streams \
+                 unknownProposer uptimeMs vetoed wanted}}"
             ),
         ),
         (&["peers"], "{address agent ban{badSignatures bans} blocks bytes connected connectedMs known lastOffence latencyUs outbound \
@@ -162,12 +163,13 @@ fn scripts_find_the_same_keys_in_every_version() {
         (&["schedule"], "{fromHeight proposer}".to_owned()),
         (&["evidence"], format!("{{first{side} height id second{side}}}")),
         (&["lift-veto"], "{done}".to_owned()),
+        (&["checkpoint"], "{daHeight id{hash height} syncFrom}".to_owned()),
     ] {
         assert_eq!(keys(&full.ask(verb)), wanted, "{verb:?}");
     }
     let tail = full.ctl(&["--json", "tail", "--from", "genesis", "--count", "4"]);
     let events: Vec<Value> = tail.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |kind: &str| keys(&events.iter().find(|event| !event[kind].is_null()).unwrap()[kind]);
-    assert_eq!(of("soft"), format!("{{header {}}}", block.replace(" inclusion{daHeight index}", "")));
-    assert_eq!(of("hard"), "{daHeight id{hash height} index}");
+    assert_eq!(of("soft"), format!("{{header {}}}", block.replace(" inclusion{basis daHeight index}", "")));
+    assert_eq!(of("hard"), "{basis daHeight id{hash height} index}");
 }

@@ -1,10 +1,11 @@
 //! A host whose execution refuses a block that the sequencer signed.
 
+use blocksyncd::api::ReportedAs;
 use blocksyncd::sync::RejectAnswer;
 
 use super::host::Host;
 use super::hosts;
-use super::place::Place;
+use super::place::{Place, Signed};
 
 #[test]
 fn a_refused_block_ends_the_chain_at_its_parent_until_da_decides() {
@@ -13,7 +14,8 @@ fn a_refused_block_ends_the_chain_at_its_parent_until_da_decides() {
     hosts(async {
         let a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;
-        let mut chain: Vec<_> = a.publish_chain(None, 5).await.into_iter().map(|block| block.id).collect();
+        let mut signed = a.publish_chain(None, 5).await;
+        let mut chain: Vec<_> = signed.iter().map(|block| block.id).collect();
         b.until_soft(5).await;
         b.report_digests(1, &chain[..1]).await;
         b.until_hard(1).await;
@@ -23,7 +25,8 @@ fn a_refused_block_ends_the_chain_at_its_parent_until_da_decides() {
         b.until("the rewind", |ledger| ledger.retracts == [2]).await;
 
         // The sequencer goes on; the veto stands, over a crash, too.
-        chain.extend(a.publish_chain(chain.last().copied(), 1).await.iter().map(|block| block.id));
+        signed.extend(a.publish_chain(chain.last().copied(), 1).await);
+        chain.push(signed[5].id);
         b.until_status("a sixth block", |status| status.info.heads.target == Some(chain[5].height)).await;
         let status = b.status().await;
         assert_eq!((status.vetoed, status.info.heads.soft), (Some(chain[2]), Some(chain[1])));
@@ -35,7 +38,8 @@ fn a_refused_block_ends_the_chain_at_its_parent_until_da_decides() {
         assert_eq!((b.ledger.soft(), b.stored(3).await), (2, None));
 
         // DA decides.
-        b.report_digests(2, &chain[1..]).await;
+        let given = |block: &Signed| (block.id.height, ReportedAs::SignedBlock(block.bytes.clone()));
+        b.report(2, &signed[1..].iter().map(given).collect::<Vec<_>>()).await;
         b.until_hard(6).await;
         assert_eq!((&b.ledger.chain, &b.ledger.retracts[..]), (&chain, &[2][..]));
         assert_eq!(b.status().await.vetoed, None);
