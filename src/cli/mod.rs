@@ -20,7 +20,7 @@ use clap::Parser;
 
 pub use exit::{Code, Failure};
 
-use crate::sync::Phase;
+use crate::sync::{Basis, Phase};
 
 #[derive(Debug, Parser)]
 #[command(name = "blocksyncd", version, about, max_term_width = 100)]
@@ -76,6 +76,16 @@ const fn phase_name(phase: Phase) -> &'static str {
         Phase::Following => "following",
         Phase::Halted => "halted",
         Phase::Draining => "draining",
+    }
+}
+
+/// As the schema calls it.
+const fn basis_name(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Bytes => "bytes",
+        Basis::Named => "named",
+        Basis::Implied => "implied",
+        Basis::Trusted => "trusted",
     }
 }
 

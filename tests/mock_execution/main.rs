@@ -98,6 +98,7 @@ fn a_sidecar_that_keeps_to_the_contract_is_not() {
     let mut host = Host::start(&sidecar, &["--until-hard", "3"]);
     let end = host.next("the end", |line| is(line, "end"));
     assert_eq!((&end["soft"], &end["hard"], &end["violations"]), (&3.into(), &3.into(), &0.into()), "{end}");
+    assert_eq!(end["hard_basis"], "bytes");
     assert_eq!(end["received"]["gossip"], 41, "the sidecar's status is asked at the end: {end}");
 
     // Executed were the payloads of 1, 2 and the other 3; what was retracted left no trace.

@@ -157,6 +157,9 @@ fn an_operator_sees_and_changes() {
     let after = sidecar.ctl(&["schedule"]);
     assert!(after.stdout.lines().any(|line| line == format!("100   {key}")), "{after:?}");
     add("50").refused(65, &["refused"]);
+    sidecar.ctl(&["schedule", "withdraw", "50"]).refused(65, &["refused"]);
+    assert_eq!(sidecar.ctl(&["schedule", "withdraw", "100"]).stdout, "done\n");
+    assert!(!sidecar.ctl(&["schedule"]).stdout.contains(key));
 
     sidecar.ctl(&["log-filter", "blocksyncd=loud"]).refused(65, &["not a log filter"]);
     assert_eq!(sidecar.ctl(&["log-filter", "blocksyncd=debug"]).stdout, "done\n");

@@ -197,9 +197,9 @@ enum ScheduleChange {
         #[arg(long, value_name = "HEX", value_parser = public_key)]
         proposer: PublicKey,
     },
-    /// Take the last entry back, which begins at this height, above all that is stored
-    Remove {
-        #[arg(long, value_name = "HEIGHT", value_parser = height)]
+    /// Take the entry back that begins at this height, above all that is stored
+    Withdraw {
+        #[arg(value_name = "HEIGHT", value_parser = height)]
         from: Height,
     },
 }
@@ -331,7 +331,7 @@ impl CallContext {
                 let entry = ScheduleEntry { from: *from, proposer: *proposer };
                 self.outcome(&admin.extend_schedule(entry).await?)
             }
-            Some(ScheduleChange::Remove { from }) => self.outcome(&admin.withdraw_schedule(*from).await?),
+            Some(ScheduleChange::Withdraw { from }) => self.outcome(&admin.withdraw_schedule(*from).await?),
         }
     }
 

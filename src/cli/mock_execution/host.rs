@@ -16,7 +16,9 @@ use super::latency::Latencies;
 use super::tell::{Progress, ReceivedCounts, ReportLine, Teller};
 use crate::api::client::{self, ClientError, Payload};
 use crate::block::{BlockId, ChainId, Hash, Height};
+use crate::cli::basis_name;
 use crate::clock::Clock;
+use crate::sync::Basis;
 
 /// Violations that are remembered; a sidecar that breaks more rules than this has made its point.
 const MAX_VIOLATIONS: usize = 100;
@@ -65,6 +67,7 @@ pub struct MockHost {
     clock: Clock,
     soft_latency: Latencies,
     hard_latency: Latencies,
+    hard_basis: Option<Basis>,
     broken: BTreeSet<(Rule, u64)>,
     /// Signed blocks that were published and not posted yet.
     unposted: BTreeMap<Height, Bytes>,
@@ -87,6 +90,7 @@ impl MockHost {
             clock: Clock::start(),
             soft_latency: Latencies::default(),
             hard_latency: Latencies::default(),
+            hard_basis: None,
             broken: BTreeSet::new(),
             unposted: BTreeMap::new(),
             unposted_bytes: 0,
@@ -138,6 +142,10 @@ impl MockHost {
 
     /// Judges and applies one event.
     pub fn hear(&mut self, checker: &mut ContractChecker<'_>, event: client::Event) -> Result<(), SessionEnd> {
+        let basis = match &event {
+            client::Event::Hard { confirmed, .. } => Some(confirmed.basis),
+            _ => None,
+        };
         let Some(event) = judgeable(event) else { return Ok(()) };
         if let Err(violation) = checker.check(self.journal.ledger(), &event) {
             self.violated(violation);
@@ -153,6 +161,7 @@ impl MockHost {
                     self.hard_latency.record(self.now().saturating_sub(executed.time_unix_nanos));
                 }
                 self.journal.record(JournalStep::Hard(id.height))?;
+                self.hard_basis = basis;
             }
             Observation::Retract { to, .. } => {
                 let to = to.map_or(0, |to| to.height.get());
@@ -223,6 +232,7 @@ impl MockHost {
             attached: self.attached,
             soft: ledger.top().map_or(0, |top| top.id.height.get()),
             hard: self.hard(),
+            hard_basis: self.hard_basis.map(|basis| basis_name(basis).to_owned()),
             state_hash: ledger.state().to_string(),
             da_height: self.da_height,
             posted: self.journal.memory().posted,

@@ -36,6 +36,8 @@ pub struct Progress {
     pub soft: u64,
     /// The newest height that it was told to be hard; 0: none.
     pub hard: u64,
+    /// By what that one is hard, as the API calls it; of this life of the process.
+    pub hard_basis: Option<String>,
     /// After the newest executed block; 64 hex digits.
     pub state_hash: String,
     /// The newest DA height that its sidecar has taken its report of.

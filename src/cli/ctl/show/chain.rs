@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Failure, Printer, columns, id_json, or_none, print, table};
 use crate::api::client::{Event, Payload, SoftBlock};
 use crate::block::Hash;
+use crate::cli::basis_name;
 use crate::config::units::show_bytes;
 use crate::sync::{Basis, Confirmation, Evidence, EvidenceSide, Origin};
 use crate::util::hex::encode as hex;
@@ -82,16 +83,6 @@ fn block_json(block: &SoftBlock) -> Value {
 
 fn confirmed_json(Confirmation { position, basis }: Confirmation) -> Value {
     json!({ "daHeight": position.height, "index": position.index, "basis": basis_name(basis) })
-}
-
-/// As the schema calls it.
-const fn basis_name(basis: Basis) -> &'static str {
-    match basis {
-        Basis::Bytes => "bytes",
-        Basis::Named => "named",
-        Basis::Implied => "implied",
-        Basis::Trusted => "trusted",
-    }
 }
 
 fn confirmed(Confirmation { position, basis }: Confirmation) -> String {

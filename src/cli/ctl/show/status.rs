@@ -15,6 +15,10 @@ use crate::util::hex::encode as hex;
 const HISTORY_GONE: &str = "no peer has the next block any more: report it from DA, add a peer that keeps more, or \
                             begin later (sync.from)";
 
+/// The same, where nobody leads above our head at the moment.
+const HISTORY_GONE_AT_THE_HEAD: &str =
+    "no peer has the next block, or what lies below the tail: add one that keeps more";
+
 impl Printer {
     pub fn info(self, info: &ServerInfo) -> Result<(), Failure> {
         self.say(|| info_json(info), || columns(&info_rows(info)))
@@ -219,8 +223,7 @@ fn composed_row(field: &str, status: &StatusView) -> Option<TextRow> {
         "forked" if status.forked => ("FORKED", "the sequencer signed another branch, too; only DA can decide".into()),
         "historyUnavailable" if status.history_unavailable => {
             let below = status.info.phase == Phase::Following;
-            let gone =
-                if below { "no peer has what lies below the tail: add one that keeps more" } else { HISTORY_GONE };
+            let gone = if below { HISTORY_GONE_AT_THE_HEAD } else { HISTORY_GONE };
             ("HISTORY GONE", gone.into())
         }
         "floor" => ("begins on DA", floor_text(status)?),
