@@ -264,7 +264,7 @@ status! {
         json: "floor",
         text: None,
         write: |to, now| if let Some(floor) = now.core.heads.floor {
-            set_checkpoint(to.reborrow().init_floor(), Checkpoint { id: floor.id, da: floor.da })
+            set_checkpoint(to.reborrow().init_floor(), Checkpoint { id: floor.id, da: floor.da });
         },
         read: |from| optional_checkpoint(from.get_floor()?)?,
     }
@@ -287,7 +287,7 @@ status! {
         json: "lowestPassedOver",
         text: None,
         write: |to, now| if let Some(over) = now.core.lowest_passed_over {
-            set_passed_over(to.reborrow().init_lowest_passed_over(), over)
+            set_passed_over(to.reborrow().init_lowest_passed_over(), over);
         },
         read: |from| {
             let over = from.has_lowest_passed_over().then(|| from.get_lowest_passed_over()).transpose()?;
@@ -299,7 +299,7 @@ status! {
         json: "unknownProposer",
         text: Some("UNKNOWN PROPOSER"),
         write: |to, now| if let Some(unknown) = now.core.unknown_proposer {
-            set_unknown_proposer(to.reborrow().init_unknown_proposer(), unknown)
+            set_unknown_proposer(to.reborrow().init_unknown_proposer(), unknown);
         },
         read: |from| {
             let unknown = from.has_unknown_proposer().then(|| from.get_unknown_proposer()).transpose()?;

@@ -26,7 +26,7 @@ async fn reporter(sidecar: &Sidecar) -> Reporter {
 /// Another implementation's reporter, with manners of its own.
 async fn other_reporter(sidecar: &Sidecar) -> wire::da_reporter::Client {
     let (reader, writer) = tokio::net::UnixStream::connect(&sidecar.socket).await.unwrap().into_split();
-    let network = VatNetwork::new(reader.compat(), writer.compat_write(), Side::Client, Default::default());
+    let network = VatNetwork::new(reader.compat(), writer.compat_write(), Side::Client, capnp::message::ReaderOptions::default());
     let mut rpc = RpcSystem::new(Box::new(network), None);
     let root: wire::block_sync::Client = rpc.bootstrap(Side::Server);
     tokio::task::spawn_local(rpc);
@@ -97,7 +97,7 @@ fn a_report_that_brings_too_much_is_refused_and_nothing_of_it_is_kept() {
                 wire::report_result::Which::OutOfOrder(_) => panic!("it is in order"),
             }
         }
-        assert_eq!(sidecar.reports.borrow().len() as u32, too_many / 2);
+        assert_eq!(u32::try_from(sidecar.reports.borrow().len()), Ok(too_many / 2));
         // Our own client does not even try.
         let ours = self::reporter(&sidecar).await;
         let digests = vec![sighting(1, ReportedAs::Digest(Hash::of(b""))); too_many as usize];
@@ -121,7 +121,7 @@ fn a_large_block_on_da_is_given_in_pieces() {
         assert!(!reporter.fits(&large));
         assert!(matches!(reporter.report(2, 3, std::slice::from_ref(&large)).await, Err(ClientError::Invalid(_))));
         assert!(matches!(reporter.give(&large).await.unwrap(), ReportResult::Taken(_)));
-        assert_eq!(*sidecar.reports.borrow(), [large.clone()]);
+        assert_eq!(*sidecar.reports.borrow(), std::slice::from_ref(&large));
         let larger = Bytes::from(vec![0; BLOCKS.of_chain + 1]);
         let larger = ReportedSighting { what: ReportedAs::SignedBlock(larger), ..large.clone() };
         refused(reporter.give(&larger).await.unwrap(), DenialReason::TooLarge, Some(large.position));

@@ -126,7 +126,8 @@ fn what_is_wanted_is_given_as_it_stands_there_and_moves_nothing() {
 fn bytes_are_given_at_once_when_that_is_asked_for_and_in_pieces_when_they_are_large() {
     let small = block(None, 1, b"small");
     let large = block(Some(small.id), 2, &vec![7; 6 << 20]);
-    let url = da::start(blocks::CHAIN_ID, vec![vec![blob(&[small.clone()]), blob(&[large.clone()])]]);
+    let url =
+        da::start(blocks::CHAIN_ID, vec![vec![blob(std::slice::from_ref(&small)), blob(std::slice::from_ref(&large))]]);
     let sidecar = Sidecar::start(Script { max_report_bytes: 1 << 20, ..Script::default() });
     let _host = Host::start(&sidecar, &["--da", &url, "--report-bodies"]);
     asks(&sidecar);

@@ -156,7 +156,7 @@ fn what_is_fetched_below_a_hard_block_is_hard() {
         assert_eq!(follower.history(6, 5).await, "1 hard1@0 2 hard2@0 3 hard3@0 4 hard4@1 5 hard5@1 6");
         match within("a lookup", follower.observer().block(Which::Height(height(2)))).await.unwrap() {
             Lookup::Found { inclusion, .. } => {
-                assert_eq!(inclusion.map(|hard| (hard.position.height, hard.basis)), Some((0, Basis::Implied)))
+                assert_eq!(inclusion.map(|hard| (hard.position.height, hard.basis)), Some((0, Basis::Implied)));
             }
             other => panic!("{other:?}"),
         }

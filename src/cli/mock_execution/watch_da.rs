@@ -148,19 +148,16 @@ impl Watch<'_> {
         loop {
             let (now, later) = self.reporter.portion(rest);
             let complete = later.first().map_or(through, |next| next.position.height - 1).max(after);
-            match (now, later) {
-                ([], [large, ..]) => {
-                    // It does not fit into any report, and is here before the DA height counts as scanned.
-                    self.give(large).await?;
-                    rest = rest.get(1..).unwrap_or_default();
+            if let ([], [large, ..]) = (now, later) {
+                // It does not fit into any report, and is here before the DA height counts as scanned.
+                self.give(large).await?;
+                rest = rest.get(1..).unwrap_or_default();
+            } else {
+                self.report(after, complete, now).await?;
+                if later.is_empty() || self.at.scanned_through < complete {
+                    return Ok(());
                 }
-                _ => {
-                    self.report(after, complete, now).await?;
-                    if later.is_empty() || self.at.scanned_through < complete {
-                        return Ok(());
-                    }
-                    (after, rest) = (complete, later);
-                }
+                (after, rest) = (complete, later);
             }
         }
     }

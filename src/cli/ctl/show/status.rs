@@ -180,8 +180,8 @@ fn status_rows(status: &StatusView) -> Vec<TextRow> {
 /// One for each row; none where there is nothing to say.
 fn value_texts(value: &StatusValue<'_>) -> Vec<String> {
     match *value {
-        // They have rows of their own.
-        StatusValue::Info(_) => Vec::new(),
+        // They have rows of their own, or are told together with other fields.
+        StatusValue::Info(_) | StatusValue::Checkpoint(_) | StatusValue::PassedOver(_) => Vec::new(),
         StatusValue::Received(Received { published, gossip, range, da }) => {
             vec![format!("{published} published, {gossip} gossip, {range} range, {da} da")]
         }
@@ -191,8 +191,6 @@ fn value_texts(value: &StatusValue<'_>) -> Vec<String> {
         StatusValue::Text(text) => text.into_iter().map(plain).collect(),
         StatusValue::Texts(texts) => texts.iter().map(|text| plain(text)).collect(),
         StatusValue::Block(id) => id.iter().map(BlockId::to_string).collect(),
-        // Told together with other fields.
-        StatusValue::Checkpoint(_) | StatusValue::PassedOver(_) => Vec::new(),
         StatusValue::UnknownProposer(unknown) => unknown.iter().map(unknown_text).collect(),
         StatusValue::Wanted(wanted) => wanted_text(wanted).into_iter().collect(),
         StatusValue::Heights(heights) => heights.iter().map(|(from, to)| format!("{from} to {to}")).collect(),
