@@ -26,7 +26,8 @@ async fn reporter(sidecar: &Sidecar) -> Reporter {
 /// Another implementation's reporter, with manners of its own.
 async fn other_reporter(sidecar: &Sidecar) -> wire::da_reporter::Client {
     let (reader, writer) = tokio::net::UnixStream::connect(&sidecar.socket).await.unwrap().into_split();
-    let network = VatNetwork::new(reader.compat(), writer.compat_write(), Side::Client, capnp::message::ReaderOptions::default());
+    let network =
+        VatNetwork::new(reader.compat(), writer.compat_write(), Side::Client, capnp::message::ReaderOptions::default());
     let mut rpc = RpcSystem::new(Box::new(network), None);
     let root: wire::block_sync::Client = rpc.bootstrap(Side::Server);
     tokio::task::spawn_local(rpc);

@@ -56,6 +56,15 @@ enum Then {
     Stop(String),
 }
 
+impl Then {
+    fn reason_to_wait(&self) -> Option<String> {
+        match self {
+            Self::Wait(_, why) => Some(why.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// Makes and publishes blocks; notifies `made` after each.
 pub async fn produce(
     host: &RefCell<MockHost>,
@@ -101,18 +110,15 @@ async fn publish_next(
             answer => answer?,
         };
         let then = react(answer);
-        let waits = match &then {
-            Then::Wait(_, why) => Some(why.clone()),
-            _ => None,
-        };
-        host.borrow_mut().wait_for(height, waits);
+        host.borrow_mut().wait_for(height, then.reason_to_wait());
         match then {
             Then::Made(published) => {
+                let mut host = host.borrow_mut();
                 if let Err(violation) = check_published(rules, &block, &published) {
-                    host.borrow_mut().violated(violation);
+                    host.violated(violation);
                     return Err(SessionEnd::Violated);
                 }
-                host.borrow_mut().published(published.id, published.signed_block);
+                host.published(published.id, published.signed_block);
                 return Ok(published.id);
             }
             Then::Turn(turn) => {

@@ -399,28 +399,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_rows_of_a_status() {
-        let own = info_rows(&info()).len();
-        let rows = |status: &StatusView| status_rows(status).split_off(own);
-        let common = |stores: &str| {
-            [
-                ("uptime", "1m 1s"),
-                ("peers", "3"),
-                ("listens on", "/ip4/a"),
-                ("listens on", "/ip4/b"),
-                ("received", "1 published, 2 gossip, 3 range, 4 da"),
-                ("stores", stores),
-                ("held blocks", "5"),
-                ("open requests", "6"),
-                ("DA sightings waiting", "7"),
-                ("hosts", "8 sessions, 9 streams"),
-            ]
-            .map(|(label, text)| (label, text.to_owned()))
-        };
-        assert_eq!(rows(&quiet()), common("5 blocks, 2 KiB; archival"));
+    fn common_rows(stores: &str) -> [(&'static str, String); 10] {
+        [
+            ("uptime", "1m 1s"),
+            ("peers", "3"),
+            ("listens on", "/ip4/a"),
+            ("listens on", "/ip4/b"),
+            ("received", "1 published, 2 gossip, 3 range, 4 da"),
+            ("stores", stores),
+            ("held blocks", "5"),
+            ("open requests", "6"),
+            ("DA sightings waiting", "7"),
+            ("hosts", "8 sessions, 9 streams"),
+        ]
+        .map(|(label, text)| (label, text.to_owned()))
+    }
+
+    /// Of what is wrong with a node in trouble.
+    fn rows_of_troubles() -> Vec<(&'static str, String)> {
         let (hash, key) = (Hash([7; 32]), PublicKey([3; 32]));
-        let wrong = [
+        vec![
             ("FORKED", "the sequencer signed another branch, too; only DA can decide".to_owned()),
             ("HISTORY GONE", HISTORY_GONE.to_owned()),
             ("HALTED", "it diverged".to_owned()),
@@ -453,9 +451,16 @@ mod tests {
                     .to_owned(),
             ),
             ("LOST to damage", "heights 1 to 3; they are fetched again".to_owned()),
-        ];
+        ]
+    }
+
+    #[test]
+    fn the_rows_of_a_status() {
+        let own = info_rows(&info()).len();
+        let rows = |status: &StatusView| status_rows(status).split_off(own);
+        assert_eq!(rows(&quiet()), common_rows("5 blocks, 2 KiB; archival"));
         let stores = "5 blocks, 2 KiB; keeps 100 blocks, 2 KiB at most, prunes what DA has not confirmed";
-        assert_eq!(rows(&troubled()), [&common(stores)[..], &wrong].concat());
+        assert_eq!(rows(&troubled()), [&common_rows(stores)[..], &rows_of_troubles()].concat());
     }
 
     #[test]
