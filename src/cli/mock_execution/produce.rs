@@ -103,13 +103,12 @@ async fn publish_next(
     loop {
         let NextBlock { height, parent } = *next;
         let time_unix_nanos = host.borrow_mut().intend(height, parent)?;
-        let payload = production.payloads.at(height);
-        let block = NewBlock { height, parent, time_unix_nanos, host_id: Bytes::new(), payload };
-        let answer = match publisher.publish(&block).await {
-            Err(ClientError::Overloaded(_)) => PublishResult::Overloaded { retry_after: RETRY },
-            answer => answer?,
+        let (host_id, payload) = (Bytes::new(), production.payloads.at(height));
+        let block = NewBlock { height, parent, time_unix_nanos, host_id, payload };
+        let then = match publisher.publish(&block).await {
+            Err(ClientError::Overloaded(_)) => react(PublishResult::Overloaded { retry_after: RETRY }),
+            answer => react(answer?),
         };
-        let then = react(answer);
         host.borrow_mut().wait_for(height, then.reason_to_wait());
         match then {
             Then::Made(published) => {
