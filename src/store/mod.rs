@@ -5,6 +5,7 @@
 //!   <dir>/lock              one process at a time
 //!        /store/            the database (fjall 3.1.13): the truth
 //!        /mark              the high-water mark: what was acknowledged, to miss what vanishes
+//!        /store.repaired/   complete, and on its way into the place of the database
 //!        /store.damaged-N/  what a repair replaced, the latest
 //!        /cut/              what was cut off torn or damaged files, the latest
 //!        /suspect           asks for a full check at the next start
@@ -134,8 +135,13 @@ impl Store {
     /// anything is changed; otherwise what the file system says.
     pub fn open(options: &Options, rules: &Rules) -> Result<(Self, Reader, Recovered), StoreError> {
         match Self::try_open(options, rules) {
-            // It has been noted: the second time everything is checked, and repaired.
-            Err(StoreError::Damaged { .. }) => Self::try_open(options, rules),
+            // The second time everything is checked, and repaired; also by the next process, should this one die.
+            Err(StoreError::Damaged { what }) => {
+                tracing::error!("{what} is damaged on disk: everything is checked");
+                let paths = Paths::new(&options.dir);
+                paths.request_full_check().map_err(|error| StoreError::io(&paths.dir, &error))?;
+                Self::try_open(options, rules)
+            }
             other => other,
         }
     }

@@ -46,7 +46,7 @@ const MAX_REPAIRS: usize = 3;
 /// Opens what is at `paths`, whose `lock` is held.
 pub(super) fn open(paths: Paths, lock: File, options: &Options, rules: &Rules) -> Result<OpenedStore, StoreError> {
     let lock = Arc::new(lock);
-    paths.remove_unfinished()?;
+    paths.clear_up()?;
     let (watermark, marked) = Watermark::open(&paths.watermark)?.unzip();
     let opening = Opening { options, rules, paths, lock, marked };
     if let Some(marked) = &opening.marked {

@@ -1,7 +1,8 @@
 //! The names of what lies in the data directory, and what is done by name alone: taking the lock, clearing away what a killed
 //! creation left, naming what a repair replaces, asking the next start for a full check.
 //!
-//! 1. Whatever is made here for the first time is made under a name of its own and renamed: `store` is complete, or not there.
+//! 1. Whatever is made here for the first time is made under a name of its own and renamed: `store` is complete, or not there;
+//!    then `store.repaired` is, if anything ever was.
 //! 2. Of damaged stores only the latest is kept.
 
 use std::fs::{self, File, OpenOptions};
@@ -18,6 +19,8 @@ use crate::atomic_file::sync_dir;
 pub(super) struct Paths {
     pub(super) dir: PathBuf,
     pub(super) store: PathBuf,
+    /// A complete database that is to be `store`.
+    pub(super) repaired: PathBuf,
     pub(super) watermark: PathBuf,
     lock: PathBuf,
     /// Its existence asks for a full check at the next opening.
@@ -34,6 +37,7 @@ impl Paths {
         Self {
             dir: dir.to_owned(),
             store: dir.join("store"),
+            repaired: dir.join("store.repaired"),
             watermark: dir.join("mark"),
             lock: dir.join("lock"),
             suspect: dir.join("suspect"),
@@ -72,8 +76,22 @@ impl Paths {
         Ok(found)
     }
 
-    /// Removes what killed creations left.
-    pub(super) fn remove_unfinished(&self) -> Result<(), StoreError> {
+    /// The repaired database takes the free place of the damaged one, durably. Where that place is still taken, the repair
+    /// did not get so far, and is made again.
+    pub(super) fn finish_repair(&self) -> Result<(), StoreError> {
+        if !self.repaired.try_exists().at(&self.repaired)? {
+            return Ok(());
+        }
+        if self.store.try_exists().at(&self.store)? {
+            return fs::remove_dir_all(&self.repaired).at(&self.repaired);
+        }
+        fs::rename(&self.repaired, &self.store).at(&self.store)?;
+        sync_dir(&self.dir).at(&self.dir)
+    }
+
+    /// Removes what killed creations left, but for a database that only had to be put into its place.
+    pub(super) fn clear_up(&self) -> Result<(), StoreError> {
+        self.finish_repair()?;
         for (name, path) in self.entries()? {
             if name.starts_with(NEW) {
                 fs::remove_dir_all(&path).at(&path)?;

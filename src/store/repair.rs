@@ -1,6 +1,10 @@
 //! Makes a sound database of whatever is left: a new one, aside, into which everything intact is copied, and which then
 //! takes the place of the damaged one. Creating an empty database is the case in which nothing is left.
 //!
+//! ```text
+//!   store.new-X (written, synced) --> store.repaired --> store     with the damaged one moved to store.damaged-N in between
+//! ```
+//!
 //! 1. What is kept is one chain, from the tail up to the first block that is damaged or contradicts what was hard.
 //! 2. What is lost is said: in the heads, and in the log. The highest hard block is pinned as the anchor.
 //! 3. Only relations within one keyspace, or proved by a hash, are relied upon: of two keyspaces one may be older.
@@ -416,35 +420,18 @@ fn sync_tree(dir: &Path) -> Result<(), StoreError> {
     sync_dir(dir).at(dir)
 }
 
-/// Puts the new database where the damaged one is, if there is one, which is kept.
+/// Puts the new database where the damaged one is, if there is one, which is kept. Whatever dies in between: the new one is
+/// complete under a name that the next opening knows, and goes on from (`Paths::finish_repair`).
 fn replace(paths: &Paths, new: &Path) -> Result<(), StoreError> {
+    fs::rename(new, &paths.repaired).at(new)?;
+    sync_dir(&paths.dir).at(&paths.dir)?;
     if paths.store.exists() {
         let kept = paths.next_damaged()?;
-        exchange(new, &paths.store)?;
+        fs::rename(&paths.store, &kept).at(&kept)?;
         sync_dir(&paths.dir).at(&paths.dir)?;
-        // What was damaged lies under the new one's name now.
-        fs::rename(new, &kept).at(&kept)?;
         tracing::error!(path = %kept.display(), "the damaged store is kept here");
-    } else {
-        fs::rename(new, &paths.store).at(&paths.store)?;
     }
-    sync_dir(&paths.dir).at(&paths.dir)
-}
-
-/// Swaps two directories, in one step where the file system can.
-fn exchange(new: &Path, old: &Path) -> Result<(), StoreError> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
-            // A crash in between loses what was repaired, and is said as a loss of everything.
-            let third = new.with_extension("swap");
-            fs::rename(old, &third).at(old)?;
-            fs::rename(new, old).at(new)?;
-            fs::rename(&third, new).at(new)
-        }
-        Err(errno) => Err(StoreError::io(old, &errno.into())),
-    }
+    paths.finish_repair()
 }
 
 #[cfg(test)]

@@ -188,6 +188,28 @@ fn from_the_first_damaged_block_on_all_is_lost_and_nothing_below_the_tail() {
     }
 }
 
+/// A repair moves the damaged store away, and the new one into its place: it may die before, in between, and after.
+#[test]
+fn a_repair_that_died_is_finished_or_made_again() {
+    let mut scene = Scene::new("died");
+    let [store, repaired] = ["store", "store.repaired"].map(|name| scene.options.dir.join(name));
+    scene.store = None;
+    fs::rename(&store, &repaired).expect("nobody has it open");
+    assert_eq!(scene.reopened(), scene.left, "it only had to be put into its place");
+    assert!(!repaired.exists());
+
+    scene.store = None;
+    fs::create_dir(&repaired).expect("it can be made");
+    fs::write(repaired.join("half"), "of what was copied").expect("it can be written");
+    assert_eq!(scene.reopened(), scene.left);
+    assert!(!repaired.exists());
+
+    // And the whole of it: what was damaged is kept, what is left is in its place.
+    scene.put(Space::Meta, keys::HEADS, GARBAGE);
+    assert_eq!(scene.reopened(), scene.left);
+    assert!(scene.options.dir.join("store.damaged-1").is_dir() && store.is_dir() && !repaired.exists());
+}
+
 /// The keyspaces are not equally old after damage: the watermark knows better where the chain begins.
 #[test]
 fn heads_from_before_it_was_pruned_lose_nothing() {
