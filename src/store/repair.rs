@@ -113,10 +113,11 @@ impl KeptChain {
         };
         let (soft, blocks_bytes) = sound_chain(view, watermark, rules, tail, base)?;
         let hard = highest_confirmed(view, tail, soft)?;
-        let mut was = known.iter().filter_map(|heads| heads.hard);
-        let fell = was.any(|was| hard.is_none_or(|hard| hard.height < was.height));
-        let cursor = trusted_cursor(view)?;
-        let scanned_through = if fell { cursor.min(before_confirmation(view, tail, hard)?) } else { cursor };
+        let mut scanned_through = trusted_cursor(view)?;
+        let lost_from = hard.map_or(tail, |hard| hard.height.next());
+        if let Some(was) = known.iter().filter_map(Heads::hard_height).max().filter(|was| lost_from <= *was) {
+            scanned_through = scanned_through.min(before_confirmations(view, lost_from, was)?);
+        }
         Ok(Self { tail, base, soft, blocks_bytes, hard, scanned_through })
     }
 
@@ -248,16 +249,15 @@ fn trusted_cursor(view: &DbView) -> Result<u64, StoreError> {
     Ok(cursor)
 }
 
-/// From where DA must be reported again when hard has fallen: what was seen of the blocks above it was judged, and dropped. A
-/// block may lie before its parent on DA, though hardly by more than so many blocks.
-fn before_confirmation(view: &DbView, tail: Height, hard: Option<BlockId>) -> Result<u64, StoreError> {
-    const REORDERED: u64 = 1000;
-    let Some(hard) = hard else { return Ok(0) };
+/// How far DA need not be reported again when hard has fallen, from `was` to below `from`: to just below the lowest position at
+/// which one of the blocks between them was confirmed, since what was seen of them was judged, and dropped. Where one of these
+/// positions is not known, to nowhere: a block may lie on DA long before the one below it.
+fn before_confirmations(view: &DbView, from: Height, was: Height) -> Result<u64, StoreError> {
     let mut lowest = u64::MAX;
-    for height in hard.height.get().saturating_sub(REORDERED).max(tail.get())..=hard.height.get() {
-        let confirmation = Height::new(height).map(|height| intact(view.confirmation(height))).transpose()?;
-        if let Some((_, confirmation)) = confirmation.flatten().flatten() {
-            lowest = lowest.min(confirmation.position.height.saturating_sub(1));
+    for height in (from.get()..=was.get()).filter_map(Height::new) {
+        match intact(view.confirmation(height))?.flatten() {
+            Some((_, confirmation)) => lowest = lowest.min(confirmation.position.height.saturating_sub(1)),
+            None => return Ok(0),
         }
     }
     Ok(lowest)

@@ -16,6 +16,12 @@ use crate::verify::{Schedule, ScheduleEntry, VerifiedBlock};
 const TAIL: u64 = 10;
 const HARD: u64 = 20;
 const SOFT: u64 = 30;
+const SCANNED: u64 = 5000;
+
+/// Every block was posted long after the one below it, but for the one at 17, which was there before all of them.
+fn position(number: u64) -> DaPosition {
+    DaPosition { height: if number == 17 { 40 } else { number * 100 }, index: 0 }
+}
 
 fn height(height: u64) -> Height {
     Height::new(height).expect("not 0")
@@ -81,15 +87,14 @@ impl Scene {
         let chain = chain();
         let (mut store, reader, recovered) = Store::open(&options, &rules()).expect("it opens");
         let append = |block: &VerifiedBlock| Change::Append { block: block.clone(), origin: Origin::Range };
-        let confirm = |number| {
-            let position = DaPosition { height: number, index: 0 };
-            Change::Confirm { height: height(number), position, basis: Basis::Bytes }
-        };
+        let confirm =
+            |number| Change::Confirm { height: height(number), position: position(number), basis: Basis::Bytes };
         let (last, first) = chain.split_last().expect("some");
         let mut changes: Vec<Change> = first.iter().map(append).collect();
         changes.extend((1..=HARD).map(confirm));
         let hard = Some(at(&chain, HARD).id());
-        let heads = Heads { soft: first.last().map(VerifiedBlock::tip), hard, ..recovered.heads };
+        let heads =
+            Heads { soft: first.last().map(VerifiedBlock::tip), hard, scanned_through: SCANNED, ..recovered.heads };
         store.commit(&Batch { id: CommitId(1), changes, heads, guard: None }).expect("it is written");
         let older_heads = record::seal(Space::Meta, keys::HEADS, &[&store.state.stamped.encode()]);
         let base = Some(at(&chain, TAIL - 1).tip());
@@ -186,6 +191,30 @@ fn from_the_first_damaged_block_on_all_is_lost_and_nothing_below_the_tail() {
             assert_eq!(found.anchor.map(|anchor| anchor.id), anchor, "{number}");
         }
     }
+}
+
+/// What was seen on DA of the blocks that are hard no more was dropped when they were judged: all of it is reported again, and no
+/// more than that where it is known where it was.
+#[test]
+fn when_hard_falls_da_is_reported_again_from_before_the_first_of_what_was_lost() {
+    let lose = |number: u64, confirmation: Option<u64>| {
+        let mut scene = Scene::new("cursor");
+        scene.put(Space::Blocks, &keys::height(height(number)), GARBAGE);
+        if let Some(number) = confirmation {
+            scene.put(Space::Confirmations, &keys::height(height(number)), GARBAGE);
+        }
+        let heads = scene.reopened().heads;
+        assert_eq!(heads.hard_height().map_or(TAIL - 1, Height::get), number.min(HARD + 1) - 1);
+        heads.scanned_through
+    };
+    assert_eq!(lose(SOFT, None), SCANNED, "hard has not fallen");
+    assert_eq!(lose(19, None), 1899);
+    assert_eq!(lose(18, None), 1799);
+    assert_eq!(lose(17, None), 39, "and not only from where the hard block of now was");
+    assert_eq!(lose(TAIL, None), 39);
+    // It is not known any more where one of them was.
+    assert_eq!(lose(18, Some(19)), 0);
+    assert_eq!(lose(18, Some(15)), 1799, "this one was not lost");
 }
 
 /// A repair moves the damaged store away, and the new one into its place: it may die before, in between, and after.
