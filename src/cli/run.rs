@@ -318,6 +318,9 @@ fn advice_about_store(error: &StoreError) -> (Code, &'static str) {
         StoreError::Unfit(_) => (Code::Config, ""),
         StoreError::GuardRefuses { .. } => (Code::Internal, ": this is a bug; restart, and report it with the log"),
         StoreError::WrongChain { .. } => (Code::Data, ": set store.dir, or chain.genesis, right"),
+        StoreError::OtherGenesis { .. } => {
+            (Code::Data, ": put the right genesis file at chain.genesis, or set store.dir to one of its own")
+        }
         StoreError::GuardOfOtherChain { .. } => (
             Code::Data,
             ": set signer.guard (unset, it is beside signer.key, with `.guard` added to its name), or chain.genesis, right",

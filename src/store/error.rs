@@ -12,6 +12,9 @@ pub enum StoreError {
     Locked(PathBuf),
     #[error("{dir} holds chain `{found}`, not `{wanted}`")]
     WrongChain { dir: PathBuf, found: String, wanted: String },
+    /// Of the same chain id, and yet another chain.
+    #[error("{dir} was begun with {what} {found}, and the genesis file says {wanted}")]
+    OtherGenesis { dir: PathBuf, what: &'static str, found: String, wanted: String },
     #[error("the guard {path} is of chain `{found}`, not `{wanted}`")]
     GuardOfOtherChain { path: PathBuf, found: String, wanted: String },
     #[error("{dir} was written by store version {found}; this program reads {wanted}")]

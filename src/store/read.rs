@@ -9,7 +9,7 @@ use super::StoreError;
 use super::db::DbView;
 use super::keys::{self, Space};
 use super::record::{self, AboutRecord, HeaderRecord, SightingRecord, StampedHeads};
-use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, native};
+use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, PublicKey, native};
 use crate::sync::{
     Anchor, Confirmation, DaNotes, DaPosition, Disowned, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting,
 };
@@ -19,6 +19,12 @@ impl DbView {
     pub(super) fn about(&self) -> Result<AboutRecord, StoreError> {
         let body = self.get(Space::Meta, keys::ABOUT)?.ok_or_else(|| StoreError::damaged("the store's description"))?;
         AboutRecord::decode(body).ok_or_else(|| StoreError::damaged("the store's description"))
+    }
+
+    pub(super) fn first_proposer(&self) -> Result<Option<PublicKey>, StoreError> {
+        let Some(body) = self.get(Space::Meta, keys::FIRST_PROPOSER)? else { return Ok(None) };
+        let key = <[u8; PublicKey::LEN]>::try_from(body.as_ref()).ok().map(PublicKey);
+        key.map(Some).ok_or_else(|| StoreError::damaged("the key of the first proposer"))
     }
 
     pub(super) fn stamped(&self) -> Result<StampedHeads, StoreError> {

@@ -148,7 +148,7 @@ impl KeptChain {
 }
 
 /// Damage is an answer here, not an error.
-fn intact<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+pub(super) fn intact<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match read {
         Ok(value) => Ok(Some(value)),
         Err(StoreError::Damaged { .. }) => Ok(None),

@@ -16,13 +16,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
-use blocksyncd::store::{Durability, Options, Reader, Snapshot, Store, guard};
+use blocksyncd::store::{Durability, Options, Reader, Snapshot, Store, StoreError, guard};
 use blocksyncd::sync::{
     Basis, Batch, Change, CommitId, Confirmation, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide,
     GuardEntry, GuardState, Halt, Heads, Name, Origin, Recovered, Seen, SeenBlock, Sighting,
 };
 use blocksyncd::util::hex;
-use blocksyncd::verify::{ScheduleEntry, VerifiedBlock};
+use blocksyncd::verify::{Rules, Schedule, ScheduleEntry, VerifiedBlock};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -169,6 +169,29 @@ fn a_store_of_version_1_says_what_it_said() {
     let [evidence] = <[Evidence; 1]>::try_from(snapshot.evidence(EvidenceId(0), 9).unwrap()).unwrap();
     assert_eq!(evidence.first, EvidenceSide::Carried(branch()[0].block().signed_header()));
     assert_eq!(evidence.second, chain[6].block().signed_header());
+}
+
+/// It does not say who proposed first: its blocks do.
+#[test]
+fn a_store_of_version_1_is_not_opened_for_another_genesis() {
+    let (_dir, home) = copied("v1", "home");
+    let rules = |from: u64, proposer: PublicKey| {
+        let entry = ScheduleEntry { from: height(from), proposer };
+        let schedule = Schedule::new(height(from), &[entry]).unwrap();
+        Rules { initial_height: height(from), schedule, ..blocks::rules() }
+    };
+    let options = options(&home, Some("proposer.key.guard"));
+    for (rules, differs) in [
+        (rules(2, blocks::public_key()), "initial_height"),
+        (rules(1, new_proposer().proposer), "a block of the proposer"),
+    ] {
+        let refused = Store::open(&options, &rules).err();
+        assert!(matches!(refused, Some(StoreError::OtherGenesis { what, .. }) if what == differs), "{refused:?}");
+    }
+    // Opened once, it says it itself.
+    open(&options);
+    let refused = Store::open(&options, &rules(1, new_proposer().proposer)).err();
+    assert!(matches!(refused, Some(StoreError::OtherGenesis { what: "the first proposer", .. })), "{refused:?}");
 }
 
 #[test]

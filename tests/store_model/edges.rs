@@ -1,12 +1,12 @@
 //! What one careful look finds better than many random ones.
 
-use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::store::{Options, Store, StoreError, guard};
 use blocksyncd::sync::{
     Basis, Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, Epoch, GuardEntry, GuardState, Heads, Origin,
     Stored as _,
 };
-use blocksyncd::verify::VerifiedBlock;
+use blocksyncd::verify::{Rules, Schedule, ScheduleEntry, VerifiedBlock};
 
 use super::tempdir::TempDir;
 use super::{blocks, open, options};
@@ -53,6 +53,36 @@ fn a_store_of_another_chain_is_refused_and_left_alone() {
     assert!(matches!(other, Err(StoreError::WrongChain { found, .. }) if found == "test-chain"));
     let (_store, reader, _) = open(&options);
     assert_eq!(reader.for_core().hash(Height::MIN), Some(chain[0].id().hash));
+}
+
+/// The chain's id alone does not make it the same chain.
+#[test]
+fn a_store_of_another_genesis_is_refused_and_left_alone() {
+    let other_key = ed25519_dalek::SigningKey::from_bytes(&[8; 32]);
+    let other = PublicKey(other_key.verifying_key().to_bytes());
+    let begins = |initial: Height, first: PublicKey, more: &[ScheduleEntry]| {
+        let entries = [&[ScheduleEntry { from: initial, proposer: first }], more].concat();
+        let schedule = Schedule::new(initial, &entries).expect("a sound schedule");
+        Rules { initial_height: initial, schedule, ..blocks::rules() }
+    };
+    let ours = blocks::public_key();
+    let later = ScheduleEntry { from: Height::MIN.plus(100), proposer: other };
+    for blocks in [0, 3] {
+        let dir = TempDir::in_memory();
+        let options = options(&dir);
+        filled(&options, blocks);
+        for (rules, differs) in [
+            (begins(Height::MIN.next(), ours, &[]), "initial_height"),
+            (begins(Height::MIN, other, &[]), "the first proposer"),
+            (begins(Height::MIN, other, &[ScheduleEntry { from: later.from, proposer: ours }]), "the first proposer"),
+        ] {
+            let refused = Store::open(&options, &rules).err();
+            assert!(matches!(refused, Some(StoreError::OtherGenesis { what, .. }) if what == differs), "{refused:?}");
+        }
+        // What was added at its end is the same genesis.
+        assert!(Store::open(&options, &begins(Height::MIN, ours, &[later])).is_ok());
+        assert_eq!(open(&options).2.heads.soft_height().map_or(0, Height::get), blocks);
+    }
 }
 
 #[test]
