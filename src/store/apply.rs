@@ -22,6 +22,7 @@ use super::guard::{GuardChange, GuardWrite};
 use super::keys::{self, Space};
 use super::read::decode_block;
 use super::record::{self, HeaderRecord, StampedHeads};
+use super::stand_in;
 use crate::block::{Block, BlockId, Format, Hash, Height, SignedHeader};
 use crate::sync::{
     Anchor, Basis, Batch, Change, Confirmation, DaNotes, Disowned, Evidence, EvidenceId, EvidenceSide, Floor,
@@ -41,6 +42,8 @@ pub(super) struct ApplyState {
     /// The highest hard block ever; above `heads.hard` while a loss is being repaired.
     pub(super) hard: Option<Anchor>,
     pub(super) evidence: EvidenceIndex,
+    /// The digest of the consumers' names.
+    pub(super) consumers: u64,
     /// The database says the same.
     pub(super) disowned: Arc<DisownedList>,
 }
@@ -73,6 +76,7 @@ pub(super) fn apply(
         evidence: None,
         reset_guard: None,
         known_evidence: &state.evidence,
+        consumers: state.consumers,
         disowned: Arc::clone(&state.disowned),
     };
     batch.changes.iter().try_for_each(|change| applier.apply_change(change))?;
@@ -104,6 +108,13 @@ fn assert_hard_stays(before: &Heads, heads: &Heads) {
     }
 }
 
+/// Whether a consumer is one from now on, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counts {
+    From,
+    NoLonger,
+}
+
 struct Applier<'a> {
     view: &'a DbView,
     format: Format,
@@ -116,6 +127,7 @@ struct Applier<'a> {
     /// A copy of the known evidence, once it changes.
     evidence: Option<EvidenceIndex>,
     known_evidence: &'a EvidenceIndex,
+    consumers: u64,
     disowned: Arc<DisownedList>,
     /// The operator's last word about the guard.
     #[expect(clippy::option_option, reason = "nothing said, or said that nothing was signed")]
@@ -161,7 +173,8 @@ impl Applier<'_> {
             self.put(Space::Sightings, keys::CURSOR, &heads.scanned_through.to_be_bytes());
         }
         let evidence = self.evidence.take().unwrap_or_else(|| before.evidence.clone());
-        Ok(ApplyState { stamped, hard, evidence, disowned: Arc::clone(&self.disowned) })
+        let (consumers, disowned) = (self.consumers, Arc::clone(&self.disowned));
+        Ok(ApplyState { stamped, hard, evidence, consumers, disowned })
     }
 
     fn guard_change(&self, signed: Option<GuardEntry>) -> Option<GuardChange> {
@@ -204,9 +217,13 @@ impl Applier<'_> {
             Change::Veto(vetoed) => self.put_or_remove(keys::VETO, vetoed.map(record::encode_id)),
             Change::Halt(halted) => self.put_or_remove(keys::HALT, halted.map(record::encode_halt)),
             Change::Ack { consumer, up_to } => {
+                self.count_consumer(consumer, Counts::From)?;
                 self.put(Space::Meta, &keys::ack(consumer), &record::encode_id(*up_to));
             }
-            Change::ForgetConsumer(consumer) => self.remove(Space::Meta, &keys::ack(consumer)),
+            Change::ForgetConsumer(consumer) => {
+                self.count_consumer(consumer, Counts::NoLonger)?;
+                self.remove(Space::Meta, &keys::ack(consumer));
+            }
             Change::Disown(disowned) => self.disown(*disowned),
             Change::Own(id) => self.own(&id.hash),
             Change::ResetGuard(last) => self.reset_guard = Some(*last),
@@ -248,6 +265,19 @@ impl Applier<'_> {
         self.put(Space::Hashes, keys::hash(&hash), &key);
         self.blocks_bytes += saturate::to_u64(len);
         self.own(&hash);
+    }
+
+    /// Before its acknowledgement is written, or removed.
+    fn count_consumer(&mut self, name: &str, counts: Counts) -> Result<(), StoreError> {
+        let key = keys::ack(name);
+        let is_known = match self.writes.get(&(Space::Meta, key.clone())) {
+            Some(written) => written.is_some(),
+            None => self.view.contains(Space::Meta, &key)?,
+        };
+        if is_known == (counts == Counts::NoLonger) {
+            self.consumers ^= stand_in::digest([name.as_bytes()]);
+        }
+        Ok(())
     }
 
     fn disown(&mut self, disowned: Disowned) {

@@ -62,6 +62,15 @@ impl StoreError {
     }
 }
 
+/// For whoever takes damage for an answer: what is damaged is not there.
+pub(super) fn intact<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
 /// Gives I/O results the path that they are about.
 pub(super) trait At<T> {
     fn at(self, path: &Path) -> Result<T, StoreError>;

@@ -19,7 +19,8 @@
 //!    ([`Durability::Process`]), and so does the guard's entry in it.
 //! 2. Opening needs no operator: a killed creation, a torn journal, a missing file all end in a sound store.
 //! 3. Nothing that was acknowledged vanishes silently: what is lost to damage is in [`lost`](crate::sync::Heads::lost) until it is back, in the
-//!    log, and the highest hard block stays pinned as [`Recovered::anchor`].
+//!    log, and the highest hard block stays pinned as [`Recovered::anchor`]. What a consumer lacks is not pruned, and what was
+//!    halted stays so, also where damage took the record of it (`stand_in.rs`).
 //! 4. Nothing damaged is passed on: each record is verified at each read.
 //! 5. Only blocks that were verified get in, and they form one linked chain from `tail` to `soft`.
 //!
@@ -42,6 +43,7 @@ mod record;
 mod repair;
 mod slots;
 mod snapshot;
+mod stand_in;
 mod watermark;
 
 use std::io;
@@ -151,7 +153,7 @@ impl Store {
         let lock = paths.lock()?;
         // The key's guard is had before anything is changed: nobody else uses it, or this ends here.
         let opened = options.guard.as_ref().map(|path| Guard::open(path, &rules.chain_id)).transpose()?;
-        let OpenedStore { db, paths, store_id, stamped, anchor, hard, watermark } =
+        let OpenedStore { db, paths, store_id, stamped, anchor, hard, consumers, watermark } =
             open::open(paths, lock, options, rules)?;
         let shared =
             Arc::new(StoreShared { db, paths, format: rules.format, store_id, suspect: AtomicBool::new(false) });
@@ -166,7 +168,7 @@ impl Store {
             watermark,
             guard,
             chain_id: rules.chain_id.to_string(),
-            state: ApplyState { stamped, hard, evidence, disowned },
+            state: ApplyState { stamped, hard, evidence, consumers, disowned },
             failed: false,
         };
         Ok((store, reader, recovered))
@@ -202,6 +204,7 @@ impl Store {
             commit: applied.state.stamped.commit,
             heads: applied.state.stamped.heads,
             hard: applied.state.hard,
+            consumers: Some(applied.state.consumers),
         };
         self.watermark.write(&self.shared.paths.watermark, &watermark, self.durability)?;
         self.state = applied.state;

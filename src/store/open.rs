@@ -14,13 +14,14 @@ use std::sync::Arc;
 
 use super::check::{CheckDepth, Health, StoreCheck};
 use super::db::{Db, DbView, Writes};
-use super::error::{At as _, DbFault};
+use super::error::{At as _, DbFault, intact};
 use super::files::{self, Aside, FileHealth};
 use super::journal::{self, Journals};
 use super::keys::{self, Space};
 use super::paths::Paths;
 use super::record::{self, About, StampedHeads};
 use super::repair::{self, RepairPlan, Trust};
+use super::stand_in;
 use super::watermark::{Watermark, WatermarkState};
 use super::{Durability, Options, StoreError};
 use crate::block::PublicKey;
@@ -37,6 +38,8 @@ pub(super) struct OpenedStore {
     pub(super) anchor: Option<Anchor>,
     /// The highest hard block ever: the anchor, or else the hard head.
     pub(super) hard: Option<Anchor>,
+    /// The digest of the consumers.
+    pub(super) consumers: u64,
     /// Says what the store says.
     pub(super) watermark: Watermark,
 }
@@ -170,7 +173,7 @@ impl Opening<'_> {
             return other("initial_height", found.to_string(), wanted.to_string());
         }
         let Some(wanted) = self.rules.schedule.proposer_at(wanted) else { return Ok(()) };
-        match repair::intact(view.first_proposer())?.flatten() {
+        match intact(view.first_proposer())?.flatten() {
             Some(found) if found != wanted => other("the first proposer", found.to_string(), wanted.to_string()),
             Some(_) => Ok(()),
             None => self.require_proposer_of_lowest(view),
@@ -179,11 +182,11 @@ impl Opening<'_> {
 
     /// A store of before does not say who proposed first; its lowest block says who made it.
     fn require_proposer_of_lowest(&self, view: &DbView) -> Result<(), StoreError> {
-        let Some(stamped) = repair::intact(view.stamped())? else { return Ok(()) };
+        let Some(stamped) = intact(view.stamped())? else { return Ok(()) };
         let tail = stamped.heads.tail;
-        let Some(header) = repair::intact(view.header(tail))?.flatten() else { return Ok(()) };
+        let Some(header) = intact(view.header(tail))?.flatten() else { return Ok(()) };
         let mut schedule = self.rules.schedule.clone();
-        for entry in repair::intact(view.schedule())?.unwrap_or_default() {
+        for entry in intact(view.schedule())?.unwrap_or_default() {
             // What does not fit is ignored, here as everywhere.
             let _ = schedule.append(entry);
         }
@@ -238,10 +241,12 @@ impl Opening<'_> {
             (None, None) => None,
         };
         let chain_id = self.rules.chain_id.to_string();
-        let state = WatermarkState { store_id, chain_id, commit: stamped.commit, heads: stamped.heads, hard };
+        let consumers = stand_in::consumers(&view)?;
+        let (commit, heads) = (stamped.commit, stamped.heads);
+        let state = WatermarkState { store_id, chain_id, commit, heads, hard, consumers: Some(consumers) };
         let watermark = self.bring_up(watermark, &state, &db)?;
         self.paths.withdraw_full_check()?;
-        Ok(OpenedStore { db, paths: self.paths, store_id, stamped, anchor, hard, watermark })
+        Ok(OpenedStore { db, paths: self.paths, store_id, stamped, anchor, hard, consumers, watermark })
     }
 
     /// The watermark, made or written if it does not say `state` already.
@@ -266,26 +271,29 @@ fn first_proposer(key: PublicKey) -> Writes {
 
 /// The write by which an older, sound state admits what it lost.
 fn adoption(plan: &RepairPlan) -> Writes {
-    let mut writes = Writes::new();
-    let mut put = |key: &[u8], body: &[u8]| {
-        writes.insert((Space::Meta, key.to_vec()), Some(record::seal(Space::Meta, key, &[body])));
+    let seal = |(key, body): (Vec<u8>, Vec<u8>)| {
+        let record = record::seal(Space::Meta, &key, &[&body]);
+        ((Space::Meta, key), Some(record))
     };
-    put(keys::HEADS, &plan.stamped.encode());
-    if let Some(anchor) = plan.anchor {
-        put(keys::ANCHOR, &record::encode_anchor(anchor));
-    }
-    writes
+    plan.records().into_iter().map(seal).collect()
 }
 
 /// Nothing is logged about a store that is only just being made.
 fn log_loss(plan: &RepairPlan, why: &str) {
+    if plan.unknown_consumers.is_some() {
+        tracing::error!(
+            consumer = stand_in::UNKNOWN_CONSUMERS,
+            "which consumers had acknowledged is not known any more: nothing is pruned until each has acknowledged again, and an \
+             operator says `ctl forget-consumer`"
+        );
+    }
+    let others = "what hosts and operators had said since (schedule, veto, halt) may be missing";
     match plan.stamped.heads.lost {
-        Some(lost) => {
-            tracing::error!(from = %lost.from, to = %lost.to, "DATA LOSS: {why}; these blocks are to be fetched again");
-        }
-        None if plan.stamped.commit > 1 => {
-            tracing::error!("DATA LOSS: {why}; all blocks are there, later changes of other kinds may be missing");
-        }
+        Some(lost) => tracing::error!(
+            from = %lost.from, to = %lost.to,
+            "DATA LOSS: {why}; these blocks are to be fetched again; {others}"
+        ),
+        None if plan.stamped.commit > 1 => tracing::error!("DATA LOSS: {why}; all blocks are there; {others}"),
         None => {}
     }
 }

@@ -17,10 +17,11 @@ use std::sync::Arc;
 
 use super::check::{linked, weight};
 use super::db::{Db, DbView, Writes};
-use super::error::{At as _, DbFault};
+use super::error::{At as _, DbFault, intact};
 use super::keys::{self, Space};
 use super::paths::Paths;
 use super::record::{self, About, AboutRecord, StampedHeads};
+use super::stand_in::{self, StandIn};
 use super::watermark::WatermarkState;
 use super::{Durability, StoreError};
 use crate::atomic_file::sync_dir;
@@ -34,6 +35,19 @@ pub(super) struct RepairPlan {
     pub(super) stamped: StampedHeads,
     /// Above `stamped.heads.hard`.
     pub(super) anchor: Option<Anchor>,
+    /// Stands for consumers that are not known any more.
+    pub(super) unknown_consumers: Option<BlockId>,
+}
+
+impl RepairPlan {
+    /// What it writes into the meta keyspace, whatever else is kept there.
+    pub(super) fn records(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut records = vec![(keys::HEADS.to_vec(), self.stamped.encode())];
+        records.extend(self.anchor.map(|anchor| (keys::ANCHOR.to_vec(), record::encode_anchor(anchor))));
+        let unknown = keys::ack(stand_in::UNKNOWN_CONSUMERS);
+        records.extend(self.unknown_consumers.map(|lowest| (unknown, record::encode_id(lowest))));
+        records
+    }
 }
 
 /// How much of the chain to trust.
@@ -66,7 +80,21 @@ pub(super) fn plan(
         .filter(|anchor| kept.hard.is_none_or(|hard| hard.height < anchor.id.height));
     let heads = kept.heads(view, &known)?;
     let commit = stamped.map_or(0, |stamped| stamped.commit).max(watermark.map_or(0, |watermark| watermark.commit)) + 1;
-    Ok(RepairPlan { stamped: StampedHeads { commit, heads, blocks_bytes: kept.blocks_bytes }, anchor })
+    let unknown_consumers = unknown_consumers(view, watermark, &heads)?;
+    let stamped = StampedHeads { commit, heads, blocks_bytes: kept.blocks_bytes };
+    Ok(RepairPlan { stamped, anchor, unknown_consumers })
+}
+
+/// What pruning waits for in their stead, if some of the consumers that the watermark knows of are not known any more. A watermark
+/// of before knows of none.
+fn unknown_consumers(
+    view: Option<&DbView>,
+    watermark: Option<&WatermarkState>,
+    heads: &Heads,
+) -> Result<Option<BlockId>, StoreError> {
+    let Some(watermark) = watermark else { return Ok(None) };
+    let kept = view.map_or(Ok(0), stand_in::consumers)?;
+    Ok((watermark.consumers != Some(kept)).then_some(stand_in::lowest(view, heads)?))
 }
 
 /// The heads that the store and the watermark remember, newest first.
@@ -132,6 +160,7 @@ impl KeptChain {
         let from = self.soft.map_or(self.tail, |soft| soft.id.height.next());
         let written = |space| view.map_or(Ok(0), |view| highest_number(view, space));
         let (logged, filed) = (written(Space::Retractions)?, written(Space::Evidence)?);
+        let floor = known.iter().find_map(|heads| heads.floor);
         Ok(Heads {
             tail: self.tail,
             base: self.base,
@@ -139,20 +168,12 @@ impl KeptChain {
             hard: self.hard,
             target: None,
             epoch: Epoch(known.iter().map(|heads| heads.epoch.0).max().unwrap_or(0).max(logged)),
-            scanned_through: self.scanned_through,
+            // Nothing on DA counts below the floor.
+            scanned_through: self.scanned_through.max(floor.map_or(0, |floor| floor.da)),
             evidence: EvidenceId(known.iter().map(|heads| heads.evidence.0).max().unwrap_or(0).max(filed)),
             lost: to.filter(|to| *to >= from).map(|to| DataLoss { from, to }),
-            floor: known.iter().find_map(|heads| heads.floor),
+            floor,
         })
-    }
-}
-
-/// Damage is an answer here, not an error.
-pub(super) fn intact<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-    match read {
-        Ok(value) => Ok(Some(value)),
-        Err(StoreError::Damaged { .. }) => Ok(None),
-        Err(other) => Err(other),
     }
 }
 
@@ -309,10 +330,9 @@ pub(super) fn install(
             copy.everything(&source.view(), &plan.stamped.heads)?;
         }
         copy.put(Space::Meta, keys::ABOUT, &about.encode())?;
-        copy.put(Space::Meta, keys::HEADS, &plan.stamped.encode())?;
         copy.put(Space::Sightings, keys::CURSOR, &plan.stamped.heads.scanned_through.to_be_bytes())?;
-        if let Some(anchor) = plan.anchor {
-            copy.put(Space::Meta, keys::ANCHOR, &record::encode_anchor(anchor))?;
+        for (key, body) in plan.records() {
+            copy.put(Space::Meta, &key, &body)?;
         }
         copy.flush()?;
         new.sync()?;
@@ -347,6 +367,21 @@ fn random_id() -> Result<[u8; 16], StoreError> {
     Ok(id)
 }
 
+/// Whether a sound record is copied as it is.
+fn is_kept(heads: &Heads, space: Space, key: &[u8]) -> bool {
+    match space {
+        Space::Blocks | Space::Headers => keys::read_height(key).is_some_and(|height| heads.stores(height)),
+        Space::Confirmations => {
+            keys::read_height(key).is_some_and(|height| heads.tail <= height && heads.hard_height() >= Some(height))
+        }
+        // Made from the headers, as far as those are kept.
+        Space::Hashes => false,
+        Space::Sightings => key != keys::CURSOR,
+        Space::Retractions | Space::Evidence => true,
+        Space::Meta => ![keys::ABOUT, keys::HEADS, keys::ANCHOR].contains(&key),
+    }
+}
+
 /// Copies records in writes of bounded size.
 struct RecordCopier<'a> {
     new: &'a Db,
@@ -356,21 +391,10 @@ struct RecordCopier<'a> {
 
 impl RecordCopier<'_> {
     fn everything(&mut self, source: &DbView, heads: &Heads) -> Result<(), StoreError> {
-        let keep = |space: Space, key: &[u8]| match space {
-            Space::Blocks | Space::Headers => keys::read_height(key).is_some_and(|height| heads.stores(height)),
-            Space::Confirmations => {
-                keys::read_height(key).is_some_and(|height| heads.tail <= height && heads.hard_height() >= Some(height))
-            }
-            // Made from the headers, as far as those are kept.
-            Space::Hashes => false,
-            Space::Sightings => key != keys::CURSOR,
-            Space::Retractions | Space::Evidence => true,
-            Space::Meta => ![keys::ABOUT, keys::HEADS, keys::ANCHOR].contains(&key),
-        };
         for space in Space::ALL {
             for entry in source.from(space, &[]) {
                 match entry {
-                    Ok((key, body)) if keep(space, &key) => {
+                    Ok((key, body)) if is_kept(heads, space, &key) => {
                         self.put(space, &key, &body)?;
                         if space == Space::Headers
                             && let Some(hash) = body.get(..crate::block::Hash::LEN)
@@ -378,12 +402,17 @@ impl RecordCopier<'_> {
                             self.put(Space::Hashes, hash, &key)?;
                         }
                     }
-                    Err((key, StoreError::Damaged { what })) => {
-                        tracing::error!("{what} is damaged and cannot be kept");
-                        // It may stay there for ever when even its key cannot be read.
-                        if key.is_none() {
-                            break;
+                    Err((Some(key), StoreError::Damaged { what })) => {
+                        let stand_in = stand_in::for_damaged(source, heads, space, &key)?;
+                        match stand_in {
+                            StandIn::Body(body) => self.put(space, &key, &body)?,
+                            StandIn::None => tracing::error!("{what} is damaged and cannot be kept"),
                         }
+                    }
+                    // It may stay there for ever when even its key cannot be read.
+                    Err((None, StoreError::Damaged { what })) => {
+                        tracing::error!("{what} is damaged, and what follows it cannot be kept");
+                        break;
                     }
                     Err((_, error)) => return Err(error),
                     Ok(_) => {}

@@ -30,6 +30,8 @@ pub(super) struct WatermarkState {
     pub(super) heads: Heads,
     /// With its DA position: what a damaged store must lead to again.
     pub(super) hard: Option<Anchor>,
+    /// The digest of the consumers' names (`stand_in.rs`). Older ones do not say it.
+    pub(super) consumers: Option<u64>,
 }
 
 impl WatermarkState {
@@ -41,6 +43,13 @@ impl WatermarkState {
             encoder.id(hard.id).position(hard.position);
         });
         encode_floor(&mut encoder, self.heads.floor);
+        if let Some(consumers) = self.consumers {
+            if self.heads.floor.is_none() {
+                // What follows is no floor.
+                encoder.u8(0);
+            }
+            encoder.u64(consumers);
+        }
         encoder.0
     }
 
@@ -52,8 +61,12 @@ impl WatermarkState {
             commit: decoder.u64()?,
             heads: decode_heads(&mut decoder)?,
             hard: decoder.opt(|decoder| Some(Anchor { id: decoder.id()?, position: decoder.position()? }))?,
+            consumers: None,
         };
         state.heads.floor = decode_floor(&mut decoder)?;
+        if !decoder.0.is_empty() {
+            state.consumers = Some(decoder.u64()?);
+        }
         decoder.end(state)
     }
 }
@@ -116,6 +129,7 @@ mod tests {
             chain_id: "c".repeat(crate::block::ChainId::MAX_LEN),
             commit: u64::MAX,
             heads: Heads {
+                base: Some(Tip { id, time_unix_nanos: u64::MAX }),
                 soft: Some(Tip { id, time_unix_nanos: u64::MAX }),
                 hard: Some(id),
                 lost: Some(DataLoss { from: Height::MIN, to: Height::MAX }),
@@ -123,8 +137,13 @@ mod tests {
                 ..Heads::empty(Height::MIN)
             },
             hard: Some(Anchor { id, position: DaPosition { height: u64::MAX, index: u32::MAX } }),
+            consumers: Some(u64::MAX),
         };
         assert!(state.encode().len() <= MAX_PAYLOAD, "{} bytes", state.encode().len());
-        assert_eq!(WatermarkState::decode(state.encode()), Some(state));
+        let without_floor = WatermarkState { heads: Heads { floor: None, ..state.heads }, ..state.clone() };
+        let of_before = WatermarkState { consumers: None, ..without_floor.clone() };
+        for state in [state, without_floor, of_before] {
+            assert_eq!(WatermarkState::decode(state.encode()), Some(state));
+        }
     }
 }

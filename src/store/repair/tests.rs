@@ -10,7 +10,7 @@ use super::*;
 use crate::block::{ChainId, Format, Hash, Header, Lane, PublicKey, native};
 use crate::store::watermark::Watermark;
 use crate::store::{Options, Reader, Store};
-use crate::sync::{Basis, Batch, Change, CommitId, Confirmation, DaPosition, Origin, Recovered, Stored as _};
+use crate::sync::{Basis, Batch, Change, CommitId, Confirmation, DaPosition, Halt, Origin, Recovered, Stored as _};
 use crate::verify::{Schedule, ScheduleEntry, VerifiedBlock};
 
 const TAIL: u64 = 10;
@@ -110,10 +110,31 @@ impl Scene {
         self.options.dir.join("mark")
     }
 
+    fn open(&mut self) -> Recovered {
+        let (store, reader, recovered) = Store::open(&self.options, &rules()).expect("it opens");
+        self.store = Some((store, reader));
+        recovered
+    }
+
+    /// With the heads that are.
+    fn commit(&mut self, changes: Vec<Change>) {
+        let (store, reader) = self.store.as_mut().expect("it is open");
+        let heads = reader.snapshot().heads().expect("they read");
+        store.commit(&Batch { id: CommitId(9), changes, heads, guard: None }).expect("it is written");
+    }
+
     /// Instead of what is there.
     fn put(&self, space: Space, key: &[u8], record: &[u8]) {
+        self.write(space, key, Some(record.to_vec()));
+    }
+
+    fn remove(&self, space: Space, key: &[u8]) {
+        self.write(space, key, None);
+    }
+
+    fn write(&self, space: Space, key: &[u8], record: Option<Vec<u8>>) {
         let (store, _) = self.store.as_ref().expect("it is open");
-        let write = ((space, key.to_vec()), Some(record.to_vec()));
+        let write = ((space, key.to_vec()), record);
         store.shared.db.write(Writes::from([write]), Durability::Process).expect("it is written");
     }
 
@@ -136,6 +157,19 @@ impl Scene {
         drop(snapshot);
         self.store = Some((store, reader));
         recovered
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("it can be made");
+    for entry in fs::read_dir(from).expect("it reads") {
+        let path = entry.expect("it reads").path();
+        let target = to.join(path.file_name().expect("it has a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("it can be copied");
+        }
     }
 }
 
@@ -215,6 +249,60 @@ fn when_hard_falls_da_is_reported_again_from_before_the_first_of_what_was_lost()
     // It is not known any more where one of them was.
     assert_eq!(lose(18, Some(19)), 0);
     assert_eq!(lose(18, Some(15)), 1799, "this one was not lost");
+}
+
+/// Nothing that it lacks is pruned, whatever it has acknowledged.
+#[test]
+fn a_consumer_whose_acknowledgement_is_damaged_is_waited_for() {
+    let mut scene = Scene::new("ack");
+    let up_to = at(&scene.chain, HARD).id();
+    scene.commit(["one", "other"].map(|name| Change::Ack { consumer: name.to_owned(), up_to }).to_vec());
+    scene.put(Space::Meta, &keys::ack("one"), GARBAGE);
+    let lowest = at(&scene.chain, TAIL).id();
+    assert_eq!(scene.reopened().consumers, [("one".to_owned(), lowest), ("other".to_owned(), up_to)]);
+}
+
+/// The store is older than its mark, or has lost a record without a trace: only the mark can tell.
+#[test]
+fn consumers_that_are_not_known_any_more_have_one_that_stands_for_them() {
+    let unknown = |scene: &mut Scene| {
+        let consumers = scene.reopened().consumers;
+        consumers.into_iter().find(|(name, _)| name == stand_in::UNKNOWN_CONSUMERS).map(|(_, acked)| acked)
+    };
+    let lowest = |scene: &Scene| Some(at(&scene.chain, TAIL).id());
+    let ack = |scene: &Scene, name: &str| Change::Ack { consumer: name.to_owned(), up_to: at(&scene.chain, HARD).id() };
+    let mut scene = Scene::new("behind");
+    let (store, older) = (scene.options.dir.join("store"), scene.options.dir.join("older"));
+    for (acked, is_missed) in [(None, false), (Some("one"), true)] {
+        scene.store = None;
+        fs::rename(&store, &older).expect("nobody has it open");
+        copy(&older, &store);
+        scene.open();
+        let changes = acked.map(|name| ack(&scene, name)).into_iter().collect();
+        scene.commit(changes);
+        scene.store = None;
+        fs::remove_dir_all(&store).expect("nobody has it open");
+        fs::rename(&older, &store).expect("it is there");
+        assert_eq!(unknown(&mut scene), lowest(&scene).filter(|_| is_missed), "{acked:?}");
+    }
+    // Until an operator forgets it; it comes once for each loss.
+    scene.commit(vec![Change::ForgetConsumer(stand_in::UNKNOWN_CONSUMERS.to_owned()), ack(&scene, "one")]);
+    assert_eq!(unknown(&mut scene), None);
+    scene.put(Space::Meta, keys::HEADS, GARBAGE);
+    assert_eq!(unknown(&mut scene), None, "the consumers are all there");
+    scene.remove(Space::Meta, &keys::ack("one"));
+    scene.put(Space::Meta, keys::HEADS, GARBAGE);
+    assert_eq!(unknown(&mut scene), lowest(&scene));
+}
+
+#[test]
+fn what_was_halted_stays_halted_when_the_reason_is_damaged() {
+    let mut scene = Scene::new("halt");
+    let [ours, da] = [HARD + 1, HARD + 2].map(|number| at(&scene.chain, number).id());
+    let position = DaPosition { height: 7, index: 1 };
+    scene.commit(vec![Change::Halt(Some(Halt::Diverged { ours, da, position }))]);
+    scene.put(Space::Meta, keys::HALT, GARBAGE);
+    assert_eq!(scene.reopened().halted, Some(Halt::Contradicted { ours, position: DaPosition::IMPLIED }));
 }
 
 /// A repair moves the damaged store away, and the new one into its place: it may die before, in between, and after.
