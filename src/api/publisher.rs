@@ -197,8 +197,7 @@ impl wire::publisher::Server for Publisher {
         mut results: wire::publisher::PublishResults,
     ) -> capnp::Result<()> {
         let state = &self.state;
-        let _call = state.connection.enter()?;
-        state.fence.check()?;
+        let _call = state.connection.enter_as(&state.fence)?;
         let server = &state.connection.server;
         let (work, bytes, permit) = {
             let from = params.get()?.get_block()?;
@@ -231,8 +230,7 @@ impl wire::publisher::Server for Publisher {
         mut results: wire::publisher::PublishSignedResults,
     ) -> capnp::Result<()> {
         let state = &self.state;
-        let _call = state.connection.enter()?;
-        state.fence.check()?;
+        let _call = state.connection.enter_as(&state.fence)?;
         let server = &state.connection.server;
         let (bytes, permit) = {
             let block = params.get()?.get_signed_block()?;
@@ -257,8 +255,7 @@ impl wire::publisher::Server for Publisher {
         mut results: wire::publisher::BeginPublishResults,
     ) -> capnp::Result<()> {
         let state = &self.state;
-        let _call = state.connection.enter()?;
-        state.fence.check()?;
+        let _call = state.connection.enter_as(&state.fence)?;
         let server = &state.connection.server;
         let from = params.get()?;
         let mut to = results.get().init_result();
@@ -297,8 +294,7 @@ impl wire::upload::Server for PublishUpload {
         params: wire::upload::WriteParams,
         mut results: wire::upload::WriteResults,
     ) -> capnp::Result<()> {
-        let _call = self.state.connection.enter()?;
-        self.state.fence.check()?;
+        let _call = self.state.connection.enter_as(&self.state.fence)?;
         let from = params.get()?;
         results.get().set_received(self.upload.write(from.get_offset(), from.get_data()?)?);
         Ok(())
@@ -309,8 +305,7 @@ impl wire::upload::Server for PublishUpload {
         _: wire::upload::CommitParams,
         mut results: wire::upload::CommitResults,
     ) -> capnp::Result<()> {
-        let _call = self.state.connection.enter()?;
-        self.state.fence.check()?;
+        let _call = self.state.connection.enter_as(&self.state.fence)?;
         let Arrived { work, bytes, permit } = self.upload.take()?;
         let outcome = self.state.publish(work, bytes, permit).await?;
         self.state.write_result(outcome, results.get().init_result()).await

@@ -71,8 +71,7 @@ impl wire::da_reporter::Server for Reporter {
         params: wire::da_reporter::ReportParams,
         mut results: wire::da_reporter::ReportResults,
     ) -> capnp::Result<()> {
-        let _call = self.state.connection.enter()?;
-        self.state.fence.check()?;
+        let _call = self.state.connection.enter_as(&self.state.fence)?;
         let read = self.state.read(params.get()?);
         drop(params);
         let result = match read {
@@ -89,8 +88,7 @@ impl wire::da_reporter::Server for Reporter {
         _: wire::da_reporter::PositionParams,
         mut results: wire::da_reporter::PositionResults,
     ) -> capnp::Result<()> {
-        let _call = self.state.connection.enter()?;
-        self.state.fence.check()?;
+        let _call = self.state.connection.enter_as(&self.state.fence)?;
         results.get().set_scanned_through(self.state.connection.server.announced().heads.scanned_through);
         Ok(())
     }
@@ -100,8 +98,7 @@ impl wire::da_reporter::Server for Reporter {
         params: wire::da_reporter::UploadParams,
         mut results: wire::da_reporter::UploadResults,
     ) -> capnp::Result<()> {
-        let _call = self.state.connection.enter()?;
-        self.state.fence.check()?;
+        let _call = self.state.connection.enter_as(&self.state.fence)?;
         let from = params.get()?;
         let mut to = results.get().init_result();
         let (sighting, size) = match self.begin(from.get_sighting()?, from.get_bytes()) {
@@ -153,8 +150,7 @@ impl wire::sighting_upload::Server for SightingUpload {
         params: wire::sighting_upload::WriteParams,
         mut results: wire::sighting_upload::WriteResults,
     ) -> capnp::Result<()> {
-        let _call = self.state.connection.enter()?;
-        self.state.fence.check()?;
+        let _call = self.state.connection.enter_as(&self.state.fence)?;
         let from = params.get()?;
         results.get().set_received(self.upload.write(from.get_offset(), from.get_data()?)?);
         Ok(())
@@ -165,8 +161,7 @@ impl wire::sighting_upload::Server for SightingUpload {
         _: wire::sighting_upload::CommitParams,
         mut results: wire::sighting_upload::CommitResults,
     ) -> capnp::Result<()> {
-        let _call = self.state.connection.enter()?;
-        self.state.fence.check()?;
+        let _call = self.state.connection.enter_as(&self.state.fence)?;
         let Arrived { work: sighting, bytes, permit } = self.upload.take()?;
         let sighting = ReportedSighting { what: ReportedAs::SignedBlock(bytes), ..sighting };
         // From nowhere to nowhere: it covers nothing.

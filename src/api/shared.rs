@@ -312,9 +312,19 @@ impl ClientConnection {
         })
     }
 
-    /// Every handler begins with this.
+    /// Every handler begins with this, or with [`Self::enter_as`].
     pub fn enter(&self) -> Result<InFlight, Error> {
         self.accounting.enter()
+    }
+
+    /// Every handler of a role begins with this.
+    ///
+    /// # Errors
+    /// As [`Self::enter`], and as [`Fence::check`].
+    pub fn enter_as(&self, role: &Fence) -> Result<InFlight, Error> {
+        let call = self.enter()?;
+        role.check()?;
+        Ok(call)
     }
 
     /// Waits until an answer of this size has room.
