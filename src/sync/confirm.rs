@@ -174,7 +174,7 @@ impl Syncer {
             (Judgement::TooLarge(block, position), _) => match self.chain.parent_tip(height, ctx.stored) {
                 // It does not link, so it is none of this chain whatever its size.
                 Ok(Some(parent)) if block.header.time_unix_nanos < parent.time_unix_nanos => {
-                    self.da.discard_loser(position, &mut self.decision);
+                    self.da.forget(position, &mut self.decision);
                     Judging::GoesOn
                 }
                 _ => Judging::Ends,
@@ -217,7 +217,7 @@ impl Syncer {
             match self.could_replace(ctx, block) {
                 Some(true) => {}
                 Some(false) => {
-                    self.da.discard_loser(position, &mut self.decision);
+                    self.da.forget(position, &mut self.decision);
                     return Judging::GoesOn;
                 }
                 None => return Judging::Ends,
@@ -230,7 +230,7 @@ impl Syncer {
             self.standing.lift_veto(&mut self.decision);
         }
         if self.append(ctx, block, Origin::Da).is_err() {
-            self.da.discard_loser(position, &mut self.decision);
+            self.da.forget(position, &mut self.decision);
         }
         Judging::GoesOn
     }

@@ -306,7 +306,8 @@ impl Da {
         }
     }
 
-    fn forget(&mut self, position: DaPosition, decision: &mut Decision) {
+    /// What was seen there decides nothing: what comes after it on DA is judged next.
+    pub fn forget(&mut self, position: DaPosition, decision: &mut Decision) {
         if self.sightings.remove(position).is_some() {
             self.forgotten(position, decision);
         }
@@ -435,11 +436,6 @@ impl Da {
         }
         self.notes.forget_through(height);
         self.digests.forget_through(height);
-    }
-
-    /// What was seen there can never be part of this chain: what comes after it on DA is judged next.
-    pub fn discard_loser(&mut self, position: DaPosition, decision: &mut Decision) {
-        self.forget(position, decision);
     }
 
     /// The open positions, lowest on DA first.

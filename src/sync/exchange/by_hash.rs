@@ -96,9 +96,8 @@ impl Search {
 }
 
 impl Exchange {
-    /// Asks for the blocks with these hashes, wherever they may be; of those that were tried as often as each other the first
-    /// ones matter most. Each call names all that are
-    /// wanted: what it does not name is not looked for any more.
+    /// Asks for the blocks with these hashes, wherever they may be: those first that were tried least, and among equals in the
+    /// order given. Each call names all that are wanted: what it does not name is not looked for any more.
     pub fn ask_for_hashes(&mut self, now: Duration, wanted: &[Hash], decision: &mut Decision) {
         let wanted = &wanted[..wanted.len().min(MAX_HASHES)];
         self.searches.keep(wanted);
