@@ -4,15 +4,11 @@
 use std::time::Duration;
 
 use blocksyncd::block::Malformed;
-use blocksyncd::sync::{BlockQuery, Fetch, FetchOutcome, Input, Offence, RequestId, Timing};
+use blocksyncd::sync::{BlockQuery, Fetch, FetchOutcome, Input, Offence, RequestId};
 use blocksyncd::verify::{AuthenticBlock, Fault};
 
 use super::blocks::{Spec, branch, chain, h, public_key};
-use super::driver::{Core, INSTANT, Setup, ahead, cancelled, fetches, peer, penalties, range_request, ranges};
-
-fn timing() -> Timing {
-    Setup::follower().config.timing
-}
+use super::driver::{Core, INSTANT, Setup, ahead, cancelled, fetches, peer, penalties, range_request, ranges, timing};
 
 /// A core that stores one block, and has asked peer 1 for the blocks 2 to 18, of 19.
 fn asking() -> (Core, Fetch, Vec<AuthenticBlock>) {

@@ -4,15 +4,13 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::{Change, Effect, Fetch, FetchOutcome, History, Input, Offence, RejectAnswer, RequestId, Timing};
+use blocksyncd::sync::{Change, Effect, Fetch, FetchOutcome, History, Input, Offence, RejectAnswer, RequestId};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain};
-use super::driver::{Core, INSTANT, Setup, appended, cancelled, changes, peer, penalties, range_request, ranges};
-
-fn timing() -> Timing {
-    Setup::follower().config.timing
-}
+use super::driver::{
+    Core, INSTANT, Setup, appended, cancelled, changes, peer, penalties, range_request, ranges, timing,
+};
 
 const BACKFILL: History =
     History { retain_blocks: None, max_bytes: None, prune_unconfirmed: false, trusted: None, backfill: true };

@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{BlockQuery, Command, Fetch, FetchOutcome, Input, Name, PeerId, RequestId, Timing};
+use blocksyncd::sync::{BlockQuery, Command, Fetch, FetchOutcome, Input, Name, PeerId, RequestId};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{MAX_BLOCK_BYTES, Spec, branch, chain, h};
 use super::driver::{
-    Core, INSTANT, Setup, ahead, asked_by_hash, cancelled, fetches, peer, range_request, ranges, seen_name,
+    Core, INSTANT, Setup, ahead, asked_by_hash, cancelled, fetches, peer, range_request, ranges, seen_name, timing,
 };
-
-fn timing() -> Timing {
-    Setup::follower().config.timing
-}
 
 fn heads_asked(effects: &[blocksyncd::sync::Effect]) -> Vec<Fetch> {
     fetches(effects).into_iter().filter(|fetch| fetch.query == BlockQuery::Head).collect()

@@ -196,6 +196,16 @@ impl Setup {
     }
 }
 
+/// As every node of these tests has them.
+pub fn timing() -> Timing {
+    Setup::follower().config.timing
+}
+
+pub fn sorted(mut peers: Vec<PeerId>) -> Vec<PeerId> {
+    peers.sort_unstable();
+    peers
+}
+
 pub fn peer(name: u8) -> PeerId {
     PeerId::new(&[name])
 }

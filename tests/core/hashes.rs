@@ -4,16 +4,12 @@
 use std::time::Duration;
 
 use blocksyncd::block::Hash;
-use blocksyncd::sync::{BlockQuery, FetchOutcome, Finding, Input, Name, PeerId, Timing};
+use blocksyncd::sync::{BlockQuery, FetchOutcome, Finding, Input, Name};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain};
-use super::driver::{Core, INSTANT, Setup, asked_by_hash, fetches, peer, ranges, seen_name};
+use super::driver::{Core, INSTANT, Setup, asked_by_hash, fetches, peer, ranges, seen_name, sorted, timing};
 use super::neighbours::{Kind, Neighbourhood};
-
-fn timing() -> Timing {
-    Setup::follower().config.timing
-}
 
 /// No pause between two requests for one hash is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -140,11 +136,6 @@ fn the_block_that_da_names_is_asked_of_one_after_the_other() {
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     assert_eq!(sorted(asked), everybody);
-}
-
-fn sorted(mut peers: Vec<PeerId>) -> Vec<PeerId> {
-    peers.sort_unstable();
-    peers
 }
 
 #[test]

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{BlockQuery, FetchOutcome, Input, Timing};
+use blocksyncd::sync::{BlockQuery, FetchOutcome, Input};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain};
-use super::driver::{Core, INSTANT, Setup, fetches, peer, penalties, range_request, ranges};
+use super::driver::{Core, INSTANT, Setup, fetches, peer, penalties, range_request, ranges, timing};
 use super::neighbours::{Kind, Neighbourhood, ROUND_TRIP};
-
-fn timing() -> Timing {
-    Setup::follower().config.timing
-}
 
 fn is_unavailable(core: &Core) -> bool {
     core.status().history_unavailable

@@ -2,19 +2,10 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{BlockQuery, FetchOutcome, Input, PeerId, Timing};
+use blocksyncd::sync::{BlockQuery, FetchOutcome, Input};
 
 use super::blocks::chain;
-use super::driver::{INSTANT, Setup, fetches, peer, range_request, ranges};
-
-fn timing() -> Timing {
-    Setup::follower().config.timing
-}
-
-fn sorted(mut peers: Vec<PeerId>) -> Vec<PeerId> {
-    peers.sort_unstable();
-    peers
-}
+use super::driver::{INSTANT, Setup, fetches, peer, range_request, ranges, sorted, timing};
 
 #[test]
 fn who_failed_a_range_is_asked_for_it_again_after_everybody_else() {

@@ -186,7 +186,7 @@ fn da_is_read_again_where_an_operator_says_so() {
     let sequencer = place.sequencer(&[]);
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
-        let chain: Vec<_> = a.publish_chain(None, 3).await.iter().map(|block| block.id).collect();
+        let chain = a.publish_first(3).await;
         a.until_soft(3).await;
         taken(a.report_digests(1, &chain[..1]).await);
         // It misses what is there.
@@ -214,7 +214,7 @@ fn a_new_node_begins_at_the_checkpoint_that_another_one_prints() {
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
         sequencer.ctl(&["checkpoint"]).refused(65, &["there is no checkpoint"]);
-        let chain: Vec<_> = a.publish_chain(None, 5).await.iter().map(|block| block.id).collect();
+        let chain = a.publish_first(5).await;
         a.until_soft(5).await;
         taken(a.report_digests(1, &chain[..2]).await);
         taken(a.report_digests(2, &chain[2..3]).await);
@@ -259,7 +259,7 @@ fn without_its_da_height_a_trusted_block_is_not_hard_and_the_status_says_what_is
     let sequencer = place.sequencer(&[]);
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
-        let chain: Vec<_> = a.publish_chain(None, 4).await.iter().map(|block| block.id).collect();
+        let chain = a.publish_first(4).await;
         a.until_soft(4).await;
         let from = format!("sync.from={}", chain[1]);
         let full = place.full_node("full", &["--seed", &sequencer.address(), "--set", &from]);

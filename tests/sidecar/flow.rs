@@ -13,7 +13,7 @@ fn a_published_block_becomes_soft_and_then_hard_on_another_node() {
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;
-        let chain: Vec<_> = a.publish_chain(None, 5).await.into_iter().map(|block| block.id).collect();
+        let chain = a.publish_first(5).await;
 
         b.until_soft(5).await;
         assert_eq!((&b.ledger.chain, b.ledger.hard), (&chain, 0), "the same blocks, and DA has not spoken");
@@ -46,7 +46,7 @@ fn a_full_node_that_starts_late_catches_up_through_the_range_exchange() {
     let sequencer = place.sequencer(&[]);
     hosts(async {
         let a = Host::publisher(&sequencer).await;
-        let chain: Vec<_> = a.publish_chain(None, BLOCKS).await.into_iter().map(|block| block.id).collect();
+        let chain = a.publish_first(BLOCKS).await;
 
         let late = place.full_node("late", &["--seed", &sequencer.address()]);
         let mut b = Host::follower(&late).await;

@@ -257,6 +257,11 @@ impl Host {
         chain
     }
 
+    /// Publishes `n` small blocks, the first of the chain; their ids.
+    pub async fn publish_first(&self, n: u64) -> Vec<BlockId> {
+        self.publish_chain(None, n).await.into_iter().map(|block| block.id).collect()
+    }
+
     /// Reports one DA height in which these blocks are, in this order. Nothing of it is junk.
     pub async fn report(&self, da_height: u64, blocks: &[(Height, ReportedAs)]) -> ReportResult {
         let sightings: Vec<_> = (0..)

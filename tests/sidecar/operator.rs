@@ -35,7 +35,7 @@ fn a_veto_is_lifted() {
     hosts(async {
         let a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;
-        let chain: Vec<_> = a.publish_chain(None, 3).await.into_iter().map(|block| block.id).collect();
+        let chain = a.publish_first(3).await;
         b.until_soft(3).await;
         b.observer().reject(chain[1], "bad state root").await.unwrap();
         b.until("the rewind", |ledger| ledger.retracts == [1]).await;
@@ -92,7 +92,7 @@ fn a_branch_is_abandoned() {
     let sequencer = place.sequencer(&[]);
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
-        let ours: Vec<_> = a.publish_chain(None, 3).await.into_iter().map(|block| block.id).collect();
+        let ours = a.publish_first(3).await;
         a.until_soft(3).await;
         let second = diverge(&place, &a, &ours).await;
         a.until_status("a halt", |status| status.halt.is_some()).await;

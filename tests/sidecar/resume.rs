@@ -18,7 +18,7 @@ fn a_host_with_blocks_that_are_not_ours_is_told_to_retract_to_the_right_height()
     let sequencer = place.sequencer(&[]);
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
-        let chain: Vec<_> = a.publish_chain(None, 30).await.into_iter().map(|block| block.id).collect();
+        let chain = a.publish_first(30).await;
         a.report_digests(1, &chain[..4]).await;
         a.until_hard(4).await;
         a.until_soft(30).await;
@@ -56,7 +56,7 @@ fn a_host_whose_hard_block_is_not_ours_is_never_told_to_rewind() {
     let sequencer = place.sequencer(&[]);
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
-        let chain: Vec<_> = a.publish_chain(None, 5).await.into_iter().map(|block| block.id).collect();
+        let chain = a.publish_first(5).await;
         a.report_digests(1, &chain[..3]).await;
         a.until_hard(3).await;
 
@@ -73,7 +73,7 @@ fn what_was_acknowledged_and_what_da_was_scanned_for_outlives_the_process() {
     let sequencer = place.sequencer(&[]);
     hosts(async {
         let mut a = Host::publisher(&sequencer).await;
-        let chain: Vec<_> = a.publish_chain(None, 4).await.into_iter().map(|block| block.id).collect();
+        let chain = a.publish_first(4).await;
         a.until_soft(4).await;
         assert!(a.ack(chain[2]).await);
         assert!(!a.ack(foreign(3)).await, "not on our chain");

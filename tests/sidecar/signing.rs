@@ -50,7 +50,7 @@ fn a_host_signs_what_its_sidecar_asks_it_to_and_is_never_asked_for_two_blocks_at
         assert!(matches!(stranger, Err(ClientError::NotSigner(_))), "{stranger:?}");
 
         let a = Host::signer(&sequencer, Ledger::default(), key.clone()).await;
-        let chain: Vec<_> = a.publish_chain(None, 2).await.into_iter().map(|block| block.id).collect();
+        let chain = a.publish_first(2).await;
         assert_eq!(*key.asked.borrow(), chain);
         let other = Host::new_block(Some(chain[0]), "another second block");
         assert_eq!(a.try_publish(&other).await, PublishResult::Conflict(chain[1]));
