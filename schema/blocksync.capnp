@@ -357,7 +357,8 @@ struct PublishResult {
     draining @10 :Void;          # the sidecar is about to end
   }
   retryAfterMs @11 :UInt32;      # with notReady: it will not be long, try again after so many milliseconds (after a start the
-                                 # peers are asked for their heads first); 0: it depends on what is waited for
+                                 # peers are asked for their heads first); 0: it depends on what is waited for,
+                                 # which is all that this sidecar says yet
 }
 
 struct Published {
@@ -389,8 +390,8 @@ interface Upload {
 interface DaReporter {
   # For hosts that watch their DA layer themselves, whatever it is.
   #
-  # The host finds and carries, and the sidecar decides: by position on DA, from what is there, and never on the word of
-  # whoever reported it. For that the host answers for these things, and for no others:
+  # The host finds and carries, and the sidecar decides: by position on DA, from what is there, and never on the reporter's
+  # word. For that the host answers for these things, and for no others:
   # - Nothing is left out. Everything in the chain's place on DA is reported that may be a block of this chain by block.proto,
   #   whoever proposes there, whatever its time, and however often it is there. What may be left out: bytes that are no
   #   SignedBlock of this chain's id, or larger than ServerInfo.maxBlockBytes, or not signed by the proposer that they name.
@@ -529,7 +530,8 @@ interface Admin {
   # What another node's `sync.from` may be, by this node's word.
   disown @18 (block :BlockId) -> (result :OperatorResult);
   # Gives up a block of which nobody can show what it stands on: it is neither stored nor waited for, unless DA has it. Refused
-  # for what stands on our soft head. It never frees the guard: see assertSigned.
+  # for what stands on our soft head. It never frees the guard: see assertSigned. This sidecar does not offer it yet: the call
+  # fails with `unimplemented`.
   withdrawSchedule @19 (fromHeight :UInt64) -> (result :OperatorResult);        # takes the entry that begins there back, above soft
 }
 
