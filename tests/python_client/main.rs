@@ -10,6 +10,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use blocksyncd::block::native;
 use blocksyncd::util::hex;
@@ -20,8 +21,14 @@ use serde_json::{Value, json};
 /// What the client is written for.
 const PYCAPNP: &str = "pycapnp==2.2.4";
 
-/// An interpreter that can load pycapnp.
-fn python() -> Option<PathBuf> {
+/// An interpreter that can load pycapnp. It is looked for once: the tests run in parallel, and would otherwise make one
+/// virtual environment at the same time.
+fn python() -> Option<&'static Path> {
+    static FOUND: LazyLock<Option<PathBuf>> = LazyLock::new(find_or_make_python);
+    FOUND.as_deref()
+}
+
+fn find_or_make_python() -> Option<PathBuf> {
     let given = std::env::var_os("BLOCKSYNC_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
     let capable = |python: &Path| {
         Command::new(python).args(["-c", "import capnp"]).output().is_ok_and(|output| output.status.success())
@@ -73,7 +80,7 @@ fn a_host_in_python_publishes_and_follows() {
     let home = dir.join("home");
     init_sequencer(&home, "python-chain");
     let sidecar = Sidecar::start(&home, &[]);
-    let client = Client { python: &python, socket: sidecar.socket(), script: "blocksync.py" };
+    let client = Client { python, socket: sidecar.socket(), script: "blocksync.py" };
 
     // One that fits into a message, and one that needs an upload, and comes back in pieces.
     let mut blocks = Vec::new();
@@ -135,7 +142,7 @@ fn a_host_in_python_reports_what_da_has_and_gives_what_is_wanted() {
     init_follower(&other, &home.join("genesis.toml"));
     let follower = Sidecar::start(&other, &[]);
     for sidecar in [&sequencer, &follower] {
-        let client = Client { python: &python, socket: sidecar.socket(), script: "report_da.py" };
+        let client = Client { python, socket: sidecar.socket(), script: "report_da.py" };
         let told = client.lines(&[da.to_str().unwrap()]);
         let last = json!({"said": "taken", "scannedThrough": 5, "wanted": 0, "junk": 0, "passedOver": 0});
         assert_eq!(told.last(), Some(&last), "{told:?}");
@@ -146,7 +153,7 @@ fn a_host_in_python_reports_what_da_has_and_gives_what_is_wanted() {
         assert_eq!(*inclusion, json!({"daHeight": 5, "index": 0, "basis": "bytes"}));
     }
     // Nothing is new.
-    let client = Client { python: &python, socket: follower.socket(), script: "report_da.py" };
+    let client = Client { python, socket: follower.socket(), script: "report_da.py" };
     assert_eq!(client.lines(&[da.to_str().unwrap()]).len(), 1);
 
     // Now DA decides for hosts that were elsewhere, and the one in Python is told at once.
