@@ -243,7 +243,7 @@ pub(super) fn set_refusal(mut to: wire::publish_result::Builder<'_>, answer: &Pu
         }
         PublishAnswer::Invalid(why) => to.set_invalid(why),
         PublishAnswer::TooLarge { max_block_bytes } => to.set_too_large(*max_block_bytes as u64),
-        PublishAnswer::NotReady(why) => to.set_not_ready(why),
+        PublishAnswer::NotReady(why) | PublishAnswer::NotYet { why, .. } => to.set_not_ready(why),
         PublishAnswer::Halted(why) => to.set_halted(why),
         PublishAnswer::StorageFull => to.set_storage_full(()),
         PublishAnswer::Overloaded => to.set_overloaded(retry_ms),

@@ -266,6 +266,7 @@ fn sync_config(config: &Config, proposer: Option<PublicKey>, limits: sync::Limit
         },
         signs: proposer,
         on_divergence: config.sync.on_divergence,
+        known_peers: sync::Acquaintance::default(),
         da_evidence: config.genesis.da_evidence,
         history: config.sync.history,
         limits,

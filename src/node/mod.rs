@@ -412,6 +412,7 @@ impl Node {
                     self.command(p2p::Command::Ban { peer, offence, duration });
                 }
             }
+            Effect::TryKnownPeers { round } => self.input(Input::KnownPeersTried { round }),
             Effect::Sign { ticket, header_bytes, payload, guard } => {
                 self.sign(ticket, Unsigned { header_bytes, payload, guard });
             }

@@ -430,6 +430,7 @@ pub(super) const fn encode_disowned_by(by: DisownedBy) -> u8 {
     match by {
         DisownedBy::Da => 0,
         DisownedBy::Operator => 1,
+        DisownedBy::Name => 2,
     }
 }
 
@@ -437,6 +438,7 @@ pub(super) const fn decode_disowned_by(byte: u8) -> Option<DisownedBy> {
     match byte {
         0 => Some(DisownedBy::Da),
         1 => Some(DisownedBy::Operator),
+        2 => Some(DisownedBy::Name),
         _ => None,
     }
 }

@@ -8,7 +8,8 @@
 //!    refuses one, an operator orders it.
 //! 2. A node that may publish never retracts its own blocks by itself: it halts.
 
-use super::{Answer, Ctx, DaPosition, EvidenceSide, Halt, Policy, RejectAnswer, Syncer, Ticket};
+use super::waiting::Afterwards;
+use super::{Answer, Ctx, DaPosition, DisownedBy, EvidenceSide, Halt, Policy, RejectAnswer, Syncer, Ticket};
 use crate::block::{BlockId, Height};
 use crate::verify::AuthenticBlock;
 
@@ -34,15 +35,16 @@ impl Syncer {
         if self.publishing.may_publish() || self.config.on_divergence == Policy::Halt {
             self.standing.halt(Halt::Diverged { ours, da: winner.id(), position }, &mut self.decision);
         } else {
-            self.retract(ctx, ours.height);
+            self.retract(ctx, ours.height, Afterwards::GivenUp(DisownedBy::Da));
         }
     }
 
     /// Retracts every stored block from `from` on, and forgets what was built on them.
-    pub(super) fn retract(&mut self, ctx: Ctx<'_>, from: Height) -> Retraction {
+    pub(super) fn retract(&mut self, ctx: Ctx<'_>, from: Height, afterwards: Afterwards) -> Retraction {
         let Ok(parent) = self.chain.parent_tip(from, ctx.stored) else { return Retraction::Unreadable };
         let Some(hash) = self.chain.hash(from, ctx.stored) else { return Retraction::Unreadable };
         let tail = self.chain.heads().tail;
+        let blocks = self.stored_from(ctx, from);
         self.chain.truncate(from, parent.filter(|_| from > tail), &mut self.decision);
         self.retention.retracted(BlockId { height: from, hash }, &self.chain, &mut self.decision);
         self.pending.clear();
@@ -50,6 +52,7 @@ impl Syncer {
         if self.standing.vetoed().is_some_and(|vetoed| vetoed.height >= from) {
             self.standing.lift_veto(&mut self.decision);
         }
+        self.taken_back(ctx, &blocks, afterwards);
         Retraction::Done
     }
 
@@ -59,7 +62,9 @@ impl Syncer {
             RejectAnswer::Hard
         } else if self.standing.vetoed() == Some(block) {
             RejectAnswer::Stopped
-        } else if self.chain.contains(block, ctx.stored) && self.retract(ctx, block.height) == Retraction::Done {
+        } else if self.chain.contains(block, ctx.stored)
+            && self.retract(ctx, block.height, Afterwards::Awaited) == Retraction::Done
+        {
             self.standing.veto(block, &mut self.decision);
             RejectAnswer::Stopped
         } else {
@@ -115,9 +120,14 @@ impl Syncer {
             // It is the others who are elsewhere.
             return;
         }
+        // A trusted block is an operator's word, and no decision of DA.
+        let afterwards = match position {
+            DaPosition::IMPLIED => Afterwards::Awaited,
+            _ => Afterwards::GivenUp(DisownedBy::Da),
+        };
         if self.publishing.may_publish() {
             self.standing.halt(Halt::Diverged { ours, da: theirs, position }, &mut self.decision);
-        } else if self.retract(ctx, from) == Retraction::Done {
+        } else if self.retract(ctx, from, afterwards) == Retraction::Done {
             self.exchange.probe_all_soon(ctx.now.elapsed);
         }
     }

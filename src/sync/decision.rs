@@ -1,7 +1,7 @@
 //! What one input leads to: collected while the parts decide, and handed out in the order in which it must be carried out.
 //!
 //! ```text
-//!   immediate (Judge, Fetch, Cancel, Penalize) --> Commit --> Sign --> Announce --> Reply, Broadcast, as decided
+//!   immediate (Judge, Fetch, Cancel, Penalize, TryKnownPeers) --> Commit --> Sign --> Announce --> Reply, Broadcast, as decided
 //! ```
 //!
 //! Invariants:
@@ -83,6 +83,10 @@ impl Decision {
         self.immediate.push(Effect::Penalize { peer, offence, ban });
     }
 
+    pub fn try_known_peers(&mut self, round: u64) {
+        self.immediate.push(Effect::TryKnownPeers { round });
+    }
+
     pub fn sign(&mut self, ticket: Ticket, header_bytes: Bytes, payload: Bytes, guard: GuardEntry) {
         self.signatures.push(Effect::Sign { ticket, header_bytes, payload, guard });
     }
@@ -113,7 +117,7 @@ impl Decision {
         let guard = self.guard.take();
         // The target is proved anew after every start, so it is not worth a write.
         let stored = |heads: Heads| Heads { target: None, ..heads };
-        if self.changes.is_empty() && stored(heads) == stored(self.committed) {
+        if self.changes.is_empty() && guard.is_none() && stored(heads) == stored(self.committed) {
             return None;
         }
         self.committed = heads;

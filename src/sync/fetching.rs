@@ -24,7 +24,13 @@ use crate::verify::{AuthenticBlock, Fault};
 // ---- Answers -------------------------------------------------------------------------------------------------------
 
 impl Syncer {
+    pub(super) fn peer_up(&mut self, ctx: Ctx<'_>, peer: PeerId) {
+        self.hearing.peer_up();
+        self.exchange.peer_up(peer, ctx.now.elapsed);
+    }
+
     pub(super) fn peer_down(&mut self, peer: &PeerId) {
+        self.hearing.peer_down(peer);
         let missing = self.missing();
         self.exchange.peer_down(peer, missing);
     }
@@ -33,6 +39,15 @@ impl Syncer {
         // A late answer to a request that was given up is no longer ours to judge.
         let Some(open) = self.exchange.take(request) else { return };
         let used = self.use_answer(ctx, &open, fetched);
+        // An empty peer says that it has no head.
+        let has_told = match fetched.outcome {
+            FetchOutcome::Invalid(_) => false,
+            FetchOutcome::NotFound => true,
+            _ => !fetched.blocks.is_empty(),
+        };
+        if open.query == BlockQuery::Head && has_told {
+            self.hearing.answered(&open.peer, request);
+        }
         let missing = self.missing();
         self.exchange.settle(ctx.now, open, used, missing, &mut self.decision);
     }
@@ -74,6 +89,7 @@ impl Syncer {
             Some(block) if block.hash() == hash => {
                 self.incoming(ctx, block, Origin::Range, None);
                 self.step_reverse_sync(ctx, block);
+                self.step_down(ctx, block);
                 // Whoever is to blame for it if we could not use it, to ask for it again at once would be a loop.
                 if self.wanted_hashes().contains(&hash) { AnswerUse::InVain } else { AnswerUse::OneBlock }
             }
@@ -319,10 +335,11 @@ impl Syncer {
         self.standing.vetoed().is_none() && !self.is_full() && !self.draining
     }
 
-    /// The blocks that are asked for by their hashes, what matters most first: one that DA names and that is not here, and the next
-    /// one down to where our branch is another than that of a pinned block.
+    /// The blocks that are asked for by their hashes, what matters most first: one that DA names and that is not here, the
+    /// next one down to where our branch is another than that of a pinned block, and the next one down from what is awaited.
     fn wanted_hashes(&self) -> Vec<Hash> {
-        self.da.named().into_iter().chain(self.reverse_sync_child()).map(|wanted| wanted.hash).collect()
+        let steps = self.reverse_sync_child().into_iter().chain(self.next_step_down());
+        self.da.named().into_iter().chain(steps).map(|wanted| wanted.hash).collect()
     }
 
     fn missing(&self) -> Missing {

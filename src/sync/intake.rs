@@ -61,7 +61,11 @@ impl Syncer {
     ) -> Verdict {
         let id = block.id();
         let heads = *self.chain.heads();
-        if id.height < heads.tail || !self.is_scheduled(block) || self.rules.check_time(block, ctx.now).is_err() {
+        if id.height < heads.tail || !self.is_scheduled(block) {
+            return Verdict::Ignore;
+        }
+        self.notice(ctx, block);
+        if self.rules.check_time(block, ctx.now).is_err() {
             return Verdict::Ignore;
         }
         self.exchange.guess_size(block.size());
@@ -88,7 +92,7 @@ impl Syncer {
             return Verdict::Ignore;
         }
         // Where another one is pinned it can never be stored, which proves nothing against whoever signed it.
-        if self.is_full() || self.may_stand(block).is_err() {
+        if self.given_up.by(id).is_some() || self.is_full() || self.may_stand(block).is_err() {
             return Verdict::Ignore;
         }
         if heads.target.is_none_or(|target| target.height < id.height) {
@@ -178,6 +182,7 @@ impl Syncer {
     pub(super) fn append(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock, origin: Origin) -> Result<(), Fault> {
         self.may_stand(block)?;
         self.chain.append(block, origin, &mut self.decision)?;
+        self.given_up.own(block.id(), &mut self.decision);
         self.exchange.learn_size(block.size());
         self.exchange.judge_put_off(ctx.now.elapsed, block);
         self.exchange.progressed(ctx.now.elapsed);

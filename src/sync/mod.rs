@@ -2,7 +2,7 @@
 //!
 //! `node` gives it one [`Input`] after the other and carries out the [`Effect`]s in order. Effects are of two kinds:
 //!
-//! - *immediate* (`Judge`, `Fetch`, `Cancel`, `Penalize`, `Sign`, `Commit`): run at once;
+//! - *immediate* (`Judge`, `Fetch`, `Cancel`, `Penalize`, `TryKnownPeers`, `Sign`, `Commit`): run at once;
 //! - *after-durable* (`Reply`, `Announce`, `Broadcast`): run, in order, once every `Commit` before them is on disk.
 //!
 //! Invariants, asserted in release too:
@@ -13,6 +13,7 @@
 //! 5. Nothing is told about a block of our own before it is durable.
 //! 6. The same seed and the same inputs give the same effects.
 
+mod awaited;
 mod backfill;
 pub mod blame;
 mod branches;
@@ -21,8 +22,11 @@ mod confirm;
 pub mod cursor;
 mod da;
 mod decision;
+pub mod descent;
 mod exchange;
 mod fetching;
+mod given_up;
+pub mod hearing;
 mod intake;
 mod operator;
 mod pending;
@@ -35,6 +39,7 @@ mod standing;
 mod start;
 mod strangers;
 mod types;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,18 +47,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use settings::{Config, DaEvidence, History, Limits, Policy, Timing, Trusted};
+pub use settings::{Acquaintance, Config, DaEvidence, History, Limits, Policy, Timing, Trusted};
 pub use types::*;
 
 use crate::block::{BlockId, Hash, Header, Height, PublicKey};
 use crate::clock::Now;
 use crate::verify::{AuthenticBlock, Fault, Rules};
 
+use awaited::Awaited;
 use backfill::Backfill;
 use chain::Chain;
 use da::Da;
 use decision::Decision;
 use exchange::Exchange;
+use given_up::GivenUp;
+use hearing::Hearing;
 use pending::Pending;
 use publish::Publishing;
 use retention::{DiskSpace, Retention};
@@ -132,6 +140,10 @@ pub enum Input {
         commit: CommitId,
         stored_bytes: u64,
     },
+    /// The answer to [`Effect::TryKnownPeers`].
+    KnownPeersTried {
+        round: u64,
+    },
     /// Free disk space fell below the reserve, or rose above it again.
     StorageFull(bool),
     /// Stop accepting work from the host.
@@ -151,6 +163,8 @@ pub enum Effect {
     Cancel(RequestId),
     /// Immediate: lowers the peer's standing, and with `ban` keeps it away for that long.
     Penalize { peer: PeerId, offence: Offence, ban: Option<Duration> },
+    /// Immediate: tries to connect everybody in the address book who is not connected, once.
+    TryKnownPeers { round: u64 },
     /// Immediate: asks whoever holds the key to sign these header bytes. A signer outside of the process is asked only
     /// after `guard` is durable.
     Sign { ticket: Ticket, header_bytes: Bytes, payload: Bytes, guard: GuardEntry },
@@ -207,6 +221,12 @@ pub struct Syncer {
     backfill: Backfill,
     /// The key, its guard, and what waits to be signed.
     publishing: Publishing,
+    /// What a node that may sign waits for.
+    awaited: Awaited,
+    /// Whether it has heard enough of its peers.
+    hearing: Hearing,
+    /// Blocks that are no part of the chain any more.
+    given_up: GivenUp,
     /// What the present input leads to.
     decision: Decision,
 
@@ -242,11 +262,15 @@ impl Syncer {
             decision.change(change);
         }
         let trusted = history.trusted.map(|trusted| trusted.id);
+        let da = Da::recover(&config, da, &heads, &rules.schedule, &mut decision);
         Self {
             chain: Chain::new(heads),
             pending: Pending::new(limits.pending_blocks, limits.pending_bytes),
             exchange: Exchange::new(limits, config.timing, limits.max_block_bytes, seed),
-            da: Da::recover(&config, da, &heads, &rules.schedule, &mut decision),
+            awaited: waiting::awaited_at_start(limits.awaited, da.blocks_above(heads.soft_height())),
+            da,
+            hearing: Hearing::new(config.known_peers),
+            given_up: GivenUp::new(at.disowned, limits.disowned),
             strangers: Strangers::default(),
             standing: Standing::new(at.vetoed, at.halted, at.evidence, limits.evidence),
             reverse_sync: ReverseSync::new(at.anchor, trusted, limits.pending_blocks),
@@ -267,14 +291,15 @@ impl Syncer {
     pub fn handle(&mut self, now: Now, input: Input, stored: &dyn Stored) -> Vec<Effect> {
         let ctx = Ctx { now, stored };
         self.da.begin();
+        self.begin(ctx);
         match input {
             Input::Publish { ticket, proposal } => self.publish(ctx, ticket, proposal),
             Input::PublishSigned { ticket, outcome } => self.publish_signed(ctx, ticket, outcome),
             Input::Signed { ticket, outcome } => self.signed(ctx, ticket, outcome),
-            Input::Signer(key) => self.publishing.set_signer(key),
+            Input::Signer(key) => self.set_signer(ctx, key),
             Input::Gossip { peer, ticket, outcome } => self.gossip(ctx, &peer, ticket, outcome),
             Input::GossipMissed { peer } => self.exchange.probe_soon(now.elapsed, &peer),
-            Input::PeerUp { peer } => self.exchange.peer_up(peer, now.elapsed),
+            Input::PeerUp { peer } => self.peer_up(ctx, peer),
             Input::PeerDown { peer } => self.peer_down(&peer),
             Input::Arrived { request } => self.exchange.arrived(now.elapsed, request),
             Input::Fetched { request, fetched } => self.fetched(ctx, request, &fetched),
@@ -286,6 +311,7 @@ impl Syncer {
                 self.chain.durable(commit);
                 self.retention.durable(commit, stored_bytes);
             }
+            Input::KnownPeersTried { round } => self.hearing.tried(round),
             Input::StorageFull(true) => self.retention.set_disk_space(DiskSpace::BelowReserve),
             Input::StorageFull(false) => self.retention.set_disk_space(DiskSpace::Enough),
             Input::Drain => self.drain(),
@@ -296,6 +322,7 @@ impl Syncer {
         self.da.settle(&mut self.chain, &mut self.decision);
         self.look_up_at = self.da.goes_on_at_once().then_some(now.elapsed);
         self.ask_peers(ctx);
+        self.hearing.look(now.elapsed, self.exchange.connected_peers());
         self.decision.take_effects(*self.chain.heads())
     }
 
@@ -303,7 +330,9 @@ impl Syncer {
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Duration> {
         let patience = self.is_catching_up().then(|| self.exchange.patience_ends());
-        [self.exchange.next_wakeup(), patience, self.believable_at, self.look_up_at].into_iter().flatten().min()
+        let walk = self.awaited.stall_ends().filter(|_| self.publishing.may_publish());
+        let own = [patience, self.believable_at, self.look_up_at, walk, self.hearing.ends()];
+        own.into_iter().chain([self.exchange.next_wakeup()]).flatten().min()
     }
 
     #[must_use]
@@ -354,7 +383,7 @@ impl Syncer {
             unknown_proposer: self.unknown_proposer(),
             halted: self.standing.halted(),
             vetoed: self.standing.vetoed(),
-            not_ready: self.publishing.not_ready(heads.soft_height()),
+            not_ready: self.not_ready(),
             wanted: self.da.wanted(),
             hard_waits: self.hard_waits(),
             passed_over: self.da.passed_over(),
@@ -381,11 +410,21 @@ impl Syncer {
         self.da.waits_for().or(unseen.map(HardWait::Trusted))
     }
 
+    /// At the first input, before it: what was on disk is looked at.
+    fn begin(&mut self, ctx: Ctx<'_>) {
+        if self.hearing.round() == 0 {
+            self.raise_guard(ctx);
+            self.hear_again(ctx);
+            self.settle_awaited(ctx);
+        }
+    }
+
     /// Goes as far as what is here allows.
     fn advance(&mut self, ctx: Ctx<'_>) {
         self.believable_at = None;
         if self.retention.disk_is_full() {
             // They get their answer.
+            self.settle_awaited(ctx);
             self.publish_waiting(ctx);
             return;
         }
@@ -393,6 +432,7 @@ impl Syncer {
             let before = *self.chain.heads();
             self.append_pending(ctx);
             self.judge_da(ctx);
+            self.settle_awaited(ctx);
             self.publish_waiting(ctx);
             if *self.chain.heads() == before {
                 break;

@@ -2,13 +2,16 @@
 //!
 //! Invariants:
 //! 1. An order that is refused has changed nothing; the refusal says why, for a person to read.
-//! 2. A sound guard is never replaced: only one that is missing, or that names a block which is not here.
-//! 3. The schedule changes only above soft, where nothing was decided under the old one; what genesis says stays.
+//! 2. A sound guard is never replaced: only one that is missing, or that names a block which is not here; and never by a word
+//!    that what is stored contradicts.
+//! 3. To abandon a branch lowers the guard only where DA has decided against the block that it names.
+//! 4. The schedule changes only above soft, where nothing was decided under the old one; what genesis says stays.
 
 use std::sync::Arc;
 
 use super::branches::Retraction;
-use super::{Answer, Change, Command, Ctx, Halt, Syncer, Ticket};
+use super::waiting::Afterwards;
+use super::{Answer, Change, Command, Ctx, DisownedBy, Halt, Syncer, Ticket};
 use crate::block::{BlockId, Height};
 use crate::verify::{Rules, ScheduleEntry, ScheduleError};
 
@@ -42,6 +45,13 @@ impl Syncer {
             Command::WithdrawSchedule(from) => self.withdraw_schedule(ctx, from).map_err(|refused| refused.to_string()),
             Command::AbandonBranch(from) => self.abandon_branch(ctx, from),
             Command::AssertSigned(last) => self.assert_signed(ctx, last),
+            Command::Disown(id) => self.belongs(ctx, id).map_or_else(
+                || {
+                    self.disown(ctx, id);
+                    Ok(())
+                },
+                Err,
+            ),
             Command::LiftVeto => {
                 if self.standing.vetoed().is_some() {
                     self.standing.lift_veto(&mut self.decision);
@@ -63,20 +73,61 @@ impl Syncer {
         self.decision.reply(ticket, Answer::Ack(is_known));
     }
 
-    /// The operator's word replaces a guard that is missing, or that names a block which is not here; never a sound one.
+    /// The operator's word replaces a guard that is missing, or that names a block which is not here; never a sound one. A key that
+    /// has not signed, as far as its guard knows, may have.
     fn assert_signed(&mut self, ctx: Ctx<'_>, last: Option<BlockId>) -> Result<(), String> {
-        match self.publishing.signed_last() {
-            Some(known)
-                if Some(known) != last
-                    && (known.height < self.chain.heads().tail || self.chain.contains(known, ctx.stored)) =>
-            {
-                Err(format!("the guard is sound: this key signed {known} last, and that block is, or was, stored"))
-            }
-            _ => {
-                self.publishing.reset_guard(last, &mut self.decision);
-                Ok(())
-            }
+        let known = self.publishing.signed_last();
+        if let Some(known) = known.filter(|known| Some(*known) != last)
+            && (known.height < self.chain.heads().tail || self.chain.contains(known, ctx.stored))
+        {
+            return Err(format!("the guard is sound: this key signed {known} last, and that block is, or was, stored"));
         }
+        if let Some(why) = self.contradiction(ctx, last).filter(|_| known.is_none() || known != last) {
+            return Err(why);
+        }
+        let falls = !self.publishing.has_guard() || known.map(|known| known.height) > last.map(|last| last.height);
+        self.publishing.reset_guard(last, &mut self.decision);
+        if falls {
+            self.hear_again(ctx);
+        }
+        Ok(())
+    }
+
+    /// What is stored, or kept as evidence, shows what the key signed at least: why it cannot have signed `last` last.
+    fn contradiction(&self, ctx: Ctx<'_>, last: Option<BlockId>) -> Option<String> {
+        let height = last.map(|last| last.height);
+        if let Some(stored) = self.stored_of_key(ctx).filter(|stored| Some(stored.height) > height) {
+            return Some(format!(
+                "this key signed {stored}, which is stored here: say that block, or what it signed after it"
+            ));
+        }
+        if let Some(last) = last
+            && let Some(hash) = self.chain.hash(last.height, ctx.stored)
+            && hash != last.hash
+        {
+            return Some(format!("another block of this height is stored here: {}/{hash}", last.height));
+        }
+        let evidence = self.standing.highest_evidence().filter(|evidence| Some(*evidence) > height)?;
+        Some(format!(
+            "this key signed a block {evidence} that is not the one that is stored (ctl evidence shows it): say that one, or what it \
+             signed after it"
+        ))
+    }
+
+    /// The highest stored block that the key of this node signed; that of any proposer while nobody knows which key that is.
+    pub(super) fn stored_of_key(&self, ctx: Ctx<'_>) -> Option<BlockId> {
+        let heads = self.chain.heads();
+        let soft = heads.soft_height()?;
+        let key = self.publishing.signer();
+        let mut above = None;
+        let entries: Vec<_> = self.rules.schedule.entries().collect();
+        let height = entries.into_iter().rev().find_map(|entry| {
+            let last = above.and_then(Height::prev).map_or(soft, |last: Height| last.min(soft));
+            above = Some(entry.from);
+            let is_its = key.is_none_or(|key| key == entry.proposer);
+            (is_its && entry.from <= last && last >= heads.tail).then_some(last)
+        })?;
+        self.chain.hash(height, ctx.stored).map(|hash| BlockId { height, hash })
     }
 
     fn extend_schedule(&mut self, ctx: Ctx<'_>, entry: ScheduleEntry) -> Result<(), ScheduleRefusal> {
@@ -115,6 +166,9 @@ impl Syncer {
         if self.chain.heads().target.is_some_and(|target| target.height >= from) {
             self.chain.drop_target();
         }
+        // Who was ignored above may be the proposer now.
+        self.awaited.forget_from(from);
+        self.hear_again(ctx);
         self.da.schedule_changed(&self.rules.schedule, &mut self.decision);
         self.strangers.forget();
         self.exchange.schedule_changed(ctx.now.elapsed);
@@ -136,19 +190,29 @@ impl Syncer {
         Ok(())
     }
 
-    /// The operator retracts our own branch after a halt.
+    /// The operator retracts our own branch after a halt. Where DA has decided against the block that the guard names, the guard
+    /// falls with it; a name on DA proves nothing, and what the key signed stays signed.
     fn abandon_branch(&mut self, ctx: Ctx<'_>, from: BlockId) -> Result<(), String> {
-        let Some(Halt::Diverged { ours, .. } | Halt::Contradicted { ours, .. }) = self.standing.halted() else {
-            return Err("nothing to abandon: DA agrees with what is stored".to_owned());
+        let (ours, by) = match self.standing.halted() {
+            Some(Halt::Diverged { ours, .. }) => (ours, DisownedBy::Da),
+            Some(Halt::Contradicted { ours, .. }) => (ours, DisownedBy::Name),
+            Some(Halt::HardContradicted { .. }) | None => {
+                return Err("nothing to abandon: DA agrees with what is stored above hard".to_owned());
+            }
         };
         if ours != from {
             return Err(format!("the branch that DA contradicts begins at {ours}"));
         }
-        if self.chain.contains(from, ctx.stored) && self.retract(ctx, from.height) == Retraction::Unreadable {
+        let signed = self.publishing.signed_last();
+        let takes_back_signed =
+            signed.is_some_and(|signed| signed.height >= from.height && self.chain.contains(signed, ctx.stored));
+        if self.chain.contains(from, ctx.stored)
+            && self.retract(ctx, from.height, Afterwards::GivenUp(by)) == Retraction::Unreadable
+        {
             return Err("the block below could not be read from the store".to_owned());
         }
         self.standing.end_halt(&mut self.decision);
-        if self.publishing.has_guard() {
+        if takes_back_signed && by == DisownedBy::Da {
             self.publishing.reset_guard(self.chain.heads().soft_id(), &mut self.decision);
         }
         Ok(())

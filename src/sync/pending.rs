@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::exchange::HeightRun;
 use super::{Origin, PeerId};
-use crate::block::{Hash, Height};
+use crate::block::{BlockId, Hash, Height};
 use crate::verify::AuthenticBlock;
 
 /// A block that waits, and who gave it.
@@ -103,6 +103,11 @@ impl Pending {
     pub fn take_through(&mut self, height: Height) -> Vec<PendingBlock> {
         let keys: Vec<_> = self.blocks.range(..=(height, Hash([0xff; Hash::LEN]))).map(|(key, _)| *key).collect();
         keys.into_iter().filter_map(|key| self.remove(key)).collect()
+    }
+
+    /// Forgets this block, if it waits.
+    pub fn forget(&mut self, id: BlockId) {
+        self.remove((id.height, id.hash));
     }
 
     /// Forgets everything that this peer gave.

@@ -9,8 +9,10 @@
 //!    signed last is durable in it before the signed block leaves the process, and before a signer outside is asked.
 //! 2. One block is being signed at a time; proposals for the heights after it wait, bounded by `limits.publish_queue`.
 //! 3. The same proposal on the same parent gets the same answer, however often it is made.
+//! 4. A signature that came and is not used leaves the guard as it was before it was asked for, from the next commit on.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::chain::Chain;
 use super::decision::Decision;
@@ -23,6 +25,10 @@ use crate::verify::{AuthenticBlock, Fault};
 struct Signing {
     ticket: Ticket,
     id: BlockId,
+    /// The guard as it was before.
+    before: GuardState,
+    /// The round of hearing in which it was asked for.
+    round: u64,
 }
 
 /// The key's side of publishing: who signs, what was signed last, and what waits to be signed.
@@ -63,9 +69,9 @@ impl Publishing {
         self.signs.is_some()
     }
 
-    /// Blocks are signed with this key from now on, or with none.
-    pub fn set_signer(&mut self, key: Option<PublicKey>) {
-        self.signs = key;
+    /// The key that signs now.
+    pub fn signer(&self) -> Option<PublicKey> {
+        self.signs
     }
 
     /// The block that the guard names.
@@ -91,10 +97,17 @@ impl Publishing {
         }
     }
 
-    /// An operator overrides the guard.
+    /// The guard falls, or is found anew: by an operator's order, or because nothing came of what it was raised for.
     pub fn reset_guard(&mut self, last: Option<BlockId>, decision: &mut Decision) {
         self.guard = GuardState::after(last);
         decision.change(Change::ResetGuard(last));
+    }
+
+    /// What is stored was signed.
+    pub fn raise_guard(&mut self, last: BlockId, decision: &mut Decision) {
+        let entry = GuardEntry { last };
+        self.guard = GuardState::Signed(entry);
+        decision.guard(entry);
     }
 
     fn queue(&mut self, ticket: Ticket, proposal: Proposal) -> Queued {
@@ -111,8 +124,18 @@ impl Publishing {
     }
 
     /// The proposal whose signature was awaited with this ticket.
-    fn take_signing(&mut self, ticket: Ticket) -> Option<BlockId> {
-        Some(self.signing.take_if(|signing| signing.ticket == ticket)?.id)
+    fn take_signing(&mut self, ticket: Ticket) -> Option<Signing> {
+        self.signing.take_if(|signing| signing.ticket == ticket)
+    }
+
+    /// The block that was to be signed, or was, is not stored: nobody will ever see it.
+    fn put_guard_back(&mut self, before: GuardState, decision: &mut Decision) {
+        match before {
+            // Without a guard nothing is signed.
+            GuardState::Missing => {}
+            GuardState::Unused => self.reset_guard(None, decision),
+            GuardState::Signed(GuardEntry { last }) => self.reset_guard(Some(last), decision),
+        }
     }
 
     /// Whether there is a signer, and it is the scheduled `proposer` at this height.
@@ -148,12 +171,16 @@ fn check_after(last: BlockId, id: BlockId, chain: &Chain, stored: &dyn Stored) -
         return if last == id { Ok(()) } else { Err(PublishAnswer::Conflict(last)) };
     }
     match chain.hash(last.height, stored) {
-        Some(hash) if hash != last.hash => {
-            Err(PublishAnswer::Halted(format!("this key signed {last}, which is not on the chain that is stored")))
-        }
+        Some(hash) if hash != last.hash => Err(PublishAnswer::Halted(format!(
+            "this key signed {last}, which is not on the chain that is stored: DA decides which branch is right; or an operator \
+             says what was signed last (ctl assert-signed)"
+        ))),
         _ => Ok(()),
     }
 }
+
+/// How soon a publish that came while the peers were being asked may be made again.
+const HEARING_RETRY: Duration = Duration::from_millis(500);
 
 const GUARD_MISSING: &str = "the guard file is missing, so nobody knows what this key has signed: an operator must say the \
                              last signed block (ctl assert-signed)";
@@ -218,26 +245,56 @@ impl Syncer {
         self.check_is_next(ctx, id, header.parent_hash)?;
         self.check_proposed_time(ctx, header.time_unix_nanos)?;
         self.publishing.check_signer(id.height, header.proposer)?;
+        self.check_has_heard(ctx)?;
+        let (before, round) = (self.publishing.guard, self.hearing.round());
         let guard = self.publishing.pass_guard(id, &self.chain, ctx.stored)?;
-        self.publishing.signing = Some(Signing { ticket, id });
+        self.publishing.signing = Some(Signing { ticket, id, before, round });
         self.decision.sign(ticket, header_bytes, proposal.payload.clone(), guard);
         Ok(())
     }
 
     /// The signature has come, or will not.
     pub(super) fn signed(&mut self, ctx: Ctx<'_>, ticket: Ticket, outcome: Result<AuthenticBlock, String>) {
-        let Some(id) = self.publishing.take_signing(ticket) else { return };
-        let answer = match (outcome, self.standing.halted()) {
-            (Err(why), _) => PublishAnswer::NotReady(why),
-            (Ok(block), _) if block.id() != id => PublishAnswer::NotReady("the signer signed another block".to_owned()),
-            (Ok(_), Some(halt)) => PublishAnswer::Halted(halt.to_string()),
-            // The world may have changed while the signer thought.
-            (Ok(block), None) => match self.check_is_next(ctx, id, block.parent_hash()) {
-                Err(answer) => answer,
-                Ok(()) => self.store_own(ctx, &block, GuardEntry { last: id }),
-            },
+        let Some(signing) = self.publishing.take_signing(ticket) else { return };
+        let answer = match outcome {
+            // Who knows what the signer did: it is asked for this block again, and for no other.
+            Err(why) => PublishAnswer::NotReady(why),
+            Ok(block) if block.id() != signing.id => {
+                PublishAnswer::NotReady("the signer signed another block".to_owned())
+            }
+            Ok(block) => self.use_signature(ctx, &signing, &block).unwrap_or_else(|answer| {
+                // What somebody brought meanwhile is out there, and was signed.
+                if answer != PublishAnswer::Duplicate(signing.id) {
+                    self.forget_signature(ctx, signing.before);
+                }
+                answer
+            }),
         };
         self.answer(ticket, answer);
+    }
+
+    /// The world may have changed while the signer thought.
+    fn use_signature(
+        &mut self,
+        ctx: Ctx<'_>,
+        signing: &Signing,
+        block: &AuthenticBlock,
+    ) -> Result<PublishAnswer, PublishAnswer> {
+        if let Some(halt) = self.standing.halted() {
+            return Err(PublishAnswer::Halted(halt.to_string()));
+        }
+        self.check_is_next(ctx, signing.id, block.parent_hash())?;
+        // Who connects while the signer thinks was not there to be heard before.
+        if signing.round != self.hearing.round() {
+            self.check_has_heard(ctx)?;
+        }
+        self.store_own(ctx, block, GuardEntry { last: signing.id })
+    }
+
+    /// A signature that is of no use leaves the process never: the key may sign another block there.
+    fn forget_signature(&mut self, ctx: Ctx<'_>, before: GuardState) {
+        self.publishing.put_guard_back(before, &mut self.decision);
+        self.hear_again(ctx);
     }
 
     /// A block that the host signed itself.
@@ -260,18 +317,29 @@ impl Syncer {
         self.check_proposed_time(ctx, block.time_unix_nanos())?;
         // What cannot be stored must not be in the way of what can.
         self.may_stand(block).map_err(|fault| PublishAnswer::Invalid(fault.to_string()))?;
+        self.check_has_heard(ctx)?;
+        let before = self.publishing.guard;
         let guard = self.publishing.pass_guard(block.id(), &self.chain, ctx.stored)?;
-        Ok(self.store_own(ctx, block, guard))
+        self.store_own(ctx, block, guard).inspect_err(|_| self.forget_signature(ctx, before))
     }
 
-    fn store_own(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock, guard: GuardEntry) -> PublishAnswer {
-        match self.append(ctx, block, Origin::Published) {
-            Ok(()) => {
-                self.decision.guard(guard);
-                self.decision.broadcast(block.id());
-                PublishAnswer::Accepted(block.id())
-            }
-            Err(fault) => PublishAnswer::Invalid(fault.to_string()),
+    fn store_own(
+        &mut self,
+        ctx: Ctx<'_>,
+        block: &AuthenticBlock,
+        guard: GuardEntry,
+    ) -> Result<PublishAnswer, PublishAnswer> {
+        self.append(ctx, block, Origin::Published).map_err(|fault| PublishAnswer::Invalid(fault.to_string()))?;
+        self.decision.guard(guard);
+        self.decision.broadcast(block.id());
+        Ok(PublishAnswer::Accepted(block.id()))
+    }
+
+    /// A host signs with this key from now on, or does so no longer. Before it came back, another node may have signed with it.
+    pub(super) fn set_signer(&mut self, ctx: Ctx<'_>, key: Option<PublicKey>) {
+        self.publishing.signs = key;
+        if key.is_some() {
+            self.hear_again(ctx);
         }
     }
 }
@@ -344,11 +412,31 @@ impl Syncer {
         if self.standing.vetoed().is_some() {
             return Err(PublishAnswer::NotReady("the execution's veto stands: DA or an operator decides".to_owned()));
         }
-        if self.chain.is_behind() {
-            let target = heads.target.map_or(id.height, |target| target.height);
-            return Err(PublishAnswer::NotReady(format!("block {target} is proved to exist: syncing up to it")));
+        if self.given_up.by(id).is_some() {
+            return Err(PublishAnswer::Invalid("this very block was given up: make another one".to_owned()));
         }
-        Ok(())
+        // What somebody has seen signed already is no new signature.
+        let awaits = self.awaits().filter(|_| !self.awaited.has(id));
+        awaits.map_or(Ok(()), |why| Err(PublishAnswer::NotReady(why)))
+    }
+
+    /// Whether the peers were heard since the node started, or soft or the guard fell.
+    fn check_has_heard(&self, ctx: Ctx<'_>) -> Result<(), PublishAnswer> {
+        match self.hearing.waits(ctx.now.elapsed, self.exchange.connected_peers()) {
+            None => Ok(()),
+            Some(round) => {
+                Err(PublishAnswer::NotYet { why: round.to_string(), retry_after: HEARING_RETRY.min(round.left()) })
+            }
+        }
+    }
+
+    /// Why nothing can be published now, when this node may publish.
+    pub(super) fn not_ready(&self) -> Option<String> {
+        let of_guard = self.publishing.not_ready(self.chain.heads().soft_height());
+        let awaits = self.awaits().filter(|_| self.publishing.may_publish());
+        // Without a guard nothing else matters; where it is ahead, what is awaited says more.
+        let first = if self.publishing.has_guard() { awaits.or(of_guard) } else { of_guard.or(awaits) };
+        first.or_else(|| self.hearing.looked().map(|round| round.to_string()))
     }
 
     fn not_next(&self) -> PublishAnswer {

@@ -14,6 +14,7 @@ pub struct Config {
     pub signs: Option<PublicKey>,
     /// A node that may publish halts whatever this says.
     pub on_divergence: Policy,
+    pub known_peers: Acquaintance,
     pub da_evidence: DaEvidence,
     pub history: History,
     pub limits: Limits,
@@ -38,6 +39,14 @@ pub enum Policy {
     FollowDa,
     /// Stop confirming, and wait for an operator.
     Halt,
+}
+
+/// Whether the address book has anybody in it at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acquaintance {
+    #[default]
+    Nobody,
+    Somebody,
 }
 
 /// How much of the chain is kept, and where it begins. The default is everything, from the initial height on.
@@ -104,6 +113,10 @@ pub struct Limits {
     pub sighting_bytes: usize,
     /// Heights of which evidence is remembered.
     pub evidence: usize,
+    /// Blocks above soft that a node which may sign waits for; and the same number of those below that they stand on.
+    pub awaited: usize,
+    /// Blocks that were given up and are remembered on disk.
+    pub disowned: usize,
     /// Named consumers, each of which is a record for ever.
     pub consumers: usize,
     /// What peers were asked for and did not give, by peer and height; and heights that were put off, since a peer says that they are
@@ -137,6 +150,8 @@ impl Default for Limits {
             sightings: 65_536,
             sighting_bytes: 32 << 20,
             evidence: 1_024,
+            awaited: 32_768,
+            disowned: 16_384,
             consumers: 256,
             exclusions: 4_096,
             remembered_peers: 256,

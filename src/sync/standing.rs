@@ -43,6 +43,11 @@ impl Standing {
         !self.evidence.is_empty()
     }
 
+    /// The highest height of which evidence is kept.
+    pub fn highest_evidence(&self) -> Option<Height> {
+        self.evidence.last().copied()
+    }
+
     pub fn veto(&mut self, block: BlockId, decision: &mut Decision) {
         self.vetoed = Some(block);
         decision.change(Change::Veto(self.vetoed));

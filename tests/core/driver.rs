@@ -11,11 +11,11 @@ use std::time::Duration;
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::{
-    Answer, Batch, BlockQuery, Change, Command, CommitId, Config, Content, DaEvidence, DaNotes, DaPosition, DaReport,
-    Effect, Fetch, FetchOutcome, Fetched, Finding, Found, GuardState, Heads, History, Input, Limits, Name, Offence,
-    PeerId, PeerStanding, Policy, Proposal, PublishAnswer, Recovered, RejectAnswer, ReportAnswer, ReportRefusal,
-    ReportTaken, RequestId, Seen, SeenBlock, Sighting, Status, Stored, Syncer, Ticket, Timing, Trusted, Verdict,
-    Wanted,
+    Acquaintance, Answer, Batch, BlockQuery, Change, Command, CommitId, Config, Content, DaEvidence, DaNotes,
+    DaPosition, DaReport, Effect, Fetch, FetchOutcome, Fetched, Finding, Found, GuardState, Heads, History, Input,
+    Limits, Name, Offence, PeerId, PeerStanding, Policy, Proposal, PublishAnswer, Recovered, RejectAnswer,
+    ReportAnswer, ReportRefusal, ReportTaken, RequestId, Seen, SeenBlock, Sighting, Status, Stored, Syncer, Ticket,
+    Timing, Trusted, Verdict, Wanted,
 };
 use blocksyncd::verify::{AuthenticBlock, Fault, Tip, VerifiedBlock};
 
@@ -96,6 +96,7 @@ impl Setup {
             rules: rules(),
             signs: None,
             on_divergence: Policy::FollowDa,
+            known_peers: Acquaintance::Nobody,
             da_evidence: DaEvidence::Block,
             history: History::default(),
             limits: Limits::default(),
@@ -132,6 +133,9 @@ impl Setup {
         self.stored = blocks.to_vec();
         self.at.heads.soft = self.verified().last().map(VerifiedBlock::tip);
         self.at.heads.hard = hard.checked_sub(1).map(|last| blocks[last].id());
+        if self.at.guard == GuardState::Unused {
+            self.at.guard = GuardState::after(blocks.last().map(AuthenticBlock::id));
+        }
         self
     }
 

@@ -1,10 +1,10 @@
 //! The guard: a key never signs two blocks of one height, and an operator's word is the only thing that lowers it.
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::{Change, Command, Effect, GuardEntry, GuardState, PublishAnswer};
-use blocksyncd::verify::AuthenticBlock;
+use blocksyncd::sync::{Change, Command, Disowned, DisownedBy, Effect, GuardEntry, GuardState, Input, PublishAnswer};
+use blocksyncd::verify::{AuthenticBlock, ScheduleEntry};
 
-use super::blocks::{branch, chain, proposal};
+use super::blocks::{Spec, branch, chain, h, proposal, public_key};
 use super::driver::{Core, Setup, asks_for_signature, changes, commits, published};
 
 fn signed(last: BlockId) -> GuardState {
@@ -103,13 +103,78 @@ fn an_operator_replaces_a_guard_that_names_what_is_not_here() {
 #[test]
 fn an_operator_does_not_replace_a_sound_guard() {
     let blocks = chain(3);
-    let setup = Setup::signer().storing(&blocks, 0).guard(signed(blocks[1].id()));
-    let mut core = setup.start();
+    let mut core = Setup::signer().storing(&blocks[..2], 0).guard(signed(blocks[1].id())).start();
     for word in [None, Some(blocks[0].id()), Some(blocks[2].id())] {
         assert!(core.operator_is_refused(Command::AssertSigned(word)).contains("the guard is sound"));
     }
     let effects = core.operator_may(Command::AssertSigned(Some(blocks[1].id())));
     assert_eq!(changes(&effects), [Change::ResetGuard(Some(blocks[1].id()))]);
+}
+
+/// An operator who does not know what was signed must not guess below what can be seen here.
+#[test]
+fn what_is_stored_contradicts_a_word_about_the_guard() {
+    let blocks = chain(4);
+    let rival = branch(&blocks[..1], "b", 1).remove(0);
+    let core = || Setup::signer().storing(&blocks[..3], 0).guard(GuardState::Missing).start();
+    for word in [None, Some(blocks[0].id()), Some(rival.id())] {
+        assert!(core().operator_is_refused(Command::AssertSigned(word)).contains("which is stored here"), "{word:?}");
+    }
+    let other = branch(&blocks[..2], "b", 1).remove(0);
+    assert!(core().operator_is_refused(Command::AssertSigned(Some(other.id()))).contains("another block"));
+    // What it says first is true from then on, if its block is here.
+    let mut core = core();
+    let _ = core.operator_may(Command::AssertSigned(Some(blocks[2].id())));
+    for word in [None, Some(blocks[1].id()), Some(blocks[3].id())] {
+        assert!(core.operator_is_refused(Command::AssertSigned(word)).contains("the guard is sound"));
+    }
+    assert!(asks_for_signature(&core.propose(proposal(&blocks[3]))));
+}
+
+#[test]
+fn blocks_of_another_key_say_nothing_of_this_one() {
+    let blocks = chain(2);
+    let mut setup = Setup::signer().storing(&blocks, 0).guard(GuardState::Missing);
+    setup.config.signs = Some(public_key(2));
+    setup.at.schedule = vec![ScheduleEntry { from: h(3), proposer: public_key(2) }];
+    let mut core = setup.start();
+    let _ = core.operator_may(Command::AssertSigned(None));
+    let next = Spec { proposer: 2, ..Spec::of("a") }.on(Some(&blocks[1]));
+    assert!(asks_for_signature(&core.propose(proposal(&next))));
+}
+
+#[test]
+fn evidence_contradicts_a_word_about_the_guard() {
+    let blocks = chain(2);
+    let stray = branch(&branch(&[], "b", 2), "b", 1).remove(0);
+    let mut core = Setup::signer().storing(&blocks, 0).guard(GuardState::Missing).start();
+    let _ = core.gossip(&stray);
+    let word = Command::AssertSigned(Some(blocks[1].id()));
+    assert!(core.operator_is_refused(word).contains("ctl evidence"));
+    let _ = core.operator_may(Command::AssertSigned(Some(stray.id())));
+}
+
+/// A power cut came between the two files: the block is stored, may have reached others, and its height must not be signed again
+/// after the store alone was restored.
+#[test]
+fn at_a_start_the_guard_is_raised_to_what_is_stored() {
+    let blocks = chain(3);
+    let raised = |setup: Setup| {
+        let effects = setup.start().give(Input::Wakeup);
+        commits(&effects).first().and_then(|batch| batch.guard).map(|guard| guard.last)
+    };
+    for guard in [GuardState::Unused, signed(blocks[1].id())] {
+        assert_eq!(raised(Setup::signer().storing(&blocks, 0).guard(guard)), Some(blocks[2].id()));
+    }
+    let lost = branch(&blocks[..1], "b", 1).remove(0);
+    for guard in [GuardState::Missing, signed(blocks[2].id()), signed(lost.id())] {
+        assert_eq!(raised(Setup::signer().storing(&blocks, 0).guard(guard)), None, "{guard:?}");
+    }
+    assert_eq!(raised(Setup::follower().storing(&blocks, 0)), None);
+    // What DA had decided against: the power cut came while it was taken back.
+    let mut setup = Setup::signer().storing(&blocks, 0).guard(GuardState::Unused);
+    setup.at.disowned = vec![Disowned { id: blocks[1].id(), by: DisownedBy::Da }];
+    assert_eq!(raised(setup), Some(blocks[0].id()));
 }
 
 #[test]

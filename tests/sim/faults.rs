@@ -381,6 +381,8 @@ impl Plan {
             sightings: rng.usize(150..=400),
             sighting_bytes: rng.usize(40_000..=120_000),
             evidence: rng.usize(2..=8),
+            awaited: rng.usize(8..=64),
+            disowned: rng.usize(64..=256),
             exclusions: 8,
             remembered_peers: rng.usize(2..=16),
             consumers: rng.usize(4..=8),

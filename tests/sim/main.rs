@@ -48,7 +48,7 @@ const TWICE: std::ops::Range<u64> = 0..20;
 /// Crowds beside those.
 const CROWDS: std::ops::Range<u64> = 1_000..1_004;
 /// A planted bug must show within so many seeds.
-const SEEDS_PER_BUG: u64 = 600;
+const SEEDS_PER_BUG: u64 = 1_000;
 
 /// One world; a panic of the core is a violation as any other.
 fn run(seed: u64, bug: Option<Bug>, trace: Trace) -> Result<Outcome, String> {

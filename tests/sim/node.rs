@@ -8,8 +8,8 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, Plan, RangeRequest, Span};
 use blocksyncd::sync::{
-    Answer, Batch, BlockQuery, CommitId, Config, Effect, GuardEntry, Heads, History, Input, PublishAnswer, RequestId,
-    Syncer, Ticket, Trusted,
+    Acquaintance, Answer, Batch, BlockQuery, CommitId, Config, Effect, GuardEntry, Heads, History, Input,
+    PublishAnswer, RequestId, Syncer, Ticket, Trusted,
 };
 use bytes::Bytes;
 
@@ -207,6 +207,7 @@ impl World {
             signs: (n == 0).then(|| self.chain.public_key()),
             on_divergence: self.plan.policy,
             da_evidence: self.plan.report_by.evidence(),
+            known_peers: Acquaintance::Nobody,
             history: told,
             limits,
             timing: self.plan.timing,
@@ -351,6 +352,11 @@ impl World {
                 self.nodes[n].fetches.remove(&request);
             }
             Effect::Penalize { peer, offence, ban } => self.penalize(n, index_of(&peer), offence, ban),
+            Effect::TryKnownPeers { round } => {
+                if let Some(life) = self.nodes[n].life() {
+                    self.later(Duration::from_millis(500), Event::KnownPeersTried { node: n, life, round });
+                }
+            }
             Effect::Sign { ticket, header_bytes, payload, guard } => {
                 self.sign(n, ticket, &header_bytes, &payload, guard);
             }

@@ -57,6 +57,11 @@ pub enum Event {
         ticket: Ticket,
         outcome: Result<AuthenticBlock, String>,
     },
+    KnownPeersTried {
+        node: usize,
+        life: u64,
+        round: u64,
+    },
     FetchLate {
         node: usize,
         life: u64,
@@ -340,6 +345,9 @@ impl World {
             Event::Signed { node, life, ticket, outcome } if life_of(self, node) == Some(life) => {
                 self.handle(node, Input::Signed { ticket, outcome });
             }
+            Event::KnownPeersTried { node, life, round } if life_of(self, node) == Some(life) => {
+                self.handle(node, Input::KnownPeersTried { round });
+            }
             Event::FetchLate { node, life, request, outcome } if life_of(self, node) == Some(life) => {
                 self.end_fetch(node, request, outcome);
             }
@@ -350,6 +358,7 @@ impl World {
             | Event::Checked { .. }
             | Event::Written { .. }
             | Event::Signed { .. }
+            | Event::KnownPeersTried { .. }
             | Event::FetchLate { .. }
             | Event::EndDrained { .. }
             | Event::Wakeup { .. } => {}

@@ -533,6 +533,11 @@ impl Da {
         self.named
     }
 
+    /// The blocks above this height that were seen, and are not judged yet.
+    pub fn blocks_above(&self, height: Option<Height>) -> impl Iterator<Item = &AuthenticBlock> {
+        self.sightings.blocks_above(height)
+    }
+
     pub fn waits_for(&self) -> Option<HardWait> {
         self.wait
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::{Hash, Height};
 use crate::sync::{DaPosition, Name, OversizedBlock, Seen, SeenBlock, Sighting};
-use crate::verify::Schedule;
+use crate::verify::{AuthenticBlock, Schedule};
 
 const FIRST: DaPosition = DaPosition { height: 0, index: 0 };
 const LAST: DaPosition = DaPosition { height: u64::MAX, index: u32::MAX };
@@ -72,6 +72,16 @@ impl Sightings {
         self.by_height
             .range((height, FIRST)..=(height, LAST))
             .filter_map(|(_, position)| self.by_position.get(position))
+    }
+
+    /// The blocks above `height`.
+    pub fn blocks_above(&self, height: Option<Height>) -> impl Iterator<Item = &AuthenticBlock> {
+        let first = (height.map_or(Height::MIN, Height::next), FIRST);
+        let above = self.by_height.range(first..).filter_map(|(_, position)| self.by_position.get(position));
+        above.filter_map(|seen| match &seen.what {
+            Seen::Block(SeenBlock { block, .. }) => Some(block),
+            Seen::Oversized(_) | Seen::Digest(_) | Seen::Named(_) => None,
+        })
     }
 
     /// The block at this height whose bytes have this digest, and were given at some position.

@@ -284,6 +284,20 @@ impl Exchange {
         }
     }
 
+    /// All peers are asked for their heads at this moment at the latest, those that are being asked now once more.
+    pub fn probe_all_by(&mut self, at: Duration) {
+        for peer in self.peers.ids() {
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.probe_by(at);
+            }
+        }
+    }
+
+    /// The id of the next request.
+    pub fn next_request(&self) -> RequestId {
+        self.requests.next()
+    }
+
     /// What is known of what is missing was forgotten when blocks were retracted: it is to be proved anew.
     pub fn probe_all_soon(&mut self, now: Duration) {
         for peer in self.peers.ids() {

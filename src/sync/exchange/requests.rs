@@ -53,6 +53,11 @@ impl Requests {
         id
     }
 
+    /// The id of the next one.
+    pub fn next(&self) -> RequestId {
+        self.next
+    }
+
     pub fn remove(&mut self, id: RequestId) -> Option<OpenRequest> {
         self.open.remove(&id)
     }

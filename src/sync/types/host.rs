@@ -1,5 +1,7 @@
 //! Between the core and those who wait for answers: hosts and operators.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::chain::Heads;
@@ -52,6 +54,11 @@ pub enum PublishAnswer {
         max_block_bytes: usize,
     },
     NotReady(String),
+    /// As `NotReady`, and not for long.
+    NotYet {
+        why: String,
+        retry_after: Duration,
+    },
     Halted(String),
     StorageFull,
     Overloaded,
@@ -80,6 +87,8 @@ pub enum Command {
     AbandonBranch(BlockId),
     /// The last block that this node's key ever signed; `None`: it never signed.
     AssertSigned(Option<BlockId>),
+    /// Give up a block that nobody can show what it stands on: it is not waited for any more.
+    Disown(BlockId),
     /// Lift the host's veto.
     LiftVeto,
     /// Forget what the consumer of this name has acknowledged: pruning waits for it no longer.

@@ -40,13 +40,16 @@ pub struct Disowned {
     pub by: DisownedBy,
 }
 
-/// What a block was given up for.
+/// Who gave a block up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisownedBy {
     /// It was taken back because DA has another one: the key may sign at its height again.
     Da,
-    /// An operator's word, or a name on DA that proves nothing: what the key signed stays signed.
+    /// An operator's word: what the key signed stays signed.
     Operator,
+    /// A name on DA that proves nothing is another one's: it is not stored any more, and waited for all the same, until an operator
+    /// says that nobody need.
+    Name,
 }
 
 /// One step of a [`Batch`].

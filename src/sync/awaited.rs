@@ -1,0 +1,174 @@
+//! What a node that may sign waits for: every block above soft that a sequencer's signature proves to exist, be it one that we
+//! cannot take now.
+//!
+//! Invariants:
+//! 1. A block leaves the set when it is stored, when soft has passed its height, or when it turns out to be given up; never
+//!    because of its height, its age, or because nobody has it.
+//! 2. Bounded by `limits.awaited`. What came while there was no room is not forgotten: the peers are asked anew
+//!    once there is ([`Awaited::take_missed`]).
+//! 3. What the awaited blocks stand on at or below soft is remembered as long as anything is awaited, bounded the same way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::descent::{Below, Stand, below};
+use crate::block::{BlockId, Hash, Height};
+
+/// For how long soft may stand still before the parents of what is awaited are asked for by their hashes: what is on our branch
+/// comes in ranges meanwhile.
+const STALL: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Awaited {
+    /// Above soft.
+    blocks: BTreeMap<BlockId, Below>,
+    /// At or below soft, and not ours.
+    steps: BTreeMap<BlockId, Below>,
+    max: usize,
+    /// Something came for which there was no room.
+    missed: Missed,
+    /// As of the last look.
+    soft: Option<BlockId>,
+    /// When that was.
+    looked_at: Duration,
+    /// Since when something is awaited and soft stands still.
+    stalled_since: Option<Duration>,
+    /// What is waited for first, and where its parents lead.
+    first: Option<(BlockId, Stand)>,
+}
+
+/// Whether anything came while there was no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missed {
+    Nothing,
+    Something,
+}
+
+impl Awaited {
+    pub fn new(max: usize) -> Self {
+        Self {
+            blocks: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            max,
+            missed: Missed::Nothing,
+            soft: None,
+            looked_at: Duration::ZERO,
+            stalled_since: None,
+            first: None,
+        }
+    }
+
+    pub fn has(&self, id: BlockId) -> bool {
+        self.blocks.contains_key(&id)
+    }
+
+    /// What is awaited, lowest first.
+    pub fn ids(&self) -> impl Iterator<Item = BlockId> {
+        self.blocks.keys().copied()
+    }
+
+    /// What is known of the block below this one.
+    pub fn below(&self, id: BlockId) -> Below {
+        self.blocks.get(&id).or_else(|| self.steps.get(&id)).copied().unwrap_or(Below::Unknown)
+    }
+
+    /// A block above soft.
+    pub fn add(&mut self, id: BlockId, parent: Option<Hash>) {
+        if self.blocks.len() < self.max {
+            self.blocks.insert(id, below(parent));
+        } else if !self.has(id) {
+            self.missed = Missed::Something;
+        }
+    }
+
+    /// A block at or below soft that is not ours, and that an awaited one stands on.
+    pub fn add_step(&mut self, id: BlockId, parent: Option<Hash>) {
+        if self.steps.len() < self.max {
+            self.steps.insert(id, below(parent));
+        }
+    }
+
+    /// What was to be at `id` is of another height: whatever names it as its parent can never be stored.
+    pub fn add_impossible(&mut self, id: BlockId) {
+        if self.steps.len() < self.max {
+            self.steps.insert(id, Below::Nothing);
+        }
+    }
+
+    /// The block was given up.
+    pub fn remove(&mut self, id: BlockId) {
+        self.blocks.remove(&id);
+    }
+
+    /// Who proposes from this height on has changed: who signed these does so no more.
+    pub fn forget_from(&mut self, from: Height) {
+        self.blocks.retain(|id, _| id.height < from);
+    }
+
+    /// Takes notice of where soft is. `is_ours`: whether a block at or below it is on our chain.
+    pub fn follow_soft(&mut self, soft: Option<BlockId>, is_ours: impl Fn(BlockId) -> bool, now: Duration) {
+        let height = soft.map(|soft| soft.height);
+        while let Some((id, below)) = pop_first_through(&mut self.blocks, height) {
+            if !is_ours(id) && self.steps.len() < self.max {
+                self.steps.insert(id, below);
+            }
+        }
+        while let Some((id, below)) = pop_last_above(&mut self.steps, height) {
+            self.blocks.insert(id, below);
+        }
+        if self.blocks.is_empty() {
+            self.steps.clear();
+            self.stalled_since = None;
+        } else if self.soft != soft || self.stalled_since.is_none() {
+            self.stalled_since = Some(now);
+        }
+        self.soft = soft;
+        self.looked_at = now;
+    }
+
+    /// What is waited for first, and where its parents lead; `None`: nothing is awaited.
+    pub fn first(&self) -> Option<(BlockId, Stand)> {
+        self.first
+    }
+
+    pub fn set_first(&mut self, first: Option<(BlockId, Stand)>) {
+        self.first = first;
+    }
+
+    /// The block that the walk down has come to; `None`: there is none, or what is missing comes by itself.
+    pub fn next_step(&self) -> Option<BlockId> {
+        let missing = self.missing()?;
+        let is_above = self.soft.is_none_or(|soft| missing.height > soft.height);
+        let has_room = is_above || self.steps.len() < self.max;
+        (has_room && self.stalled_since? + STALL <= self.looked_at).then_some(missing)
+    }
+
+    /// When the parents of what is awaited are to be asked for, if not already.
+    pub fn stall_ends(&self) -> Option<Duration> {
+        self.missing()?;
+        Some(self.stalled_since? + STALL).filter(|ends| *ends > self.looked_at)
+    }
+
+    /// Whether anything came for which there was no room, once nothing is awaited any more; said once.
+    pub fn take_missed(&mut self) -> Missed {
+        if self.blocks.is_empty() { std::mem::replace(&mut self.missed, Missed::Nothing) } else { Missed::Nothing }
+    }
+
+    /// The block of which nothing is known but its name, and that what is waited for first stands on.
+    pub fn missing(&self) -> Option<BlockId> {
+        match self.first?.1 {
+            Stand::Open(missing) => Some(missing),
+            Stand::Ours { .. } | Stand::GivenUp | Stand::Apart(_) => None,
+        }
+    }
+}
+
+fn pop_first_through(blocks: &mut BTreeMap<BlockId, Below>, height: Option<Height>) -> Option<(BlockId, Below)> {
+    let lowest = *blocks.first_key_value()?.0;
+    (Some(lowest.height) <= height).then(|| blocks.pop_first())?
+}
+
+fn pop_last_above(blocks: &mut BTreeMap<BlockId, Below>, height: Option<Height>) -> Option<(BlockId, Below)> {
+    let highest = *blocks.last_key_value()?.0;
+    (Some(highest.height) > height).then(|| blocks.pop_last())?
+}

@@ -1,0 +1,351 @@
+//! When a node that may sign waits, for what, and until when; and what was given up, by anybody.
+//!
+//! ```text
+//!   gossip, answers, DA --> notice --> Awaited --walk down by hash--> ours: it is fetched, or DA decides
+//!                                         |                           given up: forgotten, and told apart from then on
+//!                                         '--> publishing waits       open: asked for; nobody has it: the operator
+//! ```
+//!
+//! Invariants:
+//! 1. While any block above soft is awaited, nothing is signed: whatever its time or size, and whether we can take it or not.
+//! 2. What was given up is not stored, held or waited for, unless DA has it as the winner; see `descent` for what that is.
+//! 3. What is taken back because of DA, or by the operator's order, is given up in the commit that takes it back; what only the
+//!    host refused is awaited.
+//! 4. The guard falls by itself only where DA has decided against the block that it names.
+
+use super::awaited::{Awaited, Missed};
+use super::chain::Chain;
+use super::descent::{Below, BranchView, Stand, below, lowest_given_up, trace};
+use super::given_up::GivenUp;
+use super::{Ctx, DisownedBy, Stored, Syncer};
+use crate::block::{BlockId, Hash, Height};
+use crate::verify::AuthenticBlock;
+
+/// Which blocks of the list count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counting {
+    /// All that nobody need wait for: a name on DA does not settle that.
+    Settled,
+    /// Only those that were given up because of DA: an operator's word frees no guard.
+    ByDa,
+}
+
+/// What is known of the blocks below others.
+enum Knowledge<'a> {
+    Awaited(&'a Awaited),
+    /// Of this block alone, what it stands on.
+    Block(BlockId, Below),
+}
+
+struct View<'a> {
+    chain: &'a Chain,
+    stored: &'a dyn Stored,
+    given_up: &'a GivenUp,
+    counting: Counting,
+    decided: Option<Height>,
+    knowledge: Knowledge<'a>,
+}
+
+impl BranchView for View<'_> {
+    fn below(&self, block: BlockId) -> Below {
+        // Below the tail there is nothing of ours to compare with.
+        if block.height < self.chain.heads().tail {
+            return Below::Nothing;
+        }
+        match self.knowledge {
+            Knowledge::Awaited(awaited) => match awaited.below(block) {
+                Below::Unknown => self.given_up.below(block),
+                known => known,
+            },
+            Knowledge::Block(known, below) if known == block => below,
+            Knowledge::Block(..) => Below::Unknown,
+        }
+    }
+
+    fn ours(&self, height: Height) -> Option<Hash> {
+        match self.chain.heads().base {
+            Some(base) if base.id.height == height => Some(base.id.hash),
+            _ => self.chain.hash(height, self.stored),
+        }
+    }
+
+    fn is_given_up(&self, block: BlockId) -> bool {
+        match self.given_up.by(block) {
+            Some(DisownedBy::Da) => true,
+            Some(DisownedBy::Operator) => self.counting == Counting::Settled,
+            Some(DisownedBy::Name) | None => false,
+        }
+    }
+
+    fn decided(&self) -> Option<Height> {
+        self.decided
+    }
+}
+
+// ---- What is awaited -----------------------------------------------------------------------------------------------
+
+/// What is awaited at a start: the blocks above soft that DA has shown us.
+pub(super) fn awaited_at_start<'a>(max: usize, seen: impl Iterator<Item = &'a AuthenticBlock>) -> Awaited {
+    let mut awaited = Awaited::new(max);
+    for block in seen {
+        awaited.add(block.id(), block.parent_hash());
+    }
+    awaited
+}
+
+impl Syncer {
+    /// A block that passed all checks which need no parent, whether we can take it or not.
+    pub(super) fn notice(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock) {
+        let is_above = Some(block.height()) > self.chain.heads().soft_height();
+        if !is_above || self.awaited.has(block.id()) {
+            return;
+        }
+        match self.given_up_by(ctx, block) {
+            Some(by) => self.given_up.find(block.id(), by, below(block.parent_hash())),
+            None => self.awaited.add(block.id(), block.parent_hash()),
+        }
+    }
+
+    /// By whom the block was given up, or the one that it stands right on.
+    pub(super) fn given_up_by(&self, ctx: Ctx<'_>, block: &AuthenticBlock) -> Option<DisownedBy> {
+        let below = below(block.parent_hash());
+        let is_given_up = |counting| {
+            let knowledge = Knowledge::Block(block.id(), below);
+            trace(block.id(), &self.view(ctx, knowledge, counting)) == Stand::GivenUp
+        };
+        let by = if is_given_up(Counting::ByDa) { DisownedBy::Da } else { DisownedBy::Operator };
+        is_given_up(Counting::Settled).then_some(by)
+    }
+
+    /// Brings what is awaited up to date: with what is stored, and with what was given up.
+    pub(super) fn settle_awaited(&mut self, ctx: Ctx<'_>) {
+        let now = ctx.now.elapsed;
+        let (soft, chain) = (self.chain.heads().soft_id(), &self.chain);
+        self.awaited.follow_soft(soft, |id| chain.contains(id, ctx.stored), now);
+        let first = loop {
+            // Lowest first: what stands on a block that was found to be given up is found in one step.
+            let Some(id) = self.awaited.ids().next() else { break None };
+            match self.stand(ctx, id) {
+                Stand::GivenUp => self.find_given_up(ctx, id),
+                stand => break Some((id, stand)),
+            }
+        };
+        self.awaited.set_first(first);
+        self.settle_guard(ctx);
+        if self.awaited.take_missed() == Missed::Something {
+            self.hear_again(ctx);
+        }
+    }
+
+    /// Where the parents of a block lead that is awaited, or named by anybody.
+    pub(super) fn stand(&self, ctx: Ctx<'_>, id: BlockId) -> Stand {
+        trace(id, &self.view(ctx, Knowledge::Awaited(&self.awaited), Counting::Settled))
+    }
+
+    /// Up to where DA has decided for our chain; what is hard on the operator's word alone decides nothing.
+    pub(super) fn decided_by_da(&self) -> Option<Height> {
+        let heads = self.chain.heads();
+        heads.hard_height().filter(|hard| heads.floor.is_none_or(|floor| *hard > floor.id.height))
+    }
+
+    fn view<'a>(&'a self, ctx: Ctx<'a>, knowledge: Knowledge<'a>, counting: Counting) -> View<'a> {
+        let decided = self.decided_by_da();
+        View { chain: &self.chain, stored: ctx.stored, given_up: &self.given_up, counting, decided, knowledge }
+    }
+
+    fn find_given_up(&mut self, ctx: Ctx<'_>, id: BlockId) {
+        let is_by_da = self.lowest_lost(ctx, id).is_some();
+        let by = if is_by_da { DisownedBy::Da } else { DisownedBy::Operator };
+        self.given_up.find(id, by, self.awaited.below(id));
+        self.forget_given_up(ctx, id);
+    }
+
+    /// A block that was given up is neither awaited nor held, and nothing is to be caught up with on its branch.
+    fn forget_given_up(&mut self, ctx: Ctx<'_>, id: BlockId) {
+        self.awaited.remove(id);
+        self.pending.forget(id);
+        if self.chain.heads().target == Some(id) {
+            self.chain.drop_target();
+            self.exchange.probe_all_soon(ctx.now.elapsed);
+        }
+    }
+
+    /// Of what a block stands on, itself included, the lowest one that DA has decided against, as far as that is known.
+    fn lowest_lost(&self, ctx: Ctx<'_>, id: BlockId) -> Option<BlockId> {
+        lowest_given_up(id, &self.view(ctx, Knowledge::Awaited(&self.awaited), Counting::ByDa))
+    }
+}
+
+// ---- The guard -----------------------------------------------------------------------------------------------------
+
+impl Syncer {
+    /// The key may sign again at the height of a block that lost on DA. Not where more of its branch may be alive than is stored
+    /// here: the guard falls no lower than to below what lost.
+    fn settle_guard(&mut self, ctx: Ctx<'_>) {
+        let Some(last) = self.publishing.signed_last().filter(|_| !self.publishing.is_signing()) else { return };
+        let heads = *self.chain.heads();
+        if self.standing.halted().is_some() || last.height < heads.tail || self.chain.contains(last, ctx.stored) {
+            return;
+        }
+        if self.lowest_lost(ctx, last).is_some_and(|lost| lost.height <= heads.next_height()) {
+            self.publishing.reset_guard(heads.soft_id(), &mut self.decision);
+            self.hear_again(ctx);
+        }
+    }
+
+    /// A power cut may have left the guard behind the store: what is stored was signed. But not what DA had decided against, which
+    /// a power cut may have left in the store.
+    pub(super) fn raise_guard(&mut self, ctx: Ctx<'_>) {
+        let known = self.publishing.signed_last();
+        let is_sound =
+            known.is_none_or(|known| known.height < self.chain.heads().tail || self.chain.contains(known, ctx.stored));
+        let Some(top) = self.stored_of_key(ctx).filter(|_| is_sound && self.publishing.has_guard()) else { return };
+        let lost = self.given_up.listed_by_da().find(|lost| self.chain.contains(*lost, ctx.stored));
+        let height = lost.map_or(Some(top.height), |lost| lost.height.prev().map(|below| below.min(top.height)));
+        let signed = height.and_then(|height| self.chain.hash(height, ctx.stored).map(|hash| BlockId { height, hash }));
+        if let Some(signed) = signed.filter(|signed| Some(signed.height) > known.map(|known| known.height)) {
+            self.publishing.raise_guard(signed, &mut self.decision);
+        }
+    }
+}
+
+// ---- The walk down -------------------------------------------------------------------------------------------------
+
+impl Syncer {
+    /// The block to be asked for by its hash, so that it be known what the first one that is waited for stands on.
+    pub(super) fn next_step_down(&self) -> Option<BlockId> {
+        self.awaited.next_step().filter(|_| self.publishing.may_publish())
+    }
+
+    /// Takes a step down, when this is the block that was asked for.
+    pub(super) fn step_down(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock) {
+        let Some(missing) = self.awaited.missing().filter(|missing| missing.hash == block.hash()) else { return };
+        if missing.height != block.height() {
+            self.awaited.add_impossible(missing);
+        } else if Some(missing.height) <= self.chain.heads().soft_height() {
+            self.awaited.add_step(missing, block.parent_hash());
+        }
+        self.settle_awaited(ctx);
+    }
+}
+
+// ---- Giving up -----------------------------------------------------------------------------------------------------
+
+/// What becomes of blocks that are taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    /// They are given up.
+    GivenUp(DisownedBy),
+    /// They may come back.
+    Awaited,
+}
+
+impl Syncer {
+    /// The stored blocks from `from` on, and what each stands on; the lowest ones, as many as can be remembered.
+    pub(super) fn stored_from(&self, ctx: Ctx<'_>, from: Height) -> Vec<(BlockId, Option<Hash>)> {
+        let Some(soft) = self.chain.heads().soft_height() else { return Vec::new() };
+        let limits = self.config.limits;
+        let mut parent = self.chain.parent_hash(from, ctx.stored);
+        let mut blocks = Vec::new();
+        let mut height = from;
+        while height <= soft && blocks.len() < limits.disowned.max(limits.awaited) {
+            let Some(hash) = self.chain.hash(height, ctx.stored) else { break };
+            blocks.push((BlockId { height, hash }, parent));
+            parent = Some(hash);
+            height = height.next();
+        }
+        blocks
+    }
+
+    /// Blocks were taken back, and soft is below them.
+    pub(super) fn taken_back(&mut self, ctx: Ctx<'_>, blocks: &[(BlockId, Option<Hash>)], afterwards: Afterwards) {
+        let decided = self.decided_by_da();
+        for (id, parent) in blocks {
+            match afterwards {
+                Afterwards::GivenUp(by) => {
+                    self.given_up.disown(*id, by, decided, &mut self.decision);
+                    self.given_up.find(*id, by, below(*parent));
+                    self.awaited.remove(*id);
+                }
+                Afterwards::Awaited => {}
+            }
+            if matches!(afterwards, Afterwards::Awaited | Afterwards::GivenUp(DisownedBy::Name)) {
+                self.awaited.add(*id, *parent);
+            }
+        }
+        // What DA has shown of other branches was at or below soft before.
+        let shown: Vec<_> = self.da.blocks_above(self.chain.heads().soft_height()).cloned().collect();
+        for block in shown {
+            self.notice(ctx, &block);
+        }
+        self.hear_again(ctx);
+    }
+
+    /// The operator gives a block up, which does not belong to our chain.
+    pub(super) fn disown(&mut self, ctx: Ctx<'_>, id: BlockId) {
+        self.given_up.disown(id, DisownedBy::Operator, self.decided_by_da(), &mut self.decision);
+        self.forget_given_up(ctx, id);
+    }
+
+    /// Why a block belongs to our chain, as far as that is known, so that no operator can give it up. What was taken back for a
+    /// name does not, though it would fit.
+    pub(super) fn belongs(&self, ctx: Ctx<'_>, id: BlockId) -> Option<String> {
+        let Stand::Ours { on, first } = self.stand(ctx, id) else { return None };
+        let Some(first) = first else {
+            return Some(format!("{on} is on our chain: only DA, or abandon-branch, takes it back"));
+        };
+        let is_next = Some(on) == self.chain.heads().soft_id() && self.given_up.by(first).is_none();
+        is_next.then(|| format!("{id} stands on our soft head {on}, by {first}: it belongs to our chain"))
+    }
+}
+
+// ---- Hearing -------------------------------------------------------------------------------------------------------
+
+impl Syncer {
+    /// Soft or the guard has fallen, or the node has just started: nothing is signed before the peers were heard.
+    pub(super) fn hear_again(&mut self, ctx: Ctx<'_>) {
+        if !self.publishing.may_publish() {
+            return;
+        }
+        let now = ctx.now.elapsed;
+        if let Some(round) = self.hearing.begin(now, self.exchange.next_request()) {
+            self.decision.try_known_peers(round);
+        }
+        self.exchange.probe_all_by(now);
+    }
+}
+
+// ---- What is said of it --------------------------------------------------------------------------------------------
+
+impl Syncer {
+    /// Why nothing can be signed now, as far as others' blocks are the reason.
+    pub(super) fn awaits(&self) -> Option<String> {
+        let (id, stand) = self.awaited.first()?;
+        let what = format!("block {} is proved to exist ({id})", id.height);
+        let soft = self.chain.heads().soft_id();
+        Some(match stand {
+            Stand::Ours { first: Some(first), .. } if self.given_up.by(first) == Some(DisownedBy::Name) => format!(
+                "{what}, and {first} was taken back, since a name on DA is another one's: if that branch was given up, an operator must \
+                 say so: ctl disown {first}"
+            ),
+            Stand::Ours { on, .. } if Some(on) == soft => format!("{what}: syncing up to it"),
+            Stand::Ours { on, first } => {
+                let first = first.unwrap_or(id);
+                format!(
+                    "{what}, on a branch that leaves ours above {on}: DA decides; or an operator, when that branch was given up: \
+                     ctl disown {first}"
+                )
+            }
+            Stand::Open(missing) => format!(
+                "{what}: syncing up to it. It stands on {missing}, which is being asked for. If nobody has that block any more, \
+                 and its branch was given up, an operator must say so: ctl disown {missing}"
+            ),
+            Stand::Apart(lowest) => format!(
+                "{what}, on a branch that has nothing in common with what is stored here: an operator must look; if it was given \
+                 up: ctl disown {lowest}"
+            ),
+            // It is forgotten at once.
+            Stand::GivenUp => what,
+        })
+    }
+}
