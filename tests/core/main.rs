@@ -26,6 +26,7 @@ mod prune;
 mod publish;
 mod reverse_sync;
 mod rotation;
+mod same_hard;
 mod selection;
 mod sightings;
 mod trusted;
