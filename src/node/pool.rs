@@ -475,6 +475,23 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_on_da_is_looked_at_by_the_chains_rules() {
+        let bytes = block(1);
+        let is = |rules: Arc<Rules>, max, bytes: &Bytes| BlockChecker::new(rules, max).look_at(Lane::BLOCK, bytes);
+        // However little this node takes, a block is one.
+        let (digest, content) = is(rules(1), 1, &bytes);
+        assert_eq!(digest, Hash::of(&bytes));
+        assert!(matches!(content, Ok(Content::Block(_))));
+        assert!(matches!(BlockChecker::new(rules(1), 1).check(Lane::BLOCK, &bytes), Err(Fault::TooLargeHere(_))));
+        let unscheduled =
+            Content::Unscheduled { height: Height::MIN, proposer: PublicKey(key(1).verifying_key().to_bytes()) };
+        assert_eq!(is(rules(2), 4096, &bytes).1, Ok(unscheduled));
+        let mut forged = bytes.to_vec();
+        *forged.last_mut().expect("not empty") ^= 1;
+        assert_eq!(is(rules(2), 4096, &forged.into()).1, Err(Fault::BadSignature));
+    }
+
+    #[test]
     fn a_known_signature_makes_nothing_else_of_the_block_good() {
         let checker = BlockChecker::new(rules(1), 4096);
         let good = block(1);

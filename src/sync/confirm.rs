@@ -119,6 +119,8 @@ impl Syncer {
         let heads = self.chain.heads();
         if heads.floor.is_some_and(|floor| height <= floor.id.height) {
             self.da.count_below_trusted();
+            // It may be the trusted one itself, which is not here yet.
+            self.incoming(ctx, block, Origin::Da, None);
             return;
         }
         let Some(hash) = self.chain.hash(height, ctx.stored).filter(|hash| *hash != block.hash()) else { return };

@@ -406,7 +406,8 @@ impl Syncer {
     fn hard_waits(&self) -> Option<HardWait> {
         let heads = self.chain.heads();
         let trusted = self.config.history.trusted.map(|trusted| trusted.id);
-        let unseen = trusted.filter(|trusted| heads.hard.is_none() && trusted.height == heads.tail);
+        let shown_by_da = heads.hard.is_none() && heads.floor.is_none();
+        let unseen = trusted.filter(|trusted| shown_by_da && trusted.height == heads.tail);
         self.da.waits_for().or(unseen.map(HardWait::Trusted))
     }
 

@@ -54,6 +54,33 @@ fn sign(header: &Header, key: &SigningKey) -> Bytes {
     native::encode(&header, &signature, &Bytes::from_static(b"payload"))
 }
 
+#[test]
+fn what_nobody_scheduled_signed_is_told_apart_from_what_nobody_signed() {
+    let foreign = Header { proposer: public(3), ..header() };
+    let signed = sign(&foreign, &key(3));
+    assert!(matches!(rules().check(Lane::BLOCK, &signed), Err(Fault::NotScheduled { .. })));
+    assert_eq!(rules().check_but_for_the_schedule(Lane::BLOCK, &signed), Ok(()));
+    // Its name is on it, and it is not its work.
+    let forged = sign(&foreign, &key(1));
+    assert_eq!(rules().check_but_for_the_schedule(Lane::BLOCK, &forged), Err(Fault::BadSignature));
+    let elsewhere = Header { chain_id: ChainId::new("other").unwrap(), ..foreign.clone() };
+    let elsewhere = sign(&elsewhere, &key(3));
+    assert!(matches!(rules().check_but_for_the_schedule(Lane::BLOCK, &elsewhere), Err(Fault::WrongChain(_))));
+    let weak = Header { proposer: PublicKey([0; 32]), ..foreign.clone() };
+    assert_eq!(rules().check_but_for_the_schedule(Lane::BLOCK, &sign(&weak, &key(3))), Err(Fault::BadSignature));
+    let other_payload = sign(&Header { payload_hash: Hash::of(b"another"), ..foreign }, &key(3));
+    assert_eq!(rules().check_but_for_the_schedule(Lane::BLOCK, &other_payload), Err(Fault::PayloadMismatch));
+}
+
+#[test]
+fn a_block_within_the_chains_rule_may_be_too_large_for_one_node() {
+    let block = check(&header()).unwrap();
+    let (len, id, parent) = (block.size(), block.id(), block.parent_hash());
+    assert_eq!(block.clone().within(len), Ok(block.clone()));
+    let fault = Fault::TooLargeHere(Box::new(TooLargeHere { id, parent, len, max: len - 1 }));
+    assert_eq!(block.within(len - 1), Err(fault));
+}
+
 /// What the rules say of this header, signed with key 1 around the payload `payload`.
 fn check(header: &Header) -> Result<AuthenticBlock, Fault> {
     rules().check(Lane::BLOCK, &sign(header, &key(1)))

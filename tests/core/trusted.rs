@@ -262,6 +262,21 @@ fn what_da_shows_at_or_below_it_decides_nothing_and_is_counted() {
     assert_eq!((status.halted, status.below_trusted, core.hard()), (None, 2, Some(blocks[4].id())));
 }
 
+/// Whoever brings it, it is hard by the operator's word.
+#[test]
+fn da_may_show_it_late() {
+    let blocks = chain(7);
+    let other = branch(&blocks[..4], "b", 1).remove(0);
+    let mut core = from_checkpoint(&blocks);
+    assert_eq!(core.status().hard_waits, None, "it does not wait for DA");
+    let _ = core.report(20, 21, vec![seen_block(21, 0, &other), seen_digest(21, 1, &blocks[4])]);
+    assert_eq!((stored(&core), core.status().pending_sightings, core.status().wanted.len()), ((5, None), 0, 0));
+    let effects = core.report(21, 22, vec![seen_block(22, 0, &blocks[4])]).1;
+    let confirm = Change::Confirm { height: h(5), position: DaPosition::IMPLIED, basis: Basis::Trusted };
+    assert!(changes(&effects).contains(&confirm), "{effects:#?}");
+    assert_eq!((core.hard(), core.heads().decided_by_da()), (Some(blocks[4].id()), None));
+}
+
 #[test]
 fn the_floor_outlives_restarts_and_changes_only_in_an_empty_store() {
     let blocks = chain(7);

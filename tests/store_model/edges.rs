@@ -3,10 +3,10 @@
 use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::store::{Options, Store, StoreError, guard};
 use blocksyncd::sync::{
-    Basis, Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, Epoch, GuardEntry, GuardState, Heads, Origin,
-    Stored as _,
+    Basis, Batch, Change, CommitId, Confirmation, DaPosition, Disowned, DisownedBy, Epoch, Floor, GuardEntry,
+    GuardState, Heads, Origin, Stored as _,
 };
-use blocksyncd::verify::{Rules, Schedule, ScheduleEntry, VerifiedBlock};
+use blocksyncd::verify::{Rules, Schedule, ScheduleEntry, Tip, VerifiedBlock};
 
 use super::tempdir::TempDir;
 use super::{blocks, open, options};
@@ -106,6 +106,49 @@ fn a_snapshot_does_not_see_what_comes_later() {
     assert_eq!(after.hash(from), Ok(Some(branch[0].id().hash)));
     assert_eq!(after.block(Height::MIN.plus(4)), Ok(None));
     assert_eq!(after.retracted_since(Epoch(0)), Ok(Some(from)));
+}
+
+/// Where DA is read from, and where the chain began, is known even when everything else is lost; and then it may begin anew.
+#[test]
+fn the_floor_outlives_restarts_and_the_loss_of_everything() {
+    let dir = TempDir::in_memory();
+    let options = options(&dir);
+    let chain = blocks::build_chain(9, 10);
+    let begin = |from: usize, da| {
+        let id = chain[from].id();
+        let floor = Some(Floor { id, da });
+        let position = DaPosition::IMPLIED;
+        let mut batch = append(&chain[from..], Heads { tail: id.height, floor, ..Heads::empty(Height::MIN) });
+        batch.changes.insert(0, Change::Begin { tail: id.height, floor });
+        batch.changes.push(Change::Confirm { height: id.height, position, basis: Basis::Trusted });
+        batch.heads = Heads { hard: Some(id), base: Some(chain[from - 1].tip()), scanned_through: da, ..batch.heads };
+        batch.heads.base = batch.heads.base.map(|base| Tip { time_unix_nanos: 0, ..base });
+        batch
+    };
+    let (mut store, reader, _) = open(&options);
+    let batch = begin(4, 20);
+    store.commit(&batch).expect("it is written");
+    let trusted = Confirmation { position: DaPosition::IMPLIED, basis: Basis::Trusted };
+    assert_eq!(reader.snapshot().confirmation(chain[4].id().height), Ok(Some(trusted)));
+    drop((store, reader));
+    let (store, reader, recovered) = open(&options);
+    assert_eq!(recovered.heads, Heads { target: None, ..batch.heads });
+    drop((store, reader));
+
+    std::fs::remove_dir_all(options.dir.join("store")).expect("it is there");
+    let (mut store, reader, recovered) = open(&options);
+    let heads = recovered.heads;
+    assert_eq!((heads.floor, heads.tail, heads.soft), (batch.heads.floor, batch.heads.tail, None));
+    assert_eq!(heads.lost.map(|lost| (lost.from, lost.to)), Some((chain[4].id().height, chain[8].id().height)));
+    assert_eq!(recovered.anchor.map(|anchor| anchor.id), Some(chain[4].id()));
+    // From a later block, on the operator's word: what was hard below it matters no more.
+    let mut again = begin(6, 30);
+    again.heads.lost = None;
+    store.commit(&again).expect("it is written");
+    drop((store, reader));
+    let (_, reader, recovered) = open(&options);
+    assert_eq!((recovered.heads, recovered.anchor), (Heads { target: None, ..again.heads }, None));
+    reader.snapshot().verify(|_| true).expect("it is sound");
 }
 
 #[test]

@@ -214,7 +214,7 @@ impl Da {
     /// Takes one finding of a report.
     pub fn take(&mut self, finding: Finding, chain: &Chain, schedule: &Schedule, decision: &mut Decision) -> Taken {
         let Finding { position, height, what } = finding;
-        let next = chain.next_unconfirmed();
+        let next = chain.heads().first_undecided();
         if position.height <= chain.heads().da_floor() || !self.is_news(position, &what) {
             return Taken::Nothing;
         }

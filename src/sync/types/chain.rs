@@ -88,6 +88,13 @@ impl Heads {
         self.hard.map_or(self.tail, |hard| hard.height.next())
     }
 
+    /// The lowest height of which DA has anything to say: the one that is judged next, and no height at or below a trusted block
+    /// with which the reading of DA began.
+    #[must_use]
+    pub fn first_undecided(&self) -> Height {
+        self.floor.map_or(self.next_unconfirmed(), |floor| self.next_unconfirmed().max(floor.id.height.next()))
+    }
+
     /// What the block that is judged next stands on; `None` at the initial height, and where nobody knows.
     #[must_use]
     pub fn below_unconfirmed(&self) -> Option<BlockId> {
