@@ -149,6 +149,44 @@ fn a_block_on_da_that_is_larger_than_a_message_comes_in_pieces() {
     });
 }
 
+/// A node may take less than its chain allows. On DA it tells what is too large for it from what is nothing at all.
+#[test]
+fn a_node_of_little_room_stands_still_at_a_larger_block_and_not_at_large_junk() {
+    let place = Place::new();
+    let small = ["--set", "limits.max_block_bytes=64KiB"];
+    let alone = place.full_node("full", &small);
+    hosts(async {
+        let b = Host::follower(&alone).await;
+        let large = sign(&place.proposer(), None, time_of(height(1)), &vec![7; 6 << 20]);
+        let mut junk = large.clone();
+        let mut spoilt = junk.bytes.to_vec();
+        *spoilt.last_mut().unwrap() ^= 1;
+        junk.bytes = spoilt.into();
+        let both = [sighting(at(1, 0), &junk, junk.digest()), sighting(at(2, 0), &large, large.digest())];
+        assert_eq!(taken(b.report_range(0, 3, &both).await).wanted.len(), 2);
+        for (position, block, wanted) in [(at(1, 0), &junk, 1), (at(2, 0), &large, 0)] {
+            let given = sighting(position, block, bytes(block));
+            let answer = taken(within("an answer", b.reporter().give(&given)).await.unwrap());
+            assert_eq!(answer.wanted.len(), wanted);
+        }
+        let status = b.status().await;
+        assert_eq!((status.info.heads.soft, status.info.limits.max_block_bytes), (None, 64 << 10));
+        let why = status.hard_waits_for.expect("it says why");
+        assert!(why.contains("DA height 2, index 0") && why.contains("limits.max_block_bytes"), "{why}");
+
+        // With more room it goes on, once DA is read again.
+        alone.stop();
+        let alone = place.full_node("full", &[]);
+        let mut b = b.reattach(&alone).await;
+        let answer = taken(b.report_range(b.da_position().await, 3, &both[1..]).await);
+        for wanted in answer.wanted {
+            assert_eq!(wanted.position, at(2, 0));
+            taken(within("an answer", b.reporter().give(&sighting(at(2, 0), &large, bytes(&large)))).await.unwrap());
+        }
+        b.until_hard(1).await;
+    });
+}
+
 #[test]
 fn a_report_that_makes_no_sense_is_refused_with_a_reason_and_changes_nothing() {
     let place = Place::new();
