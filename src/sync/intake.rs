@@ -65,7 +65,7 @@ impl Syncer {
             return Verdict::Ignore;
         }
         self.notice(ctx, block);
-        if self.rules.check_time(block, ctx.now).is_err() {
+        if self.clock_watch.check(&self.rules, block, ctx.now).is_err() {
             return Verdict::Ignore;
         }
         self.exchange.guess_size(block.size());

@@ -18,6 +18,7 @@ mod backfill;
 pub mod blame;
 mod branches;
 mod chain;
+mod clock_watch;
 mod confirm;
 pub mod cursor;
 mod da;
@@ -57,6 +58,7 @@ use crate::verify::{AuthenticBlock, Fault, Rules};
 use awaited::Awaited;
 use backfill::Backfill;
 use chain::Chain;
+use clock_watch::ClockWatch;
 use da::Da;
 use decision::Decision;
 use exchange::Exchange;
@@ -234,6 +236,7 @@ pub struct Syncer {
     draining: bool,
     /// When a block whose time is ahead of our clock may be believed.
     believable_at: Option<Duration>,
+    clock_watch: ClockWatch,
     /// When more is looked up of what is stored, since there was more than one decision may.
     look_up_at: Option<Duration>,
 }
@@ -280,6 +283,7 @@ impl Syncer {
             decision,
             draining: false,
             believable_at: None,
+            clock_watch: ClockWatch::default(),
             look_up_at: None,
             rules: Arc::new(rules),
             config,
@@ -318,6 +322,7 @@ impl Syncer {
             Input::Wakeup => self.give_up_overdue(ctx),
         }
         self.advance(ctx);
+        self.clock_watch.settle(&self.rules, self.chain.heads().soft_height(), now);
         self.prune(ctx);
         self.da.settle(&mut self.chain, &mut self.decision);
         self.look_up_at = self.da.goes_on_at_once().then_some(now.elapsed);
@@ -381,6 +386,7 @@ impl Syncer {
             forked: self.standing.is_contradicted() || self.exchange.any_elsewhere(),
             history_unavailable: self.exchange.lack_history(heads.next_height()) || self.lacks_below_tail(),
             unknown_proposer: self.unknown_proposer(),
+            ahead_of_clock: self.clock_watch.told(),
             halted: self.standing.halted(),
             vetoed: self.standing.vetoed(),
             not_ready: self.not_ready(),

@@ -232,6 +232,7 @@ impl Node {
                 forked: false,
                 history_unavailable: true,
                 unknown_proposer: None,
+                ahead_of_clock: None,
                 halted: None,
                 vetoed: None,
                 not_ready: None,

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{Change, EvidenceSide, FetchOutcome, Input, Verdict};
-
+use blocksyncd::sync::{AheadOfClock, Change, EvidenceSide, FetchOutcome, Input, Verdict};
 use blocksyncd::verify::AuthenticBlock;
 
-use super::blocks::{Spec, branch, chain, h};
-use super::driver::{INSTANT, Setup, ahead, announced, appended, changes, commits, ranges, verdict};
+use super::blocks::{DRIFT, Spec, branch, chain, h};
+use super::driver::{Core, INSTANT, Setup, ahead, announced, appended, changes, commits, ranges, verdict};
 
 #[test]
 fn blocks_wait_for_those_before_them() {
@@ -202,6 +201,50 @@ fn a_block_from_the_future_is_not_believed() {
         assert_eq!(core.gossip(&block), believed);
         assert_eq!(core.target().is_some(), believed == Verdict::Accept);
     }
+}
+
+/// A block whose time is so far ahead of what our clock can believe.
+fn early(core: &Core, on: &AuthenticBlock, by: Duration) -> AuthenticBlock {
+    let nanos = i64::try_from(by.as_nanos()).expect("short");
+    Spec { time_unix_nanos: Some(ahead(core, nanos)), ..Spec::of("a") }.on(Some(on))
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn the_status_says_that_our_clock_keeps_us_from_believing_anybody() {
+    let first = chain(1).remove(0);
+    let mut core = Setup::follower().storing(std::slice::from_ref(&first), 0).start();
+    assert_eq!(core.status().ahead_of_clock, None);
+    let _ = core.pass(Duration::from_secs(5));
+    let one = early(&core, &first, HOUR);
+    assert_eq!(core.gossip(&one), Verdict::Ignore);
+    let told = AheadOfClock { blocks: 1, last_by: HOUR + DRIFT, since: Duration::from_secs(5) };
+    assert_eq!(core.status().ahead_of_clock, Some(told));
+    // Another way to us, and another block, a second later.
+    let _ = core.pass(Duration::from_secs(1));
+    let probe = core.connect(1);
+    let _ = core.answer(probe, &[early(&core, &one, HOUR * 2)], FetchOutcome::Complete);
+    assert_eq!(core.status().ahead_of_clock, Some(AheadOfClock { blocks: 2, last_by: HOUR * 2 + DRIFT, ..told }));
+    // Until the last one can be believed.
+    let _ = core.almost_pass(HOUR * 2);
+    assert!(core.status().ahead_of_clock.is_some());
+    let _ = core.pass(INSTANT);
+    assert_eq!(core.status().ahead_of_clock, None);
+}
+
+#[test]
+fn a_block_that_is_believed_at_such_a_height_says_that_our_clock_is_right() {
+    let blocks = chain(3);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).start();
+    for on in [&blocks[1], &blocks[2]] {
+        let early = early(&core, on, HOUR);
+        assert_eq!(core.gossip(&early), Verdict::Ignore);
+    }
+    let _ = core.gossip(&blocks[1]);
+    assert!(core.status().ahead_of_clock.is_some(), "below all of them");
+    let _ = core.gossip(&blocks[2]);
+    assert_eq!(core.status().ahead_of_clock, None);
 }
 
 #[test]

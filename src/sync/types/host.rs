@@ -109,6 +109,8 @@ pub struct Status {
     pub history_unavailable: bool,
     /// Peers have blocks by somebody whom our schedule does not name.
     pub unknown_proposer: Option<UnknownProposer>,
+    /// Blocks are refused, since their time is ahead of our clock.
+    pub ahead_of_clock: Option<AheadOfClock>,
     pub halted: Option<Halt>,
     pub vetoed: Option<BlockId>,
     /// Why nothing can be published now.
@@ -148,6 +150,17 @@ pub struct UnknownProposer {
     pub proposer: PublicKey,
     /// So many such blocks were seen, copies counted.
     pub count: u64,
+}
+
+/// Blocks that are refused since their time is ahead of our clock: either it is wrong, or the proposer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AheadOfClock {
+    /// How many, copies counted.
+    pub blocks: u64,
+    /// How far the time of the last one is ahead.
+    pub last_by: Duration,
+    /// When the first one was refused, on the clock of `Now::elapsed`.
+    pub since: Duration,
 }
 
 /// Blocks that became soft since the start of the process, by where they came from.

@@ -18,7 +18,9 @@ pub use da::{
     ReportRefusal, ReportTaken, Seen, SeenBlock, Sighting, Wanted,
 };
 pub use exchange::{BlockQuery, Fetch, FetchOutcome, Fetched, MAX_RANGE, Offence, Verdict};
-pub use host::{Answer, Command, Phase, Proposal, PublishAnswer, Received, RejectAnswer, Status, UnknownProposer};
+pub use host::{
+    AheadOfClock, Answer, Command, Phase, Proposal, PublishAnswer, Received, RejectAnswer, Status, UnknownProposer,
+};
 pub use ids::{CommitId, DaPosition, Epoch, EvidenceId, Origin, PeerId, RequestId, Ticket};
 pub use peers::{BanInfo, PeerInfo, PeerList, PeerOrder, PeerStanding};
 pub use store::{Anchor, Batch, Change, Disowned, DisownedBy, GuardEntry, GuardState, Halt, Recovered};
