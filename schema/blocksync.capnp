@@ -154,18 +154,24 @@ interface Observer {
 struct StartPoint {
   union {
     genesis @0 :Void;            # from the chain's initial height
-    tip @1 :Void;                # only what is new from now on; hard events too start above the present hard
+    tip @1 :Void;                # only what is new from now on: `hard` too is told of nothing else
     resume @2 :Resume;           # from where the host itself stands
   }
 }
 
 struct Resume {
   # The host resumes from its own state. Events go on above the newest entry of `locator` that is on our chain; if that is
-  # not the first entry, the first event is `retract` to it.
-  # While the sidecar is behind the host, or has not seen enough of DA to judge, the stream says nothing yet.
+  # not the first entry, the first event is `retract` to it. What the host has is taken back only when the sidecar's own hard
+  # block has decided between two branches, and never below the block that the host calls hard.
+  # While the sidecar is behind the host, or DA has not decided, the stream says nothing yet; the heads in its batches tell
+  # how far the sidecar has come.
   locator @0 :List(BlockId);     # the host's blocks, newest first; at most 64. One is enough; several, dense at first and
                                  # then sparser, let a rewind that the host has missed be found at once and end where it must
   hard @1 :BlockId;              # the newest block that the host knows to be hard; null or height 0: none
+  givenFrom @2 :UInt64;          # from this height on the host was given each block up to its newest one: the first height
+                                 # after the last `gap` that it was told, or the first one of a stream that began at `tip`,
+                                 # and no higher than right above a `retract`; 0: from the initial height on. `hard` is told
+                                 # of these blocks only
 }
 
 struct StreamOptions {
@@ -195,9 +201,11 @@ interface BlockStream {
 
   next @0 (maxEvents :UInt32, maxBytes :UInt64, waitMs :UInt32) -> (batch :Batch);
   # Waits up to waitMs for at least one event. 0 for maxEvents or maxBytes means the limit. One call at a time.
-  # In order, at least once, no gaps; hard(h) never before soft(h), unless h lies in a `gap` that was told; and it means that
-  # everything below h is hard, too.
-  # `disconnected` ends the stream only: open a new one, from the host's own state.
+  # In order, at least once, no gaps; hard(h) only of a block that the host was given, on this stream or before, and so never
+  # of what lies in a `gap`; and it means that everything below h is hard, too.
+  # `disconnected` ends the stream only: open a new one, from the host's own state. That is also how it ends when the sidecar
+  # takes back what the host calls hard (after a backup of the sidecar's was put back): the host keeps what it has, and
+  # the new stream says nothing until DA has decided; `forkedBelowHard` then, or it goes on.
 
   ack @1 (upTo :BlockId) -> (known :Bool);
   # "I have processed everything up to here." Durable when it returns, for named consumers: pruning waits for each of
@@ -280,8 +288,8 @@ struct Retract {
 
 struct Gap {
   from @0 :UInt64;               # first missing height
-  to @1 :UInt64;                 # last missing height; soft(to + 1) follows. Should the sidecar get them later, a host
-                                 # that resumes may be told `hard` for them, and never `soft`: it asked for what is above
+  to @1 :UInt64;                 # last missing height; soft(to + 1) follows. Should the sidecar get them later, the host is
+                                 # told neither `soft` nor `hard` for them
 }
 
 struct Range {
@@ -594,6 +602,7 @@ struct Status {
   passedOver @27 :UInt64;        # sightings since the sidecar started that a key signed which is not in the schedule there
   lowestPassedOver @28 :PassedOver;  # the lowest of them above hard; null: none
   unknownProposer @29 :UnknownProposer;   # peers have blocks by somebody whom the schedule does not name; null: none
+  aheadOfClock @30 :AheadOfClock;   # blocks are refused, since their time is ahead of our clock; null: none
 }
 
 struct PassedOver {
@@ -602,6 +611,13 @@ struct PassedOver {
   proposer @1 :Data;
   daHeight @2 :UInt64;
   index @3 :UInt32;
+}
+
+struct AheadOfClock {
+  # Either our clock is wrong, or the proposer's. Forgotten when such a block is believed.
+  blocks @0 :UInt64;             # so many were refused, copies counted
+  lastByMs @1 :UInt64;           # how far the time of the last one was ahead
+  sinceMs @2 :UInt64;            # so long ago the first one was refused
 }
 
 struct UnknownProposer {

@@ -28,7 +28,9 @@ async def follow(session, count="0", block=None):
     start = SCHEMA.StartPoint.new_message(genesis=None)
     if block:
         height, hash = block.split("/")
-        start.init("resume").locator = [{"height": int(height), "hash": bytes.fromhex(hash)}]
+        resume = start.init("resume")
+        resume.locator = [{"height": int(height), "hash": bytes.fromhex(hash)}]
+        resume.givenFrom = int(height)  # `hard` is told from here on
     stream = (await session.observer.stream(start, SCHEMA.StreamOptions.new_message())).result.stream
     left = int(count) or float("inf")
     while left > 0:

@@ -312,9 +312,9 @@ fn read_start(from: wire::start_point::Reader<'_>) -> Result<Start, BadRequest> 
     if list.len() as usize > MAX_LOCATOR {
         return Err(invalid(format!("a locator has at most {MAX_LOCATOR} blocks, not {}", list.len())));
     }
-    let hard = resume.get_hard()?;
+    let (hard, given_from) = (resume.get_hard()?, Height::new(resume.get_given_from()));
     let senseless = |error: Error| invalid(error.extra);
     let blocks = list.iter().map(convert::id).collect::<capnp::Result<Vec<_>>>().map_err(senseless)?;
     let hard = convert::optional_id(hard).map_err(senseless)?;
-    Locator::new(blocks, hard, None).map(Start::Resume).map_err(invalid)
+    Locator::new(blocks, hard, given_from).map(Start::Resume).map_err(invalid)
 }

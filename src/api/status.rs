@@ -28,7 +28,7 @@ use super::convert::{
 use super::info::{self, ServerInfo};
 use super::report::{read_wanted, write_wanted};
 use crate::block::{BlockId, Height};
-use crate::sync::{Checkpoint, DaPosition, PassedOver, Received, Status, UnknownProposer, Wanted};
+use crate::sync::{AheadOfClock, Checkpoint, DaPosition, PassedOver, Received, Status, UnknownProposer, Wanted};
 
 /// All that is known when the status is asked for: by the core, by the node, and by the API itself.
 pub(super) struct StatusNow<'a> {
@@ -64,9 +64,21 @@ pub enum StatusValue<'a> {
     Checkpoint(Option<Checkpoint>),
     PassedOver(Option<PassedOver>),
     UnknownProposer(Option<UnknownProposer>),
+    AheadOfClock(Option<AheadOfClockView>),
     Wanted(&'a [Wanted]),
     /// First and last.
     Heights(Option<(Height, Height)>),
+}
+
+/// [`AheadOfClock`] as it travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AheadOfClockView {
+    /// So many blocks were refused, copies counted.
+    pub blocks: u64,
+    /// How far the time of the last one was ahead.
+    pub last_by: Duration,
+    /// So long ago the first one was refused.
+    pub since: Duration,
 }
 
 macro_rules! status {
@@ -306,6 +318,18 @@ status! {
             unknown.map(read_unknown_proposer).transpose()?
         },
     }
+    /// Blocks are refused, since their time is ahead of our clock.
+    ahead_of_clock: Option<AheadOfClockView> {
+        json: "aheadOfClock",
+        text: Some("AHEAD OF CLOCK"),
+        write: |to, now| if let Some(ahead) = now.core.ahead_of_clock {
+            set_ahead_of_clock(to.reborrow().init_ahead_of_clock(), ahead, now.uptime);
+        },
+        read: |from| {
+            let ahead = from.has_ahead_of_clock().then(|| from.get_ahead_of_clock()).transpose()?;
+            ahead.map(read_ahead_of_clock)
+        },
+    }
     /// The consumer for which blocks are kept that would be pruned.
     pruning_waits_for: Option<String> {
         json: "pruningWaitsFor",
@@ -357,6 +381,20 @@ fn read_unknown_proposer(from: wire::unknown_proposer::Reader<'_>) -> capnp::Res
     })
 }
 
+fn set_ahead_of_clock(mut to: wire::ahead_of_clock::Builder<'_>, ahead: AheadOfClock, uptime: Duration) {
+    to.set_blocks(ahead.blocks);
+    to.set_last_by_ms(millis(ahead.last_by));
+    to.set_since_ms(millis(uptime.saturating_sub(ahead.since)));
+}
+
+fn read_ahead_of_clock(from: wire::ahead_of_clock::Reader<'_>) -> AheadOfClockView {
+    AheadOfClockView {
+        blocks: from.get_blocks(),
+        last_by: Duration::from_millis(from.get_last_by_ms()),
+        since: Duration::from_millis(from.get_since_ms()),
+    }
+}
+
 fn set_received(mut to: wire::received::Builder<'_>, received: Received) {
     to.set_published(received.published);
     to.set_gossip(received.gossip);
@@ -397,6 +435,7 @@ values! {
     Option<Checkpoint> => |checkpoint| StatusValue::Checkpoint(*checkpoint),
     Option<PassedOver> => |over| StatusValue::PassedOver(*over),
     Option<UnknownProposer> => |unknown| StatusValue::UnknownProposer(*unknown),
+    Option<AheadOfClockView> => |ahead| StatusValue::AheadOfClock(*ahead),
     Vec<Wanted> => |wanted| StatusValue::Wanted(wanted),
     Option<(Height, Height)> => |heights| StatusValue::Heights(*heights),
 }

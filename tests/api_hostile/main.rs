@@ -439,7 +439,7 @@ fn a_host_follows_resumes_and_is_told_to_rewind() {
         sidecar.rewind(4);
         assert_eq!(short(events(&stream, 1).await), ["retract 3"]);
         // The host has kept block 4, and comes back: of two blocks 4 it is told when one of them is hard.
-        let start = Start::Resume { locator: vec![ids[3], ids[2]], hard: Some(ids[1]) };
+        let start = Start::Resume { locator: vec![ids[3], ids[2]], hard: Some(ids[1]), given_from: None };
         accepted(publisher.publish(&new_block(4, vec![44])).await.unwrap());
         let again = observer.stream(&start, &StreamOptions::default()).await.unwrap();
         sidecar.harden(4);
@@ -447,14 +447,18 @@ fn a_host_follows_resumes_and_is_told_to_rewind() {
         let hard = StreamOptions { soft_events: false, consumer: Some("me".into()), ..StreamOptions::default() };
         let stream = observer.stream(&Start::Genesis, &hard).await.unwrap();
         assert_eq!(short(events(&stream, 4).await)[..4], ["soft 1", "hard 1", "soft 2", "hard 2"]);
+        // A host that was given nothing below block 2 hears of no other that it is hard.
+        let start = Start::Resume { locator: vec![ids[1]], hard: None, given_from: Some(ids[1].height) };
+        let stream = observer.stream(&start, &StreamOptions::default()).await.unwrap();
+        assert_eq!(short(events(&stream, 3).await)[..3], ["hard 2", "soft 3", "hard 3"]);
         let foreign = BlockId { height: ids[1].height, hash: Hash([1; 32]) };
-        let start = Start::Resume { locator: vec![], hard: Some(foreign) };
+        let start = Start::Resume { locator: vec![], hard: Some(foreign), given_from: None };
         let forked = observer.stream(&start, &StreamOptions::default()).await;
         assert!(
             matches!(forked, Err(ClientError::ForkedBelowHard { theirs, ours }) if theirs == foreign && ours == Some(ids[1])),
             "{forked:?}"
         );
-        let start = Start::Resume { locator: vec![ids[0], ids[1]], hard: None };
+        let start = Start::Resume { locator: vec![ids[0], ids[1]], hard: None, given_from: None };
         assert!(matches!(observer.stream(&start, &StreamOptions::default()).await, Err(ClientError::Invalid(_))));
     });
 }

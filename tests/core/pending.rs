@@ -209,7 +209,7 @@ fn early(core: &Core, on: &AuthenticBlock, by: Duration) -> AuthenticBlock {
     Spec { time_unix_nanos: Some(ahead(core, nanos)), ..Spec::of("a") }.on(Some(on))
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 #[test]
 fn the_status_says_that_our_clock_keeps_us_from_believing_anybody() {

@@ -78,7 +78,7 @@ impl Ledger {
 
     pub fn resume(&self) -> Start {
         let hard = (self.hard > 0).then(|| self.at(self.hard));
-        Start::Resume { locator: self.locator(), hard }
+        Start::Resume { locator: self.locator(), hard, given_from: None }
     }
 
     fn apply(&mut self, event: Event) {

@@ -36,7 +36,7 @@ pub use types::*;
 pub use super::info::{HeadsView, Limits, ServerInfo};
 pub use super::orders::{OperatorOutcome, ShutdownMode};
 pub use super::report::{DenialReason, ReportDenial, ReportResult};
-pub use super::status::{StatusField, StatusValue, StatusView};
+pub use super::status::{AheadOfClockView, StatusField, StatusValue, StatusView};
 
 use super::blocksync_capnp as wire;
 use super::convert::{self, text};

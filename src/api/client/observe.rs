@@ -35,23 +35,7 @@ impl Observer {
     pub async fn stream(&self, from: &Start, options: &StreamOptions) -> Result<Stream, ClientError> {
         use wire::stream_result::Which;
         let mut request = self.role.stream_request();
-        let mut start = request.get().init_from();
-        match from {
-            Start::Genesis => start.set_genesis(()),
-            Start::Tip => start.set_tip(()),
-            Start::Resume { locator, hard } => {
-                let mut resume = start.init_resume();
-                let len =
-                    u32::try_from(locator.len()).map_err(|_| ClientError::Invalid("too long a locator".into()))?;
-                let mut list = resume.reborrow().init_locator(len);
-                for (index, id) in (0..len).zip(locator) {
-                    convert::set_id(list.reborrow().get(index), *id);
-                }
-                if let Some(hard) = hard {
-                    convert::set_id(resume.init_hard(), *hard);
-                }
-            }
-        }
+        write_start(request.get().init_from(), from)?;
         let mut to = request.get().init_options();
         if let Some(consumer) = &options.consumer {
             to.set_consumer(consumer);
@@ -114,6 +98,26 @@ impl Observer {
         let answer = self.role.status_request().send().promise.await?;
         Ok(status::read(answer.get()?.get_status()?)?)
     }
+}
+
+fn write_start(mut to: wire::start_point::Builder<'_>, start: &Start) -> Result<(), ClientError> {
+    match start {
+        Start::Genesis => to.set_genesis(()),
+        Start::Tip => to.set_tip(()),
+        Start::Resume { locator, hard, given_from } => {
+            let mut resume = to.init_resume();
+            resume.set_given_from(given_from.map_or(0, Height::get));
+            let len = u32::try_from(locator.len()).map_err(|_| ClientError::Invalid("too long a locator".into()))?;
+            let mut list = resume.reborrow().init_locator(len);
+            for (index, id) in (0..len).zip(locator) {
+                convert::set_id(list.reborrow().get(index), *id);
+            }
+            if let Some(hard) = hard {
+                convert::set_id(resume.init_hard(), *hard);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A cursor over the sidecar's chain: in order, at least once, no gaps. Dropping it unsubscribes.

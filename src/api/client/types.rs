@@ -41,6 +41,8 @@ pub enum Start {
         locator: Vec<BlockId>,
         /// The newest block that the host knows to be hard.
         hard: Option<BlockId>,
+        /// From here on the host was given each block up to its newest one; `None`: from the initial height on.
+        given_from: Option<Height>,
     },
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{CallContext, Code, Failure};
 use crate::api::client::{Client, Event, Lookup, Observer, Start, StreamOptions, Which};
-use crate::block::{BlockId, Height};
+use crate::block::Height;
 use crate::sync::Phase;
 
 /// One long poll; the sidecar may shorten it.
@@ -64,7 +64,7 @@ pub async fn run(context: &CallContext, args: &TailArgs) -> Result<(), Failure> 
     Ok(())
 }
 
-/// A host that has everything below `height`, and knows of as much of it that it is hard as is true.
+/// A host that goes on at `height`, and was given nothing below.
 async fn start_at(client: &Client, observer: &Observer, height: Height) -> Result<Start, Failure> {
     let info = client.info().await?;
     let Some(below) = height.prev().filter(|_| height > info.initial_height) else {
@@ -72,10 +72,8 @@ async fn start_at(client: &Client, observer: &Observer, height: Height) -> Resul
     };
     let refuse = |message: String| Err(Failure::new(Code::Data, message));
     match observer.block(Which::Height(below)).await? {
-        Lookup::Found { block, inclusion } => {
-            let ours = inclusion.map(|_| block.id);
-            let lower = |hard: &BlockId| hard.height < below;
-            Ok(Start::Resume { locator: vec![block.id], hard: ours.or(info.heads.hard.filter(lower)) })
+        Lookup::Found { block, .. } => {
+            Ok(Start::Resume { locator: vec![block.id], hard: None, given_from: Some(height) })
         }
         Lookup::NotFound => refuse(format!("--from {height}: the sidecar has no block at height {below} yet")),
         Lookup::Pruned { tail } => refuse(format!("--from {height}: the sidecar's lowest block is at height {tail}")),

@@ -58,6 +58,7 @@ fn where_we_stand(host: &MockHost) -> Start {
     let ledger = host.journal().ledger();
     match ledger.locator() {
         locator if locator.is_empty() => Start::Genesis,
-        locator => Start::Resume { locator, hard: ledger.hard() },
+        // It was never told of a gap: it would have ended.
+        locator => Start::Resume { locator, hard: ledger.hard(), given_from: None },
     }
 }

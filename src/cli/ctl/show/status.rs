@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Failure, Printer, TextRow, columns, durability_name, id_json, millis, or_none, plain, seconds};
-use crate::api::client::{HeadsView, ServerInfo, StatusValue, StatusView};
+use crate::api::client::{AheadOfClockView, HeadsView, ServerInfo, StatusValue, StatusView};
 use crate::block::{BlockId, Height};
 use crate::cli::phase_name;
 use crate::config::genesis::evidence_name;
@@ -134,6 +134,7 @@ fn value_json(value: &StatusValue<'_>) -> Value {
         StatusValue::Checkpoint(checkpoint) => checkpoint.map(checkpoint_json).into(),
         StatusValue::PassedOver(over) => over.map(passed_over_json).into(),
         StatusValue::UnknownProposer(unknown) => unknown.map(unknown_json).into(),
+        StatusValue::AheadOfClock(ahead) => ahead.map(ahead_json).into(),
         StatusValue::Wanted(wanted) => wanted.iter().map(wanted_json).collect(),
         StatusValue::Heights(heights) => heights.map(|(from, to)| json!({ "from": from.get(), "to": to.get() })).into(),
     }
@@ -154,6 +155,10 @@ fn passed_over_json(PassedOver { height, proposer, position }: PassedOver) -> Va
 
 fn unknown_json(UnknownProposer { height, proposer, count }: UnknownProposer) -> Value {
     json!({ "height": height.get(), "proposer": proposer.to_string(), "count": count })
+}
+
+fn ahead_json(AheadOfClockView { blocks, last_by, since }: AheadOfClockView) -> Value {
+    json!({ "blocks": blocks, "lastByMs": millis(last_by), "sinceMs": millis(since) })
 }
 
 fn wanted_json(Wanted { position, height, digest }: &Wanted) -> Value {
@@ -192,6 +197,7 @@ fn value_texts(value: &StatusValue<'_>) -> Vec<String> {
         StatusValue::Texts(texts) => texts.iter().map(|text| plain(text)).collect(),
         StatusValue::Block(id) => id.iter().map(BlockId::to_string).collect(),
         StatusValue::UnknownProposer(unknown) => unknown.iter().map(unknown_text).collect(),
+        StatusValue::AheadOfClock(ahead) => ahead.iter().map(ahead_text).collect(),
         StatusValue::Wanted(wanted) => wanted_text(wanted).into_iter().collect(),
         StatusValue::Heights(heights) => heights.iter().map(|(from, to)| format!("{from} to {to}")).collect(),
     }
@@ -201,6 +207,11 @@ fn unknown_text(UnknownProposer { height, proposer, count }: &UnknownProposer) -
     format!(
         "peers have {count} blocks of height {height} and above by {proposer}: if it proposes there, ctl schedule add"
     )
+}
+
+fn ahead_text(AheadOfClockView { blocks, last_by, since }: &AheadOfClockView) -> String {
+    let (last_by, since) = (seconds(*last_by), seconds(*since));
+    format!("{blocks} blocks were refused in {since}: the last one is {last_by} ahead of our clock: is that right?")
 }
 
 /// The lowest on DA, which is the one that matters first, and how many there are.
@@ -364,6 +375,7 @@ mod tests {
             passed_over: 0,
             lowest_passed_over: None,
             unknown_proposer: None,
+            ahead_of_clock: None,
             pruning_waits_for: None,
             storage_full: false,
             lost: None,
@@ -392,6 +404,11 @@ mod tests {
                 position: at(60),
             }),
             unknown_proposer: Some(UnknownProposer { height: id(9).height, proposer: PublicKey([3; 32]), count: 4 }),
+            ahead_of_clock: Some(AheadOfClockView {
+                blocks: 12,
+                last_by: Duration::from_millis(3_610_500),
+                since: Duration::from_secs(90),
+            }),
             pruning_waits_for: Some("prover".into()),
             storage_full: true,
             lost: Some((Height::MIN, id(3).height)),
@@ -440,6 +457,11 @@ mod tests {
             (
                 "UNKNOWN PROPOSER",
                 format!("peers have 4 blocks of height 9 and above by {key}: if it proposes there, ctl schedule add"),
+            ),
+            (
+                "AHEAD OF CLOCK",
+                "12 blocks were refused in 1m 30s: the last one is 1h 10s ahead of our clock: is that right?"
+                    .to_owned(),
             ),
             (
                 "pruning waits",
@@ -499,6 +521,7 @@ mod tests {
                 "height": 9, "proposer": PublicKey([3; 32]).to_string(), "daHeight": 60, "index": 1
             },
             "unknownProposer": { "height": 9, "proposer": PublicKey([3; 32]).to_string(), "count": 4 },
+            "aheadOfClock": { "blocks": 12, "lastByMs": 3_610_500, "sinceMs": 90_000 },
             "pruningWaitsFor": "prover",
             "storageFull": true,
             "lost": { "from": 1, "to": 3 },
@@ -514,6 +537,7 @@ mod tests {
             "hardWaitsFor",
             "floor",
             "unknownProposer",
+            "aheadOfClock",
             "pruningWaitsFor",
             "lost",
         ] {
