@@ -162,8 +162,9 @@ struct StartPoint {
 struct Resume {
   # The host resumes from its own state. Events go on above the newest entry of `locator` that is on our chain; if that is
   # not the first entry, the first event is `retract` to it. What the host has is taken back only when the sidecar's own hard
-  # block has decided between two branches, and never below the block that the host calls hard.
-  # While the sidecar is behind the host, or DA has not decided, the stream says nothing yet; the heads in its batches tell
+  # block has decided between two branches, or when a block that the host names there was given up, because DA took it back
+  # before or since an operator said so; and never below the block that the host calls hard.
+  # While the sidecar is behind the host, or nothing is decided, the stream says nothing yet; the heads in its batches tell
   # how far the sidecar has come.
   locator @0 :List(BlockId);     # the host's blocks, newest first; at most 64. One is enough; several, dense at first and
                                  # then sparser, let a rewind that the host has missed be found at once and end where it must

@@ -388,6 +388,10 @@ mod tests {
         fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
             Ok(Vec::new())
         }
+
+        fn is_disowned(&self, _: Hash) -> Result<bool, StoreError> {
+            Ok(false)
+        }
     }
 
     const WIDE: Bounds = Bounds { max_events: 100, max_bytes: 10_000, with_bodies: true };

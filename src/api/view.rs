@@ -24,6 +24,7 @@ pub trait HostView: Send {
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, StoreError>;
     fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>, StoreError>;
     fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError>;
+    fn is_disowned(&self, hash: Hash) -> Result<bool, StoreError>;
 }
 
 impl dyn HostView + '_ {
@@ -47,6 +48,10 @@ impl ChainView for dyn HostView + '_ {
     fn is_contradicted_from(&self, height: Height) -> Result<bool, StoreError> {
         let evidence = self.evidence(EvidenceId(0), usize::MAX)?;
         Ok(evidence.iter().any(|evidence| evidence.height >= height))
+    }
+
+    fn is_given_up(&self, hash: Hash) -> Result<bool, StoreError> {
+        self.is_disowned(hash)
     }
 }
 
@@ -91,5 +96,9 @@ impl HostView for Snapshot {
 
     fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
         self.acks()
+    }
+
+    fn is_disowned(&self, hash: Hash) -> Result<bool, StoreError> {
+        self.is_disowned(hash)
     }
 }

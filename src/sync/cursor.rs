@@ -17,7 +17,7 @@
 //! 4. A host is never sent below a block that it calls hard, whatever we call hard ourselves. Where our chain was taken back that
 //!    far, the stream ends, and the next one waits until our own hard block has decided.
 //! 5. A host that stands on another branch is sent to the newest block in common once our hard block has decided between the two,
-//!    and not before.
+//!    or a block that it names was given up, and not before.
 //! 6. What cannot be judged yet is waited for; what cannot be said truthfully ends the stream, and the host resumes from its
 //!    own state.
 //! 7. A cursor knows nothing that a host could not say of itself. So a host is told the same on a stream that it has kept, and
@@ -48,6 +48,9 @@ pub trait ChainView {
 
     /// Whether evidence is kept that the sequencer contradicted itself at or above `height`.
     fn is_contradicted_from(&self, height: Height) -> Result<bool, Self::Error>;
+
+    /// Whether this block was given up: it is part of our chain no more, unless DA has it after all.
+    fn is_given_up(&self, hash: Hash) -> Result<bool, Self::Error>;
 }
 
 /// Where a host wants to begin.

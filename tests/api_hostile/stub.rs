@@ -88,6 +88,10 @@ impl HostView for State {
     fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
         Ok(Vec::new())
     }
+
+    fn is_disowned(&self, _: Hash) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }
 
 #[derive(Default)]

@@ -37,6 +37,10 @@ impl cursor::ChainView for Image {
     fn is_contradicted_from(&self, height: Height) -> Result<bool, Infallible> {
         Ok(self.evidence.values().any(|evidence| evidence.height >= height))
     }
+
+    fn is_given_up(&self, hash: Hash) -> Result<bool, Infallible> {
+        Ok(self.disowned.keys().any(|id| id.hash == hash))
+    }
 }
 
 /// What a host has on its own disk.

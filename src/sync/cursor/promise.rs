@@ -5,7 +5,7 @@
 //! 1. `soft` is of the next height, and its parent is the host's newest block, unless that one lies in a gap.
 //! 2. `hard` is of the lowest block that the host was given, does not call hard, and we still have; and is the host's own block.
 //! 3. A host is sent down only to a block in common, at or above the one that it calls hard; and after a resume only when our hard
-//!    block is above the place where the two chains really part, or is all that we have.
+//!    block is above the place where the two chains really part, or is all that we have, or a block of the host's was given up.
 //! 4. Nothing is owed when a stream is idle.
 //! 5. A host that opens its stream anew ends up where it would have with the old one, or waits for DA to decide.
 
@@ -40,6 +40,11 @@ impl Line {
         self.0.iter_mut().skip(at(fork)).for_each(|block| *block = of + fork);
     }
 
+    /// Whether it has left the trunk there, to be a host's.
+    fn is_branch_at(&self, height: u64) -> bool {
+        self.0[at(height)] >= THEIRS
+    }
+
     fn id(&self, height: u64) -> BlockId {
         let mut hash = [0; Hash::LEN];
         hash[..8].copy_from_slice(&height.to_be_bytes());
@@ -69,6 +74,8 @@ struct Ours {
     hard: u64,
     target: u64,
     contradicted: u64,
+    /// The height at which the blocks of all hosts' branches were given up.
+    given_up: u64,
     /// From where on each epoch took blocks back.
     rewinds: [u64; 3],
     epoch: u64,
@@ -89,6 +96,11 @@ impl ChainView for Ours {
 
     fn is_contradicted_from(&self, height: Height) -> Result<bool, Infallible> {
         Ok(self.contradicted >= height.get())
+    }
+
+    fn is_given_up(&self, hash: Hash) -> Result<bool, Infallible> {
+        let lines = (1..=TOP).map(|fork| Line::new(fork, THEIRS));
+        Ok(lines.filter(|line| line.is_branch_at(self.given_up)).any(|line| line.id(self.given_up).hash == hash))
     }
 }
 
@@ -133,7 +145,8 @@ impl Ours {
                 for hard in (tail..=soft).chain([0]) {
                     let line = Line::new(fork, 0);
                     let rewinds = [0; 3];
-                    all.push(Self { line, tail, soft, hard, target: soft, contradicted: 0, rewinds, epoch: 0 });
+                    let (target, contradicted, given_up) = (soft, 0, 0);
+                    all.push(Self { line, tail, soft, hard, target, contradicted, given_up, rewinds, epoch: 0 });
                 }
             }
         }
@@ -309,6 +322,11 @@ impl Host {
         }
     }
 
+    /// Whether a block of its own branch was.
+    fn was_given_up(&self, ours: &Ours) -> bool {
+        (self.given_from..=self.newest).contains(&ours.given_up) && self.line.is_branch_at(ours.given_up)
+    }
+
     /// Where its chain and ours really part.
     fn parts_at(&self, ours: &Ours) -> u64 {
         (1..=TOP + 1).find(|height| self.line.id(*height) != ours.line.id(*height)).unwrap_or(TOP + 2)
@@ -333,9 +351,11 @@ fn expected(host: &Host, named: &[u64], ours: &Ours) -> Expected {
     if host.hard > 0 && is_other(host.hard) {
         return if ours.hard >= host.hard { Expected::Forked } else { Expected::Waiting };
     }
-    let mut above = named.iter().copied().filter(|height| *height > host.hard);
+    let above = named.iter().copied().filter(|height| *height > host.hard);
     let common = above.clone().find(|height| !is_ahead(*height) && !is_other(*height)).unwrap_or(host.hard);
-    let is_decided = above.any(|height| height > common && is_other(height) && height <= ours.hard);
+    let mut elsewhere = above.clone().filter(|height| *height > common);
+    let is_given_up = elsewhere.clone().any(|height| height == ours.given_up && host.line.is_branch_at(height));
+    let is_decided = is_given_up || elsewhere.any(|height| is_other(height) && height <= ours.hard);
     let may_have_lost = ours.soft > common
         && ours.hard == ours.soft
         && ours.target == ours.soft
@@ -362,8 +382,8 @@ fn resumed(host: &Host, locator: Locator, filter: EventFilter, ours: &Ours) -> (
 fn where_a_host_goes_on_is_right_in_every_small_case() {
     let mut cases = 0;
     for mut ours in Ours::all() {
-        for (target, contradicted) in pairs(0..=1, 0..=TOP + 1) {
-            (ours.target, ours.contradicted) = (ours.soft + target, contradicted);
+        for (given_up, (target, contradicted)) in given_up_and(&pairs(0..=1, 0..=TOP + 1)) {
+            (ours.target, ours.contradicted, ours.given_up) = (ours.soft + target, contradicted, given_up);
             for host in Host::all(&ours) {
                 for (named, locator) in host.locators() {
                     let case = (host, named.clone(), ours);
@@ -372,7 +392,7 @@ fn where_a_host_goes_on_is_right_in_every_small_case() {
                     let Some(mut cursor) = cursor else { continue };
                     let mut told = host;
                     let went = told.listen(&mut cursor, &ours);
-                    let decided = host.parts_at(&ours).min(ours.soft) <= ours.hard;
+                    let decided = host.parts_at(&ours).min(ours.soft) <= ours.hard || host.was_given_up(&ours);
                     assert!(went.lost.is_none() && (decided || !went.sent_down), "{case:?}: {went:?}");
                     cases += 1;
                 }
@@ -380,6 +400,13 @@ fn where_a_host_goes_on_is_right_in_every_small_case() {
         }
     }
     assert!(cases > 10_000, "{cases} cases");
+}
+
+/// Each of the cases with nothing given up, and the first and the last of them with each height.
+fn given_up_and<C: Copy>(cases: &[C]) -> Vec<(u64, C)> {
+    let ends = [cases.first(), cases.last()].into_iter().flatten();
+    let given_up = ends.flat_map(|case| (1..=TOP).map(|height| (height, *case)));
+    cases.iter().map(|case| (0, *case)).chain(given_up).collect()
 }
 
 /// A stream that is kept and one that is opened anew, while our chain goes on: step after step, to this depth.

@@ -8,8 +8,9 @@
 //!
 //! Invariants:
 //! 1. A host goes on from the newest block in common, and never from one below its hard block.
-//! 2. What it has above that block is taken back only when our hard block has decided: it is at or above a block of the host's
-//!    that is not ours, or it is all that we have, and the host may stand on a branch that lost there.
+//! 2. What it has above that block is taken back only when the fork is decided. Either by our hard block: it is at or above a
+//!    block of the host's that is not ours, or it is all that we have, and the host may stand on a branch that lost there. Or
+//!    since a block that the host names there was given up: it, and all that stands on it, is part of our chain no more.
 //! 3. A hard block of the host's that is not ours is never answered with a rewind.
 
 use crate::block::{BlockId, Height};
@@ -115,34 +116,40 @@ struct Parting {
     on: Option<BlockId>,
     /// The lowest of the host's blocks above it that is another one than ours: the two part at its height, or below.
     elsewhere: Option<Height>,
+    /// The lowest of the host's blocks above it that was given up.
+    given_up: Option<Height>,
 }
 
 fn parting<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -> Result<Parting, C::Error> {
     // Nothing below their hard block is looked at: whatever else they have, they keep that one.
     let floor = locator.hard.map(|hard| hard.height);
     let candidates = locator.blocks.iter().copied().filter(|block| Some(block.height) > floor).chain(locator.hard);
-    let mut elsewhere = None;
+    let (mut elsewhere, mut given_up) = (None, None);
     for block in candidates {
         match relation(block, heads, chain)? {
             Relation::Above => {}
             Relation::Other(_) => elsewhere = Some(block.height),
-            Relation::Ours | Relation::Below => return Ok(Parting { on: Some(block), elsewhere }),
+            Relation::Ours | Relation::Below => return Ok(Parting { on: Some(block), elsewhere, given_up }),
+        }
+        if chain.is_given_up(block.hash)? {
+            given_up = Some(block.height);
         }
     }
-    Ok(Parting { on: None, elsewhere })
+    Ok(Parting { on: None, elsewhere, given_up })
 }
 
 /// Whether what the host has above the common block is to be taken back. Blocks above our head may be ours tomorrow; and while DA
-/// has not decided between two branches, either may win.
+/// has not decided between two branches, and neither was given up, either may win.
 fn is_decided<C: ChainView + ?Sized>(
     parting: &Parting,
     initial_height: Height,
     heads: &Heads,
     chain: &C,
 ) -> Result<bool, C::Error> {
-    match parting.elsewhere {
-        Some(elsewhere) => Ok(heads.hard_height() >= Some(elsewhere)),
-        None => may_stand_elsewhere(parting.on, initial_height, heads, chain),
+    match (parting.given_up, parting.elsewhere) {
+        (Some(_), _) => Ok(true),
+        (None, Some(elsewhere)) => Ok(heads.hard_height() >= Some(elsewhere)),
+        (None, None) => may_stand_elsewhere(parting.on, initial_height, heads, chain),
     }
 }
 

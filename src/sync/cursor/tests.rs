@@ -23,6 +23,8 @@ struct Model {
     retractions: BTreeMap<Epoch, Height>,
     /// The highest block of which there is evidence.
     contradicted: Option<Height>,
+    /// Blocks that were given up.
+    given_up: Vec<BlockId>,
 }
 
 impl Model {
@@ -32,7 +34,7 @@ impl Model {
         let mut heads = Heads::empty(h(first));
         heads.soft = blocks.values().last().map(|id| Tip { id: *id, time_unix_nanos: 0 });
         heads.hard = Height::new(hard).and_then(|hard| blocks.get(&hard).copied());
-        Self { blocks, heads, retractions: BTreeMap::new(), contradicted: None }
+        Self { blocks, heads, retractions: BTreeMap::new(), contradicted: None, given_up: Vec::new() }
     }
 
     /// Takes back everything from `from` on, and puts other blocks there.
@@ -94,6 +96,10 @@ impl ChainView for Model {
 
     fn is_contradicted_from(&self, height: Height) -> Result<bool, Infallible> {
         Ok(self.contradicted >= Some(height))
+    }
+
+    fn is_given_up(&self, hash: Hash) -> Result<bool, Infallible> {
+        Ok(self.given_up.iter().any(|id| id.hash == hash))
     }
 }
 
@@ -271,6 +277,25 @@ fn a_host_is_sent_to_our_branch_when_our_hard_block_has_decided() {
 }
 
 /// What lies in a gap is filled below, and confirmed: the host has none of it, whether its stream is old or new.
+#[test]
+fn a_host_is_sent_to_our_branch_when_its_own_was_given_up() {
+    // Nothing on DA has decided, and perhaps nothing ever will.
+    let mut model = Model::new(1, "aaaa", 0);
+    let theirs = [b('b', 4), b('b', 3), b('a', 2)];
+    assert_eq!(model.resume(&theirs, None), Resumed::Waiting);
+    model.given_up = vec![b('b', 3)];
+    let mut cursor = started(model.resume(&theirs, None));
+    assert_eq!(model.say(&mut cursor), "retract:2 3 4");
+    // What stands on it, too, where our chain does not even reach it; but what the host does not name is not known to us.
+    let ahead = [b('b', 7), b('b', 5), b('a', 2)];
+    assert_eq!(model.resume(&ahead, None), Resumed::Waiting);
+    model.given_up = vec![b('b', 5)];
+    let mut cursor = started(model.resume(&ahead, None));
+    assert_eq!(model.say(&mut cursor), "retract:2 3 4");
+    // Never below what the host calls hard.
+    assert_eq!(model.resume(&ahead, Some(b('b', 5))), Resumed::Waiting);
+}
+
 #[test]
 fn hard_is_told_of_what_was_given_and_not_of_a_gap() {
     let mut cursor = Model::new(6, "aaaa", 0).start(&Start::Genesis, EventFilter::Soft);
