@@ -50,7 +50,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use blocksyncd::store::{Durability, Options, Store};
-use blocksyncd::sync::{Batch, Change, CommitId, Heads, Origin};
+use blocksyncd::sync::{Batch, Change, CommitId, DaEvidence, Heads, Origin};
 use blocksyncd::verify::VerifiedBlock;
 use bytes::Bytes;
 use ceilings::{check_blocks, copy_over_noise_and_yamux, copy_over_tcp};
@@ -244,7 +244,14 @@ fn way(link: Link) -> impl FnOnce(SocketAddr) -> SocketAddr {
 }
 
 fn options(dir: &Path) -> Options {
-    Options { dir: dir.to_owned(), guard: None, durability: Durability::Power, cache_bytes: 64 << 20, max_evidence: 16 }
+    Options {
+        dir: dir.to_owned(),
+        guard: None,
+        durability: Durability::Power,
+        cache_bytes: 64 << 20,
+        max_evidence: 16,
+        da_evidence: DaEvidence::Block,
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

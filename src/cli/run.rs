@@ -214,6 +214,7 @@ fn node_config(config: Config) -> node::Config {
             durability: config.store.durability,
             cache_bytes: config.budget.store_cache as u64,
             max_evidence: limits.evidence,
+            da_evidence: config.genesis.da_evidence,
         },
         p2p: p2p_config(&config),
         api: api_config(&config, proposer),

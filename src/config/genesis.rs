@@ -130,7 +130,7 @@ impl Genesis {
             self.chain_id,
             self.initial_height,
             self.max_block_bytes,
-            evidence_name(self.da_evidence),
+            self.da_evidence.name(),
         );
         for entry in self.schedule.entries() {
             let _ = write!(
@@ -166,18 +166,9 @@ pub fn block_bytes_from_text(text: &str) -> Result<usize, BadChoice> {
     check_block_bytes(parse_bytes(text).ok_or(BadChoice::NoBytes)?)
 }
 
-/// As the file writes it.
-#[must_use]
-pub const fn evidence_name(evidence: DaEvidence) -> &'static str {
-    match evidence {
-        DaEvidence::Block => "block",
-        DaEvidence::Named => "named",
-    }
-}
-
 pub fn evidence_from_name(word: &str) -> Result<DaEvidence, BadChoice> {
     [DaEvidence::Block, DaEvidence::Named]
         .into_iter()
-        .find(|evidence| evidence_name(*evidence) == word)
+        .find(|evidence| evidence.name() == word)
         .ok_or_else(|| BadChoice::Evidence(word.escape_debug().to_string()))
 }

@@ -171,7 +171,7 @@ impl Config {
             self.genesis.initial_height,
             self.genesis.schedule.entries().len(),
             units::show_bytes(self.genesis.max_block_bytes),
-            genesis::evidence_name(self.genesis.da_evidence),
+            self.genesis.da_evidence.name(),
         );
         let _ = write!(out, "# peer id {}\n\n", p2p::peer_id_of(self.p2p.node_key.secret()));
         out.push_str(&self.settings.to_toml());

@@ -9,7 +9,7 @@
 //! | `blockEx.sightings` | DA height, index; `cursor`; `notes` | what was seen there; how far DA is scanned; what is read again, and when |
 //! | `blockEx.retractions` | epoch | first height taken back |
 //! | `blockEx.evidence` | id | height, two signed headers |
-//! | `blockEx.meta` | see below | about, first proposer, heads, schedule, veto, halt, anchor, acknowledgements, the disowned |
+//! | `blockEx.meta` | see below | about, first proposer, chain's rules, heads, schedule, veto, halt, anchor, acknowledgements, the disowned |
 //!
 //! The DA cursor lies beside the sightings, and not only in the heads, because a keyspace by itself is always the state of
 //! one moment, whatever damage does to the database, and two keyspaces may be of two moments.
@@ -59,6 +59,8 @@ impl Space {
 pub(super) const ABOUT: &[u8] = b"about";
 /// The key that proposes from the initial height on. Stores of before do not say it.
 pub(super) const FIRST_PROPOSER: &[u8] = b"first-proposer";
+/// What decides on DA, and the largest block. Stores of before do not say it.
+pub(super) const CHAIN_RULES: &[u8] = b"chain-rules";
 pub(super) const HEADS: &[u8] = b"heads";
 pub(super) const VETO: &[u8] = b"veto";
 pub(super) const HALT: &[u8] = b"halt";

@@ -32,6 +32,7 @@ mod db;
 mod disowned;
 mod error;
 mod files;
+mod genesis;
 pub mod guard;
 mod journal;
 mod keys;
@@ -56,7 +57,7 @@ pub use error::StoreError;
 pub use snapshot::{CoreReader, Reader, Snapshot};
 
 use crate::block::Format;
-use crate::sync::{Batch, GuardEntry, GuardState, Recovered};
+use crate::sync::{Batch, DaEvidence, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
 use apply::ApplyState;
 use db::{Db, Writes};
@@ -81,6 +82,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// The most evidence that is kept: the oldest goes first.
     pub max_evidence: usize,
+    /// What decides on DA, as the genesis file says.
+    pub da_evidence: DaEvidence,
 }
 
 /// What reading and writing share.

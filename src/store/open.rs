@@ -14,17 +14,17 @@ use std::sync::Arc;
 
 use super::check::{CheckDepth, Health, StoreCheck};
 use super::db::{Db, DbView, Writes};
-use super::error::{At as _, DbFault, intact};
+use super::error::{At as _, DbFault};
 use super::files::{self, Aside, FileHealth};
+use super::genesis::GenesisCheck;
 use super::journal::{self, Journals};
-use super::keys::{self, Space};
+use super::keys::Space;
 use super::paths::Paths;
-use super::record::{self, About, StampedHeads};
+use super::record::{self, StampedHeads};
 use super::repair::{self, RepairPlan, Trust};
 use super::stand_in;
 use super::watermark::{Watermark, WatermarkState};
 use super::{Durability, Options, StoreError};
-use crate::block::PublicKey;
 use crate::sync::Anchor;
 use crate::verify::Rules;
 
@@ -54,7 +54,7 @@ pub(super) fn open(paths: Paths, lock: File, options: &Options, rules: &Rules) -
     let (watermark, marked) = Watermark::open(&paths.watermark)?.unzip();
     let opening = Opening { options, rules, paths, lock, marked };
     if let Some(marked) = &opening.marked {
-        opening.require_chain(&marked.chain_id)?;
+        opening.genesis().require_chain(&marked.chain_id)?;
     }
     for _ in 0..=MAX_REPAIRS {
         match opening.attempt()? {
@@ -136,7 +136,7 @@ impl Opening<'_> {
     /// Whether the database is ours to open at all, and then how it is.
     fn judge(&self, examined: &Examined, view: &DbView) -> Result<Health, StoreError> {
         match view.about() {
-            Ok(about) => self.require_genesis(&about.ours(&self.paths.store)?, view)?,
+            Ok(about) => self.genesis().require(&about.ours(&self.paths.store)?, view)?,
             // A store that does not say what it is gets rebuilt.
             Err(error @ StoreError::Damaged { .. }) => return Ok(Health::Broken(error.to_string())),
             Err(other) => return Err(other),
@@ -154,51 +154,8 @@ impl Opening<'_> {
         check.judge(view)
     }
 
-    fn require_chain(&self, found: &str) -> Result<(), StoreError> {
-        if found == self.rules.chain_id.as_str() {
-            return Ok(());
-        }
-        let wanted = self.rules.chain_id.to_string();
-        Err(StoreError::WrongChain { dir: self.paths.dir.clone(), found: found.to_owned(), wanted })
-    }
-
-    /// Whether the store is of the genesis that the rules are of.
-    fn require_genesis(&self, about: &About, view: &DbView) -> Result<(), StoreError> {
-        self.require_chain(&about.chain_id)?;
-        let other = |what, found: String, wanted: String| {
-            Err(StoreError::OtherGenesis { dir: self.paths.dir.clone(), what, found, wanted })
-        };
-        let (found, wanted) = (about.initial_height, self.rules.initial_height);
-        if found != wanted {
-            return other("initial_height", found.to_string(), wanted.to_string());
-        }
-        let Some(wanted) = self.rules.schedule.proposer_at(wanted) else { return Ok(()) };
-        match intact(view.first_proposer())?.flatten() {
-            Some(found) if found != wanted => other("the first proposer", found.to_string(), wanted.to_string()),
-            Some(_) => Ok(()),
-            None => self.require_proposer_of_lowest(view),
-        }
-    }
-
-    /// A store of before does not say who proposed first; its lowest block says who made it.
-    fn require_proposer_of_lowest(&self, view: &DbView) -> Result<(), StoreError> {
-        let Some(stamped) = intact(view.stamped())? else { return Ok(()) };
-        let tail = stamped.heads.tail;
-        let Some(header) = intact(view.header(tail))?.flatten() else { return Ok(()) };
-        let mut schedule = self.rules.schedule.clone();
-        for entry in intact(view.schedule())?.unwrap_or_default() {
-            // What does not fit is ignored, here as everywhere.
-            let _ = schedule.append(entry);
-        }
-        match schedule.proposer_at(tail) {
-            Some(wanted) if wanted != header.proposer => Err(StoreError::OtherGenesis {
-                dir: self.paths.dir.clone(),
-                what: "a block of the proposer",
-                found: header.proposer.to_string(),
-                wanted: wanted.to_string(),
-            }),
-            _ => Ok(()),
-        }
+    fn genesis(&self) -> GenesisCheck<'_> {
+        GenesisCheck { dir: &self.paths.dir, rules: self.rules, da_evidence: self.options.da_evidence }
     }
 
     /// Keeps an older, sound state, which admits what it lost.
@@ -217,20 +174,11 @@ impl Opening<'_> {
         repair::install(&self.paths, self.rules, &plan, source, self.options.cache_bytes)
     }
 
-    /// A store of before says from now on who proposed first.
-    fn say_first_proposer(&self, db: &Db, view: &DbView) -> Result<(), StoreError> {
-        let first = self.rules.schedule.proposer_at(self.rules.initial_height);
-        match first.filter(|_| matches!(view.first_proposer(), Ok(None))) {
-            Some(first) => db.write(first_proposer(first), Durability::Power),
-            None => Ok(()),
-        }
-    }
-
     /// Brings the watermark up to the store, and takes back the request for a full check.
     fn conclude(self, db: Arc<Db>, watermark: Option<Watermark>) -> Result<OpenedStore, StoreError> {
         let view = db.view();
         let store_id = view.about()?.ours(&self.paths.store)?.store_id;
-        self.say_first_proposer(&db, &view)?;
+        self.genesis().say(&db, &view)?;
         let stamped = view.stamped()?;
         let anchor = view.anchor()?;
         let hard = match (anchor, stamped.heads.hard) {
@@ -262,11 +210,6 @@ impl Opening<'_> {
         }
         Ok(watermark)
     }
-}
-
-fn first_proposer(key: PublicKey) -> Writes {
-    let record = record::seal(Space::Meta, keys::FIRST_PROPOSER, &[&key.0]);
-    Writes::from([((Space::Meta, keys::FIRST_PROPOSER.to_vec()), Some(record))])
 }
 
 /// The write by which an older, sound state admits what it lost.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::StoreError;
 use super::db::DbView;
+use super::genesis::ChainRules;
 use super::keys::{self, Space};
 use super::record::{self, AboutRecord, HeaderRecord, SightingRecord, StampedHeads};
 use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, PublicKey, native};
@@ -25,6 +26,11 @@ impl DbView {
         let Some(body) = self.get(Space::Meta, keys::FIRST_PROPOSER)? else { return Ok(None) };
         let key = <[u8; PublicKey::LEN]>::try_from(body.as_ref()).ok().map(PublicKey);
         key.map(Some).ok_or_else(|| StoreError::damaged("the key of the first proposer"))
+    }
+
+    pub(super) fn chain_rules(&self) -> Result<Option<ChainRules>, StoreError> {
+        let Some(body) = self.get(Space::Meta, keys::CHAIN_RULES)? else { return Ok(None) };
+        ChainRules::decode(body).map(Some).ok_or_else(|| StoreError::damaged("the chain's rules"))
     }
 
     pub(super) fn stamped(&self) -> Result<StampedHeads, StoreError> {

@@ -279,6 +279,7 @@ mod tests {
     use crate::store::db::Writes;
     use crate::store::keys::{self, Space};
     use crate::store::{Durability, Options, Store};
+    use crate::sync::DaEvidence;
     use crate::verify::Schedule;
 
     #[test]
@@ -290,6 +291,7 @@ mod tests {
             durability: Durability::Process,
             cache_bytes: 1 << 20,
             max_evidence: 1,
+            da_evidence: DaEvidence::Block,
         };
         let proposer = PublicKey(ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes());
         let entry = ScheduleEntry { from: Height::MIN, proposer };

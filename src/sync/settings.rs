@@ -31,6 +31,17 @@ pub enum DaEvidence {
     Named,
 }
 
+impl DaEvidence {
+    /// As the genesis file writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Named => "named",
+        }
+    }
+}
+
 /// What a follower does when DA has another block than the one it stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {

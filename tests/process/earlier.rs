@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::store::{Durability, Options, Reader, Snapshot, Store, StoreError, guard};
 use blocksyncd::sync::{
-    Basis, Batch, Change, CommitId, Confirmation, DaPosition, DataLoss, Epoch, Evidence, EvidenceId, EvidenceSide,
-    GuardEntry, GuardState, Halt, Heads, Name, Origin, Recovered, Seen, SeenBlock, Sighting,
+    Basis, Batch, Change, CommitId, Confirmation, DaEvidence, DaPosition, DataLoss, Epoch, Evidence, EvidenceId,
+    EvidenceSide, GuardEntry, GuardState, Halt, Heads, Name, Origin, Recovered, Seen, SeenBlock, Sighting,
 };
 use blocksyncd::util::hex;
 use blocksyncd::verify::{Rules, Schedule, ScheduleEntry, VerifiedBlock};
@@ -100,6 +100,7 @@ fn options(home: &Path, guard: Option<&str>) -> Options {
         durability: Durability::Process,
         cache_bytes: 1 << 20,
         max_evidence: 16,
+        da_evidence: DaEvidence::Block,
     }
 }
 
@@ -171,7 +172,7 @@ fn a_store_of_version_1_says_what_it_said() {
     assert_eq!(evidence.second, chain[6].block().signed_header());
 }
 
-/// It does not say who proposed first: its blocks do.
+/// It does not say who proposed first: its blocks do. Nor what the chain's rules are.
 #[test]
 fn a_store_of_version_1_is_not_opened_for_another_genesis() {
     let (_dir, home) = copied("v1", "home");
@@ -188,8 +189,11 @@ fn a_store_of_version_1_is_not_opened_for_another_genesis() {
         let refused = Store::open(&options, &rules).err();
         assert!(matches!(refused, Some(StoreError::OtherGenesis { what, .. }) if what == differs), "{refused:?}");
     }
-    // Opened once, it says it itself.
+    // Opened once, it says it itself, and what it did not say before.
     open(&options);
+    let named = Options { da_evidence: DaEvidence::Named, ..options.clone() };
+    let refused = Store::open(&named, &blocks::rules()).err();
+    assert!(matches!(refused, Some(StoreError::OtherGenesis { what: "da.evidence", .. })), "{refused:?}");
     let refused = Store::open(&options, &rules(1, new_proposer().proposer)).err();
     assert!(matches!(refused, Some(StoreError::OtherGenesis { what: "the first proposer", .. })), "{refused:?}");
 }

@@ -129,6 +129,22 @@ fn a_database_of_another_chain_is_refused() {
 }
 
 #[test]
+fn a_database_that_was_begun_with_other_rules_is_refused() {
+    let (_dir, home) = home();
+    Sidecar::start(&home, &[]).stop();
+    let genesis = fs::read_to_string(home.join("genesis.toml")).unwrap();
+    for (ours, other, said) in [
+        ("evidence = \"block\"", "evidence = \"named\"", "da.evidence block"),
+        ("8388608", "1048576", "max_block_bytes 8388608"),
+    ] {
+        fs::write(home.join("genesis.toml"), genesis.replace(ours, other)).unwrap();
+        second(&home, &[]).refused(65, &["was begun with", said, "chain.genesis", "store.dir"]);
+    }
+    fs::write(home.join("genesis.toml"), genesis).unwrap();
+    Sidecar::start(&home, &[]).stop();
+}
+
+#[test]
 fn a_port_that_is_taken_is_said_and_nothing_is_left_behind() {
     let (_dir, home) = home();
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

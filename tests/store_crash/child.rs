@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use blocksyncd::block::{BlockId, Hash, Height, Lane};
 use blocksyncd::store::{Durability, Options, Reader, Store, StoreError};
 use blocksyncd::sync::{
-    Basis, Batch, Change, CommitId, DaPosition, Disowned, DisownedBy, GuardEntry, GuardState, Heads, Origin, Recovered,
-    Seen, Sighting,
+    Basis, Batch, Change, CommitId, DaEvidence, DaPosition, Disowned, DisownedBy, GuardEntry, GuardState, Heads,
+    Origin, Recovered, Seen, Sighting,
 };
 use blocksyncd::verify::{Tip, VerifiedBlock};
 
@@ -39,6 +39,7 @@ pub fn options(dir: &Path, durability: Durability) -> Options {
         // Small, so that tables are written, too.
         cache_bytes: 1 << 20,
         max_evidence: 8,
+        da_evidence: DaEvidence::Block,
     }
 }
 

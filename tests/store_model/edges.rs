@@ -3,8 +3,8 @@
 use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::store::{Options, Store, StoreError, guard};
 use blocksyncd::sync::{
-    Basis, Batch, Change, CommitId, Confirmation, DaPosition, Disowned, DisownedBy, Epoch, Floor, GuardEntry,
-    GuardState, Heads, Origin, Stored as _,
+    Basis, Batch, Change, CommitId, Confirmation, DaEvidence, DaPosition, Disowned, DisownedBy, Epoch, Floor,
+    GuardEntry, GuardState, Heads, Origin, Stored as _,
 };
 use blocksyncd::verify::{Rules, Schedule, ScheduleEntry, Tip, VerifiedBlock};
 
@@ -82,6 +82,28 @@ fn a_store_of_another_genesis_is_refused_and_left_alone() {
         // What was added at its end is the same genesis.
         assert!(Store::open(&options, &begins(Height::MIN, ours, &[later])).is_ok());
         assert_eq!(open(&options).2.heads.soft_height().map_or(0, Height::get), blocks);
+    }
+}
+
+/// Nodes of one chain agree about what may be stored and what decides on DA, and a store goes by what it was begun with.
+#[test]
+fn a_store_of_other_rules_of_the_chain_is_refused_and_left_alone() {
+    for blocks in [0, 3] {
+        let dir = TempDir::in_memory();
+        let ours = options(&dir);
+        filled(&ours, blocks);
+        let named = Options { da_evidence: DaEvidence::Named, ..ours.clone() };
+        let larger = Rules { max_block_bytes: blocks::rules().max_block_bytes + 1, ..blocks::rules() };
+        for (options, rules, differs) in
+            [(&named, blocks::rules(), "da.evidence"), (&ours, larger.clone(), "max_block_bytes")]
+        {
+            let refused = Store::open(options, &rules).err();
+            assert!(matches!(&refused, Some(StoreError::OtherGenesis { what, .. }) if *what == differs), "{refused:?}");
+        }
+        let refused = Store::open(&named, &blocks::rules()).err().map(|refused| refused.to_string());
+        let words = "was begun with da.evidence block, and the genesis file says named";
+        assert!(refused.as_ref().is_some_and(|said| said.contains(words)), "{refused:?}");
+        assert_eq!(open(&ours).2.heads.soft_height().map_or(0, Height::get), blocks);
     }
 }
 

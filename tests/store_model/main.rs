@@ -12,7 +12,7 @@ mod model;
 
 use blocksyncd::block::Height;
 use blocksyncd::store::{Durability, Options, Reader, Store};
-use blocksyncd::sync::Recovered;
+use blocksyncd::sync::{DaEvidence, Recovered};
 use model::Model;
 use tempdir::TempDir;
 
@@ -25,6 +25,7 @@ pub fn options(dir: &TempDir) -> Options {
         durability: Durability::Process,
         cache_bytes: 4 << 20,
         max_evidence: MAX_EVIDENCE,
+        da_evidence: DaEvidence::Block,
     }
 }
 

@@ -10,7 +10,9 @@ use super::*;
 use crate::block::{ChainId, Format, Hash, Header, Lane, PublicKey, native};
 use crate::store::watermark::Watermark;
 use crate::store::{Options, Reader, Store};
-use crate::sync::{Basis, Batch, Change, CommitId, Confirmation, DaPosition, Halt, Origin, Recovered, Stored as _};
+use crate::sync::{
+    Basis, Batch, Change, CommitId, Confirmation, DaEvidence, DaPosition, Halt, Origin, Recovered, Stored as _,
+};
 use crate::verify::{Schedule, ScheduleEntry, VerifiedBlock};
 
 const TAIL: u64 = 10;
@@ -82,8 +84,14 @@ struct Scene {
 impl Scene {
     fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("bsd-repair-{name}-{}", std::process::id()));
-        let options =
-            Options { dir, guard: None, durability: Durability::Process, cache_bytes: 1 << 20, max_evidence: 1 };
+        let options = Options {
+            dir,
+            guard: None,
+            durability: Durability::Process,
+            cache_bytes: 1 << 20,
+            max_evidence: 1,
+            da_evidence: DaEvidence::Block,
+        };
         let chain = chain();
         let (mut store, reader, recovered) = Store::open(&options, &rules()).expect("it opens");
         let append = |block: &VerifiedBlock| Change::Append { block: block.clone(), origin: Origin::Range };

@@ -6,9 +6,8 @@ use super::{Failure, Printer, TextRow, columns, durability_name, id_json, millis
 use crate::api::client::{AheadOfClockView, HeadsView, ServerInfo, StatusValue, StatusView};
 use crate::block::{BlockId, Height};
 use crate::cli::phase_name;
-use crate::config::genesis::evidence_name;
 use crate::config::units::show_bytes;
-use crate::sync::{Checkpoint, PassedOver, Phase, Received, UnknownProposer, Wanted};
+use crate::sync::{Checkpoint, DaEvidence, PassedOver, Phase, Received, UnknownProposer, Wanted};
 use crate::util::hex::encode as hex;
 
 /// What an operator can do when no peer has the next block.
@@ -80,7 +79,7 @@ fn info_json(info: &ServerInfo) -> Value {
         "proposer": info.proposer.map(|key| key.to_string()),
         "durability": durability_name(info.durability),
         "maxBlockBytes": info.max_block_bytes,
-        "daEvidence": info.da_evidence.map(evidence_name),
+        "daEvidence": info.da_evidence.map(DaEvidence::name),
     })
 }
 
@@ -94,7 +93,7 @@ fn info_rows(info: &ServerInfo) -> Vec<TextRow> {
         ("signs with", or_none(info.proposer)),
         ("durability", durability_name(info.durability).into()),
         ("largest block", largest_block(info)),
-        ("DA evidence", info.da_evidence.map_or("newer than this program", evidence_name).into()),
+        ("DA evidence", info.da_evidence.map_or("newer than this program", DaEvidence::name).into()),
         ("phase", phase_name(info.phase).into()),
         ("tail", heads.tail.to_string()),
         ("hard", or_none(heads.hard)),
@@ -297,7 +296,7 @@ mod tests {
     use crate::api::client::Limits;
     use crate::block::{Hash, PublicKey};
     use crate::store::Durability;
-    use crate::sync::{DaEvidence, DaPosition};
+    use crate::sync::DaPosition;
 
     fn id(height: u64) -> BlockId {
         BlockId { height: Height::new(height).unwrap(), hash: Hash([7; 32]) }
