@@ -366,8 +366,7 @@ struct PublishResult {
     draining @10 :Void;          # the sidecar is about to end
   }
   retryAfterMs @11 :UInt32;      # with notReady: it will not be long, try again after so many milliseconds (after a start the
-                                 # peers are asked for their heads first); 0: it depends on what is waited for,
-                                 # which is all that this sidecar says yet
+                                 # peers are asked for their heads first); 0: it depends on what is waited for
 }
 
 struct Published {
@@ -539,8 +538,7 @@ interface Admin {
   # What another node's `sync.from` may be, by this node's word.
   disown @18 (block :BlockId) -> (result :OperatorResult);
   # Gives up a block of which nobody can show what it stands on: it is neither stored nor waited for, unless DA has it. Refused
-  # for what stands on our soft head. It never frees the guard: see assertSigned. This sidecar does not offer it yet: the call
-  # fails with `unimplemented`.
+  # for what stands on our soft head. It never frees the guard: see assertSigned.
   withdrawSchedule @19 (fromHeight :UInt64) -> (result :OperatorResult);        # takes the entry that begins there back, above soft
 }
 

@@ -49,19 +49,26 @@ async def follow(session, count="0", block=None):
 
 
 async def publish(session, path):
-    payload, info = pathlib.Path(path).read_bytes(), session.info
-    block = {"height": max(info.heads.soft + 1, info.initialHeight), "timeUnixNanos": time.time_ns()}
-    piece = info.limits.maxInlineBytes
-    if len(payload) <= piece:
-        result = (await session.publisher.publish({**block, "payload": payload})).result
-    else:
-        upload = (await session.publisher.beginPublish(block, len(payload), False)).result.upload
-        for at in range(0, len(payload), piece):
-            await upload.write(at, payload[at:at + piece])
-        result = (await upload.commit()).result
+    payload = pathlib.Path(path).read_bytes()
+    result = await publish_once(session, payload)
+    while result.which() == "notReady" and result.retryAfterMs:  # after a start its peers are heard first
+        await asyncio.sleep(result.retryAfterMs / 1000)
+        result = await publish_once(session, payload)
     if result.which() not in ("accepted", "duplicate"):
         sys.exit(f"not published: {result}")
     say("published", getattr(result, str(result.which())).id)
+
+
+async def publish_once(session, payload):
+    info = session.info
+    block = {"height": max(info.heads.soft + 1, info.initialHeight), "timeUnixNanos": time.time_ns()}
+    piece = info.limits.maxInlineBytes
+    if len(payload) <= piece:
+        return (await session.publisher.publish({**block, "payload": payload})).result
+    upload = (await session.publisher.beginPublish(block, len(payload), False)).result.upload
+    for at in range(0, len(payload), piece):
+        await upload.write(at, payload[at:at + piece])
+    return (await upload.commit()).result
 
 
 async def main(socket, command, *args):

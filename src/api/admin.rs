@@ -270,6 +270,17 @@ impl wire::admin::Server for Admin {
         self.command(Command::AssertSigned(last), results.get().init_result()).await
     }
 
+    async fn disown(
+        self: Rc<Self>,
+        params: wire::admin::DisownParams,
+        mut results: wire::admin::DisownResults,
+    ) -> capnp::Result<()> {
+        let _call = self.connection.enter()?;
+        let block = convert::id(params.get()?.get_block()?)?;
+        drop(params);
+        self.command(Command::Disown(block), results.get().init_result()).await
+    }
+
     async fn lift_veto(
         self: Rc<Self>,
         _: wire::admin::LiftVetoParams,

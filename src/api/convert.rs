@@ -229,6 +229,7 @@ pub(super) fn range(from: wire::range::Reader<'_>) -> capnp::Result<(Height, Hei
 
 /// What a publish comes to when there is no block to show.
 pub(super) fn set_refusal(mut to: wire::publish_result::Builder<'_>, answer: &PublishAnswer, retry_ms: u32) {
+    to.set_retry_after_ms(publish_retry_ms(answer));
     match answer {
         // Said elsewhere, with the block.
         PublishAnswer::Accepted(id) => set_id(to.init_accepted().init_id(), *id),
@@ -248,6 +249,17 @@ pub(super) fn set_refusal(mut to: wire::publish_result::Builder<'_>, answer: &Pu
         PublishAnswer::StorageFull => to.set_storage_full(()),
         PublishAnswer::Overloaded => to.set_overloaded(retry_ms),
         PublishAnswer::Draining => to.set_draining(()),
+    }
+}
+
+/// How soon a publish may be made again that is not taken for now; 0: nobody knows.
+fn publish_retry_ms(answer: &PublishAnswer) -> u32 {
+    match answer {
+        // Rounded up: what is asked a moment too early has to be asked once more.
+        PublishAnswer::NotYet { retry_after, .. } => {
+            u32::try_from(retry_after.as_millis().saturating_add(1)).unwrap_or(u32::MAX)
+        }
+        _ => 0,
     }
 }
 

@@ -267,7 +267,8 @@ fn sync_config(config: &Config, proposer: Option<PublicKey>, limits: sync::Limit
         },
         signs: proposer,
         on_divergence: config.sync.on_divergence,
-        known_peers: sync::Acquaintance::default(),
+        // The node says, once the network has read its address book.
+        known_peers: sync::Acquaintance::Nobody,
         da_evidence: config.genesis.da_evidence,
         history: config.sync.history,
         limits,

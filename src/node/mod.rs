@@ -142,16 +142,17 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     check_trusted(&reader, config.sync.history.trusted.map(|trusted| trusted.id))?;
     let max_block_bytes = config.sync.limits.max_block_bytes;
     let clock = Clock::start();
-    let syncer = Syncer::recover(config.sync, recovered, fastrand::u64(..));
+    let limits = p2p::Limits::derive(config.p2p.memory_bytes, config.p2p.max_block_bytes);
+    let event_room = limits.map_or(16, |limits| limits.gossip_unjudged);
+    let (events_in, events) = mpsc::channel(event_room);
+    let p2p = p2p::start(config.p2p, reader.clone(), events_in).await?;
+    let sync = sync::Config { known_peers: p2p.known_peers, ..config.sync };
+    let syncer = Syncer::recover(sync, recovered, fastrand::u64(..));
 
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (pool, checked) =
         Pool::start(Arc::clone(syncer.rules()), max_block_bytes, cores, config.verify_bytes).map_err(Fatal::Threads)?;
     let (writer, written) = CommitWriter::start(store).map_err(Fatal::Threads)?;
-    let limits = p2p::Limits::derive(config.p2p.memory_bytes, config.p2p.max_block_bytes);
-    let event_room = limits.map_or(16, |limits| limits.gossip_unjudged);
-    let (events_in, events) = mpsc::channel(event_room);
-    let p2p = p2p::start(config.p2p, reader.clone(), events_in).await?;
     let (requests_in, requests) = mpsc::channel(256);
     let announced = Announced { heads: syncer.heads(), phase: syncer.phase() };
     let (announce, announcements) = watch::channel(announced);
@@ -412,7 +413,7 @@ impl Node {
                     self.command(p2p::Command::Ban { peer, offence, duration });
                 }
             }
-            Effect::TryKnownPeers { round } => self.input(Input::KnownPeersTried { round }),
+            Effect::TryKnownPeers { round } => self.command(p2p::Command::TryKnownPeers { round }),
             Effect::Sign { ticket, header_bytes, payload, guard } => {
                 self.sign(ticket, Unsigned { header_bytes, payload, guard });
             }

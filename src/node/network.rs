@@ -47,6 +47,7 @@ impl Node {
             p2p::Event::Started => self.say_ready(),
             p2p::Event::PeerUp(peer) => self.input(Input::PeerUp { peer }),
             p2p::Event::PeerDown(peer) => self.input(Input::PeerDown { peer }),
+            p2p::Event::KnownPeersTried { round } => self.input(Input::KnownPeersTried { round }),
             p2p::Event::GossipMissed(peer) => self.input(Input::GossipMissed { peer }),
             p2p::Event::Gossip { peer, ticket, lane, bytes } => self.check_gossip(peer, ticket, lane, bytes),
             p2p::Event::Fetched { request, lane, bodies, outcome } => {

@@ -32,6 +32,7 @@ use super::listeners::{Listeners, Spoke};
 use super::outbox::{Closed, Outbox};
 use super::peers::{Disconnection, Liveness, PeerChange, PeerTable};
 use super::resolve::{Resolved, resolve};
+use super::roll_call::RollCall;
 use super::seeds::{AddedBy, SeedId, Seeds};
 use super::swarm::{Network, NetworkEvent};
 use super::{Command, Event, policy};
@@ -84,7 +85,7 @@ pub struct Driver {
     listeners: Listeners,
     topics: Topics,
     commands: mpsc::Receiver<Command>,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     stop: oneshot::Receiver<Infallible>,
     pub(super) seeds: Seeds,
     pub(super) configured: HashSet<PeerId>,
@@ -97,6 +98,7 @@ pub struct Driver {
     /// At most one for each seed.
     resolving: FuturesUnordered<BoxFuture<'static, Resolved>>,
     pub(super) peers: PeerTable,
+    pub(super) roll_call: RollCall,
     tickets: Tickets,
     limits: Limits,
     /// Who is asked, and the bytes kept free for the answer; together at most `limits.range_bytes()`.
@@ -128,6 +130,7 @@ impl Driver {
             resolving: FuturesUnordered::new(),
             clock,
             peers: PeerTable::default(),
+            roll_call: RollCall::default(),
             tickets: Tickets::new(limits.gossip_unjudged),
             limits,
             reserved: HashMap::new(),
@@ -202,6 +205,7 @@ impl Driver {
                 Cancellation::TooLate => {}
             },
             Command::Ban { peer, offence, duration } => self.ban(&peer, offence, duration),
+            Command::TryKnownPeers { round } => self.call_the_roll(round),
             Command::Broadcast { lane, bytes } => self.broadcast(lane, &bytes),
             // Whoever asked may have gone away.
             Command::Peers { standings, reply } => drop(reply.send(self.list(&standings))),
@@ -338,6 +342,7 @@ impl Driver {
         let places: Vec<_> = ips.iter().filter(may).map(|ip| address.at(*ip)).collect();
         if places.is_empty() {
             self.seeds.not_dialled(seed, now);
+            self.dial_ended(None);
         } else {
             self.dial_at(seed, &address, places, now);
         }
@@ -359,6 +364,7 @@ impl Driver {
             Err(error) => {
                 tracing::debug!(address = %address.dial, %error, "a seed cannot be dialled now");
                 self.seeds.not_dialled(seed, now);
+                self.dial_ended(None);
             }
         }
     }
@@ -385,6 +391,7 @@ impl Driver {
                 if let Some((address, pause)) = self.seeds.dial_failed(connection_id, Instant::now()) {
                     tracing::info!(address, ?pause, %error, "a seed cannot be reached; it is tried again");
                 }
+                self.dial_ended(peer_id);
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "an inbound connection failed");
@@ -411,6 +418,7 @@ impl Driver {
             let change = self.peers.presumed(peer);
             self.tell(peer, change);
         }
+        self.dial_ended(Some(peer));
     }
 
     fn listener_spoke(&mut self, listener: ListenerId) {

@@ -6,7 +6,7 @@
 //!   Event   <--  outbox <--        +-- exchange   ranges: fetch asks, serve answers, wire has the bytes
 //!                                  +-- gate       who may connect: limits, lists, bans
 //!                                  +-- identify, ping
-//!               listeners, seeds, peers, tickets: small plain states beside it
+//!               listeners, seeds, peers, roll_call, tickets: small plain states beside it
 //! ```
 //!
 //! Invariants:
@@ -40,6 +40,7 @@ mod peers;
 mod policy;
 mod rate_limit;
 mod resolve;
+mod roll_call;
 mod seeds;
 mod serve;
 mod start;
@@ -58,7 +59,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::block::Lane;
 use crate::sync::{
-    Fetch, FetchOutcome, Offence, PeerId, PeerList, PeerOrder, PeerStanding, RequestId, Ticket, Verdict,
+    Acquaintance, Fetch, FetchOutcome, Offence, PeerId, PeerList, PeerOrder, PeerStanding, RequestId, Ticket, Verdict,
 };
 
 pub use address::{check_listen_address, check_seed_address};
@@ -115,6 +116,8 @@ pub enum Command {
     Cancel(RequestId),
     /// Disconnect, and keep away for that long.
     Ban { peer: PeerId, offence: Offence, duration: Duration },
+    /// Tries everybody in the address book, and the seeds, once; answered by [`Event::KnownPeersTried`], unless a later one comes first.
+    TryKnownPeers { round: u64 },
     /// Gossips a block of our own. That nobody is there to hear it is no error.
     Broadcast { lane: Lane, bytes: Bytes },
     /// Who is here, who should be, and who is kept away; `standings` is what the node thinks of them.
@@ -134,6 +137,9 @@ pub enum Event {
     PeerUp(PeerId),
     /// Its last connection is gone, or it no longer speaks our range exchange. Only after a `PeerUp`.
     PeerDown(PeerId),
+    /// Everybody in the address book, and each seed, was dialled since [`Command::TryKnownPeers`]; `PeerUp` was told of whom that
+    /// has reached.
+    KnownPeersTried { round: u64 },
     /// A gossiped message; `peer` handed it to us, whoever made it. It may be up to 64 KiB longer than a block may be.
     Gossip { peer: PeerId, ticket: Ticket, lane: Lane, bytes: Bytes },
     /// One or more messages from this peer were dropped unread: our own queue was full.
@@ -150,6 +156,8 @@ pub struct Handle {
     pub commands: mpsc::Sender<Command>,
     /// base58.
     pub local_peer_id: String,
+    /// Whether anybody could be tried at the start.
+    pub known_peers: Acquaintance,
     /// What the memory budget was divided into.
     pub limits: Limits,
     _stop: oneshot::Sender<Infallible>,

@@ -109,6 +109,7 @@ impl Driver {
             return Err("it is no persistent peer".into());
         }
         self.seeds.remove_added(peer);
+        self.dial_ended(None);
         let gate = &mut self.swarm.behaviour_mut().gate;
         gate.table.remove_persistent(&named);
         gate.enforce();

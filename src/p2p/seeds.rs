@@ -36,6 +36,14 @@ struct SeedState {
     state: DialState,
     /// Failed dials and short connections in a row.
     failures: u32,
+    /// Whether anything has become of it since [`Seeds::try_all`].
+    tried: Tried,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tried {
+    No,
+    Yes,
 }
 
 #[derive(Debug)]
@@ -77,7 +85,8 @@ impl Seeds {
         }
         let id = SeedId(self.next);
         self.next += 1;
-        self.all.push(SeedState { id, address, added_by, state: DialState::Waiting { until: now }, failures: 0 });
+        let state = DialState::Waiting { until: now };
+        self.all.push(SeedState { id, address, added_by, state, failures: 0, tried: Tried::No });
     }
 
     /// Those of its addresses that the operator added are not dialled any more.
@@ -88,8 +97,30 @@ impl Seeds {
     /// It is here already: nothing is to be dialled.
     pub fn mark_connected(&mut self, peer: PeerId, now: Instant) {
         for seed in self.all.iter_mut().filter(|seed| seed.address.peer == Some(peer)) {
-            seed.state = DialState::Connected { peer, since: now };
+            seed.connected(peer, now);
         }
+    }
+
+    /// None waits for its pause to be over.
+    pub fn try_all(&mut self, now: Instant) {
+        for seed in &mut self.all {
+            match &mut seed.state {
+                DialState::Connected { .. } => continue,
+                DialState::Waiting { until } => *until = now,
+                DialState::Resolving | DialState::Dialling(_) => {}
+            }
+            seed.tried = Tried::No;
+        }
+    }
+
+    /// Whether each was reached, or could not be, since [`Seeds::try_all`].
+    pub fn all_tried(&self) -> bool {
+        self.all.iter().all(|seed| seed.tried == Tried::Yes)
+    }
+
+    /// Whether one of them is said to be this peer.
+    pub fn names(&self, peer: PeerId) -> bool {
+        self.all.iter().any(|seed| seed.address.peer == Some(peer))
     }
 
     /// When the next seed is to be dialled; `None` while all are connected or being dialled.
@@ -145,7 +176,7 @@ impl Seeds {
             let dialled = matches!(seed.state, DialState::Dialling(dialled) if dialled == connection);
             let already = matches!(seed.state, DialState::Connected { .. });
             if dialled || (seed.address.peer == Some(peer) && !already) {
-                seed.state = DialState::Connected { peer, since: now };
+                seed.connected(peer, now);
             }
         }
     }
@@ -176,7 +207,15 @@ impl Seeds {
         let pause = pause.mul_f64(1.0 + self.random.f64() / 4.0).min(LONGEST);
         seed.failures = seed.failures.saturating_add(1);
         seed.state = DialState::Waiting { until: now + pause };
+        seed.tried = Tried::Yes;
         pause
+    }
+}
+
+impl SeedState {
+    fn connected(&mut self, peer: PeerId, now: Instant) {
+        self.state = DialState::Connected { peer, since: now };
+        self.tried = Tried::Yes;
     }
 }
 

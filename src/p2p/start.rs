@@ -23,6 +23,7 @@ use super::key;
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::policy::{PeerPolicy, Understood};
+use super::roll_call;
 use super::serve::RangeServer;
 use super::swarm::{self, ListenAddresses, Network, SwarmParts};
 use super::view::ServeSource;
@@ -78,10 +79,11 @@ pub async fn start_with(
     let (stop, stopped) = oneshot::channel();
     let swarm = ListeningSwarm { swarm, listeners: Listeners::new(listeners, Instant::now()), topics };
     let peer_finding = peer_finding(&config.policy, quota, clock);
+    let known_peers = roll_call::acquaintance(&address_book, addresses.seeds.len() + addresses.persistent.len());
     let known = known(addresses, transports, address_book, AddressBookWriter::new(config.address_book));
     let ends = Ends { commands: commands_in, events, stop: stopped };
     tokio::spawn(Driver::new(swarm, known, peer_finding, limits.clone(), ends).run());
-    Ok(Handle { commands, local_peer_id: local.to_base58(), limits, _stop: stop })
+    Ok(Handle { commands, local_peer_id: local.to_base58(), known_peers, limits, _stop: stop })
 }
 
 /// The addresses of the settings, without our own.

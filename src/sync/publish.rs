@@ -196,7 +196,7 @@ fn guard_ahead(last: BlockId) -> String {
 
 impl Syncer {
     pub(super) fn publish(&mut self, ctx: Ctx<'_>, ticket: Ticket, proposal: Proposal) {
-        if self.publishing.is_signing() {
+        if self.publishing.is_signing() && !self.draining {
             if self.publishing.queue(ticket, proposal) == Queued::NoRoom {
                 self.answer(ticket, PublishAnswer::Overloaded);
             }

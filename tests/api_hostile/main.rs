@@ -488,7 +488,7 @@ fn a_host_signs_for_itself() {
         accepted(publisher.publish(&new_block(1, vec![1])).await.unwrap());
         signer.0.set(false);
         let locked = publisher.publish(&new_block(2, vec![1])).await.unwrap();
-        assert!(matches!(locked, PublishResult::NotReady(_)), "{locked:?}");
+        assert!(matches!(locked, PublishResult::NotReady { .. }), "{locked:?}");
         // The role goes, and the signer with it.
         drop(publisher);
         while client.info().await.unwrap().proposer.is_some() {}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use blocksyncd::api::client::{
-    Client, Hello, PublishResult, ReportResult, Roles, Session, Start, Stream, StreamOptions,
+    Client, Hello, PublishResult, ReportResult, Roles, Session, Start, Stream, StreamOptions, patiently,
 };
 use blocksyncd::api::{ReportedAs, ReportedSighting};
 use blocksyncd::block::{BlockId, ChainId};
@@ -65,7 +65,8 @@ impl Host {
     pub fn publish(&self, blocks: &[Signed]) {
         let desk = self.session.publisher.as_ref().unwrap();
         for block in blocks {
-            let result = self.within("an answer to a publish", desk.publish_signed(&block.bytes)).unwrap();
+            let publish = patiently(|| desk.publish_signed(&block.bytes));
+            let result = self.within("an answer to a publish", publish).unwrap();
             assert!(matches!(&result, PublishResult::Accepted(published) if published.id == block.id), "{result:?}");
         }
     }

@@ -58,7 +58,7 @@ fn a_wiped_store_is_no_licence_to_sign_again() {
         assert!(a.status().await.not_ready.is_some());
         let other = Host::new_block(None, "another first block");
         let answer = a.try_publish(&other).await;
-        assert!(matches!(&answer, PublishResult::NotReady(why) if why.contains("signed up to")), "{answer:?}");
+        assert!(matches!(&answer, PublishResult::NotReady { why, .. } if why.contains("signed up to")), "{answer:?}");
         assert_eq!(a.stored(1).await, None);
         drop(a);
         sequencer.stop();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use blocksyncd::api::client::{
     BlockSigner, Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Published, Publisher,
-    ReportResult, Reporter, Roles, Session, SoftBlock, Start, StatusView, Stream, StreamOptions, Which,
+    ReportResult, Reporter, Roles, Session, SoftBlock, Start, StatusView, Stream, StreamOptions, Which, patiently,
 };
 use blocksyncd::api::{ReportedAs, ReportedSighting};
 use blocksyncd::block::{BlockId, ChainId, Hash, Height, native};
@@ -235,7 +235,7 @@ impl Host {
     }
 
     pub async fn try_publish(&self, block: &NewBlock) -> PublishResult {
-        within("an answer to a publish", self.desk().publish(block)).await.unwrap()
+        within("an answer to a publish", patiently(|| self.desk().publish(block))).await.unwrap()
     }
 
     /// Publishes what must be accepted.

@@ -45,7 +45,7 @@ fn a_host_signs_what_its_sidecar_asks_it_to_and_is_never_asked_for_two_blocks_at
         // Without a signer nothing can be made, and a stranger's key is none.
         let nobody = Host::publisher(&sequencer).await;
         let answer = nobody.try_publish(&Host::new_block(None, "one")).await;
-        assert!(matches!(answer, PublishResult::NotReady(_)), "{answer:?}");
+        assert!(matches!(answer, PublishResult::NotReady { .. }), "{answer:?}");
         let stranger = Host::try_new(&sequencer, Role::Publisher, Ledger::default(), Some(Key::new(6))).await;
         assert!(matches!(stranger, Err(ClientError::NotSigner(_))), "{stranger:?}");
 
@@ -63,7 +63,7 @@ fn a_host_signs_what_its_sidecar_asks_it_to_and_is_never_asked_for_two_blocks_at
         let sequencer = place.sequencer(&[]);
         let a = Host::signer(&sequencer, Ledger::default(), key.clone()).await;
         let answer = a.try_publish(&Host::new_block(None, "another first block")).await;
-        assert!(matches!(answer, PublishResult::NotReady(_)), "{answer:?}");
+        assert!(matches!(answer, PublishResult::NotReady { .. }), "{answer:?}");
         assert_eq!(*key.asked.borrow(), chain, "it was not asked for anything else");
     });
 }

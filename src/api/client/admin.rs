@@ -147,6 +147,13 @@ impl Admin {
         outcome(request.send().promise.await?.get()?.get_result()?)
     }
 
+    /// Gives up a block of which nobody can show what it stands on.
+    pub async fn disown(&self, block: BlockId) -> Result<OperatorOutcome, ClientError> {
+        let mut request = self.admin.disown_request();
+        convert::set_id(request.get().init_block(), block);
+        outcome(request.send().promise.await?.get()?.get_result()?)
+    }
+
     pub async fn lift_veto(&self) -> Result<OperatorOutcome, ClientError> {
         outcome(self.admin.lift_veto_request().send().promise.await?.get()?.get_result()?)
     }

@@ -29,7 +29,7 @@ use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt 
 
 pub use admin::Admin;
 pub use observe::{Observer, Stream};
-pub use publish::{BlockSigner, Publisher};
+pub use publish::{BlockSigner, Publisher, patiently};
 pub use report::Reporter;
 pub use types::*;
 

@@ -143,8 +143,25 @@ fn set_block(mut to: wire::new_block::Builder<'_>, block: &NewBlock) {
     to.set_host_id(&block.host_id);
 }
 
+/// Publishes again for as long as the sidecar says that it will not be long, as after a start, while it hears its peers.
+///
+/// # Errors
+/// Those of `publish`.
+pub async fn patiently<F>(publish: impl Fn() -> F) -> Result<PublishResult, ClientError>
+where
+    F: Future<Output = Result<PublishResult, ClientError>>,
+{
+    loop {
+        match publish().await? {
+            PublishResult::NotReady { retry_after: Some(pause), .. } => tokio::time::sleep(pause).await,
+            result => return Ok(result),
+        }
+    }
+}
+
 async fn result(from: wire::publish_result::Reader<'_>) -> Result<PublishResult, ClientError> {
     use wire::publish_result::Which;
+    let retry_ms = from.get_retry_after_ms();
     let Ok(which) = from.which() else {
         return Ok(PublishResult::Invalid("the sidecar answers in a way that is newer than this client".into()));
     };
@@ -161,7 +178,10 @@ async fn result(from: wire::publish_result::Reader<'_>) -> Result<PublishResult,
         }
         Which::Invalid(why) => PublishResult::Invalid(convert::text(why?)?),
         Which::TooLarge(max_block_bytes) => PublishResult::TooLarge { max_block_bytes },
-        Which::NotReady(why) => PublishResult::NotReady(convert::text(why?)?),
+        Which::NotReady(why) => PublishResult::NotReady {
+            why: convert::text(why?)?,
+            retry_after: (retry_ms > 0).then(|| Duration::from_millis(retry_ms.into())),
+        },
         Which::Halted(why) => PublishResult::Halted(convert::text(why?)?),
         Which::StorageFull(()) => PublishResult::StorageFull,
         Which::Overloaded(ms) => PublishResult::Overloaded { retry_after: Duration::from_millis(ms.into()) },

@@ -183,8 +183,11 @@ pub enum PublishResult {
     TooLarge {
         max_block_bytes: u64,
     },
-    /// Not yet: what is waited for.
-    NotReady(String),
+    /// Not yet: what is waited for; and, when that will not be long, how soon to try again.
+    NotReady {
+        why: String,
+        retry_after: Option<Duration>,
+    },
     /// Until an operator acts.
     Halted(String),
     /// Goes on by itself.

@@ -120,6 +120,11 @@ enum Verb {
         #[arg(value_name = "HEIGHT/HASH|none", value_parser = last_signed)]
         last: LastSigned,
     },
+    /// Give up a block that this node waits for, of which nobody can show what it stands on
+    Disown {
+        #[arg(value_name = "HEIGHT/HASH", value_parser = block_id)]
+        block: BlockId,
+    },
     /// Lift the host's veto against a block
     LiftVeto,
     /// After a wrong report: forget what the host reported of DA from this DA height on, and read it again
@@ -313,6 +318,7 @@ impl CallContext {
             Verb::Schedule { change } => self.schedule(change.as_ref()).await,
             Verb::AbandonBranch { from } => self.outcome(&self.admin().await?.abandon_branch(*from).await?),
             Verb::AssertSigned { last } => self.outcome(&self.admin().await?.assert_signed(last.0).await?),
+            Verb::Disown { block } => self.outcome(&self.admin().await?.disown(*block).await?),
             Verb::RescanDa { from } => self.outcome(&self.admin().await?.rescan_da(*from).await?),
             Verb::Checkpoint => self.checkpoint().await,
             Verb::LiftVeto => self.outcome(&self.admin().await?.lift_veto().await?),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::print::print;
 use super::show::{Printer, durability_name, id_json, millis, plain};
 use super::{CallContext, Code, Failure, granted, height, hello};
-use crate::api::client::{NewBlock, PublishResult, Published, Publisher, Roles};
+use crate::api::client::{NewBlock, PublishResult, Published, Publisher, Roles, patiently};
 use crate::block::Height;
 use crate::clock::Clock;
 use crate::util::hex;
@@ -47,7 +47,7 @@ pub async fn run(context: &CallContext, args: &PublishArgs) -> Result<(), Failur
     let roles = Roles { publisher: true, ..Roles::default() };
     let publisher: Publisher = granted(client.open(&hello(roles), None).await?.publisher)?;
     let result = if args.signed {
-        publisher.publish_signed(&bytes).await?
+        patiently(|| publisher.publish_signed(&bytes)).await?
     } else {
         let next = info.heads.soft.map_or(info.heads.tail, |soft| soft.height.next());
         let block = NewBlock {
@@ -57,7 +57,7 @@ pub async fn run(context: &CallContext, args: &PublishArgs) -> Result<(), Failur
             host_id: args.host_id.clone().unwrap_or_default(),
             payload: bytes,
         };
-        publisher.publish(&block).await?
+        patiently(|| publisher.publish(&block)).await?
     };
     show(context.printer, &result)
 }
@@ -125,7 +125,7 @@ fn show(printer: Printer, result: &PublishResult) -> Result<(), Failure> {
             format!("too large: a block may have {max_block_bytes} bytes"),
             json!({ "result": "tooLarge", "maxBlockBytes": max_block_bytes }),
         ),
-        PublishResult::NotReady(why) => because(Code::Unavailable, "not ready", "notReady", why),
+        PublishResult::NotReady { why, .. } => because(Code::Unavailable, "not ready", "notReady", why),
         PublishResult::Halted(why) => because(Code::Unavailable, "halted", "halted", why),
         PublishResult::StorageFull => refused(
             Code::Io,

@@ -141,7 +141,9 @@ fn react(answer: PublishResult) -> Then {
         PublishResult::Accepted(published) | PublishResult::Duplicate(published) => Then::Made(published),
         PublishResult::NotNext { height, parent } => Then::Turn(NextBlock { height, parent }),
         PublishResult::Conflict(other) => Then::Wait(LATER, format!("conflict: the sidecar knows {other} there")),
-        PublishResult::NotReady(why) => Then::Wait(SOON, format!("not ready: {why}")),
+        PublishResult::NotReady { why, retry_after } => {
+            Then::Wait(retry_after.unwrap_or(SOON).clamp(SOON, LATER), format!("not ready: {why}"))
+        }
         PublishResult::Halted(why) => Then::Wait(LATER, format!("halted: {why}")),
         PublishResult::StorageFull => Then::Wait(LATER, "the sidecar's disk is full".into()),
         PublishResult::Overloaded { retry_after } => Then::Wait(retry_after.clamp(SOON, LATER), "overloaded".into()),
