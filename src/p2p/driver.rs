@@ -32,7 +32,7 @@ use super::listeners::{Listeners, Spoke};
 use super::outbox::{Closed, Outbox};
 use super::peers::{Disconnection, Liveness, PeerChange, PeerTable};
 use super::resolve::{Resolved, resolve};
-use super::roll_call::RollCall;
+use super::roll_call::round::RollCall;
 use super::seeds::{AddedBy, SeedId, Seeds};
 use super::swarm::{Network, NetworkEvent};
 use super::{Command, Event, policy};

@@ -23,13 +23,13 @@ use super::key;
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::policy::{PeerPolicy, Understood};
-use super::roll_call;
 use super::serve::RangeServer;
 use super::swarm::{self, ListenAddresses, Network, SwarmParts};
 use super::view::ServeSource;
 use super::{Config, Event, Handle, StartError};
 use crate::clock::Clock;
 use crate::store::Reader;
+use crate::sync::Acquaintance;
 
 /// Starts listening and dialling. Seeds are dialled for ever, with backoff.
 ///
@@ -79,7 +79,7 @@ pub async fn start_with(
     let (stop, stopped) = oneshot::channel();
     let swarm = ListeningSwarm { swarm, listeners: Listeners::new(listeners, Instant::now()), topics };
     let peer_finding = peer_finding(&config.policy, quota, clock);
-    let known_peers = roll_call::acquaintance(&address_book, addresses.seeds.len() + addresses.persistent.len());
+    let known_peers = acquaintance(&address_book, &addresses);
     let known = known(addresses, transports, address_book, AddressBookWriter::new(config.address_book));
     let ends = Ends { commands: commands_in, events, stop: stopped };
     tokio::spawn(Driver::new(swarm, known, peer_finding, limits.clone(), ends).run());
@@ -156,6 +156,12 @@ fn listen_addresses(policy: &PeerPolicy) -> ListenAddresses {
 fn kad(config: &Config, local: PeerId) -> Option<Kad> {
     let mode = if config.listen.is_empty() { Mode::Client } else { Mode::Server };
     config.policy.rendezvous.as_ref().map(|_| dht::behaviour(local, mode))
+}
+
+/// Whether there is anybody who can be tried: in the address book, or in the settings.
+fn acquaintance(book: &AddressBook, addresses: &Addresses) -> Acquaintance {
+    let is_nobody = addresses.seeds.is_empty() && addresses.persistent.is_empty() && book.iter().next().is_none();
+    if is_nobody { Acquaintance::Nobody } else { Acquaintance::Somebody }
 }
 
 /// Where peers are told that we are.

@@ -102,13 +102,9 @@ func (c *Client) request(ctx context.Context, args *Args) (any, error) {
 		}
 		request.Data = &p2p_pb.HeaderRequest_Hash{Hash: hash}
 	}
-	if _, err := serde.Write(stream, request); err != nil {
-		return nil, err
-	}
-	if !args.Open {
-		if err := stream.CloseWrite(); err != nil {
-			return nil, err
-		}
+	// A server that refuses may reset the stream while we still write: that is its answer, which is read then.
+	if _, err := serde.Write(stream, request); err == nil && !args.Open {
+		_ = stream.CloseWrite()
 	}
 	return readAnswer(stream)
 }
