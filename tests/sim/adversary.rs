@@ -2,12 +2,14 @@
 //! What they answer when they are asked is in [`byzantine_answers`].
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use blocksyncd::block::Height;
 use blocksyncd::verify::{AuthenticBlock, Fault};
 use bytes::Bytes;
 
 use super::byzantine_answers::{self, Behaviour};
+use super::dice::Purpose;
 use super::network::{Message, MessageId};
 use super::world::World;
 
@@ -42,23 +44,33 @@ impl World {
     }
 
     /// The blocks that an adversary builds its lies on.
-    pub fn branch_of(&self, index: usize) -> Vec<AuthenticBlock> {
+    pub fn branch_of(&mut self, index: usize) -> Rc<Vec<AuthenticBlock>> {
         if self.behaviour_of(index) == Some(Behaviour::Twin) && !self.twin_branch.is_empty() {
-            return self.twin_base.iter().chain(&self.twin_branch).cloned().collect();
+            return Rc::new(self.twin_base.iter().chain(&self.twin_branch).cloned().collect());
         }
         self.main_branch()
     }
 
-    /// What the sequencer's node has, and what it had below its tail.
-    pub fn main_branch(&self) -> Vec<AuthenticBlock> {
-        let image = &self.nodes[0].disk.image;
-        let below = std::iter::successors(image.heads.base.and_then(|base| self.chain.signed(base.id.hash)), |block| {
-            self.chain.signed(block.parent_hash()?)
-        });
-        let mut branch: Vec<AuthenticBlock> = below.cloned().collect();
-        branch.reverse();
-        branch.extend(image.blocks.values().filter_map(|(block, _)| self.chain.signed(block.id().hash)).cloned());
-        branch
+    /// What the sequencer's node has, and what it had below its tail: the branch that its top ends. It is asked for often, and so
+    /// kept until there is another top.
+    pub fn main_branch(&mut self) -> Rc<Vec<AuthenticBlock>> {
+        let top = self.nodes[0].disk.image.heads.top().map(|top| top.id);
+        let kept = self.main_branch.last().map(AuthenticBlock::id);
+        if top != kept {
+            let block = top.and_then(|top| self.chain.signed(top.hash));
+            match block {
+                Some(next) if next.parent_hash() == kept.map(|kept| kept.hash) => {
+                    Rc::make_mut(&mut self.main_branch).push(next.clone());
+                }
+                top => {
+                    let down = std::iter::successors(top, |block| self.chain.signed(block.parent_hash()?));
+                    let mut branch: Vec<AuthenticBlock> = down.cloned().collect();
+                    branch.reverse();
+                    self.main_branch = Rc::new(branch);
+                }
+            }
+        }
+        Rc::clone(&self.main_branch)
     }
 
     pub fn behaviour_now(&self, index: usize) -> Behaviour {
@@ -72,7 +84,7 @@ impl World {
         if !behaviour.forwards() || !self.adversaries[adversary].seen.insert(message.id) {
             return;
         }
-        let sound = self.chain.check(&message.bytes);
+        let sound = self.chain.truth(&message.bytes);
         match (behaviour, &sound) {
             // As a Go node does: what does not even decode goes nowhere.
             (Behaviour::WeakRelay, Err(fault)) if !matches!(fault, Fault::BadSignature) => return,
@@ -85,7 +97,7 @@ impl World {
                 return;
             }
             (Behaviour::Copies, Ok(block)) => {
-                let copy = byzantine_answers::copy(block, &mut self.rng);
+                let copy = byzantine_answers::copy(block, self.dice.of(Purpose::Lies, index));
                 self.adversary_gossips(adversary, copy);
             }
             _ => {}
@@ -107,23 +119,24 @@ impl World {
         let branch = self.main_branch();
         let Some(top) = branch.last() else { return };
         for adversary in 0..self.adversaries.len() {
+            let index = self.nodes.len() + adversary;
+            let rng = self.dice.of(Purpose::Lies, index);
             let bytes = match self.adversaries[adversary].behaviour {
-                Behaviour::Replays => branch[self.rng.usize(0..branch.len())].block().bytes().clone(),
-                Behaviour::Copies => byzantine_answers::copy(&branch[self.rng.usize(0..branch.len())], &mut self.rng),
+                Behaviour::Replays => branch[rng.usize(0..branch.len())].block().bytes().clone(),
+                Behaviour::Copies => byzantine_answers::copy(&branch[rng.usize(0..branch.len())], rng),
                 Behaviour::Flaps => {
-                    let index = self.nodes.len() + adversary;
                     self.net.neighbours(index).into_iter().for_each(|peer| self.disconnect(index, peer));
                     continue;
                 }
-                Behaviour::ForgesRarely if self.rng.f64() > 0.02 => continue,
+                Behaviour::ForgesRarely if rng.f64() > 0.02 => continue,
                 Behaviour::Forges | Behaviour::ForgesRarely => {
                     self.chain.forge(top.height().next(), top.hash(), &Bytes::from_static(b"forged"))
                 }
                 Behaviour::FalseHead => {
-                    let height = Height::MIN.plus(self.rng.u64(1_000..=1 << 40));
+                    let height = Height::MIN.plus(rng.u64(1_000..=1 << 40));
                     self.chain.forge(height, top.hash(), &Bytes::from_static(b"far"))
                 }
-                Behaviour::Garbage => (0..self.rng.usize(0..150)).map(|_| self.rng.u8(..)).collect(),
+                Behaviour::Garbage => (0..rng.usize(0..150)).map(|_| rng.u8(..)).collect(),
                 _ => continue,
             };
             self.adversary_gossips(adversary, bytes);
@@ -144,8 +157,7 @@ impl World {
             Some(last) => last.clone(),
             None if self.healed => return,
             None => {
-                let mut base = self.main_branch();
-                base.retain(|block| block.height() < fork);
+                let base: Vec<_> = self.main_branch().iter().filter(|block| block.height() < fork).cloned().collect();
                 let Some(below) = base.last().filter(|below| below.height().next() == fork).cloned() else { return };
                 self.twin_base = base;
                 below

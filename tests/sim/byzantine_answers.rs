@@ -203,14 +203,14 @@ fn bodies(blocks: &[AuthenticBlock]) -> Vec<Bytes> {
     blocks.iter().map(body).collect()
 }
 
+/// The branch has each height once, ascending.
 fn honest(query: BlockQuery, branch: &[AuthenticBlock]) -> Vec<AuthenticBlock> {
     match query {
         BlockQuery::Head => branch.last().cloned().into_iter().collect(),
         BlockQuery::Hash(hash) => branch.iter().find(|block| block.hash() == hash).cloned().into_iter().collect(),
-        BlockQuery::Range { from, amount } => branch
-            .iter()
-            .filter(|block| block.height() >= from && from.plus(amount.min(MAX_RANGE)) > block.height())
-            .cloned()
-            .collect(),
+        BlockQuery::Range { from, amount } => {
+            let below = |end: Height| branch.partition_point(|block| block.height() < end);
+            branch[below(from)..below(from.plus(amount.min(MAX_RANGE)))].to_vec()
+        }
     }
 }

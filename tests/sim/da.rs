@@ -5,15 +5,17 @@
 //! the lowest position whose parent is the winner at the height below.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::block::{BlockId, Hash, Height, Lane, native};
 use blocksyncd::sync::{Content, DaEvidence, DaPosition, DaReport, Finding, Found, Name, ReportAnswer, Wanted};
-use blocksyncd::verify::{AuthenticBlock, Tip};
+use blocksyncd::verify::{AuthenticBlock, Fault, Rules, Tip};
 use bytes::Bytes;
 
 use super::byzantine_answers;
 use super::chain::Chain;
+use super::dice::Purpose;
 use super::faults::ReportBy;
 use super::mutations::Bug;
 use super::node::Waits;
@@ -54,10 +56,10 @@ impl Da {
         self.winners.last_key_value().map(|(_, (tip, _))| tip.id)
     }
 
-    fn include(&mut self, bytes: Vec<Bytes>, chain: &mut Chain) {
+    pub fn include(&mut self, bytes: Vec<Bytes>, chain: &mut Chain) {
         let height = self.height() + 1;
         for (index, blob) in (0..).zip(&bytes) {
-            if let Ok(block) = chain.check(blob) {
+            if let Ok(block) = chain.truth(blob) {
                 self.valid.entry(block.height()).or_default().insert(DaPosition { height, index }, block);
             }
         }
@@ -85,6 +87,10 @@ impl Da {
 /// A host's watch over DA.
 #[derive(Clone, Debug, Default)]
 pub struct Reporter {
+    /// How it names what it sees, if not as all others do.
+    pub by: Option<ReportBy>,
+    /// Its next report covers more than there is: everything up to here.
+    pub exaggerates: Option<u64>,
     scanned: u64,
     waiting_since: Option<Duration>,
     wanted: Vec<Wanted>,
@@ -94,7 +100,7 @@ pub struct Reporter {
 
 impl Reporter {
     pub fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self { by: self.by, exaggerates: self.exaggerates, ..Self::default() };
     }
 
     pub fn answered(&mut self, answer: &ReportAnswer) {
@@ -119,7 +125,7 @@ impl World {
             std::mem::take(&mut self.da.pending).into_iter().partition(|(at, _)| *at <= now);
         self.da.pending = later;
         if !self.healed {
-            self.rng.shuffle(&mut ready);
+            self.dice.common(Purpose::Da).shuffle(&mut ready);
         }
         let mut blobs = Vec::new();
         for (_, blob) in ready {
@@ -136,21 +142,22 @@ impl World {
     /// Anybody can post to a namespace: in front of a block come copies of it that nobody signed, and plain junk.
     fn da_junk(&mut self, blob: &Bytes, blobs: &mut Vec<Bytes>) {
         let chance = if self.healed { 0.0 } else { self.plan.da_junk };
-        if self.rng.f64() < chance
-            && let Ok(block) = self.chain.check(blob)
+        if self.dice.common(Purpose::Da).f64() < chance
+            && let Ok(block) = self.chain.truth(blob)
         {
-            blobs.push(byzantine_answers::copy(&block, &mut self.rng));
+            blobs.push(byzantine_answers::copy(&block, self.dice.common(Purpose::Da)));
             // A losing branch's block, with a junk signature, in front of the winner.
             if let Some(other) = self.other_at(&block) {
                 blobs.push(super::chain::resigned(&other));
             }
         }
-        if self.rng.f64() < chance {
-            blobs.push((0..self.rng.usize(0..90)).map(|_| self.rng.u8(..)).collect());
+        let rng = self.dice.common(Purpose::Da);
+        if rng.f64() < chance {
+            blobs.push((0..rng.usize(0..90)).map(|_| rng.u8(..)).collect());
         }
         let repost = if self.healed { 0.0 } else { self.plan.da_repost };
-        if self.rng.f64() < repost {
-            self.da.post(self.now + Duration::from_millis(self.rng.u64(0..=6_000)), blob.clone());
+        if rng.f64() < repost {
+            self.da.post(self.now + Duration::from_millis(rng.u64(0..=6_000)), blob.clone());
         }
     }
 
@@ -165,7 +172,7 @@ impl World {
             return self.da.held_back.push(block.clone());
         }
         let span = u64::try_from(self.plan.da_delay.as_millis()).unwrap_or(0);
-        let delay = if self.healed { 0 } else { self.rng.u64(0..=span) };
+        let delay = if self.healed { 0 } else { self.dice.common(Purpose::Da).u64(0..=span) };
         self.da.post(self.now + Duration::from_millis(delay), block.block().bytes().clone());
     }
 
@@ -191,14 +198,12 @@ impl World {
         }
     }
 
-    fn other_at(&self, block: &AuthenticBlock) -> Option<AuthenticBlock> {
-        let twin = self.twins.contains(&block.hash());
-        let other = |hash: &Hash| self.chain.signed(*hash).filter(|other| other.height() == block.height()).cloned();
-        if twin {
-            self.main_branch().into_iter().find(|other| other.height() == block.height())
-        } else {
-            self.twins.iter().find_map(other)
+    fn other_at(&mut self, block: &AuthenticBlock) -> Option<AuthenticBlock> {
+        if self.twins.contains(&block.hash()) {
+            return self.main_branch().iter().find(|other| other.height() == block.height()).cloned();
         }
+        let other = |hash: &Hash| self.chain.signed(*hash).filter(|other| other.height() == block.height()).cloned();
+        self.twins.iter().find_map(other)
     }
 
     /// A reporter reads on from where it stood, and reports.
@@ -216,85 +221,124 @@ impl World {
             reporter.scanned = self.nodes[n].disk.image.heads.scanned_through;
         }
         let healed = self.healed;
-        if !healed && self.rng.f64() < self.plan.report_late {
+        if !healed && self.dice.of(Purpose::Reporter, n).f64() < self.plan.report_late {
             return;
         }
         let reporter = &self.hosts[n].reporter;
-        let mut from = reporter.scanned + 1;
-        if !healed && self.rng.f64() < self.plan.report_repeat {
-            from = from.saturating_sub(self.rng.u64(0..6)).max(1);
+        let mut from = reporter.scanned.saturating_add(1);
+        let rng = self.dice.of(Purpose::Reporter, n);
+        if !healed && rng.f64() < self.plan.report_repeat {
+            from = from.saturating_sub(rng.u64(0..6)).max(1);
         }
-        let to = self.da.height().min(from + self.rng.u64(0..=7));
+        let to = self.da.height().min(from.saturating_add(rng.u64(0..=7)));
         let wanted = reporter.wanted.clone();
-        if from > to && wanted.is_empty() {
+        let exaggerates = self.hosts[n].reporter.exaggerates.take();
+        if from > to && wanted.is_empty() && exaggerates.is_none() {
             return;
         }
-        let mut sightings = Vec::new();
+        let mut findings = Vec::new();
         let mut through = from.saturating_sub(1);
         for height in from..=to {
-            if !healed && self.rng.f64() < self.plan.da_outage {
+            if !healed && self.dice.of(Purpose::Reporter, n).f64() < self.plan.da_outage {
                 if self.bug == Some(Bug::CursorPastOutage) {
                     through = height;
                     continue;
                 }
                 break;
             }
-            self.see(height, &mut sightings);
+            self.see(n, height, &mut findings);
             through = height;
         }
-        for Wanted { position, height, .. } in wanted {
-            if let Some(blob) = self.da.blob(position).cloned() {
-                let what = self.bytes_found(&blob);
-                sightings.push(Finding { position, height, what });
-            }
+        for wanted in wanted {
+            self.give_wanted(n, wanted, &mut findings);
         }
-        if through < from && sightings.is_empty() {
+        if through < from && findings.is_empty() && exaggerates.is_none() {
             return;
         }
+        through = exaggerates.unwrap_or(through);
         let host = &mut self.hosts[n];
         host.reporter.waiting_since = Some(now);
         let life = host.life;
         let (after, scanned_through) = (from.saturating_sub(1), through.max(host.reporter.scanned));
         let ticket = self.nodes[n].wait(Waits::Report, n, life);
-        let input = self.mutate_report(ticket, DaReport { after, scanned_through, findings: sightings });
+        let input = self.mutate_report(ticket, DaReport { after, scanned_through, findings });
         self.handle(n, input);
     }
 
-    /// What a reporter makes of one DA height.
-    fn see(&mut self, height: u64, sightings: &mut Vec<Finding>) {
-        let index = usize::try_from(height - 1).expect("a small DA height");
-        let blobs = self.da.heights[index].clone();
-        for (index, blob) in (0..).zip(&blobs) {
-            let block = match self.chain.check(blob) {
-                Ok(block) => block,
-                // The bug: it only looks at the header.
-                Err(_) if self.bug == Some(Bug::HashWithoutSignature) => {
-                    let Ok(found) = blocksyncd::block::native::decode(blob, usize::MAX) else { continue };
-                    let what = Found::Digest(Hash::of(blob));
-                    sightings.push(Finding { position: DaPosition { height, index }, height: found.height(), what });
-                    continue;
-                }
-                Err(_) => {
-                    if self.plan.report_by.evidence() == DaEvidence::Block && self.rng.f64() < self.plan.report_junk {
-                        let (position, what) = (DaPosition { height, index }, self.bytes_found(blob));
-                        sightings.push(Finding { position, height: self.chain.initial_height(), what });
-                    }
-                    continue;
-                }
-            };
-            let what = match self.plan.report_by {
-                ReportBy::PayloadHash => Found::Named(Name::Payload(block.block().header().payload_hash)),
-                ReportBy::HostId => Found::Named(Name::HostId(block.block().header().host_id.clone())),
-                ReportBy::Hash => Found::Digest(Hash::of(blob)),
-                ReportBy::Either if self.rng.bool() => Found::Digest(Hash::of(blob)),
-                ReportBy::Either | ReportBy::Bytes => self.bytes_found(blob),
-            };
-            sightings.push(Finding { position: DaPosition { height, index }, height: block.height(), what });
+    fn report_by(&self, n: usize) -> ReportBy {
+        self.hosts[n].reporter.by.unwrap_or(self.plan.report_by)
+    }
+
+    /// A reporter looks again at an open position, and gives the bytes, if it has any.
+    fn give_wanted(&mut self, n: usize, wanted: Wanted, findings: &mut Vec<Finding>) {
+        if self.report_by(n) == ReportBy::NamesAlone {
+            return;
+        }
+        let Some(syncer) = &self.nodes[n].syncer else { return };
+        let rules = Arc::clone(syncer.rules());
+        let Wanted { position, height, .. } = wanted;
+        if let Some(blob) = self.da.blob(position).cloned() {
+            findings.push(Finding { position, height, what: self.bytes_found(&rules, &blob) });
         }
     }
 
-    fn bytes_found(&mut self, blob: &Bytes) -> Found {
-        let content = self.chain.check(blob).map_or(Content::Junk, Content::Block);
+    /// What a reporter makes of one DA height.
+    fn see(&mut self, n: usize, height: u64, findings: &mut Vec<Finding>) {
+        let Some(syncer) = &self.nodes[n].syncer else { return };
+        let rules = Arc::clone(syncer.rules());
+        let index = usize::try_from(height - 1).expect("a small DA height");
+        let blobs = self.da.heights[index].clone();
+        for (index, blob) in (0..).zip(&blobs) {
+            if let Some((height_said, what)) = self.see_blob(n, &rules, blob) {
+                findings.push(Finding { position: DaPosition { height, index }, height: height_said, what });
+            }
+        }
+    }
+
+    /// What a reporter says of bytes, and of which height; `None`: it leaves them out.
+    fn see_blob(&mut self, n: usize, rules: &Rules, blob: &Bytes) -> Option<(Height, Found)> {
+        let by = self.report_by(n);
+        if matches!(by, ReportBy::Unverified | ReportBy::NamesAlone) {
+            let found = native::decode(blob, usize::MAX).ok()?;
+            return Some((found.height(), Found::Digest(Hash::of(blob))));
+        }
+        let block = match self.bytes_found(rules, blob) {
+            Found::Bytes { content: Content::Block(block), .. } => block,
+            // Whatever the host's schedule makes of it, it is reported as it stands there.
+            what @ Found::Bytes { content: Content::Unscheduled { height, .. }, .. } => {
+                return (by.evidence() == DaEvidence::Block).then_some((height, what));
+            }
+            // The bug: it only looks at the header.
+            _ if self.bug == Some(Bug::HashWithoutSignature) => {
+                let found = native::decode(blob, usize::MAX).ok()?;
+                let named = self.chain.signed(found.hash())?;
+                return Some((found.height(), Found::Digest(Hash::of(named.block().bytes()))));
+            }
+            junk => {
+                let says = by.evidence() == DaEvidence::Block
+                    && self.dice.of(Purpose::Reporter, n).f64() < self.plan.report_junk;
+                return says.then_some((self.chain.initial_height(), junk));
+            }
+        };
+        let what = match by {
+            ReportBy::PayloadHash => Found::Named(Name::Payload(block.block().header().payload_hash)),
+            ReportBy::HostId => Found::Named(Name::HostId(block.block().header().host_id.clone())),
+            ReportBy::Hash | ReportBy::Unverified | ReportBy::NamesAlone => Found::Digest(Hash::of(blob)),
+            ReportBy::Either if self.dice.of(Purpose::Reporter, n).bool() => Found::Digest(Hash::of(blob)),
+            ReportBy::Either | ReportBy::Bytes => self.bytes_found(rules, blob),
+        };
+        Some((block.height(), what))
+    }
+
+    /// The bytes, and what a node with these rules finds them to be.
+    fn bytes_found(&mut self, rules: &Rules, blob: &Bytes) -> Found {
+        let content = match self.chain.check(rules, blob) {
+            Ok(block) => Content::Block(block),
+            Err(Fault::NotScheduled { height, proposer }) => rules
+                .check_but_for_the_schedule(Lane::BLOCK, blob)
+                .map_or(Content::Junk, |()| Content::Unscheduled { height, proposer }),
+            Err(_) => Content::Junk,
+        };
         Found::Bytes { digest: Hash::of(blob), content }
     }
 

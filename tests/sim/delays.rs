@@ -12,7 +12,7 @@ use super::byzantine_answers::Behaviour;
 use super::chain::EPOCH_UNIX_NANOS;
 use super::faults::Plan;
 use super::network::{Message, Network};
-use super::trace::Trace;
+use super::runner::Run;
 use super::world::World;
 
 const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -35,7 +35,7 @@ impl Scene {
 
     fn of(plan: Plan, blocks: usize, stored: usize, follower_has: usize) -> Self {
         let servers = plan.honest - 1;
-        let mut world = World::new(plan, None, Trace::off());
+        let mut world = World::new(Run::of(plan));
         world.net = Network::empty();
         let payload = Bytes::from_static(b"payload");
         let mut all: Vec<AuthenticBlock> = Vec::new();
@@ -62,8 +62,7 @@ impl Scene {
             let parent = block.height().prev().and_then(|below| image.block(below)).map(VerifiedBlock::tip);
             let verified = block.link(parent).expect("they are a chain");
             image.heads.soft = Some(verified.tip());
-            image.heights.insert(block.hash(), block.height());
-            image.blocks.insert(block.height(), (verified, Origin::Range));
+            image.store(verified, Origin::Range);
         }
     }
 

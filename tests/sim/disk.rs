@@ -15,7 +15,7 @@ use blocksyncd::sync::{
     Anchor, Batch, Change, DaNotes, DaPosition, DataLoss, Disowned, Epoch, Evidence, EvidenceId, EvidenceSide,
     GuardEntry, GuardState, Halt, Heads, History, Origin, Recovered, Sighting, Stored, Ticket,
 };
-use blocksyncd::verify::{ScheduleEntry, Tip, VerifiedBlock};
+use blocksyncd::verify::{AuthenticBlock, ScheduleEntry, Tip, VerifiedBlock};
 use fastrand::Rng;
 
 /// What is on disk as of one commit. Cloning shares the blocks' bytes.
@@ -37,6 +37,12 @@ pub struct Image {
     initial_height: Height,
     /// What the lowest block links to, or the next one will.
     below: Option<BlockId>,
+    /// Of the stored blocks.
+    bytes: u64,
+}
+
+fn weight(block: &VerifiedBlock) -> u64 {
+    block.block().bytes().len() as u64
 }
 
 impl Image {
@@ -57,6 +63,7 @@ impl Image {
             heads: Heads::empty(initial_height),
             initial_height,
             below: None,
+            bytes: 0,
         }
     }
 
@@ -75,12 +82,24 @@ impl Image {
 
     /// Bytes of the stored blocks.
     pub fn bytes(&self) -> u64 {
-        self.blocks.values().map(|(block, _)| block.block().bytes().len() as u64).sum()
+        self.bytes
+    }
+
+    /// Takes it in above or below what is there.
+    pub fn store(&mut self, block: VerifiedBlock, origin: Origin) {
+        self.bytes += weight(&block);
+        self.heights.insert(block.id().hash, block.id().height);
+        self.blocks.insert(block.id().height, (block, origin));
+    }
+
+    fn forget(&mut self, block: &VerifiedBlock) {
+        self.bytes -= weight(block);
+        self.heights.remove(&block.id().hash);
     }
 
     fn truncate(&mut self, from: Height) {
-        for (_, (block, _)) in self.blocks.split_off(&from) {
-            self.heights.remove(&block.id().hash);
+        for (block, _) in self.blocks.split_off(&from).values() {
+            self.forget(block);
         }
         self.confirmations.split_off(&from);
     }
@@ -108,7 +127,7 @@ impl Image {
         let kept = self.blocks.split_off(&below);
         self.below = self.blocks.last_key_value().map(|(_, (last, _))| last.id());
         for (block, _) in std::mem::replace(&mut self.blocks, kept).values() {
-            self.heights.remove(&block.id().hash);
+            self.forget(block);
         }
         self.confirmations = self.confirmations.split_off(&below);
         Ok(())
@@ -161,8 +180,7 @@ impl Image {
                 if self.blocks.is_empty() {
                     self.below = Tip::below(block.block()).map(|below| below.id);
                 }
-                self.heights.insert(block.id().hash, height);
-                self.blocks.insert(height, (block.clone(), *origin));
+                self.store(block.clone(), *origin);
             }
             Change::Truncate { from, epoch } => {
                 if self.heads.hard_height().is_some_and(|hard| *from <= hard) {
@@ -218,8 +236,7 @@ impl Image {
                     return Err(format!("{:?} put below a block with the parent {lowest:?}", block.id()));
                 }
                 self.below = Tip::below(block.block()).map(|below| below.id);
-                self.heights.insert(block.id().hash, block.id().height);
-                self.blocks.insert(block.id().height, (block.clone(), *origin));
+                self.store(block.clone(), *origin);
             }
         }
         Ok(())
@@ -308,6 +325,8 @@ pub enum Damage {
     Restored,
     /// The newest part of the store is gone; the watermark knows.
     TailLost,
+    /// All of the store is gone; the watermark knows.
+    StoreLost,
 }
 
 /// What the writer does next, and says when it is done.
@@ -365,6 +384,28 @@ impl Disk {
 
     pub fn go_wrong(&mut self, fault: DiskFault) {
         self.fault = Some(fault);
+    }
+
+    /// By hand: the next block, or the first one; `below` is what it stands on.
+    pub fn put(&mut self, block: &AuthenticBlock, below: Option<Tip>) {
+        let image = &mut self.image;
+        if image.blocks.is_empty() {
+            (image.heads.tail, image.heads.base) = (block.height(), below);
+            image.below = below.map(|below| below.id);
+        }
+        let verified = block.link(below).expect("it links to what is below it");
+        image.heads.soft = Some(verified.tip());
+        image.store(verified, Origin::Range);
+        self.watermark = Watermark::of(image);
+    }
+
+    /// By hand: the block at this height was seen on DA.
+    pub fn confirm(&mut self, height: Height, position: DaPosition) {
+        let image = &mut self.image;
+        image.confirmations.insert(height, position);
+        image.heads.hard = image.id(height);
+        image.heads.scanned_through = image.heads.scanned_through.max(position.height);
+        self.watermark = Watermark::of(image);
     }
 
     /// Takes a decided batch, into the commit that waits last if it may go there; true when a write starts now.
@@ -487,6 +528,7 @@ impl Disk {
             }
             (Damage::Restored, Some((image, watermark))) => (self.image, self.watermark) = (image, watermark),
             (Damage::TailLost, Some((image, _))) => self.image = image,
+            (Damage::StoreLost, _) => self.image = Image::empty(self.initial_height),
             (Damage::Restored | Damage::TailLost, None) => {}
         }
     }

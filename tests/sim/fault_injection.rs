@@ -6,13 +6,15 @@ use std::time::Duration;
 use blocksyncd::sync::{Command, Halt, Input};
 use blocksyncd::verify::ScheduleEntry;
 
+use super::dice::Purpose;
 use super::disk::Damage;
 use super::faults::Signing;
+use super::tally::State;
 use super::world::{Event, FAULTS_EVERY, World};
 
 impl World {
     fn draw(&mut self, rate: f64) -> bool {
-        self.rng.f64() < rate * FAULTS_EVERY.as_secs_f64()
+        self.dice.common(Purpose::Faults).f64() < rate * FAULTS_EVERY.as_secs_f64()
     }
 
     pub fn inject_faults(&mut self) {
@@ -20,35 +22,40 @@ impl World {
             return;
         }
         let honest = self.nodes.len();
-        let n = self.rng.usize(0..honest);
-        if self.plan.backup + self.plan.loss_of_tail > 0.0 && self.rng.f64() < 0.03 {
+        let n = self.dice.common(Purpose::Faults).usize(0..honest);
+        let rng = self.dice.common(Purpose::Faults);
+        if self.plan.backup + self.plan.loss_of_tail > 0.0 && rng.f64() < 0.03 {
             self.nodes[n].disk.snapshot();
         }
-        if self.rng.f64() < 0.03 {
+        if rng.f64() < 0.03 {
             self.hosts[n].back_up();
         }
         if self.draw(self.plan.crash_rate) {
             self.crash_for_a_while(n);
         }
         if self.draw(self.plan.partition_rate) {
-            let side: Vec<usize> = (0..honest + self.adversaries.len()).filter(|_| self.rng.bool()).collect();
-            let asymmetric = self.plan.asymmetric && self.rng.bool();
+            let rng = self.dice.common(Purpose::Faults);
+            let side: Vec<usize> = (0..honest + self.adversaries.len()).filter(|_| rng.bool()).collect();
+            let asymmetric = self.plan.asymmetric && rng.bool();
             self.net.partition(&side, asymmetric, self.now);
-            let lasts = Duration::from_millis(self.rng.u64(300..9_000));
+            self.tally.count(State::Partition);
+            let lasts = Duration::from_millis(rng.u64(300..9_000));
             self.later(lasts, Event::Unblock);
         }
         if self.draw(self.plan.storage_full_rate) && !self.nodes[n].storage_full {
             self.set_storage_full(n, true);
-            let lasts = Duration::from_millis(self.rng.u64(300..6_000));
+            let lasts = Duration::from_millis(self.dice.common(Purpose::Faults).u64(300..6_000));
             self.later(lasts, Event::StorageFree { node: n });
         }
         if self.draw(self.plan.clock_jump_rate) {
             let second = 1_000_000_000;
-            let span = if self.rng.bool() { 60 * second } else { 86_400 * second };
-            self.nodes[n].wall_offset = self.rng.i128(-span..=span);
+            let rng = self.dice.common(Purpose::Faults);
+            let span = if rng.bool() { 60 * second } else { 86_400 * second };
+            self.nodes[n].wall_offset = rng.i128(-span..=span);
+            self.tally.count(State::ClockJump);
         }
         if self.draw(self.plan.host_crash_rate) && self.hosts[n].up {
-            let from_backup = self.rng.f64() < self.plan.host_backup;
+            let from_backup = self.dice.common(Purpose::Faults).f64() < self.plan.host_backup;
             self.crash_host(n, from_backup);
         }
         if self.draw(self.plan.veto_rate) {
@@ -66,16 +73,17 @@ impl World {
     fn drain_for_a_while(&mut self, n: usize) {
         let Some(life) = self.nodes[n].life() else { return };
         self.drain_node(n);
-        let grace = Duration::from_millis(self.rng.u64(100..2_000));
+        self.tally.count(State::Drain);
+        let grace = Duration::from_millis(self.dice.common(Purpose::Faults).u64(100..2_000));
         self.later(grace, Event::EndDrained { node: n, life });
-        let down = Duration::from_millis(self.rng.u64(50..2_000));
+        let down = Duration::from_millis(self.dice.common(Purpose::Faults).u64(50..2_000));
         self.later(grace + down, Event::StartNode { node: n });
     }
 
     /// An operator adds an epoch of the same proposer: every block is as valid as before, but what waits is looked at anew.
     fn extend_schedule(&mut self, n: usize) {
         let Some(syncer) = &self.nodes[n].syncer else { return };
-        let from = syncer.heads().next_height().plus(self.rng.u64(0..12));
+        let from = syncer.heads().next_height().plus(self.dice.of(Purpose::Operator, n).u64(0..12));
         let entry = ScheduleEntry { from, proposer: self.chain.public_key() };
         self.operate(n, Command::ExtendSchedule(entry));
     }
@@ -85,8 +93,8 @@ impl World {
             return;
         }
         self.crash_node(n);
-        self.crashes += 1;
-        let luck = self.rng.f64();
+        self.tally.count(State::Crash);
+        let luck = self.dice.of(Purpose::Crashes, n).f64();
         let plan = &self.plan;
         let damage = if luck < plan.wipe {
             Some(Damage::Wiped)
@@ -97,34 +105,38 @@ impl World {
         };
         if let Some(damage) = damage {
             self.trace.note(self.now, format_args!("n{n}'s disk: {damage:?}"));
-            self.retractions += self.nodes[n].disk.image.retractions.len() as u64;
-            self.nodes[n].disk.damage(damage, &mut self.rng);
+            self.tally.count(State::DiskDamage);
+            self.nodes[n].disk.damage(damage, self.dice.of(Purpose::Crashes, n));
             self.nodes[n].damaged = true;
             self.oracle.damaged(n);
         }
-        if n == 0 && self.rng.f64() < self.plan.guard_loss {
+        if n == 0 && self.dice.of(Purpose::Crashes, n).f64() < self.plan.guard_loss {
             self.nodes[n].disk.lose_guard();
+            self.tally.count(State::GuardLost);
         }
         // The whole machine went down, and was perhaps restored.
-        if self.hosts[n].up && self.rng.f64() < 0.4 {
-            let from_backup = damage.is_some() && self.rng.f64() < self.plan.host_backup;
+        if self.hosts[n].up && self.dice.of(Purpose::Crashes, n).f64() < 0.4 {
+            let from_backup = damage.is_some() && self.dice.of(Purpose::Crashes, n).f64() < self.plan.host_backup;
             self.crash_host(n, from_backup);
         }
-        let down = Duration::from_millis(self.rng.u64(50..5_000));
+        let down = Duration::from_millis(self.dice.of(Purpose::Crashes, n).u64(50..5_000));
         self.later(down, Event::StartNode { node: n });
     }
 
     fn crash_host(&mut self, n: usize, from_backup: bool) {
         // A host that signs by itself keeps what it signed.
-        let forgets = self.plan.signing != Signing::ByHost && self.rng.bool();
+        let forgets = self.plan.signing != Signing::ByHost && self.dice.of(Purpose::Host, n).bool();
         self.hosts[n].crash(forgets);
-        let backup = from_backup.then(|| self.rng.usize(0..1_000));
-        let down = Duration::from_millis(self.rng.u64(50..3_000));
+        self.tally.count(State::HostCrash);
+        self.tally.add(State::HostRestored, u64::from(from_backup));
+        let backup = from_backup.then(|| self.dice.of(Purpose::Host, n).usize(0..1_000));
+        let down = Duration::from_millis(self.dice.of(Purpose::Host, n).u64(50..3_000));
         self.later(down, Event::RestartHost { host: n, backup });
     }
 
     pub fn set_storage_full(&mut self, n: usize, full: bool) {
         self.nodes[n].storage_full = full;
+        self.tally.add(State::StorageFull, u64::from(full));
         self.handle(n, Input::StorageFull(full));
     }
 
@@ -139,7 +151,9 @@ impl World {
             self.later(Duration::from_millis(500), Event::RestartHost { host: n, backup: None });
         }
         self.release_all();
-        self.later(Duration::from_secs(2), Event::OperatorTurn);
+        if !self.plan.operator_always_acts {
+            self.later(Duration::from_secs(2), Event::OperatorTurn);
+        }
         self.later(Duration::from_secs(15), Event::NoMoreBlocks);
         self.later(Duration::from_secs(16), Event::Judge);
     }

@@ -11,6 +11,10 @@ use fastrand::Rng;
 
 use super::byzantine_answers::Behaviour;
 
+/// The version of the drawing: a seed means what it means only together with this. It rises with every change that makes a seed
+/// mean another world: of what is drawn here, or of what the run draws on its way.
+pub const DRAWING: u32 = 2;
+
 /// How reporters name what they saw on DA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportBy {
@@ -22,13 +26,17 @@ pub enum ReportBy {
     PayloadHash,
     /// By the rollup's own id, which proves as little.
     HostId,
+    /// By the hash of whatever looks like a block, before its signature was checked; asked for the bytes, it gives what is there.
+    Unverified,
+    /// The same, and it has no bytes to give.
+    NamesAlone,
 }
 
 impl ReportBy {
     /// What this world's chain takes of DA.
     pub fn evidence(self) -> DaEvidence {
         match self {
-            Self::Hash | Self::Bytes | Self::Either => DaEvidence::Block,
+            Self::Hash | Self::Bytes | Self::Either | Self::Unverified | Self::NamesAlone => DaEvidence::Block,
             Self::PayloadHash | Self::HostId => DaEvidence::Named,
         }
     }
@@ -67,7 +75,7 @@ pub struct Keeps {
 }
 
 impl Keeps {
-    fn draw(rng: &mut Rng) -> Self {
+    pub fn draw(rng: &mut Rng) -> Self {
         let (retains, is_bounded, trusts) = (rng.f64() < 0.4, rng.f64() < 0.25, rng.f64() < 0.35);
         let (retain_blocks, max_bytes) = (NonZeroU64::new(rng.u64(1..=40)), NonZeroU64::new(rng.u64(1_500..=20_000)));
         Self {
@@ -82,6 +90,9 @@ impl Keeps {
 /// Everything that is drawn before a world starts. Probabilities are per occasion, rates per second.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The version by which the run draws what it decides on its way.
+    pub drawing: u32,
+    /// What the run draws from.
     pub seed: u64,
     /// Nodes that run the core; the first one is the sequencer's.
     pub honest: usize,
@@ -96,6 +107,8 @@ pub struct Plan {
     pub policy: Policy,
     /// An operator abandons the losing branch at halted nodes when everything heals.
     pub operator_abandons: bool,
+    /// The operator acts while everything goes wrong, too.
+    pub operator_always_acts: bool,
     pub initial_height: u64,
     pub faults_last: Duration,
     pub block_time: Duration,
@@ -117,6 +130,8 @@ pub struct Plan {
     pub partition_rate: f64,
     pub asymmetric: bool,
     pub disconnect_rate: f64,
+    /// Of requests: there are too many, and it is not sent.
+    pub not_sent: f64,
 
     pub write: (Duration, Duration),
     pub write_stall: f64,
@@ -130,6 +145,8 @@ pub struct Plan {
     pub guard_loss: f64,
     /// A process is asked to end in order.
     pub drain_rate: f64,
+    /// Of starts: the operator has changed what is kept, and how long things may take.
+    pub reconfigure: f64,
 
     pub skew: Duration,
     pub clock_jump_rate: f64,
@@ -144,6 +161,8 @@ pub struct Plan {
     pub other_block: f64,
     pub republish: f64,
     pub veto_rate: f64,
+    /// Any soft block may be refused, not the newest one alone; also by the publisher's host.
+    pub vetoes_any: bool,
     /// A host says how far it has come, under one of more names than are kept.
     pub ack: f64,
     /// An operator adds an entry to the proposer schedule.
@@ -204,35 +223,92 @@ impl Plan {
         }
     }
 
-    /// Nothing goes wrong, and everything takes exactly as long as it says: half a round trip of 100 ms.
-    pub fn calm(honest: usize, adversaries: Vec<Behaviour>) -> Self {
-        let one_way = Duration::from_millis(50);
+    /// Two nodes, and nothing goes wrong. Each kind of fault is off here: also one that was added after a plan was written down.
+    pub fn quiet() -> Self {
+        let soon = Duration::from_millis(1);
         Self {
-            honest,
-            keeps: vec![Keeps::default(); honest],
-            without_da: false,
-            adversaries,
-            adversaries_persist: true,
+            drawing: DRAWING,
+            seed: 0,
+            honest: 2,
+            keeps: vec![Keeps::default(); 2],
+            adversaries: Vec::new(),
             crowd_around: None,
+            adversaries_persist: false,
             twin: None,
+            policy: Policy::FollowDa,
+            operator_abandons: true,
+            operator_always_acts: false,
             initial_height: 1,
+            faults_last: Duration::from_secs(20),
+            block_time: Duration::from_millis(500),
+            da_block_time: Duration::from_secs(1),
+            payload_bytes: 20,
             max_block_bytes: 1 << 20,
             limits: Limits::default(),
             timing: Timing::default(),
-            delay: (one_way, one_way),
+
+            delay: (soon, soon * 20),
             loss: 0.0,
             duplicate: 0.0,
             reorder: 0.0,
             reset: 0.0,
             partial: 0.0,
             stall: 0.0,
-            crash_rate: 0.0,
-            write: (Duration::from_millis(1), Duration::from_millis(1)),
+            partition_rate: 0.0,
+            asymmetric: false,
+            disconnect_rate: 0.0,
+            not_sent: 0.0,
+
+            write: (soon, soon),
             write_stall: 0.0,
+            storage_full_rate: 0.0,
+            crash_rate: 0.0,
+            wipe: 0.0,
+            backup: 0.0,
+            loss_of_tail: 0.0,
+            guard_loss: 0.0,
+            drain_rate: 0.0,
+            reconfigure: 0.0,
+
             skew: Duration::ZERO,
+            clock_jump_rate: 0.0,
             pool: 64,
             check: Duration::from_micros(50),
-            ..Self::mixed(0)
+
+            signing: Signing::Inside,
+            signer_fails: 0.0,
+            pipeline: 1,
+            host_crash_rate: 0.0,
+            host_backup: 0.0,
+            other_block: 0.0,
+            republish: 0.0,
+            veto_rate: 0.0,
+            vetoes_any: false,
+            ack: 0.0,
+            extend_rate: 0.0,
+
+            report_by: ReportBy::Bytes,
+            report_late: 0.0,
+            report_repeat: 0.0,
+            da_outage: 0.0,
+            da_delay: Duration::ZERO,
+            da_repost: 0.0,
+            da_junk: 0.0,
+            report_junk: 0.0,
+            without_da: false,
+        }
+    }
+
+    /// Nothing goes wrong, and everything takes exactly as long as it says: half a round trip of 100 ms.
+    pub fn calm(honest: usize, adversaries: Vec<Behaviour>) -> Self {
+        let one_way = Duration::from_millis(50);
+        Self {
+            honest,
+            keeps: vec![Keeps::default(); honest],
+            adversaries,
+            adversaries_persist: true,
+            delay: (one_way, one_way),
+            ..Self::quiet()
         }
     }
 
@@ -279,6 +355,7 @@ impl Plan {
         let without_da = twin.is_none() && quiet_disk && keeping.f64() < 0.3;
         let keeps = Self::keeps(honest, quiet_disk && !without_da, &mut keeping);
         Self {
+            drawing: DRAWING,
             seed,
             honest,
             keeps,
@@ -289,6 +366,7 @@ impl Plan {
             twin,
             policy: if rng.f64() < 0.9 { Policy::FollowDa } else { Policy::Halt },
             operator_abandons: rng.f64() < 0.7,
+            operator_always_acts: false,
             initial_height: if rng.f64() < 0.7 { 1 } else { rng.u64(2..=1000) },
             faults_last: millis(rng, 10_000..=40_000),
             block_time: millis(rng, 150..=1_200),
@@ -308,6 +386,7 @@ impl Plan {
             partition_rate: swarm(rng, 0.4, 0.15),
             asymmetric: rng.bool(),
             disconnect_rate: swarm(rng, 0.4, 0.3),
+            not_sent: 0.0,
 
             write: (write_min, write_min + millis(rng, 1..=40)),
             write_stall: swarm(rng, 0.2, 0.05),
@@ -318,6 +397,7 @@ impl Plan {
             loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
             guard_loss: if quiet_disk { 0.0 } else { swarm(rng, 0.2, 0.5) },
             drain_rate: swarm(rng, 0.4, 0.2),
+            reconfigure: 0.0,
 
             skew: if rng.bool() { millis(rng, 0..=4_000) } else { Duration::ZERO },
             clock_jump_rate: swarm(rng, 0.3, 0.2),
@@ -332,6 +412,7 @@ impl Plan {
             other_block: if host_forgets { swarm(rng, 0.4, 0.2) } else { 0.0 },
             republish: swarm(rng, 0.4, 0.2),
             veto_rate: swarm(rng, 0.15, 0.03),
+            vetoes_any: false,
             ack: swarm(rng, 0.5, 0.5),
             extend_rate: swarm(rng, 0.2, 0.2),
 
@@ -389,7 +470,7 @@ impl Plan {
         }
     }
 
-    fn timing(rng: &mut Rng) -> Timing {
+    pub fn timing(rng: &mut Rng) -> Timing {
         Timing {
             head_interval: millis(rng, 1_000..=5_000),
             request_timeout: millis(rng, 1_500..=4_000),

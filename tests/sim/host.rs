@@ -15,12 +15,15 @@ use std::time::Duration;
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Locator, Resumed, Start, Step};
 use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, Ticket};
+use blocksyncd::verify::VerifiedBlock;
 
 use super::da::Reporter;
+use super::dice::Purpose;
 use super::disk::Image;
 use super::faults::Signing;
 use super::mutations::Bug;
 use super::node::Waits;
+use super::tally::State;
 use super::world::{Event, World};
 
 impl cursor::ChainView for Image {
@@ -111,6 +114,8 @@ pub struct Host {
     pub pending_since: Duration,
     /// Since when the guard says that another block was signed, which is not stored.
     pub refused_since: Option<Duration>,
+    /// It was ever told of a gap; it was ever told to go back.
+    was_told: [bool; 2],
 }
 
 impl Host {
@@ -125,6 +130,7 @@ impl Host {
             pending: VecDeque::new(),
             pending_since: Duration::ZERO,
             refused_since: None,
+            was_told: [false; 2],
         }
     }
 
@@ -160,6 +166,19 @@ impl Host {
     }
 }
 
+/// What makes this block again.
+fn proposal_of(block: &VerifiedBlock) -> Proposal {
+    let (header, payload) = (block.block().header(), block.block().payload().clone());
+    Proposal {
+        height: header.height,
+        parent: header.parent_hash,
+        time_unix_nanos: header.time_unix_nanos,
+        host_id: header.host_id.clone(),
+        payload_hash: header.payload_hash,
+        payload,
+    }
+}
+
 pub fn consumer_name(consumer: u8) -> String {
     format!("consumer {consumer}")
 }
@@ -180,7 +199,7 @@ impl World {
         if n == 0 {
             self.post_blocks();
         }
-        if !self.healed && self.rng.f64() < self.plan.ack {
+        if !self.healed && self.dice.of(Purpose::Host, n).f64() < self.plan.ack {
             self.acknowledge(n);
         }
     }
@@ -238,6 +257,7 @@ impl World {
                 return;
             }
             self.trace.note(self.now, format_args!("h{n} is told {step:?}"));
+            self.count_told(n, &step);
             let told = match step {
                 Step::Soft(height) => self.told_soft(n, height, &mut cursor),
                 Step::Hard(height) => self.told_hard(n, height),
@@ -258,10 +278,29 @@ impl World {
         self.later(Duration::from_millis(2), Event::HostTurn { host: n });
     }
 
+    fn count_told(&mut self, n: usize, step: &Step) {
+        let state = match step {
+            Step::Retract { .. } => State::RetractTold,
+            Step::Gap { .. } => State::GapTold,
+            Step::DataLoss(_) => State::DataLossTold,
+            Step::Equivocation { .. } => State::EquivocationTold,
+            Step::Lost(_) => State::StreamLost,
+            Step::Soft(_) | Step::Hard(_) | Step::Idle => return,
+        };
+        self.tally.count(state);
+        let was_told = &mut self.hosts[n].was_told;
+        was_told[0] |= state == State::GapTold;
+        was_told[1] |= state == State::RetractTold;
+        if *was_told == [true, true] {
+            self.tally.count(State::GapAndRetractTold);
+        }
+    }
+
     fn told_soft(&mut self, n: usize, height: Height, cursor: &mut Cursor) -> Result<bool, String> {
         let image = &self.nodes[n].disk.image;
         let Some(block) = image.block(height) else { return Err(format!("soft({height}) is not stored")) };
         let (id, parent) = (block.id(), block.block().header().parent_hash);
+        let given = proposal_of(block);
         if cursor.link(id, parent) == LinkCheck::Broken {
             return Ok(false);
         }
@@ -279,6 +318,10 @@ impl World {
             return Err(format!("soft({id:?}) on parent {parent:?}, the host's newest is {:?}", state.tip()));
         }
         state.chain.push(id);
+        if n == 0 {
+            // It has what it was given, and can publish it again.
+            state.made.insert(id.height, given);
+        }
         Ok(true)
     }
 
@@ -370,9 +413,12 @@ impl World {
                 let (_, height) = host.pending.remove(position).expect("it was found there");
                 match answer {
                     PublishAnswer::Accepted(_) | PublishAnswer::Duplicate(_) => {}
-                    // Another block is there, or was signed: what was made is given up.
+                    // Another block is there, or was signed: what was made is given up. But what a host has signed by itself, it
+                    // has signed: it makes no other one, and waits to be told which block is there.
                     PublishAnswer::Conflict(_) => {
-                        host.state.made.split_off(&height);
+                        if self.plan.signing != Signing::ByHost {
+                            host.state.made.split_off(&height);
+                        }
                         host.pending.clear();
                     }
                     _ => host.pending.clear(),
@@ -387,25 +433,38 @@ impl World {
         let host = &self.hosts[n];
         let (Some(up_to), true) = (host.state.tip(), self.nodes[n].life().is_some()) else { return };
         let life = host.life;
-        let consumer = self.rng.u8(0..12);
+        let consumer = self.dice.of(Purpose::Host, n).u8(0..12);
         let ticket = self.nodes[n].wait(Waits::Ack { consumer }, n, life);
         self.handle(n, Input::Acked { ticket, consumer: consumer_name(consumer), up_to });
     }
 
-    /// A host's execution refuses one of its newest blocks.
+    /// A host's execution refuses a block.
     pub fn veto(&mut self, n: usize) {
         let host = &self.hosts[n];
-        if n == 0 || !host.up || self.nodes[n].life().is_none() {
+        let any = self.plan.vetoes_any;
+        if (n == 0 && !any) || !host.up || self.nodes[n].life().is_none() {
             return;
         }
         let hard = host.state.hard.map(|hard| hard.height);
-        let Some(block) = host.state.tip().filter(|tip| Some(tip.height) > hard) else { return };
+        let soft = &host.state.chain[hard.map_or(0, |hard| host.state.above(hard))..];
+        let block = if any { self.dice.of(Purpose::Veto, n).choice(soft) } else { soft.last() };
+        let Some(block) = block.copied() else { return };
         let life = host.life;
+        if n == 0 {
+            self.oracle.released(block.height);
+        }
         let ticket = self.nodes[n].wait(Waits::Other, n, life);
         self.handle(n, Input::HostRejected { ticket, block });
     }
 
     pub fn operate(&mut self, n: usize, command: Command) {
+        match command {
+            Command::AbandonBranch(_) => self.tally.count(State::AbandonBranch),
+            Command::AssertSigned(_) => self.tally.count(State::AssertSigned),
+            Command::LiftVeto => self.tally.count(State::LiftVeto),
+            Command::ForgetConsumer(_) => self.tally.count(State::ForgetConsumer),
+            Command::ExtendSchedule(_) | Command::WithdrawSchedule(_) | Command::Disown(_) | Command::RescanDa(_) => {}
+        }
         let life = self.hosts[n].life;
         let ticket = self.nodes[n].wait(Waits::Other, n, life);
         self.handle(n, Input::Operator { ticket, command });

@@ -28,6 +28,7 @@ use super::host::consumer_name;
 use super::mutations::Bug;
 use super::network::{Answered, Message};
 use super::node::Node;
+use super::tally::State;
 use super::world::{World, index_of};
 
 /// What outlives every crash: the facts that nodes are held to.
@@ -46,6 +47,11 @@ impl Oracle {
     pub fn abandoned(&mut self, from: Height) {
         self.acknowledged.split_off(&from);
         self.originated.split_off(&from);
+    }
+
+    /// The publisher's host refuses its own branch from here on: it may be taken back. What was signed was signed.
+    pub fn released(&mut self, from: Height) {
+        self.acknowledged.split_off(&from);
     }
 
     /// The disk of a node is not what it was.
@@ -97,7 +103,7 @@ impl World {
             match change {
                 Change::Append { block, origin } => {
                     let id = block.id();
-                    if self.chain.check(block.block().bytes()).is_err() || self.chain.signed(id.hash).is_none() {
+                    if self.chain.truth(block.block().bytes()).is_err() || self.chain.signed(id.hash).is_none() {
                         self.fail(format!("n{n} stored {id:?}, which nobody signed"));
                     }
                     if n == 0 && *origin == Origin::Published {
@@ -213,13 +219,13 @@ impl World {
     }
 
     pub fn check_received(&mut self, n: usize, from: usize, message: &Message) {
-        if from < self.nodes.len() && self.chain.check(&message.bytes).is_err() {
+        if from < self.nodes.len() && self.chain.truth(&message.bytes).is_err() {
             self.fail(format!("n{from} passed on to n{n} what is no block"));
         }
     }
 
     pub fn check_judged(&mut self, n: usize, from: usize, message: &Message, verdict: Verdict) {
-        let outcome = self.chain.check(&message.bytes);
+        let outcome = self.chain.truth(&message.bytes);
         match (verdict, &outcome) {
             (Verdict::Accept, Err(fault)) => self.fail(format!("n{n} accepted from {from}: {fault}")),
             (Verdict::Reject, Ok(block)) => self.fail(format!("n{n} rejected {:?} from {from}", block.id())),
@@ -233,7 +239,7 @@ impl World {
     pub fn check_served(&mut self, n: usize, answered: &Answered) {
         let most = usize::try_from(MAX_RANGE).unwrap_or(usize::MAX);
         let blocks: Result<Vec<AuthenticBlock>, _> =
-            answered.bodies.iter().map(|body| self.chain.check(body)).collect();
+            answered.bodies.iter().map(|body| self.chain.truth(body)).collect();
         let sound = blocks.is_ok_and(|blocks| {
             blocks.len() <= most && blocks.windows(2).all(|pair| pair[1].parent_hash() == Some(pair[0].hash()))
         });
@@ -267,7 +273,7 @@ impl World {
             return self.fail(format!("n{n} blames {peer}, which is honest: {offence:?}, ban {ban:?}"));
         }
         if let Some(ban) = ban {
-            self.bans += 1;
+            self.tally.count(State::Ban);
             self.disconnect(n, peer);
             self.net.rest(n, peer, self.now + ban);
         }
@@ -276,6 +282,13 @@ impl World {
     pub fn tip_below(&self, block: &AuthenticBlock) -> Option<Tip> {
         let parent = self.chain.signed(block.parent_hash()?)?;
         Some(Tip { id: parent.id(), time_unix_nanos: parent.time_unix_nanos() })
+    }
+
+    /// At the end.
+    pub fn count_unavailable(&mut self) {
+        let says = |node: &&Node| node.syncer.as_ref().is_some_and(|syncer| syncer.status().history_unavailable);
+        let count = self.nodes.iter().filter(says).count();
+        self.tally.add(State::HistoryUnavailable, count as u64);
     }
 
     /// Whether everything agrees; else what does not.

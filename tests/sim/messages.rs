@@ -1,13 +1,16 @@
 //! The messages between a node and its peers: gossip that is queued, checked and judged, and fetches whose answers are
 //! gathered until they end, as the sidecar's network and verify pool do it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use blocksyncd::sync::{BlockQuery, Fetch, FetchOutcome, Fetched, Input, MAX_RANGE, RequestId, Ticket, Verdict};
 use bytes::Bytes;
 
+use super::dice::Purpose;
 use super::mutations::Bug;
 use super::network::{Message, Packet, StreamEnd};
+use super::tally::State;
 use super::world::{Event, World, index_of, peer_id};
 
 #[derive(Debug)]
@@ -54,7 +57,8 @@ impl World {
         node.checking -= 1;
         let Some(unjudged) = node.gossip.get(&ticket) else { return };
         let peer = peer_id(unjudged.from);
-        let outcome = self.chain.check(&unjudged.message.bytes);
+        let rules = Arc::clone(node.syncer.as_ref().expect("its process is there").rules());
+        let outcome = self.chain.check(&rules, &unjudged.message.bytes);
         self.handle(n, Input::Gossip { peer, ticket, outcome });
         if self.nodes[n].gossip.contains_key(&ticket) {
             self.fail(format!("n{n}: gossip {ticket} was not judged at once"));
@@ -79,6 +83,9 @@ impl World {
         self.check_fetch(n, &fetch);
         let Some(life) = self.nodes[n].life() else { return };
         let (request, peer) = (fetch.request, index_of(&fetch.peer));
+        if let BlockQuery::Hash(_) = fetch.query {
+            self.tally.count(if n == 0 { State::AwaitedAsked } else { State::WalkStep });
+        }
         let mut query = fetch.query;
         if self.bug == Some(Bug::RangeOneFurther)
             && let BlockQuery::Range { from, .. } = &mut query
@@ -87,7 +94,10 @@ impl World {
         }
         let timeout = fetch.timeout;
         self.nodes[n].fetches.insert(request, OpenFetch { fetch, arrived: Vec::new() });
-        if self.net.is_up(n, peer) {
+        if !self.healed && self.plan.not_sent > 0.0 && self.dice.of(Purpose::Requests, n).f64() < self.plan.not_sent {
+            let outcome = FetchOutcome::NotSent;
+            self.later(Duration::ZERO, Event::FetchLate { node: n, life, request, outcome });
+        } else if self.net.is_up(n, peer) {
             self.send(n, peer, Packet::BlockQuery { request, life, query });
             self.later(timeout, Event::FetchLate { node: n, life, request, outcome: FetchOutcome::Timeout });
         } else {
@@ -138,11 +148,23 @@ impl World {
 
     pub fn end_fetch(&mut self, n: usize, request: RequestId, outcome: FetchOutcome) {
         let Some(open) = self.nodes[n].fetches.remove(&request) else { return };
+        match &outcome {
+            FetchOutcome::NotFound => self.tally.count(State::AnswerNotFound),
+            FetchOutcome::Cut => self.tally.count(State::AnswerCut),
+            FetchOutcome::Reset => self.tally.count(State::AnswerReset),
+            FetchOutcome::Timeout => self.tally.count(State::AnswerLate),
+            FetchOutcome::NotSent => self.tally.count(State::AnswerNotSent),
+            FetchOutcome::Unsupported => self.tally.count(State::AnswerUnsupported),
+            FetchOutcome::Complete | FetchOutcome::Disconnected | FetchOutcome::Invalid(_) => {}
+        }
         let mut fetched = Fetched { blocks: Vec::new(), outcome };
+        let Some(syncer) = &self.nodes[n].syncer else { return };
+        let rules = Arc::clone(syncer.rules());
         for body in &open.arrived {
-            match self.chain.check(body) {
+            match self.chain.check(&rules, body) {
                 Ok(block) => fetched.blocks.push(block),
                 Err(fault) => {
+                    self.tally.count(State::AnswerInvalid);
                     fetched.outcome = FetchOutcome::Invalid(Some(fault));
                     break;
                 }

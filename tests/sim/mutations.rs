@@ -14,6 +14,7 @@ use blocksyncd::block::BlockId;
 use blocksyncd::sync::{Batch, Change, DaReport, History, Input, Ticket, Trusted};
 use blocksyncd::verify::AuthenticBlock;
 
+use super::dice::Purpose;
 use super::world::World;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +164,7 @@ impl World {
 
     /// What the core is told instead of what the reporter said.
     pub fn mutate_report(&mut self, ticket: Ticket, mut report: DaReport) -> Input {
-        if self.bug == Some(Bug::SightingsLost) && self.rng.f64() < 0.2 {
+        if self.bug == Some(Bug::SightingsLost) && self.dice.common(Purpose::Bug).f64() < 0.2 {
             report.findings.clear();
         }
         Input::Da { ticket, report }

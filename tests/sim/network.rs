@@ -15,6 +15,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use super::byzantine_answers::{self, Behaviour};
+use super::dice::Purpose;
 use super::mutations::Bug;
 use super::node;
 use super::world::{Event, World, peer_id};
@@ -189,16 +190,21 @@ impl World {
             let blocked = link.blocked != [false, false];
             if link.up && (dead || !alive) {
                 self.disconnect(a, b);
-            } else if !link.up && alive && !blocked && self.now >= link.rest_until && self.rng.f64() < 0.7 {
+            } else if !link.up
+                && alive
+                && !blocked
+                && self.now >= link.rest_until
+                && self.dice.common(Purpose::Links).f64() < 0.7
+            {
                 link.up = true;
                 link.generation += 1;
                 self.tell_peer_up(a, b);
                 self.tell_peer_up(b, a);
             }
         }
-        if !self.healed && self.rng.f64() < self.plan.disconnect_rate / 4.0 {
+        if !self.healed && self.dice.common(Purpose::Links).f64() < self.plan.disconnect_rate / 4.0 {
             let up: Vec<(usize, usize)> = self.net.links.iter().filter(|(_, l)| l.up).map(|(pair, _)| *pair).collect();
-            if let Some((a, b)) = self.rng.choice(up) {
+            if let Some((a, b)) = self.dice.common(Purpose::Links).choice(up) {
                 self.disconnect(a, b);
             }
         }
@@ -240,11 +246,12 @@ impl World {
         self.handle(node, Input::PeerDown { peer: peer_id(peer) });
     }
 
-    fn delay(&mut self) -> Duration {
+    fn delay(&mut self, from: usize) -> Duration {
         let (min, max) = self.plan.delay;
         let span = u64::try_from(max.saturating_sub(min).as_micros()).unwrap_or(0);
-        let delay = min + Duration::from_micros(self.rng.u64(0..=span));
-        if !self.healed && self.rng.f64() < self.plan.reorder { delay * 10 } else { delay }
+        let rng = self.dice.of(Purpose::Packets, from);
+        let delay = min + Duration::from_micros(rng.u64(0..=span));
+        if !self.healed && rng.f64() < self.plan.reorder { delay * 10 } else { delay }
     }
 
     pub fn send(&mut self, from: usize, to: usize, packet: Packet) {
@@ -257,21 +264,23 @@ impl World {
             (Packet::Gossip(_), false) => (self.plan.loss, self.plan.duplicate),
             (Packet::BlockQuery { .. } | Packet::Answer { .. }, false) => (self.plan.stall, 0.0),
         };
-        if self.rng.f64() < lost {
+        let rng = self.dice.of(Purpose::Packets, from);
+        if rng.f64() < lost {
             return;
         }
-        if self.rng.f64() < twice {
-            let delay = self.delay();
+        if rng.f64() < twice {
+            let delay = self.delay(from);
             self.later(delay, Event::Packet { from, to, generation, packet: packet.clone() });
         }
-        let delay = self.delay();
+        let delay = self.delay(from);
         self.later(delay, Event::Packet { from, to, generation, packet });
     }
 
     /// So that it comes just before it is given up.
     fn send_late(&mut self, from: usize, to: usize, packet: Packet) {
         let Some(generation) = self.net.generation(from, to) else { return };
-        let wait = self.plan.timing.request_timeout.saturating_sub(self.plan.delay.1 * 2).mul_f64(0.95);
+        let timing = self.nodes.get(to).map_or(self.plan.timing, |node| node.timing);
+        let wait = timing.request_timeout.saturating_sub(self.plan.delay.1 * 2).mul_f64(0.95);
         self.later(wait, Event::Packet { from, to, generation, packet });
     }
 
@@ -307,19 +316,20 @@ impl World {
         } else {
             let branch = self.branch_of(server);
             let behaviour = self.behaviour_now(server);
-            byzantine_answers::answer(behaviour, query, &branch, &self.chain, &mut self.rng)
+            byzantine_answers::answer(behaviour, query, &branch, &self.chain, self.dice.of(Purpose::Lies, server))
         };
         let Some(mut answered) = answered else { return };
         let mut end = Some(answered.end);
         if !self.healed {
-            let cut = self.rng.usize(0..=answered.bodies.len());
-            if self.rng.f64() < self.plan.reset {
+            let rng = self.dice.of(Purpose::Serving, server);
+            let cut = rng.usize(0..=answered.bodies.len());
+            if rng.f64() < self.plan.reset {
                 answered.bodies.truncate(cut);
                 end = Some(StreamEnd::Reset);
-            } else if self.rng.f64() < self.plan.stall {
+            } else if rng.f64() < self.plan.stall {
                 answered.bodies.truncate(cut);
                 end = None;
-            } else if self.rng.f64() < self.plan.partial && cut > 0 {
+            } else if rng.f64() < self.plan.partial && cut > 0 {
                 answered.bodies.truncate(cut);
             }
         }

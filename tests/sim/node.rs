@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
-use blocksyncd::sync::serve::{self, Plan, RangeRequest, Span};
+use blocksyncd::sync::serve::{self, RangeRequest, Span};
 use blocksyncd::sync::{
-    Acquaintance, Answer, Batch, BlockQuery, CommitId, Config, Effect, GuardEntry, Heads, History, Input,
-    PublishAnswer, RequestId, Syncer, Ticket, Trusted,
+    Acquaintance, Answer, Batch, BlockQuery, Change, CommitId, Config, Content, Effect, Found, GuardEntry, Heads,
+    History, Input, PublishAnswer, ReportAnswer, RequestId, Syncer, Ticket, Timing, Trusted,
 };
 use bytes::Bytes;
 
 use super::chain::EPOCH_UNIX_NANOS;
+use super::dice::Purpose;
 use super::disk::{Disk, Write};
-use super::faults::Signing;
+use super::faults::{Keeps, Plan, Signing};
 use super::messages::{OpenFetch, UnjudgedMessage};
 use super::mutations::Bug;
 use super::network::{Answered, Message, MessageId, StreamEnd};
+use super::tally::State;
 use super::world::{Event, World, index_of};
 
 /// Who waits for the answer to a ticket.
@@ -42,6 +44,9 @@ struct Unsigned {
 #[derive(Debug)]
 pub struct Node {
     pub disk: Disk,
+    /// What its operator has configured.
+    pub keeps: Keeps,
+    pub timing: Timing,
     /// `None`: the process is down.
     pub syncer: Option<Syncer>,
     pub announced: Option<Heads>,
@@ -66,6 +71,8 @@ pub struct Node {
     waits: BTreeMap<Ticket, (Waits, usize, u64)>,
     /// What a signer outside is to sign, once the guard of it is on disk.
     unsigned: BTreeMap<Ticket, Unsigned>,
+    /// Whoever holds the key was asked, and has not answered.
+    pub signing: Option<Ticket>,
     pub gossip: BTreeMap<Ticket, UnjudgedMessage>,
     pub seen: BTreeSet<MessageId>,
     pub checking: usize,
@@ -78,9 +85,11 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(initial_height: Height) -> Self {
+    pub fn new(initial_height: Height, keeps: Keeps, timing: Timing) -> Self {
         Self {
             disk: Disk::new(initial_height),
+            keeps,
+            timing,
             syncer: None,
             announced: None,
             storage_full: false,
@@ -98,6 +107,7 @@ impl Node {
             next_ticket: Ticket::default(),
             waits: BTreeMap::new(),
             unsigned: BTreeMap::new(),
+            signing: None,
             gossip: BTreeMap::new(),
             seen: BTreeSet::new(),
             checking: 0,
@@ -144,15 +154,22 @@ impl Node {
         };
         let body = |height: Height| image.block(height).map(|block| block.block().bytes().clone());
         match serve::plan(wanted, span) {
-            Plan::Reset => Answered { bodies: Vec::new(), end: StreamEnd::Reset },
-            Plan::NotFound => Answered { bodies: Vec::new(), end: StreamEnd::NotFound },
-            Plan::Head(height) => Answered::of(body(height).into_iter().collect()),
-            Plan::ByHash(hash) => Answered::of(image.heights.get(&hash).and_then(|h| body(*h)).into_iter().collect()),
-            Plan::Range { from, to } => {
+            serve::Plan::Reset => Answered { bodies: Vec::new(), end: StreamEnd::Reset },
+            serve::Plan::NotFound => Answered { bodies: Vec::new(), end: StreamEnd::NotFound },
+            serve::Plan::Head(height) => Answered::of(body(height).into_iter().collect()),
+            serve::Plan::ByHash(hash) => {
+                Answered::of(image.heights.get(&hash).and_then(|h| body(*h)).into_iter().collect())
+            }
+            serve::Plan::Range { from, to } => {
                 let to = if unclamped { Height::MAX } else { to };
                 Answered::of(image.blocks.range(from..=to).map(|(_, (b, _))| b.block().bytes().clone()).collect())
             }
         }
+    }
+
+    /// Whether somebody was asked to sign, and has not answered.
+    pub fn is_signing(&self) -> bool {
+        self.signing.is_some()
     }
 
     pub fn ticket(&mut self) -> Ticket {
@@ -165,6 +182,28 @@ impl Node {
         let ticket = self.ticket();
         self.waits.insert(ticket, (waits, host, host_life));
         ticket
+    }
+}
+
+/// What a report on DA covers.
+#[derive(Clone, Copy, Debug)]
+struct Reported {
+    after: u64,
+    through: u64,
+    has_junk: bool,
+}
+
+impl Reported {
+    fn of(input: &Input) -> Option<Self> {
+        let Input::Da { report, .. } = input else { return None };
+        let is_junk = |what: &Found| matches!(what, Found::Bytes { content: Content::Junk, .. });
+        let has_junk = report.findings.iter().any(|finding| is_junk(&finding.what));
+        Some(Self { after: report.after, through: report.scanned_through, has_junk })
+    }
+
+    /// It was taken in, and is to be made again for no reason but want of room.
+    fn was_shed(self, before: &Heads, after: &Heads) -> bool {
+        self.after <= before.scanned_through && after.scanned_through < self.through && !self.has_junk
     }
 }
 
@@ -183,6 +222,7 @@ impl World {
         if self.nodes[n].syncer.is_some() {
             return;
         }
+        self.reconfigure(n);
         let Some(history) = self.history_of(n) else {
             // Its operator waits until there is something to trust.
             return self.later(Duration::from_secs(1), Event::StartNode { node: n });
@@ -191,6 +231,7 @@ impl World {
         let node = &mut self.nodes[n];
         node.disk.history = history;
         let mut recovered = node.disk.recover();
+        self.tally.add(State::AnchorAtStart, u64::from(recovered.anchor.is_some()));
         if bug == Some(Bug::GuardForgotten) {
             recovered.guard = blocksyncd::sync::GuardState::Unused;
         }
@@ -210,7 +251,7 @@ impl World {
             known_peers: Acquaintance::Nobody,
             history: told,
             limits,
-            timing: self.plan.timing,
+            timing: node.timing,
         };
         self.trace.note(self.now, format_args!("n{n} starts with {:?}", recovered.heads));
         node.lives += 1;
@@ -229,13 +270,27 @@ impl World {
         self.later(Duration::from_millis(5), Event::HostTurn { host: n });
     }
 
+    /// Its operator has thought again. A sequencer's that keeps everything goes on to do so: it may be the only one.
+    fn reconfigure(&mut self, n: usize) {
+        let rng = self.dice.of(Purpose::Settings, n);
+        if self.plan.reconfigure == 0.0 || rng.f64() >= self.plan.reconfigure {
+            return;
+        }
+        let (keeps, timing) = (Keeps::draw(rng), Plan::timing(rng));
+        let node = &mut self.nodes[n];
+        node.timing = timing;
+        if n > 0 || node.keeps.retain_blocks.or(node.keeps.max_bytes).is_some() {
+            node.keeps = Keeps { trusts_one_of: node.keeps.trusts_one_of, ..keeps };
+        }
+    }
+
     /// What its operator has configured; `None` while there is no block to be trusted.
     fn history_of(&mut self, n: usize) -> Option<History> {
-        let keeps = self.plan.keeps[n];
+        let keeps = self.nodes[n].keeps;
         let mut trusted = self.nodes[n].disk.history.trusted;
         if let (Some(count), None) = (keeps.trusts_one_of, trusted) {
             let initial = self.chain.initial_height();
-            let pick = initial.plus(self.rng.u64(0..count));
+            let pick = initial.plus(self.dice.of(Purpose::Operator, n).u64(0..count));
             trusted = if self.plan.without_da {
                 self.nodes[0].disk.image.id(pick)
             } else {
@@ -263,6 +318,7 @@ impl World {
         node.waiting.clear();
         node.waits.clear();
         node.unsigned.clear();
+        node.signing = None;
         node.gossip.clear();
         node.seen.clear();
         node.fetches.clear();
@@ -270,7 +326,7 @@ impl World {
         node.draining = false;
         node.wake_at = None;
         (node.asked, node.durable) = (CommitId::default(), CommitId::default());
-        let crashed = node.disk.crash(&mut self.rng);
+        let crashed = node.disk.crash(self.dice.of(Purpose::Crashes, n));
         if let Err(why) = crashed {
             self.fail(format!("n{n}: {why}"));
         }
@@ -324,14 +380,26 @@ impl World {
         }
         node.elapsed = now.elapsed;
         self.trace.note(self.now, format_args!("n{n} < {input:?}"));
+        let (before, reported) = (syncer.heads(), Reported::of(&input));
         let effects = syncer.handle(now, input, &node.disk.image);
+        let (after, has_room) = (syncer.heads(), !node.storage_full);
+        let target = |heads: &Heads| heads.target.map(|target| target.height);
+        if target(&after) < target(&before) && after.epoch == before.epoch {
+            self.tally.count(State::TargetDropped);
+        }
+        if has_room && reported.is_some_and(|reported| reported.was_shed(&before, &after)) {
+            self.tally.count(State::Shed);
+        }
         self.check_node(n);
         for effect in effects {
             if self.nodes[n].life() != Some(life) {
                 return;
             }
             // A crash between any two effects.
-            if !self.healed && self.plan.crash_rate > 0.0 && self.rng.f64() < self.plan.crash_rate * 0.001 {
+            if !self.healed
+                && self.plan.crash_rate > 0.0
+                && self.dice.of(Purpose::Crashes, n).f64() < self.plan.crash_rate * 0.001
+            {
                 self.crash_for_a_while(n);
                 return;
             }
@@ -378,6 +446,7 @@ impl World {
     }
 
     fn commit(&mut self, n: usize, mut batch: Batch) {
+        self.count_changes(n, &batch);
         self.mutate_batch(&mut batch);
         let node = &mut self.nodes[n];
         if batch.id <= node.asked {
@@ -390,12 +459,30 @@ impl World {
         }
     }
 
+    fn count_changes(&mut self, n: usize, batch: &Batch) {
+        for change in &batch.changes {
+            let state = match change {
+                Change::Truncate { .. } => State::Truncation,
+                Change::Evidence(_) => State::Evidence,
+                Change::Halt(Some(_)) => State::Halt,
+                Change::Veto(Some(_)) => State::Veto,
+                Change::Schedule(_) => State::ScheduleEntry,
+                Change::Prune { .. } => State::Prune,
+                Change::Prepend { .. } => State::BackfilledBlock,
+                _ => continue,
+            };
+            self.tally.count(state);
+            self.tally.add(State::TruncationAtSequencer, u64::from(n == 0 && state == State::Truncation));
+        }
+    }
+
     fn start_write(&mut self, n: usize) {
         let Some(life) = self.nodes[n].life() else { return };
         let (min, max) = self.plan.write;
-        let mut took = min + max.saturating_sub(min).mul_f64(self.rng.f64());
-        if !self.healed && self.rng.f64() < self.plan.write_stall {
-            took += Duration::from_millis(self.rng.u64(500..=4_000));
+        let rng = self.dice.of(Purpose::Writes, n);
+        let mut took = min + max.saturating_sub(min).mul_f64(rng.f64());
+        if !self.healed && rng.f64() < self.plan.write_stall {
+            took += Duration::from_millis(rng.u64(500..=4_000));
         }
         self.later(took, Event::Written { node: n, life });
     }
@@ -445,13 +532,22 @@ impl World {
         let Some((waits, host, host_life)) = self.nodes[n].waits.remove(&ticket) else {
             return self.fail(format!("n{n}: {ticket} answered, but nobody waits: {answer:?}"));
         };
+        match &answer {
+            Answer::Publish(PublishAnswer::Conflict(_)) => self.tally.count(State::PublishConflict),
+            Answer::Publish(PublishAnswer::NotReady(_)) => self.tally.count(State::PublishNotReady),
+            Answer::Publish(PublishAnswer::Halted(_)) => self.tally.count(State::PublishHalted),
+            Answer::Report(ReportAnswer::Taken(taken)) if !taken.wanted.is_empty() => {
+                self.tally.count(State::WantedNamed)
+            }
+            _ => {}
+        }
         if let Answer::Publish(PublishAnswer::Accepted(id) | PublishAnswer::Duplicate(id)) = answer {
             self.check_acknowledged(n, id);
         }
         if let (Waits::Ack { consumer }, Answer::Ack(true)) = (waits, &answer) {
             self.check_acked(n, consumer);
         }
-        let delay = Duration::from_micros(self.rng.u64(50..2_000));
+        let delay = Duration::from_micros(self.dice.of(Purpose::Host, host).u64(50..2_000));
         self.later(delay, Event::Answered { host, host_life, waits, ticket, answer });
     }
 
@@ -470,6 +566,7 @@ impl World {
 
     fn sign(&mut self, n: usize, ticket: Ticket, header_bytes: &Bytes, payload: &Bytes, guard: GuardEntry) {
         let Some(life) = self.nodes[n].life() else { return };
+        self.nodes[n].signing = Some(ticket);
         if self.plan.signing == Signing::Outside {
             // The guard's own write comes before the question leaves the process.
             let unsigned = Unsigned { header_bytes: header_bytes.clone(), payload: payload.clone() };
@@ -493,7 +590,8 @@ impl World {
         let Some(Unsigned { header_bytes, payload }) = self.nodes[n].unsigned.remove(&ticket) else {
             return self.fail(format!("n{n}: the guard of {ticket} was written, and nobody waits for it"));
         };
-        let outcome = if !self.healed && self.rng.f64() < self.plan.signer_fails {
+        let outcome = if !self.healed && self.dice.of(Purpose::Signer, n).f64() < self.plan.signer_fails {
+            self.tally.count(State::SignerAway);
             Err("the signer is away".to_owned())
         } else {
             self.chain.sign(&header_bytes, &payload).map_err(|fault| fault.to_string())
@@ -502,7 +600,7 @@ impl World {
             let id = block.id();
             self.check_originated(n, id);
         }
-        let took = Duration::from_millis(self.rng.u64(1..=80));
+        let took = Duration::from_millis(self.dice.of(Purpose::Signer, n).u64(1..=80));
         self.later(took, Event::Signed { node: n, life, ticket, outcome });
     }
 

@@ -8,6 +8,7 @@ use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 
 use super::chain::{EPOCH_UNIX_NANOS, host_id};
+use super::dice::Purpose;
 use super::faults::Signing;
 use super::node::Waits;
 use super::world::World;
@@ -39,13 +40,13 @@ impl World {
         if !host.pending.is_empty() && now > host.pending_since + ANSWER_PATIENCE {
             host.pending.clear();
         }
-        if !self.healed && self.rng.f64() < self.plan.republish {
+        if !self.healed && self.dice.common(Purpose::Publisher).f64() < self.plan.republish {
             let made: Vec<Proposal> = self.hosts[0].state.made.values().cloned().collect();
-            if let Some(again) = self.rng.choice(made) {
+            if let Some(again) = self.dice.common(Purpose::Publisher).choice(made) {
                 self.publish(again, false);
             }
         }
-        if !self.healed && self.rng.f64() < self.plan.other_block {
+        if !self.healed && self.dice.common(Purpose::Publisher).f64() < self.plan.other_block {
             self.publish_another();
         }
         if self.publish_history() {
@@ -94,7 +95,8 @@ impl World {
             // Its answer was lost.
             Proposal { parent: made.parent.and(tip).map(|tip| tip.hash), ..made.clone() }
         } else {
-            let payload: Bytes = (0..self.plan.payload_bytes).map(|_| self.rng.u8(..)).collect();
+            let rng = self.dice.common(Purpose::Publisher);
+            let payload: Bytes = (0..self.plan.payload_bytes).map(|_| rng.u8(..)).collect();
             let parent = if on_tip { tip.map(|tip| tip.hash) } else { None };
             self.proposal(height, parent, payload)
         };
@@ -129,8 +131,12 @@ impl World {
                     None => return false,
                 },
             };
+            let signatures = self.chain.signatures();
             let block = self.chain.make(parent, proposal.time_unix_nanos, &proposal.payload);
-            self.check_originated(0, block.id());
+            // What it signed before is handed over again.
+            if self.chain.signatures() > signatures {
+                self.check_originated(0, block.id());
+            }
             let ticket = self.nodes[0].wait(Waits::Publish, 0, life);
             if wait {
                 self.hosts[0].pending.push_back((ticket, height));
@@ -150,9 +156,10 @@ impl World {
     /// Something else at a height that was published already.
     fn publish_another(&mut self) {
         let chain = &self.hosts[0].state.chain;
-        let back = self.rng.usize(0..3);
+        let back = self.dice.common(Purpose::Publisher).usize(0..3);
         let Some(id) = chain.len().checked_sub(1 + back).map(|index| chain[index]) else { return };
-        let payload: Bytes = (0..9).map(|_| self.rng.u8(..)).collect();
+        let rng = self.dice.common(Purpose::Publisher);
+        let payload: Bytes = (0..9).map(|_| rng.u8(..)).collect();
         let proposal = self.proposal(id.height, None, payload);
         self.publish(proposal, false);
     }

@@ -8,17 +8,18 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::rc::Rc;
 use std::time::Duration;
 
 use blocksyncd::block::{Hash, Height};
 use blocksyncd::sync::{Answer, FetchOutcome, GuardState, Input, PeerId, RequestId, Ticket};
 use blocksyncd::verify::AuthenticBlock;
-use fastrand::Rng;
 
 use super::adversary::Adversary;
 use super::byzantine_answers::Behaviour;
 use super::chain::Chain;
 use super::da::Da;
+use super::dice::{Dice, Purpose};
 use super::disk::DiskFault;
 use super::faults::Plan;
 use super::host::Host;
@@ -26,6 +27,8 @@ use super::invariants::Oracle;
 use super::mutations::Bug;
 use super::network::{Network, Packet};
 use super::node::{Node, Waits};
+use super::runner::Run;
+use super::tally::Tally;
 use super::trace::Trace;
 
 /// Everything that is going to happen.
@@ -142,14 +145,12 @@ impl Ord for Scheduled {
 }
 
 /// What a world that went well amounts to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub steps: u64,
     pub simulated: Duration,
     pub blocks: u64,
-    pub crashes: u64,
-    pub bans: u64,
-    pub retractions: u64,
+    pub tally: Tally,
     pub hash: Option<u64>,
 }
 
@@ -157,7 +158,7 @@ pub struct Outcome {
 pub struct World {
     pub plan: Plan,
     pub bug: Option<Bug>,
-    pub rng: Rng,
+    pub dice: Dice,
     pub now: Duration,
     queue: BinaryHeap<Scheduled>,
     scheduled: u64,
@@ -167,6 +168,8 @@ pub struct World {
     pub adversaries: Vec<Adversary>,
     pub hosts: Vec<Host>,
     pub da: Da,
+    /// The branch of the sequencer's node; see [`World::main_branch`].
+    pub main_branch: Rc<Vec<AuthenticBlock>>,
     /// The blocks of the second branch.
     pub twins: BTreeSet<Hash>,
     pub twin_branch: Vec<AuthenticBlock>,
@@ -176,9 +179,7 @@ pub struct World {
     pub trace: Trace,
     pub healed: bool,
     pub last_to_publish: Option<Height>,
-    pub bans: u64,
-    pub crashes: u64,
-    pub retractions: u64,
+    pub tally: Tally,
     violation: Option<String>,
     why_not_converged: Option<String>,
 }
@@ -198,14 +199,17 @@ pub fn index_of(peer: &PeerId) -> usize {
 }
 
 impl World {
-    pub fn new(plan: Plan, bug: Option<Bug>, trace: Trace) -> Self {
-        let mut rng = Rng::with_seed(plan.seed);
+    pub fn new(run: Run) -> Self {
+        let Run { plan, bug, trace, checks } = run;
         let initial_height = Height::new(plan.initial_height).expect("at least 1");
         let mut behaviours = plan.adversaries.clone();
         if plan.twin.is_some() {
             behaviours.insert(0, Behaviour::Twin);
         }
-        let mut nodes: Vec<Node> = (0..plan.honest).map(|_| Node::new(initial_height)).collect();
+        let mut dice = Dice::new(plan.drawing, plan.seed, plan.honest + behaviours.len());
+        let layout = dice.common(Purpose::Layout);
+        let mut nodes: Vec<Node> =
+            (0..plan.honest).map(|n| Node::new(initial_height, plan.keeps[n], plan.timing)).collect();
         for node in &mut nodes[1..] {
             // Followers hold no key.
             node.disk.guard = GuardState::Missing;
@@ -225,10 +229,10 @@ impl World {
             now: Duration::ZERO,
             queue: BinaryHeap::new(),
             scheduled: 0,
-            chain: Chain::new(initial_height, plan.max_block_bytes),
+            chain: Chain::new(initial_height, plan.max_block_bytes, checks),
             net: match plan.crowd_around {
-                Some(node) => Network::crowd(plan.honest, behaviours.len(), node, &mut rng),
-                None => Network::new(plan.honest, behaviours.len(), &mut rng),
+                Some(node) => Network::crowd(plan.honest, behaviours.len(), node, layout),
+                None => Network::new(plan.honest, behaviours.len(), layout),
             },
             hosts: nodes.iter().map(|_| Host::new(initial_height)).collect(),
             nodes,
@@ -237,6 +241,7 @@ impl World {
                 .map(|behaviour| Adversary { behaviour, seen: BTreeSet::new(), messages: 0 })
                 .collect(),
             da: Da::default(),
+            main_branch: Rc::default(),
             twins: BTreeSet::new(),
             twin_branch: Vec::new(),
             twin_base: Vec::new(),
@@ -244,12 +249,10 @@ impl World {
             trace,
             healed: false,
             last_to_publish: None,
-            bans: 0,
-            crashes: 0,
-            retractions: 0,
+            tally: Tally::default(),
             violation: None,
             why_not_converged: None,
-            rng,
+            dice,
             plan,
         }
     }
@@ -269,12 +272,13 @@ impl World {
         self.violation.is_some()
     }
 
-    /// Runs to the end.
-    pub fn run(mut self) -> Result<Outcome, String> {
+    /// Everybody starts, and what comes again and again begins.
+    pub fn begin(&mut self) {
         for n in 0..self.nodes.len() {
             let skew = i128::try_from(self.plan.skew.as_nanos()).unwrap_or(0);
-            self.nodes[n].wall_offset = self.rng.i128(-skew..=skew);
-            let late = if n > 0 && self.rng.f64() < 0.2 { self.rng.u64(1_000..15_000) } else { self.rng.u64(0..100) };
+            let rng = self.dice.common(Purpose::Layout);
+            self.nodes[n].wall_offset = rng.i128(-skew..=skew);
+            let late = if n > 0 && rng.f64() < 0.2 { rng.u64(1_000..15_000) } else { rng.u64(0..100) };
             self.later(Duration::from_millis(late), Event::StartNode { node: n });
         }
         for event in [Event::LinksTurn, Event::FaultsTurn, Event::HostsTurn, Event::AdversariesTurn, Event::TwinTurn] {
@@ -282,6 +286,14 @@ impl World {
         }
         self.later(self.plan.block_time, Event::Produce);
         self.schedule_da();
+        if self.plan.operator_always_acts {
+            self.later(Duration::from_secs(2), Event::OperatorTurn);
+        }
+    }
+
+    /// Runs to the end.
+    pub fn run(mut self) -> Result<Outcome, String> {
+        self.begin();
         self.later(self.plan.faults_last, Event::Heal);
         while let Some(Scheduled { at, event, .. }) = self.queue.pop() {
             self.now = at;
@@ -317,20 +329,20 @@ impl World {
                     return false;
                 }
             }
-            assert_eq!(self.violation, None);
+            if let Some(why) = &self.violation {
+                panic!("at {:.3} s: {why}", self.now.as_secs_f64());
+            }
         }
         true
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&mut self) -> Outcome {
+        self.count_unavailable();
         Outcome {
             steps: self.trace.steps(),
             simulated: self.now,
             blocks: self.da.last_winner().map_or(0, |id| id.height.above(self.chain.initial_height()) + 1),
-            crashes: self.crashes,
-            bans: self.bans,
-            retractions: self.retractions
-                + self.nodes.iter().map(|n| n.disk.image.retractions.len() as u64).sum::<u64>(),
+            tally: self.tally.clone(),
             hash: self.trace.hash(),
         }
     }
@@ -343,6 +355,7 @@ impl World {
             Event::Checked { node, life, ticket } if life_of(self, node) == Some(life) => self.on_checked(node, ticket),
             Event::Written { node, life } if life_of(self, node) == Some(life) => self.on_written(node),
             Event::Signed { node, life, ticket, outcome } if life_of(self, node) == Some(life) => {
+                self.nodes[node].signing = None;
                 self.handle(node, Input::Signed { ticket, outcome });
             }
             Event::KnownPeersTried { node, life, round } if life_of(self, node) == Some(life) => {
@@ -394,7 +407,7 @@ impl World {
             }
             Event::AdversariesTurn => {
                 self.adversaries_turn();
-                Duration::from_millis(self.rng.u64(200..900))
+                Duration::from_millis(self.dice.common(Purpose::Lies).u64(200..900))
             }
             Event::TwinTurn => {
                 self.twin_turn();

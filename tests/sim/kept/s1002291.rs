@@ -1,0 +1,103 @@
+//! Seed 1002291 of drawing 1. A host was told of a gap, which backfill then filled; after it reconnects it is told `hard` for blocks that it never got.
+
+use super::words::*;
+
+fn plan() -> Plan {
+    Plan {
+        drawing: 1,
+        seed: 1002291,
+        honest: 2,
+        keeps: vec![
+            Keeps { retain_blocks: None, max_bytes: None, trusts_one_of: None, backfill: false, ..Keeps::default() },
+            Keeps { retain_blocks: None, max_bytes: None, trusts_one_of: Some(17), backfill: true, ..Keeps::default() },
+        ],
+        adversaries: vec![Behaviour::Drips, Behaviour::ForgesRarely, Behaviour::Replays],
+        crowd_around: None,
+        adversaries_persist: true,
+        twin: None,
+        policy: Policy::FollowDa,
+        operator_abandons: true,
+        initial_height: 1,
+        faults_last: Duration::from_millis(10024),
+        block_time: Duration::from_millis(1159),
+        da_block_time: Duration::from_millis(2001),
+        payload_bytes: 41,
+        max_block_bytes: 4096,
+        limits: Limits {
+            pending_blocks: 16384,
+            pending_bytes: 67108864,
+            commit_bytes: 33554432,
+            requests_per_peer: 44,
+            requests: 512,
+            range_bytes: 2796202,
+            publish_queue: 64,
+            sightings: 65536,
+            sighting_bytes: 33554432,
+            evidence: 1024,
+            consumers: 256,
+            exclusions: 4096,
+            remembered_peers: 256,
+            ..Limits::default()
+        },
+        timing: Timing {
+            head_interval: Duration::from_millis(4964),
+            request_timeout: Duration::from_millis(2992),
+            gossip_grace: Duration::from_millis(85),
+            hedge_after: Duration::from_millis(753),
+            backoff_min: Duration::from_millis(145),
+            backoff_max: Duration::from_millis(3422),
+            target_patience: Duration::from_millis(9978),
+            ban_min: Duration::from_millis(18634),
+            ban_max: Duration::from_millis(111206),
+            ..Timing::default()
+        },
+        delay: (Duration::from_millis(18), Duration::from_millis(46)),
+        loss: 0.142794919737672,
+        duplicate: 0.0,
+        reorder: 0.08095857749297389,
+        reset: 0.0,
+        partial: 0.0,
+        stall: 0.07822199234239931,
+        partition_rate: 0.0,
+        asymmetric: false,
+        disconnect_rate: 0.04055062800541528,
+        write: (Duration::from_secs(0), Duration::from_millis(29)),
+        write_stall: 0.03856947447150355,
+        storage_full_rate: 0.0,
+        crash_rate: 0.0,
+        wipe: 0.0,
+        backup: 0.05157936221462801,
+        loss_of_tail: 0.2344907712428108,
+        guard_loss: 0.0,
+        drain_rate: 0.0,
+        skew: Duration::from_millis(2629),
+        clock_jump_rate: 0.058747853214766804,
+        pool: 64,
+        check: Duration::from_micros(2471),
+        signing: Signing::Inside,
+        signer_fails: 0.0,
+        pipeline: 3,
+        host_crash_rate: 0.12435205044952746,
+        host_backup: 0.0,
+        other_block: 0.0,
+        republish: 0.0,
+        veto_rate: 0.0,
+        ack: 0.0,
+        extend_rate: 0.0,
+        report_by: ReportBy::Bytes,
+        report_late: 0.0,
+        report_repeat: 0.0,
+        da_outage: 0.39969985138150665,
+        da_delay: Duration::from_secs(0),
+        da_repost: 0.1707805005775569,
+        da_junk: 0.0,
+        report_junk: 0.11966694467682282,
+        without_da: false,
+        ..Plan::quiet()
+    }
+}
+
+#[test]
+fn holds() {
+    check("s1002291", &plan(), &[1002291, 87, 221, 295, 420, 431]);
+}

@@ -1,0 +1,110 @@
+//! Seed 1006497 of drawing 1. The simulator's own fault: an acknowledgement and the order to forget it went into one write, and the check saw only the end of it.
+
+use super::words::*;
+
+fn plan() -> Plan {
+    Plan {
+        drawing: 1,
+        seed: 1006497,
+        honest: 3,
+        keeps: vec![
+            Keeps { retain_blocks: None, max_bytes: None, trusts_one_of: None, backfill: false, ..Keeps::default() },
+            Keeps { retain_blocks: None, max_bytes: None, trusts_one_of: None, backfill: false, ..Keeps::default() },
+            Keeps {
+                retain_blocks: Some(at_least_one(11)),
+                max_bytes: Some(at_least_one(4976)),
+                trusts_one_of: None,
+                backfill: false,
+                ..Keeps::default()
+            },
+        ],
+        adversaries: vec![Behaviour::WeakRelay],
+        crowd_around: None,
+        adversaries_persist: true,
+        twin: None,
+        policy: Policy::FollowDa,
+        operator_abandons: true,
+        initial_height: 1,
+        faults_last: Duration::from_millis(22176),
+        block_time: Duration::from_millis(1088),
+        da_block_time: Duration::from_millis(3721),
+        payload_bytes: 19,
+        max_block_bytes: 131072,
+        limits: Limits {
+            pending_blocks: 16384,
+            pending_bytes: 67108864,
+            commit_bytes: 33554432,
+            requests_per_peer: 44,
+            requests: 512,
+            range_bytes: 2796202,
+            publish_queue: 64,
+            sightings: 65536,
+            sighting_bytes: 33554432,
+            evidence: 1024,
+            consumers: 256,
+            exclusions: 4096,
+            remembered_peers: 256,
+            ..Limits::default()
+        },
+        timing: Timing {
+            head_interval: Duration::from_millis(4182),
+            request_timeout: Duration::from_millis(3184),
+            gossip_grace: Duration::from_millis(246),
+            hedge_after: Duration::from_millis(1072),
+            backoff_min: Duration::from_millis(225),
+            backoff_max: Duration::from_millis(2430),
+            target_patience: Duration::from_millis(11732),
+            ban_min: Duration::from_millis(4940),
+            ban_max: Duration::from_millis(102808),
+            ..Timing::default()
+        },
+        delay: (Duration::from_millis(5), Duration::from_millis(11)),
+        loss: 0.0,
+        duplicate: 0.0,
+        reorder: 0.0,
+        reset: 0.08594958020306519,
+        partial: 0.17562940342651948,
+        stall: 0.19765448919505538,
+        partition_rate: 0.0,
+        asymmetric: false,
+        disconnect_rate: 0.0,
+        write: (Duration::from_millis(5), Duration::from_millis(7)),
+        write_stall: 0.029364129227415325,
+        storage_full_rate: 0.0,
+        crash_rate: 0.0,
+        wipe: 0.14083918983457047,
+        backup: 0.13015915077198145,
+        loss_of_tail: 0.3260233208562811,
+        guard_loss: 0.0,
+        drain_rate: 0.1883496910814737,
+        skew: Duration::from_millis(2157),
+        clock_jump_rate: 0.1387224559786619,
+        pool: 64,
+        check: Duration::from_micros(3231),
+        signing: Signing::Inside,
+        signer_fails: 0.0,
+        pipeline: 4,
+        host_crash_rate: 0.0,
+        host_backup: 0.06189153822388875,
+        other_block: 0.059412934900298676,
+        republish: 0.14480901140462046,
+        veto_rate: 0.0,
+        ack: 0.3660464728458545,
+        extend_rate: 0.0,
+        report_by: ReportBy::Hash,
+        report_late: 0.2989303031824847,
+        report_repeat: 0.0,
+        da_outage: 0.1360681635383639,
+        da_delay: Duration::from_millis(2736),
+        da_repost: 0.1917739350663612,
+        da_junk: 0.4279006505816258,
+        report_junk: 0.0,
+        without_da: false,
+        ..Plan::quiet()
+    }
+}
+
+#[test]
+fn holds() {
+    check("s1006497", &plan(), &[1006497]);
+}

@@ -1,0 +1,108 @@
+//! Seed 8283 of drawing 2. A proposal that comes while the process is to end, and a signature is awaited, gets no answer until that
+//! signature comes.
+
+use super::words::*;
+
+fn plan() -> Plan {
+    Plan {
+        drawing: 2,
+        seed: 8283,
+        honest: 2,
+        keeps: vec![
+            Keeps { retain_blocks: None, max_bytes: None, trusts_one_of: None, backfill: false, ..Keeps::default() },
+            Keeps { retain_blocks: None, max_bytes: None, trusts_one_of: None, backfill: true, ..Keeps::default() },
+        ],
+        adversaries: vec![],
+        crowd_around: None,
+        adversaries_persist: true,
+        twin: None,
+        policy: Policy::FollowDa,
+        operator_abandons: true,
+        operator_always_acts: false,
+        initial_height: 34,
+        faults_last: Duration::from_millis(13742),
+        block_time: Duration::from_millis(698),
+        da_block_time: Duration::from_millis(3197),
+        payload_bytes: 43,
+        max_block_bytes: 131072,
+        limits: Limits {
+            pending_blocks: 16384,
+            pending_bytes: 67108864,
+            commit_bytes: 33554432,
+            requests_per_peer: 44,
+            requests: 512,
+            range_bytes: 2796202,
+            publish_queue: 64,
+            sightings: 65536,
+            sighting_bytes: 33554432,
+            evidence: 1024,
+            consumers: 256,
+            exclusions: 4096,
+            remembered_peers: 256,
+            ..Limits::default()
+        },
+        timing: Timing {
+            head_interval: Duration::from_millis(2638),
+            request_timeout: Duration::from_millis(1588),
+            gossip_grace: Duration::from_millis(196),
+            hedge_after: Duration::from_millis(622),
+            backoff_min: Duration::from_millis(254),
+            backoff_max: Duration::from_millis(4374),
+            target_patience: Duration::from_millis(9054),
+            ban_min: Duration::from_millis(13518),
+            ban_max: Duration::from_millis(55811),
+            ..Timing::default()
+        },
+        delay: (Duration::from_millis(20), Duration::from_millis(145)),
+        loss: 0.0,
+        duplicate: 0.13718466290329262,
+        reorder: 0.011696800584062866,
+        reset: 0.0,
+        partial: 0.0,
+        stall: 0.12496107877805698,
+        partition_rate: 0.01999069589245932,
+        asymmetric: false,
+        disconnect_rate: 0.0,
+        not_sent: 0.0,
+        write: (Duration::from_millis(3), Duration::from_millis(39)),
+        write_stall: 0.03875251031560639,
+        storage_full_rate: 0.0,
+        crash_rate: 0.07138768449465853,
+        wipe: 0.06771916164431556,
+        backup: 0.05374494821444305,
+        loss_of_tail: 0.0,
+        guard_loss: 0.0,
+        drain_rate: 0.1496314849551281,
+        reconfigure: 0.0,
+        skew: Duration::from_millis(2649),
+        clock_jump_rate: 0.0,
+        pool: 64,
+        check: Duration::from_micros(3914),
+        signing: Signing::Outside,
+        signer_fails: 0.08674614939216148,
+        pipeline: 4,
+        host_crash_rate: 0.12983029645076635,
+        host_backup: 0.0,
+        other_block: 0.0,
+        republish: 0.15732325006341435,
+        veto_rate: 0.0,
+        vetoes_any: false,
+        ack: 0.209308266151677,
+        extend_rate: 0.0,
+        report_by: ReportBy::HostId,
+        report_late: 0.31684677170025455,
+        report_repeat: 0.18381519340937,
+        da_outage: 0.0,
+        da_delay: Duration::from_secs(0),
+        da_repost: 0.0,
+        da_junk: 0.11444225808701615,
+        report_junk: 0.0,
+        without_da: false,
+        ..Plan::quiet()
+    }
+}
+
+#[test]
+fn holds() {
+    check("s8283", &plan(), &[8283, 436]);
+}

@@ -1,0 +1,203 @@
+//! How often the interesting states were reached: what a run must have seen before its silence says anything.
+//!
+//! Invariants:
+//! 1. Counted is what passes between the core and its world: inputs, effects, what hosts are told. Nothing is asked of the core
+//!    for it.
+//! 2. A state is counted as events, as worlds that had it at least once, and as such worlds in which a chain was truncated, too:
+//!    what is rare alone is often wrong together.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::world::Outcome;
+
+macro_rules! states {
+    ($($(#[$doc:meta])* $state:ident $name:literal,)*) => {
+        /// An interesting state.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum State {
+            $($(#[$doc])* $state,)*
+        }
+
+        impl State {
+            pub const ALL: &[Self] = &[$(Self::$state,)*];
+
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$state => $name,)*
+                }
+            }
+        }
+    };
+}
+
+states! {
+    // What nodes write.
+    Truncation "truncation",
+    TruncationAtSequencer "truncation_at_sequencer",
+    Evidence "evidence",
+    Halt "halt",
+    Veto "veto",
+    ScheduleEntry "schedule_entry",
+    Prune "prune",
+    BackfilledBlock "backfilled_block",
+    /// A report was taken, and the DA cursor is below what it covers, since there was no room.
+    Shed "shed",
+
+    // What nodes ask for, and are given.
+    /// A parent of a pinned block was asked for by its hash.
+    WalkStep "walk_step",
+    /// What a node that may sign waits for, or a parent of it, was asked for by its hash.
+    AwaitedAsked "awaited_asked",
+    AnswerNotFound "answer_not_found",
+    AnswerCut "answer_cut",
+    AnswerReset "answer_reset",
+    AnswerLate "answer_late",
+    AnswerInvalid "answer_invalid",
+    AnswerNotSent "answer_not_sent",
+    AnswerUnsupported "answer_unsupported",
+    TargetDropped "target_dropped",
+    Ban "ban",
+
+    // What hosts are told.
+    RetractTold "retract_told",
+    GapTold "gap_told",
+    /// In one world, to one host.
+    GapAndRetractTold "gap_and_retract_told",
+    DataLossTold "data_loss_told",
+    EquivocationTold "equivocation_told",
+    StreamLost "stream_lost",
+    WantedNamed "wanted_named",
+    PublishConflict "publish_conflict",
+    PublishNotReady "publish_not_ready",
+    PublishHalted "publish_halted",
+
+    // What operators do.
+    AbandonBranch "abandon_branch",
+    AssertSigned "assert_signed",
+    LiftVeto "lift_veto",
+    ForgetConsumer "forget_consumer",
+
+    // What happens to nodes and hosts.
+    Crash "crash",
+    DiskDamage "disk_damage",
+    GuardLost "guard_lost",
+    AnchorAtStart "anchor_at_start",
+    Drain "drain",
+    StorageFull "storage_full",
+    Partition "partition",
+    ClockJump "clock_jump",
+    SignerAway "signer_away",
+    HostCrash "host_crash",
+    HostRestored "host_restored",
+    /// At the end of the world, a node says so.
+    HistoryUnavailable "history_unavailable",
+}
+
+/// The states that one world reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    events: Vec<u64>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { events: vec![0; State::ALL.len()] }
+    }
+}
+
+impl Tally {
+    pub fn count(&mut self, state: State) {
+        self.add(state, 1);
+    }
+
+    pub fn add(&mut self, state: State, events: u64) {
+        self.events[state as usize] += events;
+    }
+
+    pub fn of(&self, state: State) -> u64 {
+        self.events[state as usize]
+    }
+}
+
+/// How often one state was reached in many worlds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    pub events: u64,
+    /// Worlds with at least one.
+    pub worlds: u64,
+    /// Worlds with at least one, and with a truncation.
+    pub truncated: u64,
+}
+
+/// What many worlds amount to.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    pub seeds: u64,
+    pub failed: Vec<u64>,
+    processor_time: Option<Duration>,
+    steps: u64,
+    simulated: Duration,
+    /// By world.
+    blocks: Vec<u64>,
+    reached: Vec<Reached>,
+}
+
+impl Totals {
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.steps += outcome.steps;
+        self.simulated += outcome.simulated;
+        self.blocks.push(outcome.blocks);
+        self.reached.resize(State::ALL.len(), Reached::default());
+        let truncated = u64::from(outcome.tally.of(State::Truncation) > 0);
+        for (reached, events) in self.reached.iter_mut().zip(&outcome.tally.events) {
+            let had = u64::from(*events > 0);
+            reached.events += events;
+            reached.worlds += had;
+            reached.truncated += had * truncated;
+        }
+    }
+
+    pub fn fail(&mut self, seed: u64) {
+        self.seeds += 1;
+        self.failed.push(seed);
+    }
+
+    /// All worlds have run.
+    pub fn end(&mut self, processor_time: Option<Duration>) {
+        self.failed.sort_unstable();
+        self.processor_time = processor_time;
+    }
+
+    pub fn of(&self, state: State) -> Reached {
+        self.reached.get(state as usize).copied().unwrap_or_default()
+    }
+
+    /// On one line, for a program to read.
+    pub fn json(&self, drawing: u32) -> String {
+        let ended = u32::try_from(self.blocks.len().max(1)).unwrap_or(u32::MAX);
+        let mean = |sum: f64| sum / f64::from(ended);
+        let mut blocks = self.blocks.clone();
+        blocks.sort_unstable();
+        let median = blocks.get(blocks.len() / 2).copied().unwrap_or_default();
+        let mut line = format!("{{\"version\":{drawing},\"seeds\":{},\"failed\":{}", self.seeds, self.failed.len());
+        let seconds = self.processor_time.map_or("null".to_owned(), |time| format!("{:.1}", time.as_secs_f64()));
+        let _ =
+            write!(line, ",\"cpu_s\":{seconds},\"mean\":{{\"simulated_s\":{:.1}", mean(self.simulated.as_secs_f64()));
+        let _ = write!(line, ",\"steps\":{:.0}", mean(as_float(self.steps)));
+        let _ = write!(line, ",\"blocks\":{:.1},\"median_blocks\":{median}}}", mean(as_float(blocks.iter().sum())));
+        let states = State::ALL.iter().map(|state| {
+            let Reached { events, worlds, truncated } = self.of(*state);
+            let name = state.name();
+            format!("\"{name}\":{{\"events\":{events},\"worlds\":{worlds},\"truncated\":{truncated}}}")
+        });
+        let _ = write!(line, ",\"states\":{{{}}}}}", states.collect::<Vec<_>>().join(","));
+        line
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a mean need not be exact")]
+fn as_float(count: u64) -> f64 {
+    count as f64
+}
