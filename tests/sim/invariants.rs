@@ -54,6 +54,13 @@ impl Oracle {
         self.acknowledged.split_off(&from);
     }
 
+    /// The node threw away a signature that it was given, since the world had changed meanwhile.
+    pub fn unused(&mut self, id: BlockId) {
+        if self.originated.get(&id.height) == Some(&id.hash) {
+            self.originated.remove(&id.height);
+        }
+    }
+
     /// The disk of a node is not what it was.
     pub fn damaged(&mut self, n: usize) {
         self.hard.remove(&n);

@@ -207,6 +207,23 @@ impl Reported {
     }
 }
 
+/// The block whose signature comes.
+fn signed_in(input: &Input) -> Option<BlockId> {
+    match input {
+        Input::Signed { outcome: Ok(block), .. } => Some(block.id()),
+        _ => None,
+    }
+}
+
+/// Whether that signature is not used: nobody will ever see it.
+fn puts_back_the_guard(effects: &[Effect], signed: BlockId) -> bool {
+    effects.iter().any(|effect| {
+        let Effect::Commit(batch) = effect else { return false };
+        let is_lower = |last: &Option<BlockId>| last.is_none_or(|last| last.height < signed.height);
+        batch.changes.iter().any(|change| matches!(change, Change::ResetGuard(last) if is_lower(last)))
+    })
+}
+
 /// Whether a process that is about to end should not ask for this any more.
 fn begins_work(effect: &Effect) -> bool {
     match effect {
@@ -380,7 +397,7 @@ impl World {
         }
         node.elapsed = now.elapsed;
         self.trace.note(self.now, format_args!("n{n} < {input:?}"));
-        let (before, reported) = (syncer.heads(), Reported::of(&input));
+        let (before, reported, signed) = (syncer.heads(), Reported::of(&input), signed_in(&input));
         let effects = syncer.handle(now, input, &node.disk.image);
         let (after, has_room) = (syncer.heads(), !node.storage_full);
         let target = |heads: &Heads| heads.target.map(|target| target.height);
@@ -391,6 +408,9 @@ impl World {
             self.tally.count(State::Shed);
         }
         self.check_node(n);
+        if let Some(id) = signed.filter(|id| puts_back_the_guard(&effects, *id)) {
+            self.oracle.unused(id);
+        }
         for effect in effects {
             if self.nodes[n].life() != Some(life) {
                 return;
