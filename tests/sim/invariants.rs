@@ -6,7 +6,8 @@
 //! 3. Whatever honest nodes store, forward, serve or tell was signed by the sequencer, and linked.
 //! 4. The target was signed by the sequencer.
 //! 5. Our own block is told, broadcast and acknowledged only when it is on disk, and what was acknowledged stays there.
-//! 6. An honest guard never lets two blocks of one height leave the process, except after an operator's word.
+//! 6. An honest guard never lets two blocks of one height leave the process, except after an operator's word, or where DA has
+//!    decided against the branch of the first one.
 //! 7. No honest peer is ever blamed, and no sound message is ever rejected.
 //! 8. No queue is above its bound.
 //! 9. Nothing is pruned above hard, or that a consumer has not acknowledged, or that the operator wants kept: checked where
@@ -218,11 +219,23 @@ impl World {
     /// A signed block of the honest sequencer may have left its process.
     pub fn check_originated(&mut self, n: usize, id: BlockId) {
         match self.oracle.originated.insert(id.height, id.hash) {
-            Some(before) if before != id.hash => {
+            Some(before) if before != id.hash && !self.is_dead(before) => {
                 self.fail(format!("n{n} signed {id:?}, and {before:?} at that height before"));
             }
             _ => {}
         }
+    }
+
+    /// Whether DA has decided against this block, or against what it stands on.
+    fn is_dead(&self, hash: Hash) -> bool {
+        let mut at = self.chain.signed(hash);
+        while let Some(block) = at {
+            if let Some((tip, _)) = self.da.winner(block.height()) {
+                return tip.id != block.id();
+            }
+            at = block.parent_hash().and_then(|parent| self.chain.signed(parent));
+        }
+        false
     }
 
     pub fn check_received(&mut self, n: usize, from: usize, message: &Message) {
