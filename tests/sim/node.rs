@@ -557,7 +557,7 @@ impl World {
             Answer::Publish(PublishAnswer::NotReady(_)) => self.tally.count(State::PublishNotReady),
             Answer::Publish(PublishAnswer::Halted(_)) => self.tally.count(State::PublishHalted),
             Answer::Report(ReportAnswer::Taken(taken)) if !taken.wanted.is_empty() => {
-                self.tally.count(State::WantedNamed)
+                self.tally.count(State::WantedNamed);
             }
             _ => {}
         }
