@@ -602,6 +602,8 @@ struct Status {
   lowestPassedOver @28 :PassedOver;  # the lowest of them above hard; null: none
   unknownProposer @29 :UnknownProposer;   # peers have blocks by somebody whom the schedule does not name; null: none
   aheadOfClock @30 :AheadOfClock;   # blocks are refused, since their time is ahead of our clock; null: none
+  lostWords @31 :List(Text);     # what hosts and operators had said and damage took (a veto, entries of the schedule, or nobody
+                                 # knows what): each says what is to be said again. Empty: nothing
 }
 
 struct PassedOver {

@@ -343,6 +343,16 @@ status! {
         write: |to, now| to.set_storage_full(now.core.storage_full),
         read: |from| from.get_storage_full(),
     }
+    /// What hosts and operators had said, and damage took: what it was, and what is to be done.
+    lost_words: Vec<String> {
+        json: "lostWords",
+        text: Some("SAY AGAIN"),
+        write: |to, now| {
+            let words = &now.core.lost_words;
+            set_texts(to.reborrow().init_lost_words(count(words.len())), words);
+        },
+        read: |from| texts(from.get_lost_words()?)?,
+    }
     /// Lost to damage and not fetched again yet: first and last height.
     lost: Option<(Height, Height)> {
         json: "lost",

@@ -226,6 +226,7 @@ impl Applier<'_> {
             }
             Change::Disown(disowned) => self.disown(*disowned),
             Change::Own(id) => self.own(&id.hash),
+            Change::ForgetLost(word) => self.remove(Space::Meta, &keys::lost(*word)),
             Change::ResetGuard(last) => self.reset_guard = Some(*last),
         }
         Ok(())

@@ -9,13 +9,13 @@
 //! | `blockEx.sightings` | DA height, index; `cursor`; `notes` | what was seen there; how far DA is scanned; what is read again, and when |
 //! | `blockEx.retractions` | epoch | first height taken back |
 //! | `blockEx.evidence` | id | height, two signed headers |
-//! | `blockEx.meta` | see below | about, first proposer, chain's rules, heads, schedule, veto, halt, anchor, acknowledgements, the disowned |
+//! | `blockEx.meta` | see below | about, first proposer, chain's rules, heads, schedule, veto, halt, anchor, acknowledgements, the disowned, lost words |
 //!
 //! The DA cursor lies beside the sightings, and not only in the heads, because a keyspace by itself is always the state of
 //! one moment, whatever damage does to the database, and two keyspaces may be of two moments.
 
 use crate::block::{Hash, Height};
-use crate::sync::{DaPosition, Epoch, EvidenceId};
+use crate::sync::{DaPosition, Epoch, EvidenceId, LostWord};
 
 /// A keyspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +71,8 @@ pub(super) const SCHEDULE: &[u8] = b"schedule/";
 pub(super) const ACK: &[u8] = b"ack/";
 /// Followed by the hash.
 pub(super) const DISOWNED: &[u8] = b"disowned/";
+/// Followed by what was lost.
+pub(super) const LOST: &[u8] = b"lost/";
 /// In the keyspace of the sightings: shorter than any position.
 pub(super) const CURSOR: &[u8] = b"cursor";
 /// There, too.
@@ -109,6 +111,24 @@ pub(super) fn ack(consumer: &str) -> Vec<u8> {
 
 pub(super) fn disowned(hash: &Hash) -> Vec<u8> {
     [DISOWNED, &hash.0].concat()
+}
+
+/// All of it is in the key, so that damage takes nothing from it.
+pub(super) fn lost(word: LostWord) -> Vec<u8> {
+    match word {
+        LostWord::Veto => [LOST, b"veto"].concat(),
+        LostWord::Schedule(from) => [LOST, SCHEDULE, &height(from)].concat(),
+        LostWord::Unknown => [LOST, b"unknown"].concat(),
+    }
+}
+
+pub(super) fn read_lost(key: &[u8]) -> Option<LostWord> {
+    let word = key.strip_prefix(LOST)?;
+    match (word, word.strip_prefix(SCHEDULE)) {
+        (b"veto", _) => Some(LostWord::Veto),
+        (_, Some(from)) => read_height(from).map(LostWord::Schedule),
+        _ => Some(LostWord::Unknown),
+    }
 }
 
 pub(super) fn read_u64(key: &[u8]) -> Option<u64> {

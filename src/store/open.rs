@@ -25,7 +25,7 @@ use super::repair::{self, RepairPlan, Trust};
 use super::stand_in;
 use super::watermark::{Watermark, WatermarkState};
 use super::{Durability, Options, StoreError};
-use crate::sync::Anchor;
+use crate::sync::{Anchor, LOST_BY_DAMAGE};
 use crate::verify::Rules;
 
 /// An open, sound store.
@@ -225,7 +225,7 @@ fn adoption(plan: &RepairPlan) -> Writes {
 fn log_loss(plan: &RepairPlan, why: &str) {
     if plan.unknown_consumers.is_some() {
         tracing::error!(
-            consumer = stand_in::UNKNOWN_CONSUMERS,
+            consumer = LOST_BY_DAMAGE,
             "which consumers had acknowledged is not known any more: nothing is pruned until each has acknowledged again, and an \
              operator says `ctl forget-consumer`"
         );

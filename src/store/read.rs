@@ -12,7 +12,7 @@ use super::keys::{self, Space};
 use super::record::{self, AboutRecord, HeaderRecord, SightingRecord, StampedHeads};
 use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, PublicKey, native};
 use crate::sync::{
-    Anchor, Confirmation, DaNotes, DaPosition, Disowned, Epoch, Evidence, EvidenceId, Halt, Origin, Sighting,
+    Anchor, Confirmation, DaNotes, DaPosition, Disowned, Epoch, Evidence, EvidenceId, Halt, LostWord, Origin, Sighting,
 };
 use crate::verify::{Rules, ScheduleEntry, Tip};
 
@@ -166,6 +166,12 @@ impl DbView {
 
     pub(super) fn is_disowned(&self, hash: &Hash) -> Result<bool, StoreError> {
         self.contains(Space::Meta, &keys::disowned(hash))
+    }
+
+    /// What hosts and operators had said and damage took.
+    pub(super) fn lost_words(&self) -> Result<Vec<LostWord>, StoreError> {
+        let words = self.meta_under(keys::LOST)?.into_iter();
+        Ok(words.filter_map(|(word, _)| keys::read_lost(&[keys::LOST, &word].concat())).collect())
     }
 
     /// What was appended to the genesis schedule, ascending.

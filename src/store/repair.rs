@@ -26,7 +26,7 @@ use super::watermark::WatermarkState;
 use super::{Durability, StoreError};
 use crate::atomic_file::sync_dir;
 use crate::block::{BlockId, Height};
-use crate::sync::{Anchor, DataLoss, Epoch, EvidenceId, Heads};
+use crate::sync::{Anchor, DataLoss, Epoch, EvidenceId, Heads, LOST_BY_DAMAGE, LostWord};
 use crate::verify::{Rules, Tip};
 
 /// What the repaired database will say.
@@ -37,6 +37,8 @@ pub(super) struct RepairPlan {
     pub(super) anchor: Option<Anchor>,
     /// Stands for consumers that are not known any more.
     pub(super) unknown_consumers: Option<BlockId>,
+    /// What hosts and operators had said is gone without a trace.
+    pub(super) lost_word: Option<LostWord>,
 }
 
 impl RepairPlan {
@@ -44,8 +46,9 @@ impl RepairPlan {
     pub(super) fn records(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut records = vec![(keys::HEADS.to_vec(), self.stamped.encode())];
         records.extend(self.anchor.map(|anchor| (keys::ANCHOR.to_vec(), record::encode_anchor(anchor))));
-        let unknown = keys::ack(stand_in::UNKNOWN_CONSUMERS);
+        let unknown = keys::ack(LOST_BY_DAMAGE);
         records.extend(self.unknown_consumers.map(|lowest| (unknown, record::encode_id(lowest))));
+        records.extend(self.lost_word.map(|word| (keys::lost(word), Vec::new())));
         records
     }
 }
@@ -82,7 +85,10 @@ pub(super) fn plan(
     let commit = stamped.map_or(0, |stamped| stamped.commit).max(watermark.map_or(0, |watermark| watermark.commit)) + 1;
     let unknown_consumers = unknown_consumers(view, watermark, &heads)?;
     let stamped = StampedHeads { commit, heads, blocks_bytes: kept.blocks_bytes };
-    Ok(RepairPlan { stamped, anchor, unknown_consumers })
+    // A store that is only just being made has lost nothing.
+    let is_all_there = watermark.is_none() || (view.is_some() && trust == Trust::Nothing);
+    let lost_word = (!is_all_there).then_some(LostWord::Unknown);
+    Ok(RepairPlan { stamped, anchor, unknown_consumers, lost_word })
 }
 
 /// What pruning waits for in their stead, if some of the consumers that the watermark knows of are not known any more. A watermark
@@ -406,12 +412,16 @@ impl RecordCopier<'_> {
                         let stand_in = stand_in::for_damaged(source, heads, space, &key)?;
                         match stand_in {
                             StandIn::Body(body) => self.put(space, &key, &body)?,
+                            StandIn::Lost(word) => self.put(space, &keys::lost(word), &[])?,
                             StandIn::None => tracing::error!("{what} is damaged and cannot be kept"),
                         }
                     }
                     // It may stay there for ever when even its key cannot be read.
                     Err((None, StoreError::Damaged { what })) => {
                         tracing::error!("{what} is damaged, and what follows it cannot be kept");
+                        if space == Space::Meta {
+                            self.put(space, &keys::lost(LostWord::Unknown), &[])?;
+                        }
                         break;
                     }
                     Err((_, error)) => return Err(error),

@@ -224,6 +224,7 @@ impl Snapshot {
         let vetoed = self.noted(self.view.veto())?;
         let halted = self.noted(self.view.halt())?;
         let (consumers, stored_bytes) = (self.acks()?, self.stored_bytes()?);
+        let lost_words = self.noted(self.view.lost_words())?;
         let recovered = Recovered {
             heads,
             sightings,
@@ -237,6 +238,7 @@ impl Snapshot {
             guard,
             consumers,
             disowned: disowned.iter().collect(),
+            lost_words,
             stored_bytes,
         };
         Ok((recovered, index))

@@ -1,11 +1,13 @@
 //! What stands for a record that damage took, where to forget it would break a promise.
 //!
 //! 1. Nothing is pruned that a consumer lacks: an acknowledgement that cannot be read counts as one of the lowest block. Where
-//!    it is not even known whose are missing, [`UNKNOWN_CONSUMERS`] has acknowledged the lowest block, until an operator
+//!    it is not even known whose are missing, [`LOST_BY_DAMAGE`](crate::sync::LOST_BY_DAMAGE) has acknowledged the lowest block, until an operator
 //!    forgets it. The mark has a digest of the consumers' names, so that a missing one is missed, whatever took it.
 //! 2. What was halted stays so: a halt that cannot be read is one about the block above hard, which is what all of them are
 //!    about.
-//! 3. Of what has no such stand-in the log says what is to be done again.
+//! 3. Of what else hosts and operators had said a record says what was lost ([`LostWord`]), until it is said again: nothing could
+//!    stand for a veto, or for a key. Where that is not even known, since all is gone, or an older state is gone on from, it
+//!    says that.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -15,10 +17,7 @@ use super::error::intact;
 use super::keys::{self, Space};
 use super::record;
 use crate::block::{BlockId, Hash, Height};
-use crate::sync::{DaPosition, Halt, Heads};
-
-/// The name under which an operator finds, and forgets, the consumers that are not known any more.
-pub(super) const UNKNOWN_CONSUMERS: &str = "lost by damage";
+use crate::sync::{DaPosition, Halt, Heads, LostWord};
 
 /// Says which names a set has, in whatever order they come; 0 when it has none. With a name once more, the set without it.
 pub(super) fn digest<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> u64 {
@@ -47,6 +46,8 @@ pub(super) fn consumers(view: &DbView) -> Result<u64, StoreError> {
 pub(super) enum StandIn {
     /// It is this from now on.
     Body(Vec<u8>),
+    /// It has to be said again.
+    Lost(LostWord),
     None,
 }
 
@@ -66,15 +67,19 @@ pub(super) fn for_damaged(view: &DbView, heads: &Heads, space: Space, key: &[u8]
         let halt =
             ours.map(|hash| Halt::Contradicted { ours: BlockId { height, hash }, position: DaPosition::IMPLIED });
         tracing::error!("why publishing was halted is damaged: it stays halted, at the block above hard");
-        return Ok(halt.map_or(StandIn::None, |halt| StandIn::Body(record::encode_halt(halt))));
+        return Ok(halt.map_or(StandIn::Lost(LostWord::Unknown), |halt| StandIn::Body(record::encode_halt(halt))));
     }
-    if key == keys::VETO {
-        tracing::error!("the host's veto is damaged: its execution has to refuse the block again");
+    if keys::read_lost(key).is_some() {
+        return Ok(StandIn::Body(Vec::new()));
     }
-    if let Some(from) = key.strip_prefix(keys::SCHEDULE).and_then(keys::read_height) {
-        tracing::error!(%from, "this entry of the proposer schedule is damaged: add it again (ctl schedule add)");
+    let lost = match key.strip_prefix(keys::SCHEDULE).and_then(keys::read_height) {
+        Some(from) => Some(LostWord::Schedule(from)),
+        None => (key == keys::VETO).then_some(LostWord::Veto),
+    };
+    if let Some(lost) = lost {
+        tracing::error!("LOST by damage: {lost}");
     }
-    Ok(StandIn::None)
+    Ok(lost.map_or(StandIn::None, StandIn::Lost))
 }
 
 /// The lowest block that anybody can have processed.

@@ -9,7 +9,7 @@
 //! 2. A node that may publish never retracts its own blocks by itself: it halts.
 
 use super::waiting::Afterwards;
-use super::{Answer, Ctx, DaPosition, DisownedBy, EvidenceSide, Halt, Policy, RejectAnswer, Syncer, Ticket};
+use super::{Answer, Ctx, DaPosition, DisownedBy, EvidenceSide, Halt, LostWord, Policy, RejectAnswer, Syncer, Ticket};
 use crate::block::{BlockId, Height};
 use crate::verify::AuthenticBlock;
 
@@ -66,6 +66,7 @@ impl Syncer {
             && self.retract(ctx, block.height, Afterwards::Awaited) == Retraction::Done
         {
             self.standing.veto(block, &mut self.decision);
+            self.lost_words.said(LostWord::Veto, &mut self.decision);
             RejectAnswer::Stopped
         } else {
             RejectAnswer::NotFound

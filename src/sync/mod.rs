@@ -29,6 +29,7 @@ mod fetching;
 mod given_up;
 pub mod hearing;
 mod intake;
+mod lost_words;
 mod operator;
 mod pending;
 mod publish;
@@ -64,6 +65,7 @@ use decision::Decision;
 use exchange::Exchange;
 use given_up::GivenUp;
 use hearing::Hearing;
+use lost_words::LostWords;
 use pending::Pending;
 use publish::Publishing;
 use retention::{DiskSpace, Retention};
@@ -229,6 +231,8 @@ pub struct Syncer {
     hearing: Hearing,
     /// Blocks that are no part of the chain any more.
     given_up: GivenUp,
+    /// What was said to this node and is to be said again.
+    lost_words: LostWords,
     /// What the present input leads to.
     decision: Decision,
 
@@ -275,6 +279,7 @@ impl Syncer {
             hearing: Hearing::new(config.known_peers),
             given_up: GivenUp::new(at.disowned, limits.disowned),
             strangers: Strangers::default(),
+            lost_words: LostWords::new(at.lost_words),
             standing: Standing::new(at.vetoed, at.halted, at.evidence, limits.evidence),
             reverse_sync: ReverseSync::new(at.anchor, trusted, limits.pending_blocks),
             retention: Retention::new(history, at.consumers, limits.consumers, at.stored_bytes),
@@ -405,6 +410,7 @@ impl Syncer {
             pending_sightings: self.da.len(),
             peers: self.exchange.connected_peers(),
             storage_full: self.is_full(),
+            lost_words: self.lost_words.told(),
         }
     }
 

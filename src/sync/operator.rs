@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::branches::Retraction;
 use super::waiting::Afterwards;
-use super::{Answer, Change, Command, Ctx, DisownedBy, Halt, Syncer, Ticket};
+use super::{Answer, Change, Command, Ctx, DisownedBy, Halt, LOST_BY_DAMAGE, LostWord, Syncer, Ticket};
 use crate::block::{BlockId, Height};
 use crate::verify::{Rules, ScheduleEntry, ScheduleError};
 
@@ -53,16 +53,31 @@ impl Syncer {
                 Err,
             ),
             Command::LiftVeto => {
-                if self.standing.vetoed().is_some() {
-                    self.standing.lift_veto(&mut self.decision);
-                    self.exchange.probe_all_soon(ctx.now.elapsed);
-                }
+                self.lift_veto(ctx);
                 Ok(())
             }
             Command::RescanDa(from) => self.rescan_da(from).map_err(|refusal| refusal.to_string()),
-            Command::ForgetConsumer(ref name) => self.retention.forget_consumer(name, &mut self.decision),
+            Command::ForgetConsumer(ref name) => self.forget_consumer(name),
         };
         self.decision.reply(ticket, Answer::Operator(outcome));
+    }
+
+    fn lift_veto(&mut self, ctx: Ctx<'_>) {
+        self.lost_words.said(LostWord::Veto, &mut self.decision);
+        if self.standing.vetoed().is_some() {
+            self.standing.lift_veto(&mut self.decision);
+            self.exchange.probe_all_soon(ctx.now.elapsed);
+        }
+    }
+
+    /// What stands for lost consumers has the name by which the other losses of nobody knows what are settled, too.
+    fn forget_consumer(&mut self, name: &str) -> Result<(), String> {
+        let settles = name == LOST_BY_DAMAGE && self.lost_words.has(LostWord::Unknown);
+        if settles {
+            self.lost_words.said(LostWord::Unknown, &mut self.decision);
+        }
+        let forgotten = self.retention.forget_consumer(name, &mut self.decision);
+        if settles { Ok(()) } else { forgotten }
     }
 
     pub(super) fn acked(&mut self, ctx: Ctx<'_>, ticket: Ticket, consumer: String, up_to: BlockId) {
@@ -135,11 +150,16 @@ impl Syncer {
         let mut rules = Rules::clone(&self.rules);
         rules.schedule.append(entry)?;
         self.decision.change(Change::Schedule(entry));
+        self.lost_words.scheduled(entry.from, &mut self.decision);
         self.change_schedule(ctx, rules, entry.from);
         Ok(())
     }
 
     fn withdraw_schedule(&mut self, ctx: Ctx<'_>, from: Height) -> Result<(), ScheduleRefusal> {
+        if self.lost_words.has(LostWord::Schedule(from)) {
+            self.lost_words.said(LostWord::Schedule(from), &mut self.decision);
+            return Ok(());
+        }
         self.check_above_soft(from)?;
         if self.config.rules.schedule.entries().any(|entry| entry.from == from) {
             return Err(ScheduleRefusal::OfGenesis(from));

@@ -255,6 +255,7 @@ impl Node {
                 pending_sightings: 0,
                 peers: 0,
                 storage_full: false,
+                lost_words: Vec::new(),
             };
             if answers.wait_for(|answering| *answering).await.is_ok() {
                 drop(reply.send(NodeStatus { core, uptime: Duration::from_secs(1), listen: vec![] }));

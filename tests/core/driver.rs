@@ -115,6 +115,7 @@ impl Setup {
             guard: GuardState::Missing,
             consumers: Vec::new(),
             disowned: Vec::new(),
+            lost_words: Vec::new(),
             stored_bytes: 0,
         };
         Self { config, at, stored: Vec::new() }

@@ -18,6 +18,7 @@ mod hashes;
 mod hearing;
 mod history;
 mod life;
+mod lost_words;
 mod neighbours;
 mod operator;
 mod peers;

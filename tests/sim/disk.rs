@@ -222,7 +222,8 @@ impl Image {
             Change::Halt(halted) => self.halted = *halted,
             Change::Disown(_) | Change::Own(_) => disown(&mut self.disowned, change),
             // Not in the store: see `Disk`.
-            Change::ResetGuard(_) => {}
+            // And damage takes no words here.
+            Change::ResetGuard(_) | Change::ForgetLost(_) => {}
             Change::Ack { consumer, up_to } => {
                 self.acked.insert(consumer.clone(), *up_to);
             }
@@ -564,6 +565,7 @@ impl Disk {
             guard: self.guard,
             consumers: image.acked.iter().map(|(name, id)| (name.clone(), *id)).collect(),
             disowned: disowned.into_values().copied().collect(),
+            lost_words: Vec::new(),
             stored_bytes: image.bytes(),
         }
     }

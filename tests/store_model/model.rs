@@ -379,6 +379,7 @@ impl Model {
             guard: self.guard,
             consumers: self.acks.iter().map(|(name, id)| (name.clone(), *id)).collect(),
             disowned: self.disowned.values().copied().collect(),
+            lost_words: Vec::new(),
             stored_bytes: self.stored_bytes(),
         };
         assert_eq!(*recovered, expected, "seed {seed}");

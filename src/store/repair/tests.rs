@@ -11,7 +11,8 @@ use crate::block::{ChainId, Format, Hash, Header, Lane, PublicKey, native};
 use crate::store::watermark::Watermark;
 use crate::store::{Options, Reader, Store};
 use crate::sync::{
-    Basis, Batch, Change, CommitId, Confirmation, DaEvidence, DaPosition, Halt, Origin, Recovered, Stored as _,
+    Basis, Batch, Change, CommitId, Confirmation, DaEvidence, DaPosition, Halt, LostWord, Origin, Recovered,
+    Stored as _,
 };
 use crate::verify::{Schedule, ScheduleEntry, VerifiedBlock};
 
@@ -275,7 +276,7 @@ fn a_consumer_whose_acknowledgement_is_damaged_is_waited_for() {
 fn consumers_that_are_not_known_any_more_have_one_that_stands_for_them() {
     let unknown = |scene: &mut Scene| {
         let consumers = scene.reopened().consumers;
-        consumers.into_iter().find(|(name, _)| name == stand_in::UNKNOWN_CONSUMERS).map(|(_, acked)| acked)
+        consumers.into_iter().find(|(name, _)| name == LOST_BY_DAMAGE).map(|(_, acked)| acked)
     };
     let lowest = |scene: &Scene| Some(at(&scene.chain, TAIL).id());
     let ack = |scene: &Scene, name: &str| Change::Ack { consumer: name.to_owned(), up_to: at(&scene.chain, HARD).id() };
@@ -294,13 +295,57 @@ fn consumers_that_are_not_known_any_more_have_one_that_stands_for_them() {
         assert_eq!(unknown(&mut scene), lowest(&scene).filter(|_| is_missed), "{acked:?}");
     }
     // Until an operator forgets it; it comes once for each loss.
-    scene.commit(vec![Change::ForgetConsumer(stand_in::UNKNOWN_CONSUMERS.to_owned()), ack(&scene, "one")]);
+    scene.commit(vec![Change::ForgetConsumer(LOST_BY_DAMAGE.to_owned()), ack(&scene, "one")]);
     assert_eq!(unknown(&mut scene), None);
     scene.put(Space::Meta, keys::HEADS, GARBAGE);
     assert_eq!(unknown(&mut scene), None, "the consumers are all there");
     scene.remove(Space::Meta, &keys::ack("one"));
     scene.put(Space::Meta, keys::HEADS, GARBAGE);
     assert_eq!(unknown(&mut scene), lowest(&scene));
+}
+
+/// Nothing could stand for them: what is gone is said until it is said again.
+#[test]
+fn of_a_damaged_veto_and_of_damaged_entries_of_the_schedule_it_is_known_that_they_are_lost() {
+    let mut scene = Scene::new("words");
+    let proposer = PublicKey(key().verifying_key().to_bytes());
+    let entries = [SOFT + 5, SOFT + 9].map(|from| ScheduleEntry { from: height(from), proposer });
+    let veto = Change::Veto(Some(at(&scene.chain, SOFT).id()));
+    scene.commit([veto.clone()].into_iter().chain(entries.map(Change::Schedule)).collect());
+    scene.put(Space::Meta, keys::VETO, GARBAGE);
+    scene.put(Space::Meta, &keys::schedule(entries[1].from), GARBAGE);
+    let found = scene.reopened();
+    let lost = [LostWord::Schedule(entries[1].from), LostWord::Veto];
+    assert_eq!((found.vetoed, &found.schedule[..], &found.lost_words[..]), (None, &entries[..1], &lost[..]));
+    // Also once that itself was damaged.
+    scene.put(Space::Meta, &keys::lost(LostWord::Veto), GARBAGE);
+    assert_eq!(scene.reopened().lost_words, lost);
+    scene.commit(vec![Change::Schedule(entries[1]), Change::ForgetLost(lost[0])]);
+    assert_eq!(scene.reopened().lost_words, [LostWord::Veto]);
+    scene.commit(vec![veto, Change::ForgetLost(LostWord::Veto)]);
+    assert_eq!(scene.reopened().lost_words, []);
+}
+
+/// The mark alone knows that there was more, and not what.
+#[test]
+fn where_all_or_the_latest_is_lost_it_is_said_that_words_may_be() {
+    for is_all in [true, false] {
+        let mut scene = Scene::new("all-words");
+        let (store, older) = (scene.options.dir.join("store"), scene.options.dir.join("older"));
+        scene.store = None;
+        fs::rename(&store, &older).expect("nobody has it open");
+        copy(&older, &store);
+        scene.open();
+        scene.commit(vec![]);
+        scene.store = None;
+        fs::remove_dir_all(&store).expect("nobody has it open");
+        if is_all {
+            fs::remove_dir_all(&older).expect("it is there");
+        } else {
+            fs::rename(&older, &store).expect("it is there");
+        }
+        assert_eq!(scene.reopened().lost_words, [LostWord::Unknown], "{is_all}");
+    }
 }
 
 #[test]

@@ -139,6 +139,8 @@ pub struct Status {
     pub pending_sightings: usize,
     pub peers: usize,
     pub storage_full: bool,
+    /// What hosts and operators had said, and damage took: what it was, and what is to be done.
+    pub lost_words: Vec<String>,
 }
 
 /// By somebody whom the schedule does not name there, peers say, are blocks from this height on: it may be behind. A claim: nobody's

@@ -23,4 +23,6 @@ pub use host::{
 };
 pub use ids::{CommitId, DaPosition, Epoch, EvidenceId, Origin, PeerId, RequestId, Ticket};
 pub use peers::{BanInfo, PeerInfo, PeerList, PeerOrder, PeerStanding};
-pub use store::{Anchor, Batch, Change, Disowned, DisownedBy, GuardEntry, GuardState, Halt, Recovered};
+pub use store::{
+    Anchor, Batch, Change, Disowned, DisownedBy, GuardEntry, GuardState, Halt, LOST_BY_DAMAGE, LostWord, Recovered,
+};

@@ -111,6 +111,8 @@ pub enum Change {
     Disown(Disowned),
     /// Forgets that this block was given up, if it was: it is stored again, or there is no room to remember it.
     Own(BlockId),
+    /// What damage took was said again, or need not be.
+    ForgetLost(LostWord),
     /// An operator overrides the guard: this, or nothing, is the last block that the key signed. The only change that may
     /// lower it.
     ResetGuard(Option<BlockId>),
@@ -150,7 +152,8 @@ impl Change {
             | Self::Schedule(_)
             | Self::Halt(Some(_))
             | Self::Disown(_)
-            | Self::Own(_) => false,
+            | Self::Own(_)
+            | Self::ForgetLost(_) => false,
         }
     }
 }
@@ -197,6 +200,22 @@ pub enum Halt {
     HardContradicted { hard: BlockId, da: BlockId, position: DaPosition },
 }
 
+/// The name under which an operator finds, and forgets, consumers that are not known any more; and forgets that other things are
+/// not.
+pub const LOST_BY_DAMAGE: &str = "lost by damage";
+
+/// Something that an operator or a host had said, and that damage took from the store. It is remembered until it is said again, or
+/// until an operator says that it need not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LostWord {
+    /// Which block the host's execution refuses.
+    Veto,
+    /// The entry of the proposer schedule that begins at this height.
+    Schedule(Height),
+    /// Nobody knows what.
+    Unknown,
+}
+
 /// What was on disk at start: everything that the core needs to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
@@ -220,6 +239,8 @@ pub struct Recovered {
     pub consumers: Vec<(String, BlockId)>,
     /// Blocks that were given up: what the store remembers, and what is remembered beside the guard.
     pub disowned: Vec<Disowned>,
+    /// What hosts and operators had said and is not known any more.
+    pub lost_words: Vec<LostWord>,
     /// Bytes of the stored blocks.
     pub stored_bytes: u64,
 }

@@ -377,6 +377,7 @@ mod tests {
             ahead_of_clock: None,
             pruning_waits_for: None,
             storage_full: false,
+            lost_words: Vec::new(),
             lost: None,
         }
     }
@@ -410,6 +411,7 @@ mod tests {
             }),
             pruning_waits_for: Some("prover".into()),
             storage_full: true,
+            lost_words: vec!["the host's veto".into(), "the schedule's entry at height 7".into()],
             lost: Some((Height::MIN, id(3).height)),
             ..quiet()
         }
@@ -471,6 +473,8 @@ mod tests {
                 "nothing is taken in: store.max_bytes is reached, and nothing may be pruned yet; it goes on by itself"
                     .to_owned(),
             ),
+            ("SAY AGAIN", "the host's veto".to_owned()),
+            ("SAY AGAIN", "the schedule's entry at height 7".to_owned()),
             ("LOST to damage", "heights 1 to 3; they are fetched again".to_owned()),
         ]
     }
@@ -523,6 +527,7 @@ mod tests {
             "aheadOfClock": { "blocks": 12, "lastByMs": 3_610_500, "sinceMs": 90_000 },
             "pruningWaitsFor": "prover",
             "storageFull": true,
+            "lostWords": ["the host's veto", "the schedule's entry at height 7"],
             "lost": { "from": 1, "to": 3 },
         });
         assert_eq!(status_json(&troubled()), line);
@@ -542,6 +547,6 @@ mod tests {
         ] {
             assert_eq!(quiet[none], Value::Null, "{none}");
         }
-        assert_eq!(quiet["wanted"], json!([]));
+        assert_eq!((&quiet["wanted"], &quiet["lostWords"]), (&json!([]), &json!([])));
     }
 }

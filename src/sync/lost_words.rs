@@ -1,0 +1,69 @@
+//! What hosts and operators had said, and damage took from the store: nothing can stand for it, so somebody has to say it again.
+//!
+//! Invariants:
+//! 1. It is told until it was said again, or until an operator says that it need not be; also after a restart.
+//! 2. It leaves the list in the commit that has it said again.
+
+use std::collections::BTreeSet;
+
+use super::decision::Decision;
+use super::{Change, LOST_BY_DAMAGE, LostWord};
+use crate::block::Height;
+
+#[derive(Debug)]
+pub(super) struct LostWords {
+    lost: BTreeSet<LostWord>,
+}
+
+impl LostWords {
+    /// Goes on from what was on disk.
+    pub fn new(lost: Vec<LostWord>) -> Self {
+        Self { lost: lost.into_iter().collect() }
+    }
+
+    /// What is missing, in words.
+    pub fn told(&self) -> Vec<String> {
+        self.lost.iter().map(LostWord::to_string).collect()
+    }
+
+    pub fn has(&self, word: LostWord) -> bool {
+        self.lost.contains(&word)
+    }
+
+    /// It was said again, or need not be.
+    pub fn said(&mut self, word: LostWord, decision: &mut Decision) {
+        if self.lost.remove(&word) {
+            decision.change(Change::ForgetLost(word));
+        }
+    }
+
+    /// The schedule has an entry that begins at this height. What is missing below it can be added no more.
+    pub fn scheduled(&mut self, from: Height, decision: &mut Decision) {
+        let is_said = |word: &LostWord| matches!(word, LostWord::Schedule(lost) if *lost <= from);
+        let said: Vec<_> = self.lost.iter().copied().filter(is_said).collect();
+        for word in said {
+            self.said(word, decision);
+        }
+    }
+}
+
+impl std::fmt::Display for LostWord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Veto => f.write_str(
+                "the host's veto: its execution has to refuse that block again, or an operator says that it does not \
+                 (ctl lift-veto)",
+            ),
+            Self::Schedule(from) => write!(
+                f,
+                "the schedule's entry at height {from}: add it again (ctl schedule add), or say that there is none \
+                 (ctl schedule withdraw {from})"
+            ),
+            Self::Unknown => write!(
+                f,
+                "perhaps more that hosts and operators had said (schedule, veto, halt): look (ctl schedule, ctl status), and \
+                 then say so (ctl forget-consumer \"{LOST_BY_DAMAGE}\")"
+            ),
+        }
+    }
+}

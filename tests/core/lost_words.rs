@@ -1,0 +1,79 @@
+//! What hosts and operators had said and damage took: it is told until it is said again.
+
+use blocksyncd::sync::{Change, Command, LOST_BY_DAMAGE, LostWord, RejectAnswer};
+use blocksyncd::verify::ScheduleEntry;
+
+use super::blocks::{chain, h, public_key};
+use super::driver::{Core, Setup, changes};
+
+fn core_without(lost: &[LostWord]) -> Core {
+    let mut setup = Setup::follower().storing(&chain(3), 1);
+    setup.at.lost_words = lost.to_vec();
+    setup.start()
+}
+
+fn add(from: u64) -> Command {
+    Command::ExtendSchedule(ScheduleEntry { from: h(from), proposer: public_key(2) })
+}
+
+#[test]
+fn the_status_says_what_is_lost_and_what_to_do() {
+    let core = core_without(&[LostWord::Unknown, LostWord::Schedule(h(7)), LostWord::Veto]);
+    let told = core.status().lost_words;
+    assert_eq!(told.len(), 3);
+    for (said, word) in told.iter().zip(["ctl lift-veto", "ctl schedule withdraw 7", "ctl forget-consumer \"lost by"]) {
+        assert!(said.contains(word), "{said}");
+    }
+    assert_eq!(core_without(&[]).status().lost_words, [""; 0]);
+}
+
+#[test]
+fn a_veto_that_is_said_again_or_lifted_is_lost_no_more() {
+    let mut core = core_without(&[LostWord::Veto]);
+    let blocks = chain(3);
+    assert_eq!(core.reject(blocks[0].id()), RejectAnswer::Hard);
+    assert_eq!(core.status().lost_words.len(), 1);
+    assert_eq!(core.reject(blocks[2].id()), RejectAnswer::Stopped);
+    assert_eq!(core.status().lost_words, [""; 0]);
+
+    let mut core = core_without(&[LostWord::Veto]);
+    assert_eq!(changes(&core.operator_may(Command::LiftVeto)), [Change::ForgetLost(LostWord::Veto)]);
+    assert_eq!(core.status().lost_words, [""; 0]);
+    assert_eq!(changes(&core.operator_may(Command::LiftVeto)), []);
+}
+
+#[test]
+fn an_entry_of_the_schedule_is_added_again_or_need_not_be() {
+    let lost = [2, 5, 9].map(|from| LostWord::Schedule(h(from)));
+    // What was below soft can only be made good above it.
+    let mut core = core_without(&lost);
+    let effects = core.operator_may(add(5));
+    let [first, second] = [lost[0], lost[1]].map(Change::ForgetLost);
+    let entry = Change::Schedule(ScheduleEntry { from: h(5), proposer: public_key(2) });
+    assert_eq!(changes(&effects), [entry, first, second]);
+    assert_eq!(core.status().lost_words.len(), 1);
+
+    let mut core = core_without(&lost);
+    let effects = core.operator_may(Command::WithdrawSchedule(h(2)));
+    assert_eq!(changes(&effects), [Change::ForgetLost(lost[0])]);
+    assert_eq!(core.syncer().rules().schedule.entries().count(), 1, "the schedule is as it was");
+    let refusal = core.operator_is_refused(Command::WithdrawSchedule(h(2)));
+    assert!(refusal.contains("not above the soft head"), "it is said once: {refusal}");
+}
+
+#[test]
+fn whoever_has_looked_says_so_by_the_name_of_the_lost_consumers() {
+    let forget = || Command::ForgetConsumer(LOST_BY_DAMAGE.to_owned());
+    let mut core = core_without(&[LostWord::Unknown, LostWord::Veto]);
+    assert_eq!(changes(&core.operator_may(forget())), [Change::ForgetLost(LostWord::Unknown)]);
+    assert_eq!(core.status().lost_words.len(), 1);
+    let _ = core.operator_is_refused(forget());
+    // Both at once.
+    let blocks = chain(3);
+    let mut setup = Setup::follower().storing(&blocks, 1);
+    setup.at.lost_words = vec![LostWord::Unknown];
+    setup.at.consumers = vec![(LOST_BY_DAMAGE.to_owned(), blocks[0].id())];
+    let mut core = setup.start();
+    let both = [Change::ForgetLost(LostWord::Unknown), Change::ForgetConsumer(LOST_BY_DAMAGE.to_owned())];
+    assert_eq!(changes(&core.operator_may(forget())), both);
+}
