@@ -2,8 +2,8 @@
 //! cannot take now.
 //!
 //! Invariants:
-//! 1. A block leaves the set when it is stored, when soft has passed its height, or when it turns out to be given up; never
-//!    because of its height, its age, or because nobody has it.
+//! 1. A block leaves the set when it is stored, when soft has passed its height, when it turns out to be given up, or when who
+//!    signed it is not scheduled there any more; never because of its height, its age, or because nobody has it.
 //! 2. Bounded by `limits.awaited`. What came while there was no room is not forgotten: the peers are asked anew
 //!    once there is ([`Awaited::take_missed`]).
 //! 3. What the awaited blocks stand on at or below soft is remembered as long as anything is awaited, bounded the same way.
@@ -100,9 +100,9 @@ impl Awaited {
         self.blocks.remove(&id);
     }
 
-    /// Who proposes from this height on has changed: who signed these does so no more.
-    pub fn forget_from(&mut self, from: Height) {
-        self.blocks.retain(|id, _| id.height < from);
+    /// The schedule has changed: what its proposer signed stays.
+    pub fn retain(&mut self, is_scheduled: impl Fn(BlockId) -> bool) {
+        self.blocks.retain(|id, _| is_scheduled(*id));
     }
 
     /// Takes notice of where soft is. `is_ours`: whether a block at or below it is on our chain.

@@ -6,6 +6,9 @@
 //!    that what is stored contradicts.
 //! 3. To abandon a branch lowers the guard only where DA has decided against the block that it names.
 //! 4. The schedule changes only above soft, where nothing was decided under the old one; what genesis says stays.
+//! 5. When it changes, a block that is awaited stays so exactly if its proposer is the one that the new schedule has at its height:
+//!    what that key signed stays signed, whatever the operator adds above or below, and what another key signed will never be
+//!    stored. The same goes for the target.
 
 use std::sync::Arc;
 
@@ -151,7 +154,7 @@ impl Syncer {
         rules.schedule.append(entry)?;
         self.decision.change(Change::Schedule(entry));
         self.lost_words.scheduled(entry.from, &mut self.decision);
-        self.change_schedule(ctx, rules, entry.from);
+        self.change_schedule(ctx, rules);
         Ok(())
     }
 
@@ -167,7 +170,7 @@ impl Syncer {
         let mut rules = Rules::clone(&self.rules);
         rules.schedule.withdraw(from)?;
         self.decision.change(Change::WithdrawSchedule(from));
-        self.change_schedule(ctx, rules, from);
+        self.change_schedule(ctx, rules);
         Ok(())
     }
 
@@ -178,16 +181,18 @@ impl Syncer {
         }
     }
 
-    /// Other rules hold from this height on.
-    fn change_schedule(&mut self, ctx: Ctx<'_>, rules: Rules, from: Height) {
-        self.rules = Arc::new(rules);
+    /// Other rules hold above soft.
+    fn change_schedule(&mut self, ctx: Ctx<'_>, rules: Rules) {
+        let before = std::mem::replace(&mut self.rules, Arc::new(rules));
+        // What is awaited was signed by whom the old schedule has there, or it would not be.
+        let proposes_still = |height| before.schedule.proposer_at(height) == self.rules.schedule.proposer_at(height);
         // What is pending was checked against the old schedule: it may come again.
         self.pending.clear();
-        if self.chain.heads().target.is_some_and(|target| target.height >= from) {
+        if self.chain.heads().target.is_some_and(|target| !proposes_still(target.height)) {
             self.chain.drop_target();
         }
-        // Who was ignored above may be the proposer now.
-        self.awaited.forget_from(from);
+        self.awaited.retain(|id| proposes_still(id.height));
+        // Who was ignored may be the proposer now.
         self.hear_again(ctx);
         self.da.schedule_changed(&self.rules.schedule, &mut self.decision);
         self.strangers.forget();

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use blocksyncd::block::{Lane, PublicKey};
-use blocksyncd::sync::{Change, Command, FetchOutcome, Input, Phase, UnknownProposer, Verdict};
+use blocksyncd::sync::{Change, Command, FetchOutcome, Input, Phase, PublishAnswer, UnknownProposer, Verdict};
 use blocksyncd::verify::{AuthenticBlock, Fault, ScheduleEntry};
 
-use super::blocks::{Spec, chain, h, public_key};
-use super::driver::{Setup, changes, fetches, peer, penalties, range_request, ranges, verdict};
+use super::blocks::{Spec, branch, chain, h, proposal, public_key};
+use super::driver::{
+    Core, Setup, asks_for_signature, changes, fetches, peer, penalties, range_request, ranges, verdict,
+};
 use super::neighbours::{Kind, Neighbourhood};
 
 /// Blocks of the first proposer up to this one, and of the second one above it.
@@ -202,4 +204,44 @@ fn what_was_decided_under_an_entry_keeps_it() {
         let refusal = core.operator_is_refused(Command::WithdrawSchedule(h(from)));
         assert!(refusal.contains("genesis"), "{refusal}");
     }
+}
+
+// ------------------------------------------------------------------------------------- what a signer waits for
+
+fn signs(core: &mut Core, next: &AuthenticBlock) {
+    let effects = core.propose(proposal(next));
+    assert!(asks_for_signature(&effects), "{effects:#?}");
+}
+
+fn waits_for(core: &mut Core, next: &AuthenticBlock, height: u64) {
+    let answer = core.refusal(proposal(next));
+    let why = format!("block {height} is proved to exist");
+    assert!(matches!(&answer, PublishAnswer::NotReady(text) if text.contains(&why)), "{answer:?}");
+}
+
+/// Its own key's, before a backup was put back: whoever told of it may be gone by now.
+#[test]
+fn a_change_of_the_schedule_forgets_nothing_that_who_proposes_there_has_signed() {
+    let blocks = chain(8);
+    let add = |from, proposer| Command::ExtendSchedule(ScheduleEntry { from: h(from), proposer: public_key(proposer) });
+    let mut core = Setup::signer().storing(&blocks[..2], 0).start();
+    assert_eq!(core.gossip(&blocks[5]), Verdict::Accept);
+    let other = branch(&blocks[..2], "b", 1).remove(0);
+    // The same key once more, and another one above.
+    for command in [add(3, 1), add(7, 2), Command::WithdrawSchedule(h(7)), Command::WithdrawSchedule(h(3))] {
+        let _ = core.operator_may(command);
+        waits_for(&mut core, &other, 6);
+    }
+}
+
+/// Nobody will store it: who signed it is not to propose there.
+#[test]
+fn what_is_awaited_of_another_proposer_is_awaited_no_more() {
+    let blocks = chain(6);
+    let mut core = Setup::signer().storing(&blocks[..2], 0).start();
+    assert_eq!(core.gossip(&blocks[5]), Verdict::Accept);
+    let other = branch(&blocks[..2], "b", 1).remove(0);
+    waits_for(&mut core, &other, 6);
+    let _ = core.operator_may(rotation(6));
+    signs(&mut core, &other);
 }
