@@ -336,7 +336,10 @@ impl Syncer {
     }
 
     /// The blocks that are asked for by their hashes, what matters most first: one that DA names and that is not here, the
-    /// next one down to where our branch is another than that of a pinned block, and the next one down from what is awaited.
+    /// next one down to where our branch is another than that of a pinned block, and the next one down from what is awaited. The
+    /// first needs a host's word for it, on a chain whose DA is told by names alone; it only directs the search: what comes is held
+    /// against the rules and linked like any other block, the name decides nothing before the block is stored, and a name that
+    /// nobody has costs a few slots of their own (`exchange/by_hash.rs`).
     fn wanted_hashes(&self) -> Vec<Hash> {
         let steps = self.reverse_sync_child().into_iter().chain(self.next_step_down());
         self.da.named().into_iter().chain(steps).map(|wanted| wanted.hash).collect()

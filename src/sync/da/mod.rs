@@ -327,13 +327,14 @@ impl Da {
     }
 
     /// A block that is neither stored nor waits, since another one stands where it would: if its bytes are those at an open
-    /// position, that one is open no longer.
+    /// position, that one is open no longer. This trusts nobody: the digest is DA's, and says which bytes stand there; whoever gives
+    /// them, a host or a peer, they lead to the same judgement, and all that a peer can do is to spare the host the question.
     pub fn recognise(&mut self, block: &AuthenticBlock, decision: &mut Decision) {
         let height = block.height();
         if !self.sightings.at(height).any(|seen| matches!(seen.what, Seen::Digest(_))) {
             return;
         }
-        let digest = Hash::of(block.block().bytes());
+        let digest = self.digests.of_passing(block);
         let named = self.sightings.at(height).find(|seen| seen.what == Seen::Digest(digest)).map(|seen| seen.position);
         if let Some(position) = named {
             self.forget(position, decision);
@@ -500,8 +501,7 @@ fn meaning(
     }
     for waiting in pending.at(height) {
         let block = &waiting.block;
-        let compute = || Some((Hash::of(block.block().bytes()), block.size()));
-        match digests.of(height, block.hash(), compute) {
+        match digests.of_waiting(block) {
             DigestAnswer::Is(other) if other == digest => {
                 return Meaning::Of(Seen::Block(SeenBlock { block: block.clone(), digest }));
             }

@@ -11,7 +11,10 @@ use crate::verify::Schedule;
 
 /// Of each height and key the lowest position counts: enough for a rotation, and for some who only pretend one.
 const MAX_PASSED_OVER: usize = 64;
-/// What was passed over farther above hard than this keeps no checkpoint back, or anybody could with a single post.
+/// What was passed over farther above hard than this keeps no checkpoint back, or anybody could with a single post, signed by a
+/// key of his own. Nothing is lost by it: to be the winner at its height, a block names the hash of the one below. So it would have
+/// been signed by a proposer of the future, on a chain that was that far ahead of what DA had; and what the *scheduled* keys signed,
+/// however far above, is a sighting or left out, and keeps the checkpoint back.
 const NEAR: u64 = 1 << 16;
 
 impl DaNotes {
