@@ -5,13 +5,14 @@
 //!    counts for nothing on this chain, is refused whole.
 //! 2. Only hard + 1 is judged; while publishing is halted, nothing is.
 //! 3. A veto does not stand against DA.
-//! 4. At or below hard nothing is judged again. A block there that would have won stops everything until an operator looks; but
-//!    not at or below the block that the operator trusts, which DA never decided.
+//! 4. At or below hard nothing is judged again. A block there that would have won stops everything until an operator looks, and
+//!    a digest that may be that of such a block is asked for; but not at or below the block that the operator trusts, which DA
+//!    never decided.
 
 use super::da::{Holdings, Judgement, Taken};
 use super::{
     Answer, Confirmation, Content, Ctx, DaEvidence, DaPosition, DaReport, Finding, Found, Halt, HardWait,
-    MAX_DA_HEIGHT, MAX_REPORT_SPAN, Name, Origin, ReportAnswer, ReportRefusal, ReportTaken, Syncer, Ticket,
+    MAX_DA_HEIGHT, MAX_REPORT_SPAN, Name, Origin, ReportAnswer, ReportRefusal, ReportTaken, Syncer, Ticket, Wanted,
 };
 use crate::block::{BlockId, Hash, Height, native};
 use crate::util::saturate;
@@ -104,12 +105,24 @@ impl Syncer {
 
     fn take_finding(&mut self, ctx: Ctx<'_>, finding: Finding) {
         let position = finding.position;
+        self.doubt(ctx, &finding);
         match self.da.take(finding, &self.chain, &self.rules.schedule, &mut self.decision) {
             Taken::Block(block) => {
                 self.incoming(ctx, &block, Origin::Da, None);
             }
             Taken::Decided(block) => self.check_decided(ctx, &block, position),
             Taken::Nothing => {}
+        }
+    }
+
+    /// Whether DA shows a block of a height that is hard, a digest does not tell.
+    fn doubt(&mut self, ctx: Ctx<'_>, &Finding { position, height, ref what }: &Finding) {
+        let Found::Digest(digest) = *what else { return };
+        let heads = self.chain.heads();
+        let was_decided =
+            Some(height) <= heads.hard_height() && heads.floor.is_none_or(|floor| height > floor.id.height);
+        if was_decided && ctx.stored.confirmation(height).is_some_and(|confirmed| position < confirmed) {
+            self.da.doubt(Wanted { position, height, digest });
         }
     }
 

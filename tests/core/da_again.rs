@@ -332,3 +332,47 @@ fn what_is_hard_is_not_judged_again_but_for_a_block_that_would_have_won() {
     let _ = core.report(3, 6, vec![seen_block(4, 1, &blocks[1]), seen_block(6, 0, &blocks[2])]);
     assert_eq!((core.status().halted, core.hard()), (None, Some(blocks[2].id())));
 }
+
+/// Also where the host reports digests: nobody knows what stands there before its bytes are given.
+#[test]
+fn a_digest_before_what_made_its_height_hard_is_asked_for() {
+    let blocks = chain(3);
+    let rival = branch(&blocks[..1], "b", 1).remove(0);
+    let read = || {
+        let mut core = Setup::follower().storing(&blocks, 0).start();
+        let _ = core.report(0, 5, vec![seen_block(2, 0, &blocks[0]), seen_block(4, 1, &blocks[1])]);
+        let _ = core.operator_may(Command::RescanDa(1));
+        core
+    };
+    // At its own position, and after it, it says nothing new.
+    let mut core = read();
+    let again = vec![seen_digest(2, 0, &blocks[0]), seen_digest(4, 1, &blocks[1]), seen_digest(5, 0, &rival)];
+    assert_eq!(core.report(0, 5, again).0.wanted, []);
+
+    for (there, halts) in [(&rival, true), (&blocks[1], false)] {
+        let mut core = read();
+        let (answer, _) = core.report(0, 5, vec![seen_digest(4, 0, there)]);
+        assert_eq!((answer.wanted, core.status().wanted), (vec![open(4, 0, there)], vec![open(4, 0, there)]));
+        assert_eq!(core.status().halted, None, "a digest proves nothing");
+        // It is no sighting, and what is judged next does not wait for it.
+        let (answer, _) = core.report(5, 6, vec![seen_block(6, 0, &blocks[2])]);
+        assert_eq!((answer.wanted.len(), core.hard()), (1, Some(blocks[2].id())));
+        let (answer, _) = core.report(0, 0, vec![seen_block(4, 0, there)]);
+        assert_eq!((answer.wanted, core.status().wanted), (vec![], vec![]));
+        let halt = Halt::HardContradicted { hard: blocks[1].id(), da: rival.id(), position: at(4, 0) };
+        assert_eq!(core.status().halted, halts.then_some(halt));
+        assert_eq!(core.hard(), Some(blocks[2].id()));
+    }
+    // Junk, or a new scan, ends it.
+    let mut core = read();
+    let _ = core.report(0, 5, vec![seen_digest(4, 0, &rival)]);
+    let (answer, _) = core.report(0, 0, vec![junk_of(4, 0, digest(&rival))]);
+    assert_eq!((answer.wanted, core.status().halted), (vec![], None));
+    let mut core = read();
+    let _ = core.report(0, 5, vec![seen_digest(4, 0, &rival)]);
+    let _ = core.operator_may(Command::RescanDa(4));
+    assert_eq!(core.status().wanted, []);
+    let _ = core.report(3, 5, vec![]);
+    assert_eq!(core.report_answer(0, 0, vec![seen_block(4, 0, &rival)]).0, core.report_answer(0, 0, vec![]).0);
+    assert_eq!(core.status().halted, None, "it was said that nothing stands there");
+}

@@ -16,6 +16,7 @@
 //! 4. What peers give is no sighting. It may be recognised as what stands at an open position, by its digest and by nothing else.
 
 mod digests;
+mod doubts;
 mod judgement;
 mod notes;
 mod sightings;
@@ -36,6 +37,7 @@ use crate::verify::{AuthenticBlock, Schedule};
 pub(super) use judgement::Judgement;
 
 use digests::{DigestAnswer, Digests};
+use doubts::Doubts;
 use judgement::{Below, Known, Meaning, judge};
 use sightings::{Placement, Sightings};
 
@@ -51,6 +53,7 @@ pub(super) struct Da {
     /// The notes as they were written last.
     written: DaNotes,
     digests: Digests,
+    doubts: Doubts,
     /// Positions whose bytes may have to be asked for: those that are known by their digest and were not recognised, in...
     unrecognised: BTreeSet<DaPosition>,
     /// ...this epoch.
@@ -122,6 +125,7 @@ impl Da {
             notes: records.notes.clone(),
             written: records.notes,
             digests: Digests::new(limits.sightings),
+            doubts: Doubts::default(),
             unrecognised: BTreeSet::new(),
             recognised_in: heads.epoch,
             wanted: Vec::new(),
@@ -240,9 +244,19 @@ impl Da {
         Taken::Nothing
     }
 
+    /// A digest stands before the position by which its height became hard.
+    pub fn doubt(&mut self, wanted: Wanted) {
+        if wanted.position >= self.known_before && self.sightings.get(wanted.position).is_none() {
+            self.doubts.add(wanted);
+        }
+    }
+
     /// Whether this says something new of the position: of one before the cursor only if it is open.
     fn is_news(&self, position: DaPosition, found: &Found) -> bool {
-        let Some(known) = self.sightings.get(position) else { return position >= self.known_before };
+        let Some(known) = self.sightings.get(position) else {
+            let is_asked_for = matches!(found, Found::Bytes { .. }) && self.doubts.has(position);
+            return is_asked_for || position >= self.known_before;
+        };
         match (&known.what, found) {
             (Seen::Digest(_), Found::Bytes { .. }) => true,
             (Seen::Oversized(block), Found::Bytes { digest, .. }) => {
@@ -260,6 +274,9 @@ impl Da {
         {
             // Copies of what was said to be there may have been left out.
             self.read_again_from(position.next());
+        }
+        if matches!(found, Found::Bytes { .. }) {
+            self.doubts.settle(position);
         }
         self.forget(position, decision);
     }
@@ -365,6 +382,7 @@ impl Da {
             self.forget(later, decision);
         }
         self.notes.forget_from(position);
+        self.doubts.forget_from(position);
         self.read_again_from(position);
     }
 
@@ -478,6 +496,9 @@ impl Da {
         wanted.extend(fitting.take(MAX_WANTED));
         wanted.sort_by_key(|wanted| wanted.position);
         wanted.truncate(MAX_WANTED);
+        // Hard stands still for the others.
+        wanted.extend(self.doubts.all().take(MAX_WANTED - wanted.len()));
+        wanted.sort_by_key(|wanted| wanted.position);
     }
 }
 
@@ -523,7 +544,8 @@ impl Da {
     /// What was asked for last, and was not given since.
     pub fn wanted(&self) -> Vec<Wanted> {
         let is_open = |wanted: &&Wanted| {
-            self.sightings.get(wanted.position).is_some_and(|seen| seen.what.digest() == Some(wanted.digest))
+            let seen = self.sightings.get(wanted.position);
+            self.doubts.names(wanted) || seen.is_some_and(|seen| seen.what.digest() == Some(wanted.digest))
         };
         self.wanted.iter().filter(is_open).copied().collect()
     }
