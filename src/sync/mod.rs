@@ -54,7 +54,7 @@ pub use types::*;
 
 use crate::block::{BlockId, Hash, Header, Height, PublicKey};
 use crate::clock::Now;
-use crate::verify::{AuthenticBlock, Fault, Rules};
+use crate::verify::{AuthenticBlock, Fault, Rules, ScheduleEntry};
 
 use awaited::Awaited;
 use backfill::Backfill;
@@ -252,16 +252,22 @@ struct Ctx<'a> {
     stored: &'a dyn Stored,
 }
 
+/// With what was appended to the schedule.
+fn extended(rules: &Rules, entries: Vec<ScheduleEntry>) -> Rules {
+    let mut rules = rules.clone();
+    for entry in entries {
+        // The store has checked it; an entry that does not fit any more changes nothing.
+        let _ = rules.schedule.append(entry);
+    }
+    rules
+}
+
 impl Syncer {
     /// Goes on from what was on disk.
     #[must_use]
     pub fn recover(mut config: Config, mut at: Recovered, seed: u64) -> Self {
-        let mut rules = config.rules.clone();
+        let rules = extended(&config.rules, std::mem::take(&mut at.schedule));
         config.limits.max_block_bytes = config.limits.max_block_bytes.min(rules.max_block_bytes);
-        for entry in std::mem::take(&mut at.schedule) {
-            // The store has checked it; an entry that does not fit any more changes nothing.
-            let _ = rules.schedule.append(entry);
-        }
         let (limits, history) = (config.limits, config.history);
         let mut decision = Decision::new(at.heads);
         let Beginning { heads, da, changes } = Beginning::of(&mut at, history, &rules);
@@ -269,9 +275,12 @@ impl Syncer {
             decision.change(change);
         }
         let trusted = history.trusted.map(|trusted| trusted.id);
-        let da = Da::recover(&config, da, &heads, &rules.schedule, &mut decision);
+        let mut chain = Chain::new(heads);
+        let mut da = Da::recover(&config, da, &heads, &rules.schedule, &mut decision);
+        // A host may ask where DA stands before there is any input.
+        da.settle(&mut chain, &mut decision);
         Self {
-            chain: Chain::new(heads),
+            chain,
             pending: Pending::new(limits.pending_blocks, limits.pending_bytes),
             exchange: Exchange::new(limits, config.timing, limits.max_block_bytes, seed),
             awaited: waiting::awaited_at_start(limits.awaited, da.blocks_above(heads.soft_height())),

@@ -376,3 +376,11 @@ fn a_digest_before_what_made_its_height_hard_is_asked_for() {
     assert_eq!(core.report_answer(0, 0, vec![seen_block(4, 0, &rival)]).0, core.report_answer(0, 0, vec![]).0);
     assert_eq!(core.status().halted, None, "it was said that nothing stands there");
 }
+
+/// Whoever asks right after a start is not told that DA is known up to where it is to be read again.
+#[test]
+fn a_start_says_at_once_from_where_da_is_read_again() {
+    let mut setup = Setup::follower().storing(&chain(2), 1);
+    (setup.at.heads.scanned_through, setup.at.refused_sightings) = (9, vec![at(5, 0)]);
+    assert_eq!(setup.start().heads().scanned_through, 4);
+}

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use blocksyncd::api::client::{BlockSigner, ClientError, PublishResult};
+use blocksyncd::api::client::{BlockSigner, ClientError, PublishResult, patiently};
 use blocksyncd::block::{BlockId, PublicKey};
 use ed25519_dalek::{Signer as _, SigningKey};
 
@@ -77,7 +77,8 @@ fn a_host_may_hand_over_blocks_that_it_has_signed_itself() {
         let a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;
         let first = sign(&key, None, time_of(height(1)), b"one");
-        let PublishResult::Accepted(published) = a.desk().publish_signed(&first.bytes).await.unwrap() else {
+        let PublishResult::Accepted(published) = patiently(|| a.desk().publish_signed(&first.bytes)).await.unwrap()
+        else {
             panic!("it is next, and well signed")
         };
         assert_eq!((published.id, &published.signed_block), (first.id, &first.bytes), "carried as it is");
