@@ -150,7 +150,7 @@ impl World {
     /// Whoever holds the stolen key signs the next block of its branch.
     pub fn twin_turn(&mut self) {
         let (Some(twin), Some(fork)) = (self.plan.twin, self.fork_height()) else { return };
-        if self.twin_branch.len() as u64 >= twin.length {
+        if self.twin_branch.len() as u64 >= twin.length || self.last_to_publish.is_some() {
             return;
         }
         let parent = match self.twin_branch.last() {

@@ -111,6 +111,8 @@ pub struct Plan {
     pub operator_always_acts: bool,
     pub initial_height: u64,
     pub faults_last: Duration,
+    /// How long all must go on to agree, once they do.
+    pub stays: Duration,
     pub block_time: Duration,
     pub da_block_time: Duration,
     pub payload_bytes: usize,
@@ -190,6 +192,8 @@ fn millis(rng: &mut Rng, range: std::ops::RangeInclusive<u64>) -> Duration {
     Duration::from_millis(rng.u64(range))
 }
 
+/// Of so many seeds one goes on for longer than any deadline or patience, to see whether what was reached is kept.
+const STAYS_EVERY: u64 = 16;
 /// Of so many seeds one is of a crowd.
 const CROWD_EVERY: u64 = 128;
 const CROWD: usize = 50;
@@ -240,6 +244,7 @@ impl Plan {
             operator_always_acts: false,
             initial_height: 1,
             faults_last: Duration::from_secs(20),
+            stays: Duration::ZERO,
             block_time: Duration::from_millis(500),
             da_block_time: Duration::from_secs(1),
             payload_bytes: 20,
@@ -369,6 +374,7 @@ impl Plan {
             operator_always_acts: false,
             initial_height: if rng.f64() < 0.7 { 1 } else { rng.u64(2..=1000) },
             faults_last: millis(rng, 10_000..=40_000),
+            stays: Duration::from_secs(if seed % STAYS_EVERY == 5 { 90 } else { 2 }),
             block_time: millis(rng, 150..=1_200),
             da_block_time: millis(rng, 700..=4_000),
             payload_bytes: rng.usize(0..=60),

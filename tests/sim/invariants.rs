@@ -25,6 +25,7 @@ use blocksyncd::sync::{Batch, BlockQuery, Change, Fetch, Heads, MAX_RANGE, Offen
 use blocksyncd::verify::{AuthenticBlock, Tip};
 
 use super::byzantine_answers::Behaviour;
+use super::disk::Image;
 use super::host::consumer_name;
 use super::mutations::Bug;
 use super::network::{Answered, Message};
@@ -337,6 +338,9 @@ impl World {
             // It says so: nobody has what it needs any more.
             return Ok(());
         }
+        if self.is_lost(n) {
+            return Ok(());
+        }
         if heads.soft_id() != Some(expected) || heads.hard != hard {
             return Err(format!("has {heads:?}, {status:?}, host at {:?}", host.state.tip()));
         }
@@ -370,10 +374,17 @@ impl World {
         if history.max_bytes.is_some_and(|max| image.bytes() > max.get()) && floor != Some(tail) {
             return Err(format!("stores {} bytes from {tail} on, {floor:?}, {history:?}", image.bytes()));
         }
-        if history.backfills() && tail > self.chain.initial_height() {
+        // Those who have it may be halted for ever.
+        let waits_for_operators = !self.plan.operator_abandons && self.is_below_tail_gone(image);
+        if history.backfills() && tail > self.chain.initial_height() && !waits_for_operators {
             return Err(format!("has not fetched what is below {tail}"));
         }
         Ok(())
+    }
+
+    fn is_below_tail_gone(&self, image: &Image) -> bool {
+        let below = image.heads.base.map(|base| base.id);
+        below.is_some_and(|below| self.nodes.iter().all(|node| node.disk.image.id(below.height) != Some(below)))
     }
 
     /// Whether no honest neighbour has the block that this one needs next, above or below.

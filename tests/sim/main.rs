@@ -42,6 +42,7 @@ mod invariants;
 )]
 mod kept;
 mod known;
+mod liveness;
 mod messages;
 mod mutations;
 mod network;

@@ -145,6 +145,11 @@ impl Network {
         self.links.get(&ends(a, b)).is_some_and(|link| link.up)
     }
 
+    /// Whether they are connected, and everything passes.
+    pub fn is_open(&self, a: usize, b: usize) -> bool {
+        self.links.get(&ends(a, b)).is_some_and(|link| link.up && link.blocked == [false, false])
+    }
+
     fn generation(&self, a: usize, b: usize) -> Option<u64> {
         self.links.get(&ends(a, b)).filter(|link| link.up).map(|link| link.generation)
     }

@@ -56,7 +56,7 @@ pub struct Node {
     /// Had the process ever to hear of damage?
     pub damaged: bool,
     /// It was asked to end in order.
-    draining: bool,
+    pub draining: bool,
     lives: u64,
     started: Duration,
     /// `Now::elapsed` of the last input.
@@ -553,6 +553,7 @@ impl World {
             return self.fail(format!("n{n}: {ticket} answered, but nobody waits: {answer:?}"));
         };
         match &answer {
+            Answer::Publish(PublishAnswer::Accepted(_)) => self.publishing_goes_on(),
             Answer::Publish(PublishAnswer::Conflict(_)) => self.tally.count(State::PublishConflict),
             Answer::Publish(PublishAnswer::NotReady(_)) => self.tally.count(State::PublishNotReady),
             Answer::Publish(PublishAnswer::Halted(_)) => self.tally.count(State::PublishHalted),
@@ -612,6 +613,7 @@ impl World {
         };
         let outcome = if !self.healed && self.dice.of(Purpose::Signer, n).f64() < self.plan.signer_fails {
             self.tally.count(State::SignerAway);
+            self.publishing_goes_on();
             Err("the signer is away".to_owned())
         } else {
             self.chain.sign(&header_bytes, &payload).map_err(|fault| fault.to_string())

@@ -64,7 +64,7 @@ source_of_struct!(Timing {
 } "Timing::default()");
 source_of_struct!(Plan {
     drawing, seed, honest, keeps, adversaries, crowd_around, adversaries_persist, twin, policy, operator_abandons,
-    operator_always_acts, initial_height, faults_last, block_time, da_block_time, payload_bytes, max_block_bytes, limits, timing, delay, loss,
+    operator_always_acts, initial_height, faults_last, stays, block_time, da_block_time, payload_bytes, max_block_bytes, limits, timing, delay, loss,
     duplicate, reorder, reset, partial, stall, partition_rate, asymmetric, disconnect_rate, not_sent, write, write_stall,
     storage_full_rate, crash_rate, wipe, backup, loss_of_tail, guard_loss, drain_rate, reconfigure, skew, clock_jump_rate, pool, check,
     signing, signer_fails, pipeline, host_crash_rate, host_backup, other_block, republish, veto_rate, vetoes_any, ack, extend_rate,

@@ -24,6 +24,7 @@ use super::disk::DiskFault;
 use super::faults::Plan;
 use super::host::Host;
 use super::invariants::Oracle;
+use super::liveness::{HEAL_BOUND, LOOK_EVERY, Owed};
 use super::mutations::Bug;
 use super::network::{Network, Packet};
 use super::node::{Node, Waits};
@@ -94,6 +95,7 @@ pub enum Event {
     TwinTurn,
     LinksTurn,
     FaultsTurn,
+    LivenessTurn,
     OperatorTurn,
     /// The end of a fault.
     StartNode {
@@ -182,10 +184,12 @@ pub struct World {
     pub tally: Tally,
     violation: Option<String>,
     why_not_converged: Option<String>,
+    /// Since when all agree.
+    agreed: Option<Duration>,
+    /// By node.
+    pub owed: Vec<Owed>,
 }
 
-/// How long after healing everything has to agree.
-const HEAL_BOUND: Duration = Duration::from_secs(150);
 const LINKS_EVERY: Duration = Duration::from_millis(250);
 pub const FAULTS_EVERY: Duration = Duration::from_millis(200);
 const HOSTS_EVERY: Duration = Duration::from_millis(400);
@@ -235,6 +239,7 @@ impl World {
                 None => Network::new(plan.honest, behaviours.len(), layout),
             },
             hosts: nodes.iter().map(|_| Host::new(initial_height)).collect(),
+            owed: vec![Owed::default(); nodes.len()],
             nodes,
             adversaries: behaviours
                 .into_iter()
@@ -252,6 +257,7 @@ impl World {
             tally: Tally::default(),
             violation: None,
             why_not_converged: None,
+            agreed: None,
             dice,
             plan,
         }
@@ -281,7 +287,14 @@ impl World {
             let late = if n > 0 && rng.f64() < 0.2 { rng.u64(1_000..15_000) } else { rng.u64(0..100) };
             self.later(Duration::from_millis(late), Event::StartNode { node: n });
         }
-        for event in [Event::LinksTurn, Event::FaultsTurn, Event::HostsTurn, Event::AdversariesTurn, Event::TwinTurn] {
+        for event in [
+            Event::LinksTurn,
+            Event::FaultsTurn,
+            Event::HostsTurn,
+            Event::AdversariesTurn,
+            Event::TwinTurn,
+            Event::LivenessTurn,
+        ] {
             self.later(Duration::from_millis(20), event);
         }
         self.later(self.plan.block_time, Event::Produce);
@@ -297,22 +310,32 @@ impl World {
         self.later(self.plan.faults_last, Event::Heal);
         while let Some(Scheduled { at, event, .. }) = self.queue.pop() {
             self.now = at;
-            if matches!(event, Event::Judge) {
-                match self.converged() {
-                    Ok(()) => return Ok(self.outcome()),
-                    Err(why) => self.why_not_converged = Some(why),
-                }
+            if matches!(event, Event::Judge) && self.judge_end() {
+                return Ok(self.outcome());
             }
             self.step(event);
             if let Some(why) = self.violation.take() {
                 return Err(format!("at {:.3} s: {why}", self.now.as_secs_f64()));
             }
-            if self.now > self.plan.faults_last + HEAL_BOUND {
+            if self.agreed.is_none() && self.now > self.plan.faults_last + HEAL_BOUND {
                 let why = self.why_not_converged.take().unwrap_or_default();
                 return Err(format!("not converged {HEAL_BOUND:?} after healing: {why}"));
             }
         }
         Err("nothing is left to happen".to_owned())
+    }
+
+    /// Looks whether all agree, and have agreed for long enough.
+    fn judge_end(&mut self) -> bool {
+        match (self.converged(), self.agreed) {
+            (Ok(()), agreed) => {
+                let since = *self.agreed.get_or_insert(agreed.unwrap_or(self.now));
+                return self.now >= since + self.plan.stays;
+            }
+            (Err(why), Some(since)) => self.fail(format!("all agreed at {since:?}, and do not any more: {why}")),
+            (Err(why), None) => self.why_not_converged = Some(why),
+        }
+        false
     }
 
     /// Lets things happen until `done`, or until `end`; says which. For worlds that are set up by hand.
@@ -420,6 +443,10 @@ impl World {
             Event::FaultsTurn => {
                 self.inject_faults();
                 FAULTS_EVERY
+            }
+            Event::LivenessTurn => {
+                self.look_for_progress();
+                LOOK_EVERY
             }
             Event::OperatorTurn => {
                 self.operator_turn();

@@ -1,0 +1,127 @@
+//! What must happen, and by when: silence is a fault, too.
+//!
+//! 1. [`HEAL_BOUND`] after everything has healed all agree, and go on to agree as long as the plan says.
+//! 2. While everything goes wrong: who may publish, is not answered for [`ACCEPT_BOUND`] with anything but an accepted block.
+//! 3. While everything goes wrong: a node that is connected to an honest one which is ahead of it on its own branch, and which has
+//!    what comes next, has something new within [`PROGRESS_BOUND`].
+//!
+//! What excuses a node is what it says of itself (it is halted, a block is refused, the disk is full, it is to end), and what the
+//! world does to it: a clock begins anew with each process, and whenever a link is cut.
+
+use std::time::Duration;
+
+use blocksyncd::block::Height;
+use blocksyncd::sync::{DaEvidence, Status};
+
+use super::node::Node;
+use super::world::World;
+
+/// How long after healing everybody has to agree. Publishing ends 15 s after healing; who is last to know of the end has asked its
+/// peers for their heads within 5 s; a request that is given up costs 4 s, a peer that failed rests for at most 5 s, and what only DA
+/// has comes at the pace of the reporter, 8 heights in 0.4 s. The rest is for three rounds of bad luck of these.
+pub const HEAL_BOUND: Duration = Duration::from_secs(75);
+
+/// How long a block whose author may publish can be without an answer that it was accepted: the publisher gives up an answer that was
+/// lost after 6 s.
+const ACCEPT_BOUND: Duration = Duration::from_secs(10);
+
+/// How long a node goes without anything new while an honest neighbour has it: a request is given up after 4 s, a peer that failed
+/// rests for at most 5 s, and a third of all answers may be lost.
+const PROGRESS_BOUND: Duration = Duration::from_secs(40);
+
+/// How often is looked.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A clock that is off by more may refuse what is sound.
+const BELIEVED_NANOS: i128 = 5_000_000_000;
+
+/// Since when something is owed, by node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Owed {
+    accept_since: Option<(u64, Duration)>,
+    progress_since: Option<(u64, Height, Duration)>,
+}
+
+/// Whether a node may neither publish nor follow, and says so.
+fn is_excused(node: &Node, status: &Status) -> bool {
+    let has_no_room = status.storage_full || status.pruning_waits_for.is_some() || status.history.max_bytes.is_some();
+    let is_stopped = status.halted.is_some() || status.vetoed.is_some() || node.draining;
+    is_stopped || node.storage_full || has_no_room || node.wall_offset.abs() > BELIEVED_NANOS
+}
+
+impl World {
+    pub fn look_for_progress(&mut self) {
+        self.look_at_publisher();
+        for n in 0..self.nodes.len() {
+            self.look_at_follower(n);
+        }
+    }
+
+    /// A block was accepted, or the signer was away: the wait begins anew.
+    pub fn publishing_goes_on(&mut self) {
+        self.owed[0].accept_since = None;
+    }
+
+    fn look_at_publisher(&mut self) {
+        let (node, host) = (&self.nodes[0], &self.hosts[0]);
+        let may_publish = node.syncer.as_ref().is_some_and(|syncer| {
+            let status = syncer.status();
+            let follows = host.state.tip() == status.heads.soft_id() && host.stream.is_some();
+            status.not_ready.is_none() && !is_excused(node, &status) && follows && host.up
+        });
+        let (Some(life), true, None) = (node.life(), may_publish, self.last_to_publish) else {
+            self.owed[0].accept_since = None;
+            return;
+        };
+        let (of, since) = *self.owed[0].accept_since.get_or_insert((life, self.now));
+        if of != life {
+            self.owed[0].accept_since = None;
+        } else if self.now > since + ACCEPT_BOUND {
+            self.fail(format!("n0 may publish since {since:?}, and nothing was accepted"));
+        }
+    }
+
+    fn look_at_follower(&mut self, n: usize) {
+        let owes = self.could_go_on(n).and_then(|next| Some((self.nodes[n].life()?, next)));
+        let Some((life, next)) = owes else {
+            self.owed[n].progress_since = None;
+            return;
+        };
+        match self.owed[n].progress_since {
+            Some((of, stood, since)) if (of, stood) == (life, next) => {
+                if self.now > since + PROGRESS_BOUND {
+                    let status = self.nodes[n].syncer.as_ref().map(blocksyncd::sync::Syncer::status);
+                    self.fail(format!("n{n} needs {next}, a neighbour has it since {since:?}: {status:?}"));
+                }
+            }
+            _ => self.owed[n].progress_since = Some((life, next, self.now)),
+        }
+    }
+
+    /// The height that an honest neighbour would give to this node, if nothing keeps it from taking it.
+    fn could_go_on(&self, n: usize) -> Option<Height> {
+        let node = &self.nodes[n];
+        let status = node.syncer.as_ref()?.status();
+        if is_excused(node, &status) {
+            return None;
+        }
+        let (top, next) = (status.heads.top().map(|top| top.id), status.heads.next_height());
+        let has_it = |peer: usize| {
+            let Some(other) = self.nodes.get(peer).filter(|other| other.life().is_some()) else { return false };
+            let image = &other.disk.image;
+            let below = next.prev().filter(|below| *below >= image.heads.tail).and_then(|below| image.id(below));
+            let fits = below.or(image.heads.base.map(|base| base.id)) == top;
+            image.id(next).is_some() && fits && self.net.is_open(n, peer)
+        };
+        self.net.neighbours(n).into_iter().any(has_it).then_some(next)
+    }
+
+    /// Whether nobody has what this node needs next, and DA has only a name of it: what its author lost with its disk, and everybody
+    /// else had pruned.
+    pub fn is_lost(&self, n: usize) -> bool {
+        let next = self.nodes[n].disk.image.heads.next_height();
+        self.plan.report_by.evidence() == DaEvidence::Named
+            && self.da.winner(next).is_some()
+            && self.nodes.iter().all(|node| node.disk.image.id(next).is_none())
+    }
+}
