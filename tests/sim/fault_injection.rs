@@ -183,7 +183,7 @@ impl World {
                 self.operate(n, Command::ForgetConsumer(consumer));
             }
             // What was signed, and lost before it reached anybody, is gone: the operator says so.
-            let patience = self.plan.faults_last + Duration::from_secs(30);
+            let patience = self.plan.faults_last + Duration::from_secs(15);
             let stuck = status.not_ready.is_some() || self.hosts[n].refused_since.is_some();
             if n == 0 && stuck && status.halted.is_none() && self.now > patience {
                 self.hosts[n].refused_since = None;

@@ -117,10 +117,11 @@ impl World {
     }
 
     /// Whether nobody has what this node needs next, and DA has only a name of it: what its author lost with its disk, and everybody
-    /// else had pruned.
+    /// else had pruned. Its author has time to bring it again first.
     pub fn is_lost(&self, n: usize) -> bool {
         let next = self.nodes[n].disk.image.heads.next_height();
-        self.plan.report_by.evidence() == DaEvidence::Named
+        self.now + Duration::from_secs(5) > self.plan.faults_last + HEAL_BOUND
+            && self.plan.report_by.evidence() == DaEvidence::Named
             && self.da.winner(next).is_some()
             && self.nodes.iter().all(|node| node.disk.image.id(next).is_none())
     }

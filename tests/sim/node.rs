@@ -307,7 +307,11 @@ impl World {
         let mut trusted = self.nodes[n].disk.history.trusted;
         if let (Some(count), None) = (keeps.trusts_one_of, trusted) {
             let initial = self.chain.initial_height();
-            let pick = initial.plus(self.dice.of(Purpose::Operator, n).u64(0..count));
+            let mut pick = initial.plus(self.dice.of(Purpose::Operator, n).u64(0..count));
+            if self.healed {
+                // There may never be more.
+                pick = self.da.last_winner().map_or(pick, |last| pick.min(last.height));
+            }
             trusted = if self.plan.without_da {
                 self.nodes[0].disk.image.id(pick)
             } else {

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use blocksyncd::block::{Hash, Height};
+use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::sync::{Answer, FetchOutcome, GuardState, Input, PeerId, RequestId, Ticket};
 use blocksyncd::verify::AuthenticBlock;
 
@@ -184,8 +184,8 @@ pub struct World {
     pub tally: Tally,
     violation: Option<String>,
     why_not_converged: Option<String>,
-    /// Since when all agree.
-    agreed: Option<Duration>,
+    /// Which block all agree on, and since when.
+    agreed: Option<(Option<BlockId>, Duration)>,
     /// By node.
     pub owed: Vec<Owed>,
 }
@@ -327,12 +327,15 @@ impl World {
 
     /// Looks whether all agree, and have agreed for long enough.
     fn judge_end(&mut self) -> bool {
+        let expected = self.da.last_winner();
+        // The publisher, who had to wait, goes on.
+        self.agreed = self.agreed.filter(|(on, _)| *on == expected && self.da.is_quiet());
         match (self.converged(), self.agreed) {
-            (Ok(()), agreed) => {
-                let since = *self.agreed.get_or_insert(agreed.unwrap_or(self.now));
+            (Ok(()), _) => {
+                let (_, since) = *self.agreed.get_or_insert((expected, self.now));
                 return self.now >= since + self.plan.stays;
             }
-            (Err(why), Some(since)) => self.fail(format!("all agreed at {since:?}, and do not any more: {why}")),
+            (Err(why), Some((_, since))) => self.fail(format!("all agreed at {since:?}, and do not any more: {why}")),
             (Err(why), None) => self.why_not_converged = Some(why),
         }
         false
