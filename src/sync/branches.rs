@@ -96,7 +96,7 @@ impl Syncer {
         }
         let (Some(height), Some(hash)) = (block.height().prev(), block.parent_hash()) else { return };
         self.reverse_sync.learn(BlockId { height, hash });
-        self.exchange.progressed(ctx.now.elapsed);
+        self.exchange.led_on(ctx.now.elapsed);
         if self.chain.hash(height, ctx.stored) == Some(hash) {
             self.reverse_sync.meet();
             self.follow_pinned_branch(ctx, height.next());

@@ -6,7 +6,7 @@
 //! 3. `soft` decreases only in [`Chain::truncate`], which raises the epoch, and never below `hard`.
 //! 4. Every height in `tail..=soft` has exactly one hash: in `fresh` when its commit is not durable yet, else in the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::decision::Decision;
 use super::{Basis, Change, CommitId, Confirmation, DaPosition, EvidenceId, Heads, Origin, Received, Stored};
@@ -32,7 +32,12 @@ pub(super) struct Chain {
     received: Received,
     fresh: BTreeMap<Height, Fresh>,
     fresh_bytes: usize,
+    /// Targets above soft that nobody led to; at most [`MAX_GIVEN_UP_TARGETS`].
+    given_up_targets: BTreeSet<BlockId>,
 }
+
+/// So many are remembered, the highest ones.
+const MAX_GIVEN_UP_TARGETS: usize = 256;
 
 /// The store could not say what it has at a height; the node ends on the error behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,7 @@ impl Chain {
             received: Received::default(),
             fresh: BTreeMap::new(),
             fresh_bytes: 0,
+            given_up_targets: BTreeSet::new(),
         };
         chain.check();
         chain
@@ -139,6 +145,7 @@ impl Chain {
         if self.heads.lost.is_some_and(|lost| block.height() >= lost.to) {
             self.heads.lost = None;
         }
+        self.given_up_targets.retain(|target| target.height > block.height());
         self.raise_target(block.id());
         self.received.count(origin);
         decision.change(Change::Append { block: verified, origin });
@@ -188,6 +195,7 @@ impl Chain {
         self.heads.soft = parent;
         self.heads.epoch = self.heads.epoch.next();
         self.heads.target = self.heads.soft_id();
+        self.given_up_targets.clear();
         decision.change(Change::Truncate { from, epoch: self.heads.epoch });
         self.check();
     }
@@ -215,14 +223,30 @@ impl Chain {
         self.heads.next_unconfirmed()
     }
 
+    /// Whether this block, which a sequencer's signature proves to exist, would be a higher target.
+    pub fn is_higher_target(&self, id: BlockId) -> bool {
+        self.heads.target.is_none_or(|target| target.height < id.height) && !self.given_up_targets.contains(&id)
+    }
+
     /// A sequencer's signature proves that this block exists.
     pub fn raise_target(&mut self, id: BlockId) {
-        if self.heads.target.is_none_or(|target| target.height < id.height) {
+        if self.is_higher_target(id) {
             self.heads.target = Some(id);
         }
     }
 
-    /// Nobody leads to the target: forget it until somebody proves it again.
+    /// Nobody led to the target: the same block does not become the target again, whoever replays it, unless another branch is ours.
+    pub fn give_up_target(&mut self) {
+        if self.is_behind() {
+            self.given_up_targets.extend(self.heads.target);
+        }
+        while self.given_up_targets.len() > MAX_GIVEN_UP_TARGETS {
+            self.given_up_targets.pop_first();
+        }
+        self.drop_target();
+    }
+
+    /// Forget the target until somebody proves it again.
     pub fn drop_target(&mut self) {
         self.heads.target = self.heads.soft_id();
     }

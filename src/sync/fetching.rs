@@ -284,19 +284,19 @@ impl Syncer {
     fn ask_for_ranges(&mut self, now: Duration) {
         let target = self.chain.heads().target.filter(|_| self.is_catching_up());
         if target.is_some() && now >= self.exchange.patience_ends() {
-            self.chain.drop_target();
+            self.chain.give_up_target();
             return self.exchange.restart_patience(now);
         }
+        self.ask_below_tail(now);
         if let Some(target) = target {
             return self.ask_above(now, target.height);
         }
-        self.ask_below_tail(now);
         let next = self.chain.heads().next_height();
-        match self.exchange.claimed_beyond(next, now).filter(|_| self.may_grow()) {
-            // As much of it as our schedule knows. That there is no progress says nothing of a target then.
-            Some(claimed) => {
+        match self.exchange.reach_beyond(next, now).filter(|_| self.may_grow()) {
+            // As much of it as our schedule knows, or nobody led to before. That there is no progress says nothing of a target then.
+            Some(reach) => {
                 self.exchange.wait_for_no_target(now);
-                self.ask_above(now, claimed);
+                self.ask_above(now, reach);
             }
             None => self.exchange.forget_ranges(now),
         }
@@ -317,7 +317,7 @@ impl Syncer {
 
     /// The height below the tail to be fetched next, when there is nothing better to do.
     fn next_below_tail(&self) -> Option<Height> {
-        let idle = !self.chain.is_behind() && !self.is_full() && !self.draining;
+        let idle = !self.is_led_on() && !self.is_full() && !self.draining;
         self.backfill.next(&self.chain, &self.reverse_sync).filter(|_| idle)
     }
 

@@ -95,10 +95,10 @@ impl Syncer {
         if self.given_up.by(id).is_some() || self.is_full() || self.may_stand(block).is_err() {
             return Verdict::Ignore;
         }
-        if heads.target.is_none_or(|target| target.height < id.height) {
-            self.exchange.progressed(ctx.now.elapsed);
+        if self.chain.is_higher_target(id) {
+            self.exchange.led_on(ctx.now.elapsed);
+            self.chain.raise_target(id);
         }
-        self.chain.raise_target(id);
         if id.height == heads.next_height() && self.may_append() {
             return match self.append(ctx, block, origin) {
                 Ok(()) => Verdict::Accept,
@@ -185,7 +185,11 @@ impl Syncer {
         self.given_up.own(block.id(), &mut self.decision);
         self.exchange.learn_size(block.size());
         self.exchange.judge_put_off(ctx.now.elapsed, block);
-        self.exchange.progressed(ctx.now.elapsed);
+        // Gossip goes on, whoever proves targets that nobody leads to.
+        match origin {
+            Origin::Range | Origin::Da => self.exchange.led_on(ctx.now.elapsed),
+            Origin::Gossip | Origin::Published => self.exchange.progressed(),
+        }
         Ok(())
     }
 

@@ -342,7 +342,7 @@ impl Syncer {
         self.look_up_at = self.da.goes_on_at_once().then_some(now.elapsed);
         self.ask_peers(ctx);
         self.hearing.look(now.elapsed, self.exchange.connected_peers());
-        self.decision.take_effects(*self.chain.heads())
+        self.decision.take_effects(self.heads())
     }
 
     /// The moment, on the clock of [`Now::elapsed`], at which [`Input::Wakeup`] is due.
@@ -356,7 +356,13 @@ impl Syncer {
 
     #[must_use]
     pub fn heads(&self) -> Heads {
-        *self.chain.heads()
+        let heads = *self.chain.heads();
+        if self.is_led_on() { heads } else { Heads { target: heads.soft_id(), ..heads } }
+    }
+
+    /// Whether blocks are missing above soft that somebody may have who is on our branch.
+    pub(super) fn is_led_on(&self) -> bool {
+        self.chain.is_behind() && !self.exchange.are_all_elsewhere(self.chain.heads().next_height())
     }
 
     /// The rules as they are now; a new `Arc` whenever the schedule has grown.
@@ -371,7 +377,7 @@ impl Syncer {
             Phase::Draining
         } else if self.standing.halted().is_some() {
             Phase::Halted
-        } else if self.chain.is_behind() {
+        } else if self.is_led_on() {
             Phase::Syncing
         } else if self.exchange.connected_peers() == 0 && !self.publishing.has_signer() {
             Phase::WaitingForPeers
@@ -393,7 +399,7 @@ impl Syncer {
 
     #[must_use]
     pub fn status(&self) -> Status {
-        let heads = *self.chain.heads();
+        let heads = self.heads();
         Status {
             heads,
             phase: self.phase(),
@@ -459,7 +465,7 @@ impl Syncer {
             if *self.chain.heads() == before {
                 break;
             }
-            self.exchange.progressed(ctx.now.elapsed);
+            self.exchange.progressed();
         }
     }
 

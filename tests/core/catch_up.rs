@@ -150,9 +150,9 @@ fn a_peer_is_asked_for_its_head_with_the_rest() {
     let _ = core.connect_at(1, &blocks[3]);
     // To take a block back is to forget what waited above it.
     let _ = core.reject(blocks[1].id());
-    let _ = core.operator_may(Command::LiftVeto);
+    let effects = core.operator_may(Command::LiftVeto);
     assert_eq!(core.status().held_blocks, 0);
-    assert_eq!(ranges(&core.gossip_effects(200, Ok(blocks[8].clone()))), [(peer(1), 2, 3)]);
+    assert_eq!(ranges(&effects), [(peer(1), 2, 3)]);
 }
 
 #[test]
@@ -218,9 +218,8 @@ fn preferred(first: &[u64], second: &[u64]) -> PeerId {
             let _ = core.answer(probe, &blocks[8..], FetchOutcome::Complete);
         }
     }
-    let _ = core.give(Input::StorageFull(false));
-    let effects = core.gossip_effects(200, Ok(blocks[8].clone()));
-    let [(peer, 2, 7)] = &ranges(&effects)[..] else { panic!("{effects:#?}") };
+    let effects = core.give(Input::StorageFull(false));
+    let [(peer, 2, 8)] = &ranges(&effects)[..] else { panic!("{effects:#?}") };
     peer.clone()
 }
 

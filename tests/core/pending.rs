@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{AheadOfClock, Change, EvidenceSide, FetchOutcome, Input, Verdict};
+use blocksyncd::sync::{AheadOfClock, Change, EvidenceSide, FetchOutcome, Input, Phase, Verdict};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{DRIFT, Spec, branch, chain, h};
-use super::driver::{Core, INSTANT, Setup, ahead, announced, appended, changes, commits, ranges, verdict};
+use super::driver::{
+    Core, INSTANT, Setup, ahead, announced, appended, changes, commits, range_request, ranges, verdict,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn blocks_wait_for_those_before_them() {
@@ -150,16 +154,68 @@ fn progress_gives_the_target_more_time() {
     let patience = setup.config.timing.target_patience;
     let step = patience.saturating_sub(Duration::from_secs(1));
     let mut core = setup.start();
-    let _ = core.gossip(&blocks[7]);
-    core.sleep(step);
-    let _ = core.gossip(&blocks[2]);
+    let request = range_request(&core.connect_at(1, &blocks[7]));
+    core.sleep(SECOND);
+    let _ = core.answer(request.request, &blocks[2..3], FetchOutcome::Cut);
     let _ = core.pass(step);
-    assert_eq!(core.target(), Some(blocks[7].id()), "soft rose");
+    assert_eq!(core.target(), Some(blocks[7].id()), "a peer gave the next block");
     let _ = core.gossip(&blocks[8]);
     let _ = core.pass(step);
     assert_eq!(core.target(), Some(blocks[8].id()), "the target rose");
-    let _ = core.pass(Duration::from_secs(1));
-    assert_eq!(core.target(), Some(blocks[2].id()));
+    let _ = core.gossip(&blocks[3]);
+    assert_eq!(core.soft(), Some(blocks[3].id()));
+    let _ = core.pass(SECOND);
+    assert_eq!(core.target(), Some(blocks[3].id()), "that gossip goes on shows nothing");
+}
+
+/// A replayed block of a branch that lost is neither a reason to say that we sync, nor to wait with anything.
+#[test]
+fn a_target_that_was_given_up_does_not_rise_again_from_the_same_block() {
+    let blocks = chain(5);
+    let replayed = branch(&blocks[..2], "b", 9);
+    let setup = Setup::follower().storing(&blocks[..2], 0);
+    let patience = setup.config.timing.target_patience;
+    let mut core = setup.start();
+    let is_syncing = |core: &Core| (core.status().phase == Phase::Syncing, core.target() != core.soft());
+    let _ = core.gossip(&replayed[8]);
+    assert_eq!(is_syncing(&core), (true, true), "it may be ours");
+    let _ = core.pass(patience);
+    for block in &blocks[2..5] {
+        let _ = core.gossip(&replayed[8]);
+        assert_eq!(is_syncing(&core), (false, false), "nobody led to it");
+        let _ = core.gossip(block);
+        assert_eq!(core.soft(), Some(block.id()));
+    }
+}
+
+#[test]
+fn what_was_given_up_is_fetched_as_soon_as_somebody_has_it() {
+    let blocks = chain(9);
+    let setup = Setup::follower().storing(&blocks[..2], 0);
+    let patience = setup.config.timing.target_patience;
+    let mut core = setup.start();
+    let _ = core.gossip(&blocks[8]);
+    let _ = core.pass(patience);
+    assert_eq!(core.target(), core.soft());
+    let request = range_request(&core.connect_at(1, &blocks[8]));
+    let effects = core.answer(request.request, &blocks[2..5], FetchOutcome::Cut);
+    let request = range_request(&effects);
+    let _ = core.answer(request.request, &blocks[5..], FetchOutcome::Complete);
+    assert_eq!(core.soft(), Some(blocks[8].id()));
+}
+
+/// All who are ahead are on another branch: there is nothing to sync up to.
+#[test]
+fn who_is_elsewhere_leads_nobody() {
+    let blocks = chain(3);
+    let longer = branch(&blocks[..1], "b", 9);
+    let mut core = Setup::follower().storing(&blocks, 1).start();
+    let request = range_request(&core.connect_at(1, &longer[8]));
+    assert_eq!((core.status().phase, core.target()), (Phase::Syncing, Some(longer[8].id())));
+    let effects = core.answer(request.request, &longer[2..8], FetchOutcome::Complete);
+    let status = core.status();
+    assert_eq!((status.phase, status.forked, status.heads.target), (Phase::Following, true, core.soft()));
+    assert_eq!(announced(&effects).last().map(|heads| heads.target), Some(core.soft()));
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Exchange {
 
     /// When a target that nothing leads nearer to is given up.
     pub fn patience_ends(&self) -> Duration {
-        self.progress_at + self.timing.target_patience
+        self.led_on_at + self.timing.target_patience
     }
 
     /// A round of asking begins: who cannot be asked now is found out anew.
@@ -60,13 +60,13 @@ impl Exchange {
 
     /// There is no target to be patient with.
     pub fn wait_for_no_target(&mut self, now: Duration) {
-        self.progress_at = now;
+        self.led_on_at = now;
     }
 
     /// The wait for the next block begins anew.
     pub fn restart_patience(&mut self, now: Duration) {
         self.gap_since = None;
-        self.progress_at = now;
+        self.led_on_at = now;
     }
 
     /// Asks for the heads that are due.

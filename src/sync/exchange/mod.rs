@@ -55,8 +55,8 @@ pub(super) struct Exchange {
     block_bytes: Option<usize>,
     /// Since when the height above soft is known to exist and is not here.
     gap_since: Option<Duration>,
-    /// When soft last rose, or the target last changed.
-    progress_at: Duration,
+    /// When somebody last led nearer to the target, or proved a new one.
+    led_on_at: Duration,
     /// When a peer that rests now can be asked again.
     retry_at: Option<Duration>,
     /// No range is asked for before this moment, since the last ones brought nothing that we could take;
@@ -129,7 +129,7 @@ impl Exchange {
             rng: fastrand::Rng::with_seed(seed),
             block_bytes: None,
             gap_since: None,
-            progress_at: Duration::ZERO,
+            led_on_at: Duration::ZERO,
             retry_at: None,
             ranges_at: Duration::ZERO,
             not_taken: 0,
@@ -261,10 +261,10 @@ impl Exchange {
         decision.penalize(peer.clone(), offence, ban);
     }
 
-    /// Up to where peers claim to have blocks that our schedule may know in part, from `next` on.
-    pub fn claimed_beyond(&self, next: Height, now: Duration) -> Option<Height> {
+    /// Up to where peers may have blocks of our branch, from `next` on, as they proved, or claim.
+    pub fn reach_beyond(&self, next: Height, now: Duration) -> Option<Height> {
         let able = self.peers.iter().filter(|(_, peer)| peer.may_serve_above(next, now));
-        able.filter_map(|(_, peer)| peer.claimed()).max().filter(|claimed| *claimed >= next)
+        able.filter_map(|(_, peer)| peer.reach()).max().filter(|reach| *reach >= next)
     }
 
     /// The schedule is another one: what it did not know it may know now.
@@ -333,9 +333,14 @@ impl Exchange {
         }
     }
 
-    /// Soft has risen, or the target has changed.
-    pub fn progressed(&mut self, now: Duration) {
-        self.progress_at = now;
+    /// A target that is new, or nearer than before.
+    pub fn led_on(&mut self, now: Duration) {
+        self.led_on_at = now;
+        self.progressed();
+    }
+
+    /// Soft has risen, or may rise.
+    pub fn progressed(&mut self) {
         self.ranges_at = Duration::ZERO;
         self.not_taken = 0;
     }

@@ -381,11 +381,6 @@ impl Peer {
         self.head.map(|head| head.height).max(self.claimed)
     }
 
-    /// What it claims to have, beyond what our schedule knows.
-    pub fn claimed(&self) -> Option<Height> {
-        self.claimed
-    }
-
     /// It was asked for `amount` blocks from `from` on, and gave the first `count` of them.
     pub fn record_answered_range(&mut self, from: Height, amount: u64, count: u64, outcome: &FetchOutcome) {
         let says_no_more = count < amount && matches!(outcome, FetchOutcome::Complete | FetchOutcome::NotFound);
