@@ -75,7 +75,7 @@ enum Durability {
 enum Phase {
   # A reader treats a phase that it does not know as `syncing`.
   waitingForPeers @0;            # nobody to sync from yet
-  syncing @1;                    # behind the highest block that is proved to exist
+  syncing @1;                    # behind the highest block that is proved to exist, and that somebody may lead to
   following @2;                  # at it
   halted @3;                     # publishing has stopped: see Status.halt
   draining @4;                   # about to end; open again later

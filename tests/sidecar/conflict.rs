@@ -4,6 +4,7 @@ use std::fs;
 
 use blocksyncd::api::client::PublishResult;
 use blocksyncd::sync::EvidenceId;
+use rustix::process::Signal;
 
 use super::copy_dir::copy_dir;
 use super::host::{Host, Ledger, Role};
@@ -111,5 +112,48 @@ fn a_store_restored_from_an_older_copy_is_no_licence_either() {
         assert_eq!(a.status().await.info.heads.soft, soft);
         // The very same block is the same block, to the last bit.
         assert_eq!(a.try_publish(&third).await, PublishResult::Accepted(published));
+    });
+}
+
+/// The guard is of no help when it came back with the store: only the peers know what was signed.
+#[test]
+fn a_whole_home_restored_from_an_older_copy_hears_its_peers_before_it_signs() {
+    let place = Place::new();
+    let copy = place.home("copy");
+    hosts(async {
+        let full = place.full_node("full", &[]);
+        let dials = ["--seed", &full.address()];
+        let sequencer = place.sequencer(&dials);
+        let a = Host::publisher(&sequencer).await;
+        let mut b = Host::follower(&full).await;
+        let first = a.publish_chain(None, 1).await.remove(0);
+        drop(a);
+        sequencer.stop();
+        copy_dir(&place.home("seq"), &copy);
+
+        let sequencer = place.sequencer(&dials);
+        let a = Host::resume(&sequencer, Role::Publisher, Ledger::default()).await;
+        let lost = a.publish_chain(Some(first.id), 2).await;
+        b.until_soft(3).await;
+        drop(a);
+        sequencer.kill();
+        fs::remove_dir_all(place.home("seq")).unwrap();
+        copy_dir(&copy, &place.home("seq"));
+
+        // The one that has heard of the rest says nothing for now.
+        full.signal(Signal::STOP);
+        let sequencer = place.sequencer(&dials);
+        let mut a = Host::publisher(&sequencer).await;
+        let other = Host::new_block(Some(first.id), "another second block");
+        let at_once = a.desk().publish(&other).await.unwrap();
+        assert!(matches!(at_once, PublishResult::NotReady { retry_after: Some(_), .. }), "{at_once:?}");
+        full.signal(Signal::CONT);
+        let later = a.try_publish(&other).await;
+        assert!(matches!(later, PublishResult::NotReady { .. } | PublishResult::Conflict(_)), "{later:?}");
+        a.until_soft(3).await;
+        assert_eq!(a.try_publish(&other).await, PublishResult::Conflict(lost[0].id));
+        a.publish(Some(lost[1].id), "fourth").await;
+        b.until_soft(4).await;
+        assert_eq!(b.admin().await.evidence(EvidenceId(0), 10).await.unwrap(), []);
     });
 }

@@ -10,6 +10,7 @@ mod gate;
 mod gossip;
 mod network;
 mod operate;
+mod roll_call;
 mod rpc;
 mod stranger;
 #[path = "../support/tempdir.rs"]

@@ -11,7 +11,8 @@ use blocksyncd::p2p::{self, Command, Config, Event, Handle, Limits, PeerPolicy, 
 use blocksyncd::store::StoreError;
 use blocksyncd::sync::serve::Span;
 use blocksyncd::sync::{
-    BlockQuery, Fetch, FetchOutcome, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket, Verdict,
+    Acquaintance, BlockQuery, Fetch, FetchOutcome, Offence, PeerId, PeerInfo, PeerList, PeerOrder, RequestId, Ticket,
+    Verdict,
 };
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -251,6 +252,10 @@ impl Network {
     pub fn id(&self) -> PeerId {
         let id: libp2p::PeerId = self.handle.local_peer_id.parse().expect("a peer id");
         PeerId::new(&id.to_bytes())
+    }
+
+    pub fn known_peers(&self) -> Acquaintance {
+        self.handle.known_peers
     }
 
     pub fn limits(&self) -> Limits {
