@@ -6,11 +6,13 @@
 //!    signed it is not scheduled there any more; never because of its height, its age, or because nobody has it.
 //! 2. Bounded by `limits.awaited`. What came while there was no room is not forgotten: the peers are asked anew
 //!    once there is ([`Awaited::take_missed`]).
-//! 3. What the awaited blocks stand on at or below soft is remembered as long as anything is awaited, bounded the same way.
+//! 3. What soft has passed on another branch, above hard, is remembered: it is awaited again when soft falls. What the awaited blocks
+//!    stand on further below is, as long as anything is awaited. Both bounded the same way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Heads;
 use super::descent::{Below, Stand, below};
 use crate::block::{BlockId, Hash, Height};
 
@@ -22,7 +24,7 @@ const STALL: Duration = Duration::from_secs(1);
 pub(super) struct Awaited {
     /// Above soft.
     blocks: BTreeMap<BlockId, Below>,
-    /// At or below soft, and not ours.
+    /// At or below soft, and not ours: what soft has passed, and what awaited blocks stand on.
     steps: BTreeMap<BlockId, Below>,
     max: usize,
     /// Something came for which there was no room.
@@ -105,19 +107,25 @@ impl Awaited {
         self.blocks.retain(|id, _| is_scheduled(*id));
     }
 
-    /// Takes notice of where soft is. `is_ours`: whether a block at or below it is on our chain.
-    pub fn follow_soft(&mut self, soft: Option<BlockId>, is_ours: impl Fn(BlockId) -> bool, now: Duration) {
-        let height = soft.map(|soft| soft.height);
+    /// Takes notice of where soft and hard are. `is_ours`: whether a block at or below soft is on our chain.
+    pub fn follow_heads(&mut self, heads: &Heads, is_ours: impl Fn(BlockId) -> bool, now: Duration) {
+        let soft = heads.soft_id();
+        let height = heads.soft_height();
         while let Some((id, below)) = pop_first_through(&mut self.blocks, height) {
-            if !is_ours(id) && self.steps.len() < self.max {
+            if is_ours(id) {
+                continue;
+            }
+            if self.steps.len() < self.max {
                 self.steps.insert(id, below);
+            } else {
+                self.missed = Missed::Something;
             }
         }
         while let Some((id, below)) = pop_last_above(&mut self.steps, height) {
             self.blocks.insert(id, below);
         }
         if self.blocks.is_empty() {
-            self.steps.clear();
+            self.steps.retain(|id, _| Some(id.height) > heads.hard_height());
             self.stalled_since = None;
         } else if self.soft != soft || self.stalled_since.is_none() {
             self.stalled_since = Some(now);

@@ -120,8 +120,8 @@ impl Syncer {
     /// Brings what is awaited up to date: with what is stored, and with what was given up.
     pub(super) fn settle_awaited(&mut self, ctx: Ctx<'_>) {
         let now = ctx.now.elapsed;
-        let (soft, chain) = (self.chain.heads().soft_id(), &self.chain);
-        self.awaited.follow_soft(soft, |id| chain.contains(id, ctx.stored), now);
+        let chain = &self.chain;
+        self.awaited.follow_heads(chain.heads(), |id| chain.contains(id, ctx.stored), now);
         let first = loop {
             // Lowest first: what stands on a block that was found to be given up is found in one step.
             let Some(id) = self.awaited.ids().next() else { break None };

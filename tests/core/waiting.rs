@@ -530,3 +530,19 @@ fn the_guard_falls_no_lower_than_to_below_what_lost() {
         assert_eq!(stops, !falls, "{answer:?}");
     }
 }
+
+#[test]
+fn what_soft_has_passed_is_waited_for_again_when_soft_falls() {
+    let ours = chain(5);
+    let other = branch(&ours[..3], "b", 2);
+    let mut core = Setup::signer().storing(&ours[..3], 3).start();
+    for block in [&other[1], &ours[3], &ours[4]] {
+        let _ = core.gossip(block);
+    }
+    assert_eq!(core.soft(), Some(ours[4].id()));
+    let _ = core.da_has(&other[..1]);
+    let _ = core.operator_may(Command::AbandonBranch(ours[3].id()));
+    assert_eq!(core.soft(), Some(other[0].id()));
+    let next = branch(&[&ours[..3], &other[..1]].concat(), "c", 1).remove(0);
+    waits(&mut core, &next, "is proved to exist");
+}

@@ -238,6 +238,10 @@ impl Host {
         within("an answer to a publish", patiently(|| self.desk().publish(block))).await.unwrap()
     }
 
+    pub async fn try_publish_signed(&self, block: &[u8]) -> PublishResult {
+        within("an answer to a publish", patiently(|| self.desk().publish_signed(block))).await.unwrap()
+    }
+
     /// Publishes what must be accepted.
     pub async fn publish(&self, parent: Option<BlockId>, payload: impl Into<Bytes>) -> Published {
         match self.try_publish(&Self::new_block(parent, payload)).await {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use blocksyncd::api::client::{BlockSigner, ClientError, PublishResult, patiently};
+use blocksyncd::api::client::{BlockSigner, ClientError, PublishResult};
 use blocksyncd::block::{BlockId, PublicKey};
 use ed25519_dalek::{Signer as _, SigningKey};
 
@@ -77,25 +77,24 @@ fn a_host_may_hand_over_blocks_that_it_has_signed_itself() {
         let a = Host::publisher(&sequencer).await;
         let mut b = Host::follower(&full).await;
         let first = sign(&key, None, time_of(height(1)), b"one");
-        let PublishResult::Accepted(published) = patiently(|| a.desk().publish_signed(&first.bytes)).await.unwrap()
-        else {
+        let PublishResult::Accepted(published) = a.try_publish_signed(&first.bytes).await else {
             panic!("it is next, and well signed")
         };
         assert_eq!((published.id, &published.signed_block), (first.id, &first.bytes), "carried as it is");
         // Large ones, too.
         let large = vec![7; 3 << 20];
         let second = sign(&key, Some(first.id), time_of(height(2)), &large);
-        let answer = a.desk().publish_signed(&second.bytes).await.unwrap();
+        let answer = a.try_publish_signed(&second.bytes).await;
         assert!(matches!(answer, PublishResult::Accepted(_)));
         b.until_soft(2).await;
         assert_eq!((b.ledger.tip(), b.ledger.payloads[&2].len()), (Some(second.id), large.len()));
 
         // Another block at that height, a stranger's, and no block at all.
         let other = sign(&key, Some(first.id), time_of(height(2)), b"another");
-        assert_eq!(a.desk().publish_signed(&other.bytes).await.unwrap(), PublishResult::Conflict(second.id));
+        assert_eq!(a.try_publish_signed(&other.bytes).await, PublishResult::Conflict(second.id));
         let strangers = sign(&SigningKey::from_bytes(&[9; 32]), Some(second.id), time_of(height(3)), b"three");
         for bad in [&strangers.bytes[..], &second.bytes[1..], b"nonsense", b""] {
-            let answer = a.desk().publish_signed(bad).await.unwrap();
+            let answer = a.try_publish_signed(bad).await;
             assert!(matches!(answer, PublishResult::Invalid(_)), "{answer:?}");
         }
         assert_eq!(a.stored(3).await, None);
