@@ -40,9 +40,10 @@ impl Syncer {
         let Some(open) = self.exchange.take(request) else { return };
         let used = self.use_answer(ctx, &open, fetched);
         // An empty peer says that it has no head.
-        let has_told = match fetched.outcome {
+        let has_told = match &fetched.outcome {
+            FetchOutcome::NotFound
+            | FetchOutcome::Invalid(Some(Fault::TooLargeHere(_) | Fault::NotScheduled { .. })) => true,
             FetchOutcome::Invalid(_) => false,
-            FetchOutcome::NotFound => true,
             _ => !fetched.blocks.is_empty(),
         };
         if open.query == BlockQuery::Head && has_told {
@@ -56,6 +57,7 @@ impl Syncer {
     fn use_answer(&mut self, ctx: Ctx<'_>, open: &OpenRequest, fetched: &Fetched) -> AnswerUse {
         if let FetchOutcome::Invalid(Some(fault)) = &fetched.outcome {
             self.strangers.note(fault);
+            self.notice_fault(ctx, fault);
         }
         match open.query {
             BlockQuery::Head => self.use_head(ctx, &open.peer, fetched),
@@ -89,7 +91,7 @@ impl Syncer {
             Some(block) if block.hash() == hash => {
                 self.incoming(ctx, block, Origin::Range, None);
                 self.step_reverse_sync(ctx, block);
-                self.step_down(ctx, block);
+                self.step_down(ctx, block.id(), block.parent_hash());
                 // Whoever is to blame for it if we could not use it, to ask for it again at once would be a loop.
                 if self.wanted_hashes().contains(&hash) { AnswerUse::InVain } else { AnswerUse::OneBlock }
             }

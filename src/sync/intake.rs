@@ -37,6 +37,7 @@ impl Syncer {
             }
             Err(fault) => {
                 self.strangers.note(&fault);
+                self.notice_fault(ctx, &fault);
                 let (verdict, offence) = blame::of_gossip(&fault);
                 if let Some(offence) = offence {
                     self.exchange.penalize(ctx.now, peer, offence, &mut self.decision);
@@ -64,7 +65,7 @@ impl Syncer {
         if id.height < heads.tail || !self.is_scheduled(block) {
             return Verdict::Ignore;
         }
-        self.notice(ctx, block);
+        self.notice(ctx, id, block.parent_hash());
         if self.clock_watch.check(&self.rules, block, ctx.now).is_err() {
             return Verdict::Ignore;
         }

@@ -19,7 +19,7 @@ use super::descent::{Below, BranchView, Stand, below, lowest_given_up, trace};
 use super::given_up::GivenUp;
 use super::{Ctx, DisownedBy, Stored, Syncer};
 use crate::block::{BlockId, Hash, Height};
-use crate::verify::AuthenticBlock;
+use crate::verify::{AuthenticBlock, Fault};
 
 /// Which blocks of the list count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,23 +95,30 @@ pub(super) fn awaited_at_start<'a>(max: usize, seen: impl Iterator<Item = &'a Au
 
 impl Syncer {
     /// A block that passed all checks which need no parent, whether we can take it or not.
-    pub(super) fn notice(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock) {
-        let is_above = Some(block.height()) > self.chain.heads().soft_height();
-        if !is_above || self.awaited.has(block.id()) {
+    pub(super) fn notice(&mut self, ctx: Ctx<'_>, id: BlockId, parent: Option<Hash>) {
+        let is_above = Some(id.height) > self.chain.heads().soft_height();
+        if !is_above || self.awaited.has(id) {
             return;
         }
-        match self.given_up_by(ctx, block) {
-            Some(by) => self.given_up.find(block.id(), by, below(block.parent_hash())),
-            None => self.awaited.add(block.id(), block.parent_hash()),
+        match self.given_up_by(ctx, id, below(parent)) {
+            Some(by) => self.given_up.find(id, by, below(parent)),
+            None => self.awaited.add(id, parent),
+        }
+    }
+
+    /// A block that did not pass all checks, and may be proved to exist all the same.
+    pub(super) fn notice_fault(&mut self, ctx: Ctx<'_>, fault: &Fault) {
+        if let Fault::TooLargeHere(large) = fault {
+            self.notice(ctx, large.id, large.parent);
+            self.step_down(ctx, large.id, large.parent);
         }
     }
 
     /// By whom the block was given up, or the one that it stands right on.
-    pub(super) fn given_up_by(&self, ctx: Ctx<'_>, block: &AuthenticBlock) -> Option<DisownedBy> {
-        let below = below(block.parent_hash());
+    fn given_up_by(&self, ctx: Ctx<'_>, id: BlockId, below: Below) -> Option<DisownedBy> {
         let is_given_up = |counting| {
-            let knowledge = Knowledge::Block(block.id(), below);
-            trace(block.id(), &self.view(ctx, knowledge, counting)) == Stand::GivenUp
+            let knowledge = Knowledge::Block(id, below);
+            trace(id, &self.view(ctx, knowledge, counting)) == Stand::GivenUp
         };
         let by = if is_given_up(Counting::ByDa) { DisownedBy::Da } else { DisownedBy::Operator };
         is_given_up(Counting::Settled).then_some(by)
@@ -218,12 +225,12 @@ impl Syncer {
     }
 
     /// Takes a step down, when this is the block that was asked for.
-    pub(super) fn step_down(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock) {
-        let Some(missing) = self.awaited.missing().filter(|missing| missing.hash == block.hash()) else { return };
-        if missing.height != block.height() {
+    pub(super) fn step_down(&mut self, ctx: Ctx<'_>, id: BlockId, parent: Option<Hash>) {
+        let Some(missing) = self.awaited.missing().filter(|missing| missing.hash == id.hash) else { return };
+        if missing.height != id.height {
             self.awaited.add_impossible(missing);
         } else if Some(missing.height) <= self.chain.heads().soft_height() {
-            self.awaited.add_step(missing, block.parent_hash());
+            self.awaited.add_step(missing, parent);
         }
         self.settle_awaited(ctx);
     }
@@ -276,7 +283,7 @@ impl Syncer {
         // What DA has shown of other branches was at or below soft before.
         let shown: Vec<_> = self.da.blocks_above(self.chain.heads().soft_height()).cloned().collect();
         for block in shown {
-            self.notice(ctx, &block);
+            self.notice(ctx, block.id(), block.parent_hash());
         }
         self.hear_again(ctx);
     }

@@ -13,7 +13,7 @@ use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{Spec, branch, chain, proposal};
 use super::driver::{
-    Core, Setup, ahead, asked_by_hash, asks_for_signature, at, changes, fetches, kept_block, published,
+    Core, Setup, ahead, asked_by_hash, asks_for_signature, at, changes, fetches, kept_block, published, range_request,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -545,4 +545,28 @@ fn what_soft_has_passed_is_waited_for_again_when_soft_falls() {
     assert_eq!(core.soft(), Some(other[0].id()));
     let next = branch(&[&ours[..3], &other[..1]].concat(), "c", 1).remove(0);
     waits(&mut core, &next, "is proved to exist");
+}
+
+/// By gossip, as a head, in a range: whoever signed it could be this key, and there will be no other of its height.
+#[test]
+fn what_is_too_large_here_is_waited_for_wherever_it_comes_from() {
+    let blocks = chain(4);
+    let large = |block: &AuthenticBlock| {
+        block.clone().within(1).err().unwrap_or_else(|| panic!("{block:?} is larger than a byte"))
+    };
+    let refused = |block: &AuthenticBlock| FetchOutcome::Invalid(Some(large(block)));
+    let signer = || Setup::signer().storing(&blocks[..1], 0).start();
+    let next = branch(&blocks[..1], "b", 1).remove(0);
+
+    let mut by_gossip = signer();
+    let _ = by_gossip.gossip_effects(1, Err(large(&blocks[1])));
+    let mut as_head = signer();
+    let probe = as_head.connect(1);
+    let _ = as_head.answer(probe, &[], refused(&blocks[3]));
+    let mut in_a_range = signer();
+    let request = range_request(&in_a_range.connect_at(1, &blocks[3]));
+    let _ = in_a_range.answer(request.request, &[], refused(&blocks[1]));
+    for core in [&mut by_gossip, &mut as_head, &mut in_a_range] {
+        waits(core, &next, "is proved to exist");
+    }
 }
