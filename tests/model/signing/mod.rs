@@ -2,7 +2,6 @@
 //! answer, repeat what is old, or are silent; a DA layer that takes blocks of any branch; a host that refuses; an operator.
 
 mod clauses;
-mod descent;
 mod node;
 mod promises;
 mod rules;

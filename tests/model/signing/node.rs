@@ -1,9 +1,14 @@
 //! The node that may sign, as the rules have it: what it does with blocks, with DA, with operators, and when it signs.
 
+use std::time::Duration;
+
+use blocksyncd::sync::Acquaintance;
+use blocksyncd::sync::hearing::{Answers, Book, PATIENCE, Round, must_wait};
+
 use crate::tree::{Block, HEIGHTS, Set};
 
 use super::rules::{By, Clause, Ours, Rules, Stand, frees_guard, stand};
-use super::state::{Answer, Cannot, Halt, Lists, World};
+use super::state::{Answer, Cannot, Halt, Lists, Peer, World};
 
 /// By what the node acts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +45,7 @@ impl World {
         !self.forgiven.and(Set::chain(block)).is_empty()
     }
 
-    pub fn peers(&self) -> impl Iterator<Item = &super::state::Peer> {
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
         self.peers.iter().flatten()
     }
 
@@ -244,29 +249,32 @@ impl Node<'_> {
         {
             return true;
         }
-        self.peers_were_heard()
+        !must_wait(&self.round())
     }
 
-    fn peers_were_heard(&self) -> bool {
+    /// What has become of the questions for heads since they had to be asked.
+    fn round(&self) -> Round {
         let book = self.has(Clause::TheBookCounts);
-        if !self.world.peers().any(|peer| peer.connected || (peer.in_book && book)) {
-            return self.has(Clause::NobodyKnownNoWait);
-        }
-        let answered = |peer: &super::state::Peer| match peer.answered {
+        let is_known = |peer: &Peer| peer.connected || (peer.in_book && book);
+        let answered = |peer: &Peer| match peer.answered {
             Answer::No => false,
             Answer::Stale => !self.has(Clause::SentSinceThen),
             Answer::Fresh => true,
         };
-        let connected = self.world.peers().filter(|peer| peer.connected).all(answered);
-        let tried = self
-            .world
-            .peers()
-            .filter(|peer| peer.in_book && book)
-            .all(|peer| peer.tried || peer.connected || answered(peer));
+        let is_tried = |peer: &Peer| peer.tried || peer.connected || answered(peer);
+        let somebody = self.world.peers().any(is_known) || !self.has(Clause::NobodyKnownNoWait);
+        let tried = self.world.peers().filter(|peer| peer.in_book && book).all(is_tried);
         let any = self.world.peers().any(answered);
-        (connected || !self.has(Clause::EveryConnectedPeer))
-            && (tried || !self.has(Clause::EveryPeerOfTheBook))
-            && (any || !self.has(Clause::AtLeastOneAnswers))
+        let heard = self.world.peers().filter(|peer| peer.connected && answered(peer)).count();
+        let connected = self.world.peers().filter(|peer| peer.connected).count();
+        Round {
+            age: if self.world.memory.waited { PATIENCE } else { Duration::ZERO },
+            known: if somebody { Acquaintance::Somebody } else { Acquaintance::Nobody },
+            book: if tried || !self.has(Clause::EveryPeerOfTheBook) { Book::Tried } else { Book::BeingTried },
+            connected: if self.has(Clause::EveryConnectedPeer) { connected } else { heard },
+            heard,
+            answers: if any || !self.has(Clause::AtLeastOneAnswers) { Answers::Somebodys } else { Answers::Nobodys },
+        }
     }
 
     fn guard_stops(&self, block: Block) -> bool {

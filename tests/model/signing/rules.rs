@@ -1,10 +1,11 @@
-//! When a node that may sign waits: the rules, clause by clause, each of which can be left out.
+//! When a node that may sign waits: the rules, clause by clause, each of which can be left out. Where a block's parents lead, and
+//! whether enough peers were heard, the core's own functions say.
 
 use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::sync::descent::{self, Below, BranchView};
 
 use crate::tree::{Block, Set};
 
-use super::descent::{self, Below, BranchView};
 use super::state::Lists;
 
 /// One clause of the rules; what it says is the name, and `clauses.rs` has what goes wrong without it.
