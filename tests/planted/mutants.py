@@ -102,7 +102,7 @@ def main():
     chosen = options.parse_args()
     part, tree = PARTS[chosen.part], run.HERE.parent.parent
     work = (chosen.work or tree / "target" / "planted").resolve()
-    planter = run.Planter(tree, work, (chosen.target or tree / "target").resolve())
+    planter = run.Planter(tree, work, (chosen.target or work / "target").resolve())
     mutants = listed(planter, part["files"])
     random.Random(chosen.seed).shuffle(mutants)
     kept = planter.work / f"mutants-{chosen.part}.json"

@@ -53,7 +53,7 @@ FIRST_OF_STORE = "60"
 
 
 class Planter:
-    """A copy of the tree, and its build."""
+    """A copy of the tree, and its build, in a target directory of its own: the two trees are one and the same to cargo."""
 
     def __init__(self, tree, work, target):
         self.tree, self.work, self.copy, self.target = tree, work, work / "tree", target
@@ -228,7 +228,7 @@ def main():
         print(f"{len(patches)} patches apply")
         return
     work = (chosen.work or tree / "target" / "planted").resolve()
-    planter = Planter(tree, work, (chosen.target or tree / "target").resolve())
+    planter = Planter(tree, work, (chosen.target or work / "target").resolve())
     found = list(found_for(planter, patches))
     worlds = sorted(seen["worlds"] for _, seen in found if seen["suite"] == "simulator")
     unseen = [patch.stem for patch, seen in found if seen["suite"] is None]
