@@ -260,6 +260,16 @@ fn when_hard_falls_da_is_reported_again_from_before_the_first_of_what_was_lost()
     assert_eq!(lose(18, Some(15)), 1799, "this one was not lost");
 }
 
+/// What it said is reported again, and all that comes after.
+#[test]
+fn da_is_reported_again_from_the_first_damaged_sighting_on() {
+    let mut scene = Scene::new("sighting");
+    for height in [3000, 700, 4000] {
+        scene.put(Space::Sightings, &keys::position(DaPosition { height, index: 3 }), GARBAGE);
+    }
+    assert_eq!(scene.reopened().heads.scanned_through, 699);
+}
+
 /// Nothing that it lacks is pruned, whatever it has acknowledged.
 #[test]
 fn a_consumer_whose_acknowledgement_is_damaged_is_waited_for() {
