@@ -270,6 +270,16 @@ fn da_is_reported_again_from_the_first_damaged_sighting_on() {
     assert_eq!(scene.reopened().heads.scanned_through, 699);
 }
 
+/// While the store is behind it.
+#[test]
+fn the_mark_says_what_was_hard_once() {
+    let mut scene = Scene::new("mark-hard");
+    scene.put(Space::Blocks, &keys::height(height(18)), GARBAGE);
+    let found = scene.reopened();
+    let (_, mark) = Watermark::open(&scene.watermark()).expect("it reads").expect("there is one");
+    assert_eq!((mark.hard, mark.hard.map(|hard| hard.id)), (found.anchor, scene.left.heads.hard));
+}
+
 /// Nothing that it lacks is pruned, whatever it has acknowledged.
 #[test]
 fn a_consumer_whose_acknowledgement_is_damaged_is_waited_for() {
