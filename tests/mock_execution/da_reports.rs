@@ -157,6 +157,28 @@ fn where_names_decide_one_place_of_each_height_is_named() {
     assert_eq!(report(&sidecar), (0, 1, vec![named(0, one), named(3, two)]));
 }
 
+/// It would name another block at a height that it has named, or on a block that it has not, and the sidecar would have to halt.
+#[test]
+fn what_was_named_is_known_after_a_restart() {
+    let chain = chain(3);
+    let other = block(None, 1, b"another first block");
+    let on_other = block(Some(other.id), 2, b"on it");
+    let third_on_other = block(Some(on_other.id), 3, b"and on that");
+    let first = vec![blob(&chain[..2])];
+    let then = vec![blob(&[other, on_other, third_on_other, chain[2].clone()])];
+    let sidecar = Sidecar::start(Script { named: true, ..Script::default() });
+    let url = da::start(blocks::CHAIN_ID, vec![first.clone()]);
+    let named = |place, block: &Piece| sighted(place, block, Said::Name(block.id.hash));
+    let mut host = Host::start(&sidecar, &["--da", &url]);
+    asks(&sidecar);
+    assert_eq!(report(&sidecar), (0, 1, vec![named((1, 0), &chain[0]), named((1, 1), &chain[1])]));
+    host.kill();
+    let url = da::start(blocks::CHAIN_ID, vec![first, then]);
+    let _host = Host::start(&sidecar, &["--da", &url]);
+    assert_eq!(report(&sidecar), (1, 1, vec![]));
+    assert_eq!(report(&sidecar), (1, 2, vec![named((2, 3), &chain[2])]));
+}
+
 #[test]
 fn a_report_that_can_never_be_taken_ends_the_host_with_the_reason() {
     let url = da::start(blocks::CHAIN_ID, vec![vec![]]);

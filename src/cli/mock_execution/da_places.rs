@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::da_blob;
 use crate::api::{ReportedAs, ReportedSighting};
-use crate::block::{Hash, Height, Lane};
+use crate::block::{BlockId, Hash, Height, Lane};
 use crate::sync::{DaEvidence, DaPosition};
 use crate::verify::{AuthenticBlock, Fault, Rules};
 
@@ -40,35 +40,35 @@ pub fn places(da_height: u64, blobs: Vec<Bytes>, max_block_bytes: usize) -> Vec<
 }
 
 /// How blocks are reported.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Naming {
     /// By digest, until the sidecar wants the bytes.
     Digests,
     /// By their bytes at once.
     Bytes,
     /// By hash, as this host's own rule takes them.
-    Names(Names),
+    Names,
 }
 
 impl Naming {
     pub fn new(evidence: DaEvidence, at_once: Bodies) -> Self {
         match (evidence, at_once) {
-            (DaEvidence::Named, _) => Self::Names(Names::default()),
+            (DaEvidence::Named, _) => Self::Names,
             (DaEvidence::Block, Bodies::WhenWanted) => Self::Digests,
             (DaEvidence::Block, Bodies::AtOnce) => Self::Bytes,
         }
     }
 
-    /// What there is to say of a place; nothing of what decides nothing.
-    pub fn report(&mut self, place: &Place, rules: &Rules) -> Option<ReportedSighting> {
+    /// What there is to say of a place; nothing of what decides nothing. `names` are those of the places before it.
+    pub fn report(self, place: &Place, rules: &Rules, names: &Names) -> Option<ReportedSighting> {
         let position = place.position;
         let sighting = |height, what| Some(ReportedSighting { position, height: Some(height), what });
         match self {
             Self::Digests => sighting(may_be_block(place, rules)?, ReportedAs::Digest(Hash::of(&place.bytes))),
             Self::Bytes => may_be_block(place, rules).map(|_| place.given()),
-            Self::Names(names) => {
+            Self::Names => {
                 let block = rules.check(Lane::BLOCK, &place.bytes).ok()?;
-                sighting(block.height(), ReportedAs::BlockHash(names.take(position, &block)?))
+                sighting(block.height(), ReportedAs::BlockHash(names.name_of(position, &block)?))
             }
         }
     }
@@ -92,28 +92,61 @@ fn may_be_block(place: &Place, rules: &Rules) -> Option<Height> {
     }
 }
 
-/// This host's own rule, where its DA is told by names: the first valid block of each height on top of the one below.
-#[derive(Debug, Default)]
+/// A place that is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub id: BlockId,
+    pub position: DaPosition,
+}
+
+impl Named {
+    /// What a report says of its place, if it names it.
+    pub fn of(sighting: &ReportedSighting) -> Option<Self> {
+        match (&sighting.what, sighting.height) {
+            (ReportedAs::BlockHash(hash), Some(height)) => {
+                Some(Self { id: BlockId { height, hash: *hash }, position: sighting.position })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// This host's own rule, where its DA is told by names: the first valid block of each height on top of the one below. What it has
+/// said it has to remember, also after a restart: a second name for one height would contradict the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     taken: BTreeMap<Height, (DaPosition, Hash)>,
 }
 
 impl Names {
     /// The block's hash, if it is taken here: not when another place is taken at its height, or another block below it.
-    fn take(&mut self, position: DaPosition, block: &AuthenticBlock) -> Option<Hash> {
+    fn name_of(&self, position: DaPosition, block: &AuthenticBlock) -> Option<Hash> {
         let (height, hash) = (block.height(), block.hash());
         if let Some((known, _)) = self.taken.get(&height) {
             return (*known == position).then_some(hash);
         }
         let below = height.prev().and_then(|below| self.taken.get(&below));
-        if below.is_some_and(|(_, below)| Some(*below) != block.parent_hash()) {
-            return None;
-        }
-        self.taken.insert(height, (position, hash));
+        let fits = below.is_none_or(|(_, below)| Some(*below) == block.parent_hash());
+        fits.then_some(hash)
+    }
+
+    pub fn has(&self, Named { id, position }: Named) -> bool {
+        self.taken.get(&id.height) == Some(&(position, id.hash))
+    }
+
+    pub fn take(&mut self, Named { id, position }: Named) {
+        self.taken.insert(id.height, (position, id.hash));
         while self.taken.len() > MAX_NAMED {
             self.taken.pop_first();
         }
-        Some(hash)
+    }
+
+    /// Ascending.
+    pub fn all(&self) -> impl Iterator<Item = Named> {
+        self.taken.iter().map(|(height, (position, hash))| Named {
+            id: BlockId { height: *height, hash: *hash },
+            position: *position,
+        })
     }
 }
 
@@ -162,11 +195,17 @@ mod tests {
         rules().check(Lane::BLOCK, block).unwrap().hash()
     }
 
-    fn report_all(naming: &mut Naming, blocks: &[Bytes]) -> Vec<(u32, ReportedAs)> {
+    fn report_all(naming: Naming, names: &mut Names, blocks: &[Bytes]) -> Vec<(u32, ReportedAs)> {
         let blobs = blocks.iter().map(|block| da_blob::encode([block]).into()).collect();
         let places = places(7, blobs, 1000);
-        let reported = places.iter().filter_map(|place| naming.report(place, &rules()));
-        reported.map(|sighting| (sighting.position.index, sighting.what)).collect()
+        let report = |place| {
+            let sighting = naming.report(place, &rules(), names)?;
+            if let Some(named) = Named::of(&sighting) {
+                names.take(named);
+            }
+            Some((sighting.position.index, sighting.what))
+        };
+        places.iter().filter_map(report).collect()
     }
 
     #[test]
@@ -175,9 +214,9 @@ mod tests {
         let foreign = block("other", 1, None, 1, "a");
         let junk: Bytes = vec![8; 40].into();
         let all = [junk, good.clone(), foreign, good.clone()];
-        let reported = report_all(&mut Naming::Digests, &all);
+        let reported = report_all(Naming::Digests, &mut Names::default(), &all);
         assert_eq!(reported, [(1, ReportedAs::Digest(Hash::of(&good))), (3, ReportedAs::Digest(Hash::of(&good)))]);
-        let reported = report_all(&mut Naming::Bytes, &all);
+        let reported = report_all(Naming::Bytes, &mut Names::default(), &all);
         assert_eq!(reported, [(1, ReportedAs::SignedBlock(good.clone())), (3, ReportedAs::SignedBlock(good))]);
     }
 
@@ -187,9 +226,10 @@ mod tests {
         let mut forged = rotated.to_vec();
         let at = forged.windows(2).rposition(|two| two == [0x12, 64]).expect("the signature's field") + 2;
         forged[at] ^= 1;
-        let reported = report_all(&mut Naming::Digests, &[forged.into(), rotated.clone()]);
+        let mut names = Names::default();
+        let reported = report_all(Naming::Digests, &mut names, &[forged.into(), rotated.clone()]);
         assert_eq!(reported, [(1, ReportedAs::Digest(Hash::of(&rotated)))]);
-        assert_eq!(report_all(&mut Naming::Names(Names::default()), &[rotated]), [], "its own rule does not take it");
+        assert_eq!(report_all(Naming::Names, &mut names, &[rotated]), [], "its own rule does not take it");
     }
 
     #[test]
@@ -198,11 +238,11 @@ mod tests {
         let other_one = block("test", 1, None, 1, "b");
         let two = block("test", 2, Some(hash(&one)), 1, "c");
         let other_two = block("test", 2, Some(hash(&other_one)), 1, "d");
-        let mut naming = Naming::Names(Names::default());
+        let mut names = Names::default();
         let named = |index, block: &Bytes| (index, ReportedAs::BlockHash(hash(block)));
         let all = [one.clone(), other_one, other_two, two.clone(), one.clone()];
         let expected = [named(0, &one), named(3, &two)];
-        assert_eq!(report_all(&mut naming, &all), expected);
-        assert_eq!(report_all(&mut naming, &all), expected, "read again, it is the same");
+        assert_eq!(report_all(Naming::Names, &mut names, &all), expected);
+        assert_eq!(report_all(Naming::Names, &mut names, &all), expected, "read again, it is the same");
     }
 }

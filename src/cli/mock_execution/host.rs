@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::HostRole;
 use super::checker::{ContractChecker, Observation, Rule, SeenBlock, Violation};
+use super::da_places::Named;
 use super::journal::{Intent, Journal, JournalStep};
 use super::latency::Latencies;
 use super::tell::{Progress, ReceivedCounts, ReportLine, Teller};
@@ -113,6 +114,14 @@ impl MockHost {
 
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// This place is named: it is remembered before it is told.
+    pub fn name(&mut self, named: Named) -> std::io::Result<()> {
+        if self.journal.memory().names.has(named) {
+            return Ok(());
+        }
+        self.journal.record(JournalStep::Named(named))
     }
 
     pub fn now(&self) -> u64 {

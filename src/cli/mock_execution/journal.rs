@@ -7,6 +7,7 @@
 //!   retract <height>                         everything above was undone
 //!   intent <height> <time>                   about to publish this height with this time
 //!   posted <height>                          everything up to here is on DA
+//!   named <height> <hash> <DA height> <index>   this place was named, where DA is told by names
 //! ```
 //!
 //! Invariants:
@@ -20,9 +21,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::da_places::{Named, Names};
 use super::ledger::{Executed, Ledger};
 use crate::atomic_file::{self, DEFAULT_MODE, Durability};
 use crate::block::{BlockId, ChainId, Hash, Height};
+use crate::sync::DaPosition;
 
 const MAGIC: &str = "blocksyncd-mock-execution 1";
 /// Rewrite after so many appended lines.
@@ -44,6 +47,7 @@ pub struct Memory {
     pub intent: Option<Intent>,
     /// Blocks up to this height are on DA; 0: none.
     pub posted: u64,
+    pub names: Names,
 }
 
 /// One step.
@@ -54,6 +58,7 @@ pub enum JournalStep {
     Retract(u64),
     Intent(Intent),
     Posted(u64),
+    Named(Named),
 }
 
 impl JournalStep {
@@ -66,6 +71,9 @@ impl JournalStep {
             Self::Retract(to) => writeln!(out, "retract {to}"),
             Self::Intent(Intent { height, time_unix_nanos }) => writeln!(out, "intent {height} {time_unix_nanos}"),
             Self::Posted(height) => writeln!(out, "posted {height}"),
+            Self::Named(Named { id, position: DaPosition { height, index } }) => {
+                writeln!(out, "named {} {} {height} {index}", id.height, id.hash)
+            }
         };
         written.expect("a String grows");
     }
@@ -86,6 +94,12 @@ impl JournalStep {
             "retract" => Self::Retract(number()?),
             "intent" => Self::Intent(Intent { height: Height::new(number()?)?, time_unix_nanos: number()? }),
             "posted" => Self::Posted(number()?),
+            "named" => {
+                let height = Height::new(number()?)?;
+                let hash = Hash::from_hex(words.next()?)?;
+                let position = DaPosition { height: words.next()?.parse().ok()?, index: words.next()?.parse().ok()? };
+                Self::Named(Named { id: BlockId { height, hash }, position })
+            }
             _ => return None,
         };
         words.next().is_none().then_some(step)
@@ -94,7 +108,7 @@ impl JournalStep {
 
 impl Memory {
     fn new(initial: Height) -> Self {
-        Self { ledger: Ledger::new(initial), intent: None, posted: 0 }
+        Self { ledger: Ledger::new(initial), intent: None, posted: 0, names: Names::default() }
     }
 
     /// `None` when the step makes no sense here: the file is damaged.
@@ -112,6 +126,7 @@ impl Memory {
             }
             JournalStep::Intent(intent) => self.intent = Some(intent),
             JournalStep::Posted(height) => self.posted = height,
+            JournalStep::Named(named) => self.names.take(named),
             _ => return None,
         }
         Some(())
@@ -120,7 +135,9 @@ impl Memory {
     fn steps(&self) -> impl Iterator<Item = JournalStep> {
         let soft = self.ledger.blocks().copied().map(JournalStep::Soft);
         let hard = self.ledger.hard().map(|hard| JournalStep::Hard(hard.height));
-        soft.chain(hard).chain(self.intent.map(JournalStep::Intent)).chain([JournalStep::Posted(self.posted)])
+        let named = self.names.all().map(JournalStep::Named);
+        let posted = [JournalStep::Posted(self.posted)];
+        soft.chain(hard).chain(self.intent.map(JournalStep::Intent)).chain(posted).chain(named)
     }
 }
 
@@ -263,6 +280,8 @@ mod tests {
         journal.record(JournalStep::Posted(5)).unwrap();
         journal.record(JournalStep::Retract(4)).unwrap();
         journal.record(JournalStep::Intent(Intent { height: height(5), time_unix_nanos: 77 })).unwrap();
+        let position = DaPosition { height: 9, index: 4 };
+        journal.record(JournalStep::Named(Named { id: id(3), position })).unwrap();
     }
 
     #[test]
@@ -304,6 +323,7 @@ mod tests {
             ("intent 5 77", "intent 5 77 1"),
             (" test 1", " other 1"),
             ("posted", "postponed"),
+            (" 9 4", " 9"),
         ] {
             assert!(whole.contains(from), "{from}");
             std::fs::write(&path, whole.replace(from, to)).unwrap();

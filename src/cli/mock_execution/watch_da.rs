@@ -4,14 +4,14 @@
 //! 1. What was reported is known from the sidecar's answers alone: the next report goes on where the last answer stands, also
 //!    when that is lower than what was reported.
 //! 2. What the sidecar wants is looked up on DA and given by its bytes, whatever they are, and gives no DA height as scanned.
-//! 3. Nothing is named that was not verified: see [`super::da_places`].
+//! 3. Nothing is named that was not verified, and nothing before it is on disk that it was: see [`super::da_places`].
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::da_places::{Bodies, Naming, Place, places};
+use super::da_places::{Bodies, Named, Naming, Place, places};
 use super::host::{MockHost, SessionEnd};
 use crate::api::ReportedSighting;
 use crate::api::client::{ClientError, ReportDenial, ReportResult, Reporter};
@@ -60,6 +60,7 @@ pub async fn watch_da(
                 return Err(SessionEnd::Fatal(format!("the sidecar refuses a report: {}", denial.why)));
             }
             Err(WatchError::Sidecar(error)) => return Err(error.into()),
+            Err(WatchError::State(error)) => return Err(error.into()),
         }
     }
 }
@@ -74,6 +75,8 @@ enum WatchError {
     Da(DaError),
     Sidecar(ClientError),
     Refused(ReportDenial),
+    /// What was to be remembered cannot be.
+    State(std::io::Error),
 }
 
 impl From<DaError> for WatchError {
@@ -122,7 +125,9 @@ impl Watch<'_> {
         while through < head && sightings.len() < MAX_SIGHTINGS {
             through += 1;
             let places = self.places(through).await?;
-            sightings.extend(places.iter().filter_map(|place| self.naming.report(place, self.rules)));
+            for place in &places {
+                sightings.extend(self.report_of(place)?);
+            }
         }
         if through == scanned {
             return Ok(Step::Rest);
@@ -131,6 +136,16 @@ impl Watch<'_> {
         self.give_wanted().await?;
         // It has no room for all of it yet, or an operator wants it all again; then there is no hurry.
         Ok(if self.at.scanned_through <= scanned { Step::Rest } else { Step::Forward })
+    }
+
+    /// What there is to say of a place.
+    fn report_of(&self, place: &Place) -> Result<Option<ReportedSighting>, WatchError> {
+        let mut host = self.host.borrow_mut();
+        let sighting = self.naming.report(place, self.rules, &host.journal().memory().names);
+        if let Some(named) = sighting.as_ref().and_then(Named::of) {
+            host.name(named).map_err(WatchError::State)?;
+        }
+        Ok(sighting)
     }
 
     async fn places(&self, da_height: u64) -> Result<Vec<Place>, DaError> {
