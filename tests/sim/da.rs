@@ -19,6 +19,7 @@ use super::dice::Purpose;
 use super::faults::ReportBy;
 use super::mutations::Bug;
 use super::node::Waits;
+use super::tally::State;
 use super::world::{Event, World};
 
 #[derive(Debug, Default)]
@@ -219,6 +220,7 @@ impl World {
         }
         if !std::mem::replace(&mut reporter.placed, true) {
             reporter.scanned = self.nodes[n].disk.image.heads.scanned_through;
+            self.draw_care(n);
         }
         let healed = self.healed;
         if !healed && self.dice.of(Purpose::Reporter, n).f64() < self.plan.report_late {
@@ -232,6 +234,13 @@ impl World {
         }
         let to = self.da.height().min(from.saturating_add(rng.u64(0..=7)));
         let wanted = reporter.wanted.clone();
+        if !healed && self.plan.report_too_high > 0.0 {
+            let rng = self.dice.of(Purpose::Mistakes, n);
+            let too_high = rng.f64() < self.plan.report_too_high;
+            // Further than anybody may report at once.
+            let far = to.saturating_add(rng.u64(1 << 21..=1 << 62));
+            self.hosts[n].reporter.exaggerates = too_high.then_some(far);
+        }
         let exaggerates = self.hosts[n].reporter.exaggerates.take();
         if from > to && wanted.is_empty() && exaggerates.is_none() {
             return;
@@ -266,7 +275,37 @@ impl World {
     }
 
     fn report_by(&self, n: usize) -> ReportBy {
-        self.hosts[n].reporter.by.unwrap_or(self.plan.report_by)
+        match self.hosts[n].reporter.by.unwrap_or(self.plan.report_by) {
+            // It has them in the end.
+            ReportBy::NamesAlone if self.healed => ReportBy::Unverified,
+            by => by,
+        }
+    }
+
+    /// Whoever reports now does so with more or less care.
+    fn draw_care(&mut self, n: usize) {
+        if self.plan.careless == 0.0 {
+            return;
+        }
+        let rng = self.dice.of(Purpose::Mistakes, n);
+        let by = if rng.bool() { ReportBy::Unverified } else { ReportBy::NamesAlone };
+        let is_careless = rng.f64() < self.plan.careless;
+        self.hosts[n].reporter.by = is_careless.then_some(by);
+        self.tally.add(State::CarelessHost, u64::from(is_careless));
+    }
+
+    /// What a host says instead, now and then.
+    fn mistake(&mut self, n: usize, what: Found) -> Found {
+        if self.healed || self.plan.report_wrong == 0.0 {
+            return what;
+        }
+        let rng = self.dice.of(Purpose::Mistakes, n);
+        if rng.f64() >= self.plan.report_wrong {
+            return what;
+        }
+        let wrong = Hash::of(&rng.u64(..).to_le_bytes());
+        self.tally.count(State::WrongReport);
+        Found::Digest(wrong)
     }
 
     /// A reporter looks again at an open position, and gives the bytes, if it has any.
@@ -290,6 +329,7 @@ impl World {
         let blobs = self.da.heights[index].clone();
         for (index, blob) in (0..).zip(&blobs) {
             if let Some((height_said, what)) = self.see_blob(n, &rules, blob) {
+                let what = self.mistake(n, what);
                 findings.push(Finding { position: DaPosition { height, index }, height: height_said, what });
             }
         }

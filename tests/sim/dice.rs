@@ -47,6 +47,14 @@ pub enum Purpose {
     Requests = 17,
     /// By host: which block it refuses.
     Veto = 18,
+    /// By node: what those do who only watch it.
+    Watch = 19,
+    /// How large blocks are. No actor.
+    Sizes = 20,
+    /// By host: what it says of DA that is not so.
+    Mistakes = 21,
+    /// By node: when what is written is told.
+    Telling = 22,
 }
 
 #[derive(Debug)]

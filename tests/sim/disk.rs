@@ -81,6 +81,10 @@ impl Image {
     }
 
     /// Bytes of the stored blocks.
+    pub fn initial_height(&self) -> Height {
+        self.initial_height
+    }
+
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -67,6 +67,9 @@ impl World {
         if self.draw(self.plan.extend_rate) {
             self.extend_schedule(n);
         }
+        if self.plan.rescan_rate > 0.0 && self.draw(self.plan.rescan_rate) {
+            self.rescan_da(n);
+        }
     }
 
     /// A process ends in order, and starts again.
@@ -86,6 +89,15 @@ impl World {
         let from = syncer.heads().next_height().plus(self.dice.of(Purpose::Operator, n).u64(0..12));
         let entry = ScheduleEntry { from, proposer: self.chain.public_key() };
         self.operate(n, Command::ExtendSchedule(entry));
+    }
+
+    fn rescan_da(&mut self, n: usize) {
+        if self.nodes[n].life().is_none() {
+            return;
+        }
+        let height = self.da.height();
+        let from = self.dice.of(Purpose::Operator, n).u64(0..=height);
+        self.operate(n, Command::RescanDa(from));
     }
 
     pub fn crash_for_a_while(&mut self, n: usize) {
@@ -146,6 +158,10 @@ impl World {
         self.net.unblock();
         for n in 0..self.nodes.len() {
             self.nodes[n].wall_offset = 0;
+            if n > 0 && n + 1 == self.nodes.len() && self.plan.clock_stays != 0 {
+                self.nodes[n].wall_offset = i128::from(self.plan.clock_stays) * 1_000_000_000;
+                self.tally.count(State::ClockStaysWrong);
+            }
             self.later(Duration::from_millis(300), Event::StorageFree { node: n });
             self.later(Duration::from_millis(400), Event::StartNode { node: n });
             self.later(Duration::from_millis(500), Event::RestartHost { host: n, backup: None });

@@ -13,7 +13,7 @@ use super::byzantine_answers::Behaviour;
 
 /// The version of the drawing: a seed means what it means only together with this. It rises with every change that makes a seed
 /// mean another world: of what is drawn here, or of what the run draws on its way.
-pub const DRAWING: u32 = 2;
+pub const DRAWING: u32 = 3;
 
 /// How reporters name what they saw on DA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,8 @@ pub struct Plan {
     pub block_time: Duration,
     pub da_block_time: Duration,
     pub payload_bytes: usize,
+    /// Of blocks: as large as one may be, or nearly empty.
+    pub odd_sizes: f64,
     /// The largest block that there may be; those that there are, are small.
     pub max_block_bytes: usize,
     pub limits: Limits,
@@ -134,9 +136,13 @@ pub struct Plan {
     pub disconnect_rate: f64,
     /// Of requests: there are too many, and it is not sent.
     pub not_sent: f64,
+    /// Of messages: how many are lost, come twice, or are late even after healing.
+    pub lasting: f64,
 
     pub write: (Duration, Duration),
     pub write_stall: f64,
+    /// How long what is written can be read before anybody is told of it.
+    pub untold: Duration,
     pub storage_full_rate: f64,
     pub crash_rate: f64,
     /// Of crashes: what happens to the disk while the node is down.
@@ -149,9 +155,15 @@ pub struct Plan {
     pub drain_rate: f64,
     /// Of starts: the operator has changed what is kept, and how long things may take.
     pub reconfigure: f64,
+    /// How often an operator has DA read again, from anywhere.
+    pub rescan_rate: f64,
+    /// The second node holds the sequencer's key too, and never uses it.
+    pub second_signer: bool,
 
     pub skew: Duration,
     pub clock_jump_rate: f64,
+    /// The clock of the last node goes wrong, and stays so, by so many seconds.
+    pub clock_stays: i64,
     pub pool: usize,
     pub check: Duration,
 
@@ -179,6 +191,14 @@ pub struct Plan {
     pub da_junk: f64,
     /// Reporters say of junk that it is junk, instead of leaving it out.
     pub report_junk: f64,
+    /// Of hosts' lives: it does not verify what it names, and perhaps has no bytes to give while things go wrong.
+    pub careless: f64,
+    /// Of findings: the digest or the name is another one.
+    pub report_wrong: f64,
+    /// Of reports: it covers far more than there is.
+    pub report_too_high: f64,
+    /// How many more streams each node has, of hosts that only watch.
+    pub watchers: usize,
     /// There is no DA layer: nothing is ever hard, and nodes prune below soft.
     pub without_da: bool,
 }
@@ -248,6 +268,7 @@ impl Plan {
             block_time: Duration::from_millis(500),
             da_block_time: Duration::from_secs(1),
             payload_bytes: 20,
+            odd_sizes: 0.0,
             max_block_bytes: 1 << 20,
             limits: Limits::default(),
             timing: Timing::default(),
@@ -263,9 +284,11 @@ impl Plan {
             asymmetric: false,
             disconnect_rate: 0.0,
             not_sent: 0.0,
+            lasting: 0.0,
 
             write: (soon, soon),
             write_stall: 0.0,
+            untold: Duration::ZERO,
             storage_full_rate: 0.0,
             crash_rate: 0.0,
             wipe: 0.0,
@@ -274,9 +297,12 @@ impl Plan {
             guard_loss: 0.0,
             drain_rate: 0.0,
             reconfigure: 0.0,
+            rescan_rate: 0.0,
+            second_signer: false,
 
             skew: Duration::ZERO,
             clock_jump_rate: 0.0,
+            clock_stays: 0,
             pool: 64,
             check: Duration::from_micros(50),
 
@@ -300,6 +326,10 @@ impl Plan {
             da_repost: 0.0,
             da_junk: 0.0,
             report_junk: 0.0,
+            careless: 0.0,
+            report_wrong: 0.0,
+            report_too_high: 0.0,
+            watchers: 0,
             without_da: false,
         }
     }
@@ -359,6 +389,10 @@ impl Plan {
         // Without DA nobody says which of two branches is the one.
         let without_da = twin.is_none() && quiet_disk && keeping.f64() < 0.3;
         let keeps = Self::keeps(honest, quiet_disk && !without_da, &mut keeping);
+        let mut newer = Rng::with_seed(seed ^ 0x0003_d3a3);
+        let newer = &mut newer;
+        let by_bytes = report_by.evidence() == DaEvidence::Block;
+        let stores_any_size = keeps.iter().all(|keeps| keeps.max_bytes.is_none());
         Self {
             drawing: DRAWING,
             seed,
@@ -371,13 +405,14 @@ impl Plan {
             twin,
             policy: if rng.f64() < 0.9 { Policy::FollowDa } else { Policy::Halt },
             operator_abandons: rng.f64() < 0.7,
-            operator_always_acts: false,
+            operator_always_acts: newer.f64() < 0.3,
             initial_height: if rng.f64() < 0.7 { 1 } else { rng.u64(2..=1000) },
             faults_last: millis(rng, 10_000..=40_000),
             stays: Duration::from_secs(if seed % STAYS_EVERY == 5 { 90 } else { 2 }),
             block_time: millis(rng, 150..=1_200),
             da_block_time: millis(rng, 700..=4_000),
             payload_bytes: rng.usize(0..=60),
+            odd_sizes: if stores_any_size { swarm(newer, 0.3, 0.3) } else { 0.0 },
             max_block_bytes: if late.bool() { 4_096 } else { 1 << 17 },
             limits: Self::limits(rng),
             timing: Self::timing(rng),
@@ -392,10 +427,12 @@ impl Plan {
             partition_rate: swarm(rng, 0.4, 0.15),
             asymmetric: rng.bool(),
             disconnect_rate: swarm(rng, 0.4, 0.3),
-            not_sent: 0.0,
+            not_sent: swarm(newer, 0.2, 0.3),
+            lasting: swarm(newer, 0.2, 0.1),
 
             write: (write_min, write_min + millis(rng, 1..=40)),
             write_stall: swarm(rng, 0.2, 0.05),
+            untold: if newer.bool() { Duration::ZERO } else { millis(newer, 0..=60) },
             storage_full_rate: swarm(rng, 0.2, 0.1),
             crash_rate: swarm(rng, 0.6, 0.4),
             wipe: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.3) },
@@ -403,10 +440,13 @@ impl Plan {
             loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
             guard_loss: if quiet_disk { 0.0 } else { swarm(rng, 0.2, 0.5) },
             drain_rate: swarm(rng, 0.4, 0.2),
-            reconfigure: 0.0,
+            reconfigure: swarm(newer, 0.25, 1.0),
+            rescan_rate: swarm(newer, 0.15, 0.1),
+            second_signer: newer.f64() < 0.1,
 
             skew: if rng.bool() { millis(rng, 0..=4_000) } else { Duration::ZERO },
             clock_jump_rate: swarm(rng, 0.3, 0.2),
+            clock_stays: if newer.f64() < 0.1 { newer.i64(-30..=30) } else { 0 },
             pool: if rng.f64() < 0.8 { 64 } else { rng.usize(1..=4) },
             check: Duration::from_micros(rng.u64(50..=5_000)),
 
@@ -418,7 +458,7 @@ impl Plan {
             other_block: if host_forgets { swarm(rng, 0.4, 0.2) } else { 0.0 },
             republish: swarm(rng, 0.4, 0.2),
             veto_rate: swarm(rng, 0.15, 0.03),
-            vetoes_any: false,
+            vetoes_any: by_bytes && !without_da && newer.f64() < 0.4,
             ack: swarm(rng, 0.5, 0.5),
             extend_rate: swarm(rng, 0.2, 0.2),
 
@@ -430,6 +470,10 @@ impl Plan {
             da_repost: swarm(rng, 0.4, 0.4),
             da_junk: swarm(rng, 0.5, 0.6),
             report_junk: swarm(rng, 0.4, 1.0),
+            careless: if by_bytes { swarm(newer, 0.3, 1.0) } else { 0.0 },
+            report_wrong: if by_bytes { swarm(newer, 0.2, 0.2) } else { 0.0 },
+            report_too_high: swarm(newer, 0.2, 0.1),
+            watchers: if newer.f64() < 0.5 { newer.usize(1..=2) } else { 0 },
         }
     }
 

@@ -63,7 +63,7 @@ pub struct HostState {
 }
 
 impl HostState {
-    fn new(initial: Height) -> Self {
+    pub fn new(initial: Height) -> Self {
         Self { chain: Vec::new(), gap_to: None, given_from: initial, hard: None, made: BTreeMap::new(), posted: None }
     }
 
@@ -86,7 +86,7 @@ impl HostState {
     }
 
     /// Newest first, and ever sparser.
-    fn locator(&self) -> Locator {
+    pub fn locator(&self) -> Locator {
         let mut blocks = Vec::new();
         let (mut index, mut step) = (self.chain.len(), 1);
         while let Some(next) = index.checked_sub(step).filter(|_| blocks.len() < 30) {
@@ -97,6 +97,63 @@ impl HostState {
             }
         }
         Locator::new(blocks, self.hard, Some(self.given_from)).expect("the host's own chain is in order")
+    }
+
+    /// It is given the next block.
+    pub fn soft(&mut self, initial: Height, id: BlockId, parent: Option<Hash>) -> Result<(), String> {
+        let next = self.next(initial);
+        if id.height != next {
+            return Err(format!("soft({id:?}) where {next} comes next"));
+        }
+        if self.gap_to.take().is_none() && parent != self.tip().map(|tip| tip.hash) {
+            return Err(format!("soft({id:?}) on parent {parent:?}, the host's newest is {:?}", self.tip()));
+        }
+        self.chain.push(id);
+        Ok(())
+    }
+
+    /// It is told that it is not given these.
+    pub fn gap(&mut self, initial: Height, tail: Height, from: Height, to: Height) -> Result<(), String> {
+        let next = self.next(initial);
+        if from != next || to.next() != tail || from > to {
+            return Err(format!("a gap {from}..={to} where {next} comes next, and the tail is {tail}"));
+        }
+        (self.gap_to, self.given_from) = (Some(to), to.next());
+        Ok(())
+    }
+
+    pub fn hard(&mut self, initial: Height, tail: Height, id: BlockId) -> Result<(), String> {
+        if self.at(id.height) != Some(id) {
+            return Err(format!("hard({id:?}) where the host has {:?}", self.at(id.height)));
+        }
+        let next = self.hard.map_or(initial, |hard| hard.height.next()).max(self.given_from);
+        let due = self.chain.iter().find(|id| id.height >= next.max(tail)).map(|id| id.height);
+        if id.height < next || due.is_some_and(|due| due < id.height) {
+            return Err(format!("hard({id:?}) where {due:?} comes next, not below {next}"));
+        }
+        self.hard = Some(id);
+        Ok(())
+    }
+
+    /// It is to go back.
+    pub fn retract(&mut self, initial: Height, to: Option<BlockId>) -> Result<(), String> {
+        let keep = to.map_or(0, |to| self.above(to.height));
+        let newest = keep.checked_sub(1).and_then(|index| self.chain.get(index)).copied();
+        // Right below the lowest block that it was told after a gap.
+        let gap_to = to.map(|to| to.height).filter(|to| {
+            newest.map(|newest| newest.height) < Some(*to) && (self.gap_to == Some(*to) || self.at(to.next()).is_some())
+        });
+        if newest != to && gap_to.is_none() {
+            let tip = self.tip();
+            return Err(format!("told to go back to {to:?}, the host has {newest:?} there, its tip is {tip:?}"));
+        }
+        if self.hard.is_some_and(|hard| to.is_none_or(|to| to.height < hard.height)) {
+            return Err(format!("told to go back to {to:?}, below its hard block {:?}", self.hard));
+        }
+        self.chain.truncate(keep);
+        self.gap_to = gap_to;
+        self.given_from = self.given_from.min(to.map_or(initial, |to| to.height.next()));
+        Ok(())
     }
 }
 
@@ -310,14 +367,7 @@ impl World {
         self.check_told_soft(n, id)?;
         let initial = self.chain.initial_height();
         let state = &mut self.hosts[n].state;
-        let next = state.next(initial);
-        if id.height != next {
-            return Err(format!("soft({id:?}) where {next} comes next"));
-        }
-        if state.gap_to.take().is_none() && parent != state.tip().map(|tip| tip.hash) {
-            return Err(format!("soft({id:?}) on parent {parent:?}, the host's newest is {:?}", state.tip()));
-        }
-        state.chain.push(id);
+        state.soft(initial, id, parent)?;
         if n == 0 {
             // It has what it was given, and can publish it again.
             state.made.insert(id.height, given);
@@ -326,60 +376,27 @@ impl World {
     }
 
     fn told_gap(&mut self, n: usize, from: Height, to: Height) -> Result<bool, String> {
-        let tail = self.nodes[n].disk.image.heads.tail;
-        let next = self.hosts[n].state.next(self.chain.initial_height());
-        if from != next || to.next() != tail || from > to {
-            return Err(format!("a gap {from}..={to} where {next} comes next, and the tail is {tail}"));
-        }
-        let state = &mut self.hosts[n].state;
-        (state.gap_to, state.given_from) = (Some(to), to.next());
+        let (tail, initial) = (self.nodes[n].disk.image.heads.tail, self.chain.initial_height());
+        self.hosts[n].state.gap(initial, tail, from, to)?;
         Ok(true)
     }
 
     fn told_hard(&mut self, n: usize, height: Height) -> Result<bool, String> {
         let Some(id) = self.nodes[n].disk.image.id(height) else { return Err(format!("hard({height}) is not stored")) };
         self.check_hard(n, id)?;
-        let initial = self.chain.initial_height();
-        let tail = self.nodes[n].disk.image.heads.tail;
-        let state = &mut self.hosts[n].state;
-        if state.at(height) != Some(id) {
-            return Err(format!("hard({id:?}) where the host has {:?}", state.at(height)));
-        }
-        let next = state.hard.map_or(initial, |hard| hard.height.next()).max(state.given_from);
-        let due = state.chain.iter().find(|id| id.height >= next.max(tail)).map(|id| id.height);
-        if height < next || due.is_some_and(|due| due < height) {
-            return Err(format!("hard({id:?}) where {due:?} comes next, not below {next}"));
-        }
-        state.hard = Some(id);
+        let (tail, initial) = (self.nodes[n].disk.image.heads.tail, self.chain.initial_height());
+        self.hosts[n].state.hard(initial, tail, id)?;
         Ok(true)
     }
 
     fn told_retract(&mut self, n: usize, to: Option<BlockId>) -> Result<bool, String> {
         let initial = self.chain.initial_height();
-        let state = &mut self.hosts[n].state;
-        let keep = to.map_or(0, |to| state.above(to.height));
-        let newest = keep.checked_sub(1).and_then(|index| state.chain.get(index)).copied();
-        // Right below the lowest block that it was told after a gap.
-        let gap_to = to.map(|to| to.height).filter(|to| {
-            newest.map(|newest| newest.height) < Some(*to)
-                && (state.gap_to == Some(*to) || state.at(to.next()).is_some())
-        });
-        if newest != to && gap_to.is_none() {
-            return Err(format!(
-                "told to go back to {to:?}, the host has {newest:?} there, its tip is {:?}",
-                state.tip()
-            ));
-        }
-        if state.hard.is_some_and(|hard| to.is_none_or(|to| to.height < hard.height)) {
-            return Err(format!("told to go back to {to:?}, below its hard block {:?}", state.hard));
-        }
-        state.chain.truncate(keep);
-        state.gap_to = gap_to;
-        state.given_from = state.given_from.min(to.map_or(initial, |to| to.height.next()));
+        let host = &mut self.hosts[n];
+        let state = &mut host.state;
+        state.retract(initial, to)?;
         let tip = state.tip().map(|tip| tip.height);
         state.made.retain(|height, _| Some(*height) <= tip);
         state.posted = state.posted.min(tip);
-        let host = &mut self.hosts[n];
         host.pending.clear();
         if n == 0 && self.plan.signing == Signing::ByHost {
             // The host's own word: what it signs from here on replaces what it was told to undo.
@@ -463,7 +480,8 @@ impl World {
             Command::AssertSigned(_) => self.tally.count(State::AssertSigned),
             Command::LiftVeto => self.tally.count(State::LiftVeto),
             Command::ForgetConsumer(_) => self.tally.count(State::ForgetConsumer),
-            Command::ExtendSchedule(_) | Command::WithdrawSchedule(_) | Command::Disown(_) | Command::RescanDa(_) => {}
+            Command::RescanDa(_) => self.tally.count(State::RescanDa),
+            Command::ExtendSchedule(_) | Command::WithdrawSchedule(_) | Command::Disown(_) => {}
         }
         let life = self.hosts[n].life;
         let ticket = self.nodes[n].wait(Waits::Other, n, life);

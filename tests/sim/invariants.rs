@@ -190,7 +190,9 @@ impl World {
 
     pub fn check_acknowledged(&mut self, n: usize, id: BlockId) {
         let image = &self.nodes[n].disk.image;
-        if image.heads.epoch == self.nodes[n].last.map_or(image.heads.epoch, |heads| heads.epoch) {
+        // What is written may be ahead of what is told.
+        let told = self.nodes[n].announced.map_or(image.heads.epoch, |heads| heads.epoch);
+        if image.heads.epoch == told && image.heads.epoch == self.nodes[n].last.map_or(told, |heads| heads.epoch) {
             if image.id(id.height) != Some(id) && id.height >= image.heads.tail {
                 return self.fail(format!("n{n} acknowledges {id:?}, which is not on disk"));
             }
@@ -359,7 +361,7 @@ impl World {
         if host.state.tip() != Some(expected) || host.state.hard != hard {
             return Err(format!("'s host has {:?}, hard {:?}", host.state.tip(), host.state.hard));
         }
-        Ok(())
+        self.watchers_converged(n, expected, hard)
     }
 
     /// Whether as much of the chain is kept as the operator wants.

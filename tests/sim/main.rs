@@ -53,6 +53,7 @@ mod scene;
 mod source;
 mod tally;
 mod trace;
+mod watchers;
 mod world;
 mod worlds;
 

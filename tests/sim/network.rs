@@ -256,7 +256,8 @@ impl World {
         let span = u64::try_from(max.saturating_sub(min).as_micros()).unwrap_or(0);
         let rng = self.dice.of(Purpose::Packets, from);
         let delay = min + Duration::from_micros(rng.u64(0..=span));
-        if !self.healed && rng.f64() < self.plan.reorder { delay * 10 } else { delay }
+        let reorder = if self.healed { self.plan.lasting } else { self.plan.reorder };
+        if reorder > 0.0 && rng.f64() < reorder { delay * 10 } else { delay }
     }
 
     pub fn send(&mut self, from: usize, to: usize, packet: Packet) {
@@ -265,7 +266,7 @@ impl World {
             return;
         }
         let (lost, twice) = match (&packet, self.healed) {
-            (_, true) => (0.0, 0.0),
+            (_, true) => (self.plan.lasting, self.plan.lasting),
             (Packet::Gossip(_), false) => (self.plan.loss, self.plan.duplicate),
             (Packet::BlockQuery { .. } | Packet::Answer { .. }, false) => (self.plan.stall, 0.0),
         };

@@ -8,8 +8,8 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, RangeRequest, Span};
 use blocksyncd::sync::{
-    Acquaintance, Answer, Batch, BlockQuery, Change, CommitId, Config, Content, Effect, Found, GuardEntry, Heads,
-    History, Input, PublishAnswer, ReportAnswer, RequestId, Syncer, Ticket, Timing, Trusted,
+    Acquaintance, Answer, Batch, BlockQuery, Change, CommitId, Config, Effect, GuardEntry, Heads, History, Input,
+    PublishAnswer, ReportAnswer, RequestId, Syncer, Ticket, Timing, Trusted,
 };
 use bytes::Bytes;
 
@@ -67,6 +67,9 @@ pub struct Node {
     asked: CommitId,
     durable: CommitId,
     waiting: VecDeque<(CommitId, Effect)>,
+    /// When the newest write is told, at the earliest; and how many are on disk and not told yet.
+    told_at: Duration,
+    untold: usize,
     next_ticket: Ticket,
     waits: BTreeMap<Ticket, (Waits, usize, u64)>,
     /// What a signer outside is to sign, once the guard of it is on disk.
@@ -104,6 +107,8 @@ impl Node {
             asked: CommitId::default(),
             durable: CommitId::default(),
             waiting: VecDeque::new(),
+            told_at: Duration::ZERO,
+            untold: 0,
             next_ticket: Ticket::default(),
             waits: BTreeMap::new(),
             unsigned: BTreeMap::new(),
@@ -185,28 +190,6 @@ impl Node {
     }
 }
 
-/// What a report on DA covers.
-#[derive(Clone, Copy, Debug)]
-struct Reported {
-    after: u64,
-    through: u64,
-    has_junk: bool,
-}
-
-impl Reported {
-    fn of(input: &Input) -> Option<Self> {
-        let Input::Da { report, .. } = input else { return None };
-        let is_junk = |what: &Found| matches!(what, Found::Bytes { content: Content::Junk, .. });
-        let has_junk = report.findings.iter().any(|finding| is_junk(&finding.what));
-        Some(Self { after: report.after, through: report.scanned_through, has_junk })
-    }
-
-    /// It was taken in, and is to be made again for no reason but want of room.
-    fn was_shed(self, before: &Heads, after: &Heads) -> bool {
-        self.after <= before.scanned_through && after.scanned_through < self.through && !self.has_junk
-    }
-}
-
 /// The block whose signature comes.
 fn signed_in(input: &Input) -> Option<BlockId> {
     match input {
@@ -262,7 +245,7 @@ impl World {
         }
         let config = Config {
             rules: self.chain.rules().clone(),
-            signs: (n == 0).then(|| self.chain.public_key()),
+            signs: (n == 0 || (n == 1 && self.plan.second_signer)).then(|| self.chain.public_key()),
             on_divergence: self.plan.policy,
             da_evidence: self.plan.report_by.evidence(),
             known_peers: Acquaintance::Nobody,
@@ -293,7 +276,11 @@ impl World {
         if self.plan.reconfigure == 0.0 || rng.f64() >= self.plan.reconfigure {
             return;
         }
-        let (keeps, timing) = (Keeps::draw(rng), Plan::timing(rng));
+        let (mut keeps, timing) = (Keeps::draw(rng), Plan::timing(rng));
+        if self.plan.odd_sizes > 0.0 {
+            // One block might be more than all that it would keep.
+            keeps.max_bytes = None;
+        }
         let node = &mut self.nodes[n];
         node.timing = timing;
         if n > 0 || node.keeps.retain_blocks.or(node.keeps.max_bytes).is_some() {
@@ -337,6 +324,7 @@ impl World {
         }
         self.trace.note(self.now, format_args!("n{n} crashes"));
         node.waiting.clear();
+        (node.untold, node.told_at) = (0, Duration::ZERO);
         node.waits.clear();
         node.unsigned.clear();
         node.signing = None;
@@ -370,7 +358,7 @@ impl World {
 
     /// It has had its time: it ends with everything that was decided on disk, or else as in a crash.
     pub fn end_drained(&mut self, n: usize) {
-        if self.nodes[n].disk.is_idle() {
+        if self.nodes[n].disk.is_idle() && self.nodes[n].untold == 0 {
             self.check_drained(n);
         }
         self.crash_node(n);
@@ -401,15 +389,12 @@ impl World {
         }
         node.elapsed = now.elapsed;
         self.trace.note(self.now, format_args!("n{n} < {input:?}"));
-        let (before, reported, signed) = (syncer.heads(), Reported::of(&input), signed_in(&input));
+        let (before, signed) = (syncer.heads(), signed_in(&input));
         let effects = syncer.handle(now, input, &node.disk.image);
-        let (after, has_room) = (syncer.heads(), !node.storage_full);
+        let after = syncer.heads();
         let target = |heads: &Heads| heads.target.map(|target| target.height);
         if target(&after) < target(&before) && after.epoch == before.epoch {
             self.tally.count(State::TargetDropped);
-        }
-        if has_room && reported.is_some_and(|reported| reported.was_shed(&before, &after)) {
-            self.tally.count(State::Shed);
         }
         self.check_node(n);
         if let Some(id) = signed.filter(|id| puts_back_the_guard(&effects, *id)) {
@@ -493,6 +478,11 @@ impl World {
                 Change::Schedule(_) => State::ScheduleEntry,
                 Change::Prune { .. } => State::Prune,
                 Change::Prepend { .. } => State::BackfilledBlock,
+                Change::DaNotes(notes) => {
+                    self.tally.add(State::PassedOver, u64::from(!notes.passed_over.is_empty()));
+                    self.tally.add(State::Shed, u64::from(notes.left_out.is_some()));
+                    continue;
+                }
                 _ => continue,
             };
             self.tally.count(state);
@@ -520,22 +510,44 @@ impl World {
             self.start_write(n);
         }
         match write {
-            Write::Commit(batch) => self.on_durable(n, &batch),
+            Write::Commit(batch) => {
+                self.check_committed(n, &batch);
+                self.tell_soon(n, batch.id);
+            }
             Write::Guard(ticket, _) => self.ask_signer(n, ticket),
         }
     }
 
-    fn on_durable(&mut self, n: usize, batch: &Batch) {
-        self.nodes[n].durable = batch.id;
-        self.check_committed(n, batch);
+    /// What is on disk can be read at once; that it is there is told a little later.
+    fn tell_soon(&mut self, n: usize, commit: CommitId) {
+        let Some(life) = self.nodes[n].life() else { return };
+        if self.plan.untold == Duration::ZERO {
+            return self.on_durable(n, commit);
+        }
+        let span = u64::try_from(self.plan.untold.as_micros()).unwrap_or(0);
+        let wait = Duration::from_micros(self.dice.of(Purpose::Telling, n).u64(0..=span));
+        let node = &mut self.nodes[n];
+        // In order.
+        node.told_at = node.told_at.max(self.now + wait);
+        node.untold += 1;
+        self.later(self.nodes[n].told_at.saturating_sub(self.now), Event::Durable { node: n, life, commit });
+    }
+
+    pub fn on_told(&mut self, n: usize, commit: CommitId) {
+        self.nodes[n].untold -= 1;
+        self.on_durable(n, commit);
+    }
+
+    fn on_durable(&mut self, n: usize, commit: CommitId) {
+        self.nodes[n].durable = commit;
         while let Some((after, _)) = self.nodes[n].waiting.front()
-            && *after <= batch.id
+            && *after <= commit
         {
             let (_, effect) = self.nodes[n].waiting.pop_front().expect("looked at it");
             self.tell(n, effect);
         }
         let stored_bytes = self.nodes[n].disk.image.bytes();
-        self.handle(n, Input::Durable { commit: batch.id, stored_bytes });
+        self.handle(n, Input::Durable { commit, stored_bytes });
     }
 
     /// An effect whose commits are durable.
@@ -561,6 +573,7 @@ impl World {
             Answer::Publish(PublishAnswer::Conflict(_)) => self.tally.count(State::PublishConflict),
             Answer::Publish(PublishAnswer::NotReady(_)) => self.tally.count(State::PublishNotReady),
             Answer::Publish(PublishAnswer::Halted(_)) => self.tally.count(State::PublishHalted),
+            Answer::Report(ReportAnswer::Refused(_)) => self.tally.count(State::ReportRefused),
             Answer::Report(ReportAnswer::Taken(taken)) if !taken.wanted.is_empty() => {
                 self.tally.count(State::WantedNamed);
             }

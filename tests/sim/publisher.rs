@@ -11,9 +11,14 @@ use super::chain::{EPOCH_UNIX_NANOS, host_id};
 use super::dice::Purpose;
 use super::faults::Signing;
 use super::node::Waits;
+use super::tally::State;
 use super::world::World;
 
 const ANSWER_PATIENCE: Duration = Duration::from_secs(6);
+/// Larger blocks cost more than they show.
+const LARGEST: usize = 16_384;
+/// What a block has beside its payload, at most.
+const BESIDE_PAYLOAD: usize = 260;
 
 impl World {
     /// The publisher posts what it has not posted yet.
@@ -97,12 +102,34 @@ impl World {
         } else {
             let rng = self.dice.common(Purpose::Publisher);
             let payload: Bytes = (0..self.plan.payload_bytes).map(|_| rng.u8(..)).collect();
+            let payload = self.odd_size(payload);
             let parent = if on_tip { tip.map(|tip| tip.hash) } else { None };
             self.proposal(height, parent, payload)
         };
         self.hosts[0].state.made.insert(height, proposal.clone());
         self.hosts[0].pending_since = self.now;
         self.publish(proposal, true)
+    }
+
+    /// Now and then a block is as large as one may be, or nearly empty.
+    fn odd_size(&mut self, payload: Bytes) -> Bytes {
+        if self.plan.odd_sizes == 0.0 {
+            return payload;
+        }
+        let limits = &self.plan.limits;
+        let most = [limits.pending_bytes, limits.commit_bytes, limits.sighting_bytes, LARGEST];
+        let most = most.into_iter().fold(self.plan.max_block_bytes, usize::min);
+        let rng = self.dice.common(Purpose::Sizes);
+        if rng.f64() >= self.plan.odd_sizes {
+            return payload;
+        }
+        if rng.bool() {
+            return Bytes::copy_from_slice(&[rng.u8(..)]);
+        }
+        self.tally.count(State::LargeBlock);
+        let mut bytes = vec![0; most.saturating_sub(BESIDE_PAYLOAD)];
+        bytes.iter_mut().take(16).for_each(|byte| *byte = rng.u8(..));
+        bytes.into()
     }
 
     fn proposal(&self, height: Height, parent: Option<Hash>, payload: Bytes) -> Proposal {

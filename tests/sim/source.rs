@@ -26,7 +26,7 @@ macro_rules! source_of_debug {
     };
 }
 
-source_of_debug!(bool, u32, u64, usize, f64);
+source_of_debug!(bool, i64, u32, u64, usize, f64);
 
 macro_rules! source_of_enum {
     ($($type:ident),*) => {
@@ -64,11 +64,11 @@ source_of_struct!(Timing {
 } "Timing::default()");
 source_of_struct!(Plan {
     drawing, seed, honest, keeps, adversaries, crowd_around, adversaries_persist, twin, policy, operator_abandons,
-    operator_always_acts, initial_height, faults_last, stays, block_time, da_block_time, payload_bytes, max_block_bytes, limits, timing, delay, loss,
-    duplicate, reorder, reset, partial, stall, partition_rate, asymmetric, disconnect_rate, not_sent, write, write_stall,
-    storage_full_rate, crash_rate, wipe, backup, loss_of_tail, guard_loss, drain_rate, reconfigure, skew, clock_jump_rate, pool, check,
+    operator_always_acts, initial_height, faults_last, stays, block_time, da_block_time, payload_bytes, odd_sizes, max_block_bytes, limits, timing, delay, loss,
+    duplicate, reorder, reset, partial, stall, partition_rate, asymmetric, disconnect_rate, not_sent, lasting, write, write_stall, untold,
+    storage_full_rate, crash_rate, wipe, backup, loss_of_tail, guard_loss, drain_rate, reconfigure, rescan_rate, second_signer, skew, clock_jump_rate, clock_stays, pool, check,
     signing, signer_fails, pipeline, host_crash_rate, host_backup, other_block, republish, veto_rate, vetoes_any, ack, extend_rate,
-    report_by, report_late, report_repeat, da_outage, da_delay, da_repost, da_junk, report_junk, without_da,
+    report_by, report_late, report_repeat, da_outage, da_delay, da_repost, da_junk, report_junk, careless, report_wrong, report_too_high, watchers, without_da,
 } "Plan::quiet()");
 
 impl Source for Duration {

@@ -41,8 +41,10 @@ states! {
     ScheduleEntry "schedule_entry",
     Prune "prune",
     BackfilledBlock "backfilled_block",
-    /// A report was taken, and the DA cursor is below what it covers, since there was no room.
+    /// There was no room for what DA has of some height: it is to be read again.
     Shed "shed",
+    /// A block of a proposer who is not in a node's schedule was seen on DA.
+    PassedOver "passed_over",
 
     // What nodes ask for, and are given.
     /// A parent of a pinned block was asked for by its hash.
@@ -68,15 +70,23 @@ states! {
     EquivocationTold "equivocation_told",
     StreamLost "stream_lost",
     WantedNamed "wanted_named",
+    ReportRefused "report_refused",
     PublishConflict "publish_conflict",
     PublishNotReady "publish_not_ready",
     PublishHalted "publish_halted",
+
+    WatchedFromGenesis "watched_from_genesis",
+    WatchedFromTip "watched_from_tip",
+    /// It names one block.
+    WatchedFromOne "watched_from_one",
+    WatchedFromAll "watched_from_all",
 
     // What operators do.
     AbandonBranch "abandon_branch",
     AssertSigned "assert_signed",
     LiftVeto "lift_veto",
     ForgetConsumer "forget_consumer",
+    RescanDa "rescan_da",
 
     // What happens to nodes and hosts.
     Crash "crash",
@@ -87,9 +97,16 @@ states! {
     StorageFull "storage_full",
     Partition "partition",
     ClockJump "clock_jump",
+    /// After healing, too.
+    ClockStaysWrong "clock_stays_wrong",
     SignerAway "signer_away",
     HostCrash "host_crash",
     HostRestored "host_restored",
+    /// A host names what it has not verified.
+    CarelessHost "careless_host",
+    WrongReport "wrong_report",
+    /// A block of the largest size.
+    LargeBlock "large_block",
     /// At the end of the world, a node says so.
     HistoryUnavailable "history_unavailable",
 }

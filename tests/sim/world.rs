@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
-use blocksyncd::sync::{Answer, FetchOutcome, GuardState, Input, PeerId, RequestId, Ticket};
+use blocksyncd::sync::{Answer, CommitId, FetchOutcome, GuardState, Input, PeerId, RequestId, Ticket};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::adversary::Adversary;
@@ -31,6 +31,7 @@ use super::node::{Node, Waits};
 use super::runner::Run;
 use super::tally::Tally;
 use super::trace::Trace;
+use super::watchers::Watcher;
 
 /// Everything that is going to happen.
 #[derive(Debug)]
@@ -54,6 +55,12 @@ pub enum Event {
     Written {
         node: usize,
         life: u64,
+    },
+    /// That it is on disk is told.
+    Durable {
+        node: usize,
+        life: u64,
+        commit: CommitId,
     },
     Signed {
         node: usize,
@@ -169,6 +176,7 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub adversaries: Vec<Adversary>,
     pub hosts: Vec<Host>,
+    pub watchers: Vec<Watcher>,
     pub da: Da,
     /// The branch of the sequencer's node; see [`World::main_branch`].
     pub main_branch: Rc<Vec<AuthenticBlock>>,
@@ -214,7 +222,8 @@ impl World {
         let layout = dice.common(Purpose::Layout);
         let mut nodes: Vec<Node> =
             (0..plan.honest).map(|n| Node::new(initial_height, plan.keeps[n], plan.timing)).collect();
-        for node in &mut nodes[1..] {
+        let signers = if plan.second_signer { 2 } else { 1 };
+        for node in &mut nodes[signers..] {
             // Followers hold no key.
             node.disk.guard = GuardState::Missing;
         }
@@ -239,6 +248,7 @@ impl World {
                 None => Network::new(plan.honest, behaviours.len(), layout),
             },
             hosts: nodes.iter().map(|_| Host::new(initial_height)).collect(),
+            watchers: Vec::new(),
             owed: vec![Owed::default(); nodes.len()],
             nodes,
             adversaries: behaviours
@@ -299,6 +309,7 @@ impl World {
         }
         self.later(self.plan.block_time, Event::Produce);
         self.schedule_da();
+        self.add_watchers();
         if self.plan.operator_always_acts {
             self.later(Duration::from_secs(2), Event::OperatorTurn);
         }
@@ -380,6 +391,7 @@ impl World {
             Event::PeerDown { node, life, peer } if life_of(self, node) == Some(life) => self.on_peer_down(node, peer),
             Event::Checked { node, life, ticket } if life_of(self, node) == Some(life) => self.on_checked(node, ticket),
             Event::Written { node, life } if life_of(self, node) == Some(life) => self.on_written(node),
+            Event::Durable { node, life, commit } if life_of(self, node) == Some(life) => self.on_told(node, commit),
             Event::Signed { node, life, ticket, outcome } if life_of(self, node) == Some(life) => {
                 self.nodes[node].signing = None;
                 self.handle(node, Input::Signed { ticket, outcome });
@@ -396,6 +408,7 @@ impl World {
             Event::PeerDown { .. }
             | Event::Checked { .. }
             | Event::Written { .. }
+            | Event::Durable { .. }
             | Event::Signed { .. }
             | Event::KnownPeersTried { .. }
             | Event::FetchLate { .. }
@@ -421,6 +434,7 @@ impl World {
         let every = match event {
             Event::HostsTurn => {
                 (0..self.hosts.len()).for_each(|n| self.host_regular_turn(n));
+                self.watchers_turn();
                 HOSTS_EVERY
             }
             Event::Produce => {

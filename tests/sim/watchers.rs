@@ -1,0 +1,226 @@
+//! Hosts that only watch: further streams of a node, of every kind that there is, beside its own host's.
+//!
+//! They are held to the same contract ([`super::host::HostState`]), read slowly or fast, lose their streams now and then, and resume
+//! from everything that they have, from their newest block alone, from the tip, or from the beginning.
+
+use std::convert::Infallible;
+
+use blocksyncd::block::BlockId;
+use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Locator, Resumed, Start, Step};
+
+use super::dice::Purpose;
+use super::host::HostState;
+use super::node::Node;
+use super::tally::State;
+use super::world::World;
+
+/// From where it goes on when it has lost its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    /// It keeps nothing, and begins anew.
+    Genesis,
+    Tip,
+    /// It names one block.
+    Newest,
+    Everything,
+}
+
+#[derive(Debug)]
+pub struct Watcher {
+    node: usize,
+    from: From,
+    filter: EventFilter,
+    /// Events in one turn, while things go wrong.
+    pace: usize,
+    state: HostState,
+    /// What comes next may have any height.
+    is_at_tip: bool,
+    stream: Option<(u64, Cursor)>,
+}
+
+/// Events in one turn, once everything has healed.
+const PACE: usize = 48;
+
+fn sure<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}
+
+impl World {
+    pub fn add_watchers(&mut self) {
+        for node in 0..self.nodes.len() {
+            for _ in 0..self.plan.watchers {
+                let initial = self.chain.initial_height();
+                let rng = self.dice.of(Purpose::Watch, node);
+                let from = [From::Genesis, From::Tip, From::Newest, From::Everything][rng.usize(0..4)];
+                let filter = if rng.bool() { EventFilter::Soft } else { EventFilter::Hard };
+                let pace = if rng.bool() { 1 } else { PACE };
+                let state = HostState::new(initial);
+                self.watchers.push(Watcher { node, from, filter, pace, state, is_at_tip: false, stream: None });
+            }
+        }
+    }
+
+    pub fn watchers_turn(&mut self) {
+        for index in 0..self.watchers.len() {
+            let node = self.watchers[index].node;
+            if !self.healed && self.dice.of(Purpose::Watch, node).f64() < 0.02 {
+                self.watchers[index].stream = None;
+            }
+            if let Err(why) = self.watch(index) {
+                self.fail(format!("n{node}'s watcher {:?}: {why}", self.watchers[index]));
+            }
+        }
+    }
+
+    fn watch(&mut self, index: usize) -> Result<(), String> {
+        let mut watcher = std::mem::replace(&mut self.watchers[index], Watcher::nobody(self.chain.initial_height()));
+        let told = self.open(&mut watcher).and_then(|()| self.read(&mut watcher));
+        self.watchers[index] = watcher;
+        told
+    }
+
+    fn open(&mut self, watcher: &mut Watcher) -> Result<(), String> {
+        let node = &self.nodes[watcher.node];
+        let (Some(life), Some(announced)) = (node.life(), node.announced) else {
+            watcher.stream = None;
+            return Ok(());
+        };
+        let Some(heads) = cursor::visible(&announced, &node.disk.image.heads) else { return Ok(()) };
+        if watcher.stream.is_some_and(|(opened, _)| opened == life) {
+            return Ok(());
+        }
+        let start = watcher.start();
+        let initial = self.chain.initial_height();
+        match sure(cursor::resume(&start, watcher.filter, initial, &heads, &node.disk.image)) {
+            Resumed::Started(cursor) => {
+                if matches!(start, Start::Genesis | Start::Tip) {
+                    watcher.state = HostState::new(initial);
+                }
+                watcher.is_at_tip = start == Start::Tip;
+                watcher.state.gap_to = None;
+                watcher.stream = Some((life, cursor));
+                self.tally.count(match watcher.from {
+                    From::Genesis => State::WatchedFromGenesis,
+                    From::Tip => State::WatchedFromTip,
+                    From::Newest => State::WatchedFromOne,
+                    From::Everything => State::WatchedFromAll,
+                });
+                Ok(())
+            }
+            Resumed::Waiting => Ok(()),
+            Resumed::ForkedBelowHard { theirs, ours } => Err(format!("its hard {theirs:?} is not ours, {ours:?}")),
+        }
+    }
+
+    fn read(&mut self, watcher: &mut Watcher) -> Result<(), String> {
+        let node = &self.nodes[watcher.node];
+        let pace = if self.healed { PACE } else { watcher.pace };
+        let Some(announced) = node.announced else { return Ok(()) };
+        let image = &node.disk.image;
+        let Some(heads) = cursor::visible(&announced, &image.heads) else { return Ok(()) };
+        for _ in 0..pace {
+            let Some((life, mut cursor)) = watcher.stream else { return Ok(()) };
+            let step = sure(cursor.step(&heads, image));
+            if step == Step::Idle {
+                watcher.stream = Some((life, cursor));
+                return Ok(());
+            }
+            self.tally.add(State::StreamLost, u64::from(matches!(step, Step::Lost(_))));
+            let goes_on = watcher.told(step, node, &mut cursor)?;
+            if let Step::Hard(height) = step {
+                let id = image.id(height).ok_or("hard, and not stored")?;
+                self.check_hard(watcher.node, id)?;
+            }
+            watcher.stream = goes_on.then_some((life, cursor));
+        }
+        Ok(())
+    }
+
+    /// Whether all that watch this node have what it has.
+    pub fn watchers_converged(&self, n: usize, soft: BlockId, hard: Option<BlockId>) -> Result<(), String> {
+        for watcher in self.watchers.iter().filter(|watcher| watcher.node == n) {
+            let expected = if watcher.filter == EventFilter::Hard { hard } else { Some(soft) };
+            let tip = watcher.state.tip();
+            let has_nothing_new = watcher.is_at_tip && tip.is_none() && watcher.stream.is_some();
+            if !has_nothing_new && (tip != expected || watcher.state.hard != hard) {
+                return Err(format!("'s watcher has {tip:?}, hard {:?}: {watcher:?}", watcher.state.hard));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Watcher {
+    fn nobody(initial: blocksyncd::block::Height) -> Self {
+        let (from, filter, state) = (From::Tip, EventFilter::Soft, HostState::new(initial));
+        Self { node: 0, from, filter, pace: 0, state, is_at_tip: false, stream: None }
+    }
+
+    fn start(&self) -> Start {
+        let state = &self.state;
+        match (self.from, state.tip()) {
+            (From::Genesis, _) => Start::Genesis,
+            (From::Tip, _) => Start::Tip,
+            (From::Newest, Some(tip)) => {
+                Start::Resume(Locator::new(vec![tip], state.hard, Some(state.given_from)).expect("one block"))
+            }
+            (From::Newest | From::Everything, _) => Start::Resume(state.locator()),
+        }
+    }
+
+    /// It began at the tip, and nothing that it was given is at or below this.
+    fn knows_nothing_at(&self, to: Option<BlockId>) -> bool {
+        let lowest = self.state.chain.first().map(|lowest| lowest.height);
+        let to = to.map(|to| to.height);
+        self.from == From::Tip
+            && self.state.gap_to.is_none_or(|gap| Some(gap) != to)
+            && lowest.is_none_or(|lowest| to < Some(lowest))
+    }
+
+    /// Takes one event; false: the stream has ended.
+    fn told(&mut self, step: Step, node: &Node, cursor: &mut Cursor) -> Result<bool, String> {
+        let image = &node.disk.image;
+        match step {
+            Step::Soft(height) => {
+                let block = image.block(height).ok_or("soft, and not stored")?;
+                let (id, parent) = (block.id(), block.block().header().parent_hash);
+                if cursor.link(id, parent) == LinkCheck::Broken {
+                    return Ok(false);
+                }
+                if std::mem::take(&mut self.is_at_tip) {
+                    (self.state.gap_to, self.state.given_from) = (height.prev(), height);
+                }
+                self.state.soft(image.initial_height(), id, parent)?;
+            }
+            Step::Hard(height) => {
+                let id = image.id(height).ok_or("hard, and not stored")?;
+                self.state.hard(image.initial_height(), image.heads.tail, id)?;
+            }
+            Step::Retract { to, .. } if self.knows_nothing_at(to) => {
+                if self.state.hard.is_some() {
+                    return Err(format!("told to go back to {to:?}, below {:?}", self.state));
+                }
+                self.state.chain.clear();
+                (self.state.gap_to, self.is_at_tip) = (None, true);
+            }
+            Step::Gap { to, .. } if self.is_at_tip => {
+                (self.state.gap_to, self.state.given_from, self.is_at_tip) = (Some(to), to.next(), false);
+            }
+            Step::Retract { to, .. } => {
+                self.state.retract(image.initial_height(), to)?;
+                if self.filter == EventFilter::Hard {
+                    return Err(format!("hard blocks are taken back to {to:?}"));
+                }
+            }
+            Step::Gap { from, to } => self.state.gap(image.initial_height(), image.heads.tail, from, to)?,
+            Step::DataLoss(lost) if !node.damaged => return Err(format!("{lost:?} without damage")),
+            Step::DataLoss(_) | Step::Equivocation { .. } => {}
+            Step::Lost(_) => return Ok(false),
+            Step::Idle => unreachable!("the caller stops"),
+        }
+        Ok(true)
+    }
+}
