@@ -122,7 +122,9 @@ impl World {
             let index = self.nodes.len() + adversary;
             let rng = self.dice.of(Purpose::Lies, index);
             let bytes = match self.adversaries[adversary].behaviour {
-                Behaviour::Replays => branch[rng.usize(0..branch.len())].block().bytes().clone(),
+                Behaviour::Replays if rng.bool() => branch[rng.usize(0..branch.len())].block().bytes().clone(),
+                // Whatever was ever signed, of any branch.
+                Behaviour::Replays => self.chain.any_signed(rng).block().bytes().clone(),
                 Behaviour::Copies => byzantine_answers::copy(&branch[rng.usize(0..branch.len())], rng),
                 Behaviour::Flaps => {
                     self.net.neighbours(index).into_iter().for_each(|peer| self.disconnect(index, peer));

@@ -15,6 +15,8 @@ use super::network::{Answered, StreamEnd};
 pub enum Behaviour {
     /// Never answers, never forwards.
     Silent,
+    /// Does not speak our protocol.
+    Foreign,
     /// Gives its head, and answers nothing else.
     HeadOnly,
     /// Says that the first block is heavier than everything that was allowed for.
@@ -53,8 +55,9 @@ pub enum Behaviour {
 
 impl Behaviour {
     /// Those who do not hold the key.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Silent,
+        Self::Foreign,
         Self::HeadOnly,
         Self::TooHeavy,
         Self::Flaps,
@@ -97,7 +100,7 @@ impl Behaviour {
 
     /// Whether it hands on what others gossip.
     pub fn forwards(self) -> bool {
-        !matches!(self, Self::Silent)
+        !matches!(self, Self::Silent | Self::Foreign)
     }
 
     /// Whether it may be banned for what it does of its own.
@@ -105,6 +108,7 @@ impl Behaviour {
         !matches!(
             self,
             Self::Silent
+                | Self::Foreign
                 | Self::HeadOnly
                 | Self::TooHeavy
                 | Self::Flaps
@@ -131,7 +135,7 @@ pub fn answer(
     let honest = honest(query, branch);
     let end = StreamEnd::Complete;
     Some(match behaviour {
-        Behaviour::Silent => return None,
+        Behaviour::Silent | Behaviour::Foreign => return None,
         Behaviour::HeadOnly if query != BlockQuery::Head => return None,
         Behaviour::TooHeavy if matches!(query, BlockQuery::Range { .. }) => {
             Answered { bodies: Vec::new(), end: StreamEnd::TooHeavy }

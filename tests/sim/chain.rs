@@ -13,6 +13,7 @@ use blocksyncd::block::{BlockId, ChainId, Format, Hash, Header, Height, Lane, Pu
 use blocksyncd::verify::{AuthenticBlock, Fault, Rules, Schedule, ScheduleEntry, Signed};
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
+use fastrand::Rng;
 
 /// The wall clock at the start of every world: 2024-01-01.
 pub const EPOCH_UNIX_NANOS: u64 = 1_704_067_200_000_000_000;
@@ -75,6 +76,7 @@ pub struct Chain {
     /// The first is of the whole schedule; the others are of those that a node has had.
     views: Vec<View>,
     keys: Vec<SigningKey>,
+    entries: Vec<ScheduleEntry>,
     checks: Checks,
     /// What this world's keys signed; never iterated.
     made: HashSet<Signed>,
@@ -105,6 +107,7 @@ impl Chain {
             views: vec![View::new(rules.clone())],
             genesis: rules,
             keys: vec![key],
+            entries: Vec::new(),
             checks,
             made: HashSet::new(),
             signed: BTreeMap::new(),
@@ -132,6 +135,7 @@ impl Chain {
         let mut rules = self.views[0].rules.clone();
         rules.schedule.append(entry).expect("a sound key, above all others");
         self.keys.push(key);
+        self.entries.push(entry);
         self.views.insert(0, View::new(rules));
         entry
     }
@@ -179,6 +183,28 @@ impl Chain {
             host_id: host_id(payload),
         };
         self.sign(&native::encode_header(&header), payload).expect("our own block is sound")
+    }
+
+    /// Any of all blocks that were ever signed.
+    pub fn any_signed(&self, rng: &mut Rng) -> &AuthenticBlock {
+        let from = Hash(std::array::from_fn(|_| rng.u8(..)));
+        let next = self.signed.range(from..).next().or_else(|| self.signed.first_key_value());
+        next.map(|(_, block)| block).expect("somebody has signed something")
+    }
+
+    /// What the schedule has beyond its beginning, lowest first.
+    pub fn entries(&self) -> &[ScheduleEntry] {
+        &self.entries
+    }
+
+    /// Above everything that was ever signed.
+    pub fn above_all(&self) -> Height {
+        self.signed.values().map(AuthenticBlock::height).max().map_or(self.initial_height(), Height::next)
+    }
+
+    /// Whose key signs this height.
+    pub fn proposer_at(&self, height: Height) -> Option<PublicKey> {
+        self.views[0].rules.schedule.proposer_at(height)
     }
 
     /// How many blocks were signed.

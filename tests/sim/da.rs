@@ -268,7 +268,8 @@ impl World {
         let host = &mut self.hosts[n];
         host.reporter.waiting_since = Some(now);
         let life = host.life;
-        let (after, scanned_through) = (from.saturating_sub(1), through.max(host.reporter.scanned));
+        // It covers what it has read just now, and nothing else: the sidecar may have been told to forget the rest.
+        let (after, scanned_through) = (from.saturating_sub(1), through);
         let ticket = self.nodes[n].wait(Waits::Report, n, life);
         let input = self.mutate_report(ticket, DaReport { after, scanned_through, findings });
         self.handle(n, input);
@@ -342,12 +343,20 @@ impl World {
             let found = native::decode(blob, usize::MAX).ok()?;
             return Some((found.height(), Found::Digest(Hash::of(blob))));
         }
+        if by.evidence() == DaEvidence::Named {
+            // By the host's own rule, which knows nothing of the sidecar's schedule.
+            let block = self.chain.truth(blob).ok()?;
+            let header = block.block().header();
+            let name = match by {
+                ReportBy::PayloadHash => Name::Payload(header.payload_hash),
+                _ => Name::HostId(header.host_id.clone()),
+            };
+            return Some((block.height(), Found::Named(name)));
+        }
         let block = match self.bytes_found(rules, blob) {
             Found::Bytes { content: Content::Block(block), .. } => block,
             // Whatever the host's schedule makes of it, it is reported as it stands there.
-            what @ Found::Bytes { content: Content::Unscheduled { height, .. }, .. } => {
-                return (by.evidence() == DaEvidence::Block).then_some((height, what));
-            }
+            what @ Found::Bytes { content: Content::Unscheduled { height, .. }, .. } => return Some((height, what)),
             // The bug: it only looks at the header.
             _ if self.bug == Some(Bug::HashWithoutSignature) => {
                 let found = native::decode(blob, usize::MAX).ok()?;
@@ -355,17 +364,14 @@ impl World {
                 return Some((found.height(), Found::Digest(Hash::of(named.block().bytes()))));
             }
             junk => {
-                let says = by.evidence() == DaEvidence::Block
-                    && self.dice.of(Purpose::Reporter, n).f64() < self.plan.report_junk;
+                let says = self.dice.of(Purpose::Reporter, n).f64() < self.plan.report_junk;
                 return says.then_some((self.chain.initial_height(), junk));
             }
         };
         let what = match by {
-            ReportBy::PayloadHash => Found::Named(Name::Payload(block.block().header().payload_hash)),
-            ReportBy::HostId => Found::Named(Name::HostId(block.block().header().host_id.clone())),
-            ReportBy::Hash | ReportBy::Unverified | ReportBy::NamesAlone => Found::Digest(Hash::of(blob)),
-            ReportBy::Either if self.dice.of(Purpose::Reporter, n).bool() => Found::Digest(Hash::of(blob)),
-            ReportBy::Either | ReportBy::Bytes => self.bytes_found(rules, blob),
+            ReportBy::Bytes => self.bytes_found(rules, blob),
+            ReportBy::Either if self.dice.of(Purpose::Reporter, n).bool() => self.bytes_found(rules, blob),
+            _ => Found::Digest(Hash::of(blob)),
         };
         Some((block.height(), what))
     }

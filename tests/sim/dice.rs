@@ -55,6 +55,8 @@ pub enum Purpose {
     Mistakes = 21,
     /// By node: when what is written is told.
     Telling = 22,
+    /// By node: when its operator hears of a new key.
+    Rotation = 23,
 }
 
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use blocksyncd::block::Height;
 use blocksyncd::sync::{Command, Halt, Input};
 use blocksyncd::verify::ScheduleEntry;
 
@@ -11,6 +12,9 @@ use super::disk::Damage;
 use super::faults::Signing;
 use super::tally::State;
 use super::world::{Event, FAULTS_EVERY, World};
+
+/// Each key costs checks.
+const MOST_ROTATIONS: usize = 6;
 
 impl World {
     fn draw(&mut self, rate: f64) -> bool {
@@ -67,6 +71,12 @@ impl World {
         if self.draw(self.plan.extend_rate) {
             self.extend_schedule(n);
         }
+        if self.plan.rotation_rate > 0.0 && self.draw(self.plan.rotation_rate) {
+            self.rotate();
+        }
+        if self.plan.signer_leaves_rate > 0.0 && self.draw(self.plan.signer_leaves_rate) {
+            self.signer_leaves();
+        }
         if self.plan.rescan_rate > 0.0 && self.draw(self.plan.rescan_rate) {
             self.rescan_da(n);
         }
@@ -89,6 +99,81 @@ impl World {
         let from = syncer.heads().next_height().plus(self.dice.of(Purpose::Operator, n).u64(0..12));
         let entry = ScheduleEntry { from, proposer: self.chain.public_key() };
         self.operate(n, Command::ExtendSchedule(entry));
+    }
+
+    /// Another key is to sign, from a little above everything that was signed. The sequencer's operator knows at once.
+    fn rotate(&mut self) {
+        if self.chain.entries().len() >= MOST_ROTATIONS {
+            return;
+        }
+        let lowest = self.chain.entries().last().map_or(Height::MIN, |entry| entry.from.next());
+        let from = self.chain.above_all().max(lowest).plus(self.dice.common(Purpose::Rotation).u64(1..10));
+        let entry = self.chain.rotate(from);
+        self.trace.note(self.now, format_args!("from {from} on another key signs: {:?}", entry.proposer));
+        self.tally.count(State::Rotation);
+        self.tell_schedule(0);
+    }
+
+    /// Operators hear of a new key, sooner or later.
+    pub fn schedules_turn(&mut self) {
+        if self.chain.entries().is_empty() || self.plan.rotation_rate == 0.0 {
+            return;
+        }
+        for n in 0..self.nodes.len() {
+            let lags = !self.healed && n > 0 && self.dice.of(Purpose::Rotation, n).f64() < 0.85;
+            if lags {
+                self.tally.add(State::ScheduleLags, u64::from(self.lacks_schedule(n)));
+            } else {
+                self.tell_schedule(n);
+            }
+        }
+        self.switch_signer();
+    }
+
+    /// Whether it does not know of a key that has signed already.
+    fn lacks_schedule(&self, n: usize) -> bool {
+        let top = self.chain.above_all().prev();
+        let Some((syncer, top)) = self.nodes[n].syncer.as_ref().zip(top) else { return false };
+        syncer.rules().schedule.proposer_at(top) != self.chain.proposer_at(top)
+    }
+
+    pub fn tell_schedule(&mut self, n: usize) {
+        for entry in self.chain.entries().to_vec() {
+            let Some(syncer) = &self.nodes[n].syncer else { return };
+            if syncer.rules().schedule.proposer_at(entry.from) != Some(entry.proposer) {
+                self.operate(n, Command::ExtendSchedule(entry));
+            }
+        }
+    }
+
+    /// The sequencer's operator gives it the key that is to sign next.
+    pub fn switch_signer(&mut self) {
+        let next = self.nodes[0].syncer.as_ref().map(|syncer| syncer.heads().next_height());
+        let Some(due) = next.and_then(|next| self.chain.proposer_at(next)) else { return };
+        if self.nodes[0].signs.is_some_and(|signs| signs != due) {
+            self.nodes[0].signs = Some(due);
+            self.handle(0, Input::Signer(Some(due)));
+        }
+    }
+
+    fn signer_leaves(&mut self) {
+        if self.nodes[0].life().is_none() || self.nodes[0].signs.is_none() {
+            return;
+        }
+        self.nodes[0].signs = None;
+        self.tally.count(State::SignerLeft);
+        self.handle(0, Input::Signer(None));
+        let away = Duration::from_millis(self.dice.common(Purpose::Faults).u64(200..5_000));
+        self.later(away, Event::SignerBack);
+    }
+
+    pub fn signer_is_back(&mut self) {
+        let next = self.nodes[0].syncer.as_ref().map(|syncer| syncer.heads().next_height());
+        let (Some(due), None) = (next.and_then(|next| self.chain.proposer_at(next)), self.nodes[0].signs) else {
+            return;
+        };
+        self.nodes[0].signs = Some(due);
+        self.handle(0, Input::Signer(Some(due)));
     }
 
     fn rescan_da(&mut self, n: usize) {
@@ -115,6 +200,8 @@ impl World {
         } else {
             (luck < plan.wipe + plan.backup + plan.loss_of_tail).then_some(Damage::TailLost)
         };
+        let rest = luck - plan.wipe - plan.backup - plan.loss_of_tail;
+        let damage = damage.or((0.0..plan.store_lost).contains(&rest).then_some(Damage::StoreLost));
         if let Some(damage) = damage {
             self.trace.note(self.now, format_args!("n{n}'s disk: {damage:?}"));
             self.tally.count(State::DiskDamage);

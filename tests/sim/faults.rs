@@ -149,6 +149,8 @@ pub struct Plan {
     pub wipe: f64,
     pub backup: f64,
     pub loss_of_tail: f64,
+    /// Everything but the mark beside the store.
+    pub store_lost: f64,
     /// The guard is gone, at the signer's.
     pub guard_loss: f64,
     /// A process is asked to end in order.
@@ -157,6 +159,10 @@ pub struct Plan {
     pub reconfigure: f64,
     /// How often an operator has DA read again, from anywhere.
     pub rescan_rate: f64,
+    /// The chain's key changes.
+    pub rotation_rate: f64,
+    /// Whoever signs outside leaves, and comes back.
+    pub signer_leaves_rate: f64,
     /// The second node holds the sequencer's key too, and never uses it.
     pub second_signer: bool,
 
@@ -294,10 +300,13 @@ impl Plan {
             wipe: 0.0,
             backup: 0.0,
             loss_of_tail: 0.0,
+            store_lost: 0.0,
             guard_loss: 0.0,
             drain_rate: 0.0,
             reconfigure: 0.0,
             rescan_rate: 0.0,
+            rotation_rate: 0.0,
+            signer_leaves_rate: 0.0,
             second_signer: false,
 
             skew: Duration::ZERO,
@@ -359,8 +368,15 @@ impl Plan {
             Vec::new()
         };
         for behaviour in &mut adversaries {
-            if late.f64() < 0.25 {
-                *behaviour = [Behaviour::HeadOnly, Behaviour::TooHeavy, Behaviour::Flaps][late.usize(0..3)];
+            if late.f64() < 0.35 {
+                let late_ones = [
+                    Behaviour::HeadOnly,
+                    Behaviour::TooHeavy,
+                    Behaviour::Flaps,
+                    Behaviour::Foreign,
+                    Behaviour::Replays,
+                ];
+                *behaviour = late_ones[late.usize(0..late_ones.len())];
             }
         }
         let mut keeping = Rng::with_seed(seed ^ 0x4157_0123);
@@ -392,6 +408,7 @@ impl Plan {
         let mut newer = Rng::with_seed(seed ^ 0x0003_d3a3);
         let newer = &mut newer;
         let by_bytes = report_by.evidence() == DaEvidence::Block;
+        let rotation_rate = swarm(newer, 0.2, 0.1);
         let stores_any_size = keeps.iter().all(|keeps| keeps.max_bytes.is_none());
         Self {
             drawing: DRAWING,
@@ -437,12 +454,15 @@ impl Plan {
             crash_rate: swarm(rng, 0.6, 0.4),
             wipe: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.3) },
             backup: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
-            loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
+            loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.6, 0.6) },
+            store_lost: if quiet_disk { 0.0 } else { swarm(newer, 0.3, 0.3) },
             guard_loss: if quiet_disk { 0.0 } else { swarm(rng, 0.2, 0.5) },
             drain_rate: swarm(rng, 0.4, 0.2),
             reconfigure: swarm(newer, 0.25, 1.0),
             rescan_rate: swarm(newer, 0.15, 0.1),
             second_signer: newer.f64() < 0.1,
+            rotation_rate,
+            signer_leaves_rate: if signing == Signing::Outside { swarm(newer, 0.4, 0.2) } else { 0.0 },
 
             skew: if rng.bool() { millis(rng, 0..=4_000) } else { Duration::ZERO },
             clock_jump_rate: swarm(rng, 0.3, 0.2),
@@ -457,10 +477,10 @@ impl Plan {
             host_backup: if host_keeps_all { 0.0 } else { swarm(rng, 0.5, 0.6) },
             other_block: if host_forgets { swarm(rng, 0.4, 0.2) } else { 0.0 },
             republish: swarm(rng, 0.4, 0.2),
-            veto_rate: swarm(rng, 0.15, 0.03),
+            veto_rate: swarm(rng, 0.3, 0.04),
             vetoes_any: by_bytes && !without_da && newer.f64() < 0.4,
             ack: swarm(rng, 0.5, 0.5),
-            extend_rate: swarm(rng, 0.2, 0.2),
+            extend_rate: if rotation_rate > 0.0 { 0.0 } else { swarm(rng, 0.2, 0.2) },
 
             report_by,
             report_late: swarm(rng, 0.4, 0.6),
@@ -481,7 +501,7 @@ impl Plan {
     /// disk, somebody must have what it lost.
     fn keeps(honest: usize, may_sequencer_prune: bool, rng: &mut Rng) -> Vec<Keeps> {
         let is_history_kept = rng.bool();
-        let may_sequencer_prune = may_sequencer_prune && rng.f64() < 0.4;
+        let may_sequencer_prune = may_sequencer_prune && rng.f64() < 0.6;
         let mut keeps: Vec<Keeps> = (0..honest).map(|_| Keeps::draw(rng)).collect();
         if is_history_kept {
             return vec![Keeps::default(); honest];
@@ -508,9 +528,8 @@ impl Plan {
             requests_per_peer: rng.usize(1..=4),
             range_bytes: rng.usize(600..=8_192),
             publish_queue: rng.usize(1..=4),
-            // More than what DA can put between a block and the ones before it: with less, nothing moves.
-            sightings: rng.usize(150..=400),
-            sighting_bytes: rng.usize(40_000..=120_000),
+            sightings: rng.usize(8..=200),
+            sighting_bytes: rng.usize(5_000..=80_000),
             evidence: rng.usize(2..=8),
             awaited: rng.usize(8..=64),
             disowned: rng.usize(64..=256),

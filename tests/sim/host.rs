@@ -99,6 +99,14 @@ impl HostState {
         Locator::new(blocks, self.hard, Some(self.given_from)).expect("the host's own chain is in order")
     }
 
+    /// It has a stream again: that goes on above the newest block that it has.
+    pub fn resumed(&mut self, initial: Height) {
+        self.gap_to = None;
+        if self.chain.is_empty() {
+            self.given_from = initial;
+        }
+    }
+
     /// It is given the next block.
     pub fn soft(&mut self, initial: Height, id: BlockId, parent: Option<Hash>) -> Result<(), String> {
         let next = self.next(initial);
@@ -278,8 +286,7 @@ impl World {
         match resumed {
             Resumed::Started(cursor) => {
                 self.trace.note(self.now, format_args!("h{n} resumes at {cursor:?}"));
-                // It goes on above the newest block that it has.
-                self.hosts[n].state.gap_to = None;
+                self.hosts[n].state.resumed(initial);
                 self.hosts[n].stream = Some((life, cursor));
             }
             Resumed::Waiting => {}

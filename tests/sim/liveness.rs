@@ -106,6 +106,9 @@ impl World {
             return None;
         }
         let (top, next) = (status.heads.top().map(|top| top.id), status.heads.next_height());
+        if node.syncer.as_ref()?.rules().schedule.proposer_at(next) != self.chain.proposer_at(next) {
+            return None;
+        }
         let has_it = |peer: usize| {
             let Some(other) = self.nodes.get(peer).filter(|other| other.life().is_some()) else { return false };
             let image = &other.disk.image;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use blocksyncd::sync::{BlockQuery, Fetch, FetchOutcome, Fetched, Input, MAX_RANGE, RequestId, Ticket, Verdict};
 use bytes::Bytes;
 
+use super::byzantine_answers::Behaviour;
 use super::dice::Purpose;
 use super::mutations::Bug;
 use super::network::{Message, Packet, StreamEnd};
@@ -97,6 +98,9 @@ impl World {
         if !self.healed && self.plan.not_sent > 0.0 && self.dice.of(Purpose::Requests, n).f64() < self.plan.not_sent {
             let outcome = FetchOutcome::NotSent;
             self.later(Duration::ZERO, Event::FetchLate { node: n, life, request, outcome });
+        } else if self.behaviour_of(peer) == Some(Behaviour::Foreign) {
+            let outcome = FetchOutcome::Unsupported;
+            self.later(self.plan.delay.1, Event::FetchLate { node: n, life, request, outcome });
         } else if self.net.is_up(n, peer) {
             self.send(n, peer, Packet::BlockQuery { request, life, query });
             self.later(timeout, Event::FetchLate { node: n, life, request, outcome: FetchOutcome::Timeout });

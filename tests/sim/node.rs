@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use blocksyncd::block::{BlockId, Hash, Height};
+use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, RangeRequest, Span};
 use blocksyncd::sync::{
@@ -50,6 +50,8 @@ pub struct Node {
     /// `None`: the process is down.
     pub syncer: Option<Syncer>,
     pub announced: Option<Heads>,
+    /// The key that it was given.
+    pub signs: Option<PublicKey>,
     pub storage_full: bool,
     /// The wall clock is off by so many nanoseconds.
     pub wall_offset: i128,
@@ -95,6 +97,7 @@ impl Node {
             timing,
             syncer: None,
             announced: None,
+            signs: None,
             storage_full: false,
             wall_offset: 0,
             damaged: false,
@@ -243,9 +246,11 @@ impl World {
             limits.pending_blocks = usize::MAX;
             limits.pending_bytes = usize::MAX;
         }
+        let signs = (n == 0 || (n == 1 && self.plan.second_signer)).then(|| self.chain.public_key());
+        node.signs = signs;
         let config = Config {
             rules: self.chain.rules().clone(),
-            signs: (n == 0 || (n == 1 && self.plan.second_signer)).then(|| self.chain.public_key()),
+            signs,
             on_divergence: self.plan.policy,
             da_evidence: self.plan.report_by.evidence(),
             known_peers: Acquaintance::Nobody,
@@ -264,6 +269,10 @@ impl World {
         node.syncer = Some(Syncer::recover(config, recovered, self.plan.seed ^ node.lives));
         if node.storage_full {
             self.handle(n, Input::StorageFull(true));
+        }
+        if n == 0 && self.plan.rotation_rate > 0.0 {
+            self.tell_schedule(0);
+            self.switch_signer();
         }
         self.check_node(n);
         self.rearm(n);

@@ -54,6 +54,9 @@ impl World {
         if !self.healed && self.dice.common(Purpose::Publisher).f64() < self.plan.other_block {
             self.publish_another();
         }
+        if self.plan.rotation_rate > 0.0 {
+            self.switch_signer();
+        }
         if self.publish_history() {
             return;
         }

@@ -39,6 +39,10 @@ states! {
     Halt "halt",
     Veto "veto",
     ScheduleEntry "schedule_entry",
+    /// The chain's key changes.
+    Rotation "rotation",
+    /// For a second, a node does not know of a key that has signed.
+    ScheduleLags "schedule_lags",
     Prune "prune",
     BackfilledBlock "backfilled_block",
     /// There was no room for what DA has of some height: it is to be read again.
@@ -100,6 +104,7 @@ states! {
     /// After healing, too.
     ClockStaysWrong "clock_stays_wrong",
     SignerAway "signer_away",
+    SignerLeft "signer_left",
     HostCrash "host_crash",
     HostRestored "host_restored",
     /// A host names what it has not verified.

@@ -100,7 +100,7 @@ impl World {
                     watcher.state = HostState::new(initial);
                 }
                 watcher.is_at_tip = start == Start::Tip;
-                watcher.state.gap_to = None;
+                watcher.state.resumed(initial);
                 watcher.stream = Some((life, cursor));
                 self.tally.count(match watcher.from {
                     From::Genesis => State::WatchedFromGenesis,

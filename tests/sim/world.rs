@@ -112,6 +112,7 @@ pub enum Event {
         host: usize,
         backup: Option<usize>,
     },
+    SignerBack,
     Unblock,
     StorageFree {
         node: usize,
@@ -420,6 +421,7 @@ impl World {
             Event::HostTurn { host } => self.host_turn(host),
             Event::StartNode { node } => self.start_node(node),
             Event::RestartHost { host, backup } => self.hosts[host].restart(backup),
+            Event::SignerBack => self.signer_is_back(),
             Event::Unblock => self.net.unblock(),
             Event::StorageFree { node } => self.set_storage_full(node, false),
             Event::Heal => self.heal(),
@@ -463,6 +465,7 @@ impl World {
             }
             Event::LivenessTurn => {
                 self.look_for_progress();
+                self.schedules_turn();
                 LOOK_EVERY
             }
             Event::OperatorTurn => {
