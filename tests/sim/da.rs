@@ -258,6 +258,14 @@ impl World {
             self.see(n, height, &mut findings);
             through = height;
         }
+        if !healed && through >= from && self.plan.report_wrong > 0.0 && self.dice.of(Purpose::Mistakes, n).f64() < 0.3
+        {
+            // It has looked a little further already, and does not say that it has seen all there.
+            let further = (through + 2).min(self.da.height());
+            if further > through {
+                self.see(n, further, &mut findings);
+            }
+        }
         for wanted in wanted {
             self.give_wanted(n, wanted, &mut findings);
         }

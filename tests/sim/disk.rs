@@ -342,6 +342,15 @@ pub enum Write {
     Guard(Ticket, GuardEntry),
 }
 
+/// A copy of the data directory, and of what lies beside it.
+#[derive(Clone, Debug)]
+struct Snapshot {
+    image: Image,
+    watermark: Watermark,
+    guard: GuardState,
+    disowned: BTreeMap<BlockId, Disowned>,
+}
+
 #[derive(Debug)]
 pub struct Disk {
     /// What readers see, and what a crash leaves.
@@ -355,7 +364,9 @@ pub struct Disk {
     initial_height: Height,
     /// In the order of the decisions; the first one is in flight.
     writes: VecDeque<Write>,
-    snapshots: Vec<(Image, Watermark)>,
+    snapshots: Vec<Snapshot>,
+    /// A backup has the guard, too.
+    pub backs_up_guard: bool,
     /// In a world with a planted bug: how the disk goes wrong, and what was there before the last write.
     fault: Option<DiskFault>,
     undo: Option<(Image, Watermark, GuardState)>,
@@ -382,6 +393,7 @@ impl Disk {
             initial_height,
             writes: VecDeque::new(),
             snapshots: Vec::new(),
+            backs_up_guard: false,
             fault: None,
             undo: None,
         }
@@ -516,7 +528,8 @@ impl Disk {
 
     /// Somebody copies the data directory.
     pub fn snapshot(&mut self) {
-        self.snapshots.push((self.image.clone(), self.watermark));
+        let (image, watermark) = (self.image.clone(), self.watermark);
+        self.snapshots.push(Snapshot { image, watermark, guard: self.guard, disowned: self.disowned.clone() });
     }
 
     /// While the process is down.
@@ -531,8 +544,13 @@ impl Disk {
                 self.watermark = Watermark::of(&self.image);
                 self.snapshots.clear();
             }
-            (Damage::Restored, Some((image, watermark))) => (self.image, self.watermark) = (image, watermark),
-            (Damage::TailLost, Some((image, _))) => self.image = image,
+            (Damage::Restored, Some(older)) => {
+                (self.image, self.watermark) = (older.image, older.watermark);
+                if self.backs_up_guard {
+                    (self.guard, self.disowned) = (older.guard, older.disowned);
+                }
+            }
+            (Damage::TailLost, Some(older)) => self.image = older.image,
             (Damage::StoreLost, _) => self.image = Image::empty(self.initial_height),
             (Damage::Restored | Damage::TailLost, None) => {}
         }

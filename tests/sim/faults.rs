@@ -149,6 +149,8 @@ pub struct Plan {
     pub wipe: f64,
     pub backup: f64,
     pub loss_of_tail: f64,
+    /// Whoever restores a backup restores the guard as well, which then knows nothing of what was signed since.
+    pub guard_restored: bool,
     /// Everything but the mark beside the store.
     pub store_lost: f64,
     /// The guard is gone, at the signer's.
@@ -300,6 +302,7 @@ impl Plan {
             wipe: 0.0,
             backup: 0.0,
             loss_of_tail: 0.0,
+            guard_restored: false,
             store_lost: 0.0,
             guard_loss: 0.0,
             drain_rate: 0.0,
@@ -455,6 +458,7 @@ impl Plan {
             wipe: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.3) },
             backup: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
             loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.6, 0.6) },
+            guard_restored: signing != Signing::ByHost && by_bytes && !without_da && newer.f64() < 0.3,
             store_lost: if quiet_disk { 0.0 } else { swarm(newer, 0.3, 0.3) },
             guard_loss: if quiet_disk { 0.0 } else { swarm(rng, 0.2, 0.5) },
             drain_rate: swarm(rng, 0.4, 0.2),
@@ -528,7 +532,7 @@ impl Plan {
             requests_per_peer: rng.usize(1..=4),
             range_bytes: rng.usize(600..=8_192),
             publish_queue: rng.usize(1..=4),
-            sightings: rng.usize(8..=200),
+            sightings: rng.usize(4..=100),
             sighting_bytes: rng.usize(5_000..=80_000),
             evidence: rng.usize(2..=8),
             awaited: rng.usize(8..=64),

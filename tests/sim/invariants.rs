@@ -21,7 +21,9 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
-use blocksyncd::sync::{Batch, BlockQuery, Change, Fetch, Heads, MAX_RANGE, Offence, Origin, Verdict};
+use blocksyncd::sync::{
+    Batch, BlockQuery, Change, DaEvidence, DaPosition, Fetch, Heads, MAX_RANGE, Offence, Origin, Verdict,
+};
 use blocksyncd::verify::{AuthenticBlock, Tip};
 
 use super::byzantine_answers::Behaviour;
@@ -32,6 +34,9 @@ use super::network::{Answered, Message};
 use super::node::Node;
 use super::tally::State;
 use super::world::{World, index_of};
+
+/// So long an honest peer has to answer a signer's question for its head, at most.
+const HEARS_WITHIN: Duration = Duration::from_secs(12);
 
 /// What outlives every crash: the facts that nodes are held to.
 #[derive(Debug, Default)]
@@ -135,7 +140,7 @@ impl World {
             }
             _ => {}
         }
-        if let Err(why) = self.check_hard(n, hard) {
+        if let Err(why) = self.check_hard(n, hard).and_then(|()| self.check_position(n, hard)) {
             self.fail(why);
         }
         self.oracle.hard.insert(n, hard);
@@ -170,6 +175,17 @@ impl World {
             Some((tip, _)) if tip.id == id => Ok(()),
             other => Err(format!("n{n} has {id:?} as hard, DA decided {:?}", other.map(|(tip, _)| tip.id))),
         }
+    }
+
+    /// Where it became hard is where DA has it first, whatever was reported when.
+    fn check_position(&self, n: usize, id: BlockId) -> Result<(), String> {
+        let at = self.nodes[n].disk.image.confirmations.get(&id.height).copied();
+        let first = self.da.winner(id.height).map(|(_, position)| position);
+        let is_told = at.is_some() && at != Some(DaPosition::IMPLIED);
+        if is_told && at != first && self.plan.report_by.evidence() == DaEvidence::Block {
+            return Err(format!("n{n}: {id:?} became hard at {at:?}, and DA has it first at {first:?}"));
+        }
+        Ok(())
     }
 
     pub fn check_told_soft(&self, n: usize, id: BlockId) -> Result<(), String> {
@@ -222,11 +238,26 @@ impl World {
     /// A signed block of the honest sequencer may have left its process.
     pub fn check_originated(&mut self, n: usize, id: BlockId) {
         match self.oracle.originated.insert(id.height, id.hash) {
-            Some(before) if before != id.hash && !self.is_dead(before) => {
+            Some(before) if before != id.hash && !self.is_dead(before) && self.could_know(n, id.height, before) => {
                 self.fail(format!("n{n} signed {id:?}, and {before:?} at that height before"));
             }
             _ => {}
         }
+    }
+
+    /// Whether the signer could know that this block was signed: from its guard, or, where that may be an old one, from an honest peer
+    /// that has had time to show it.
+    fn could_know(&self, n: usize, height: Height, hash: Hash) -> bool {
+        let since = self.now.saturating_sub(HEARS_WITHIN);
+        let shows = |peer: &usize| {
+            let Some(other) = self.nodes.get(*peer).filter(|other| other.life().is_some()) else { return false };
+            let heads = other.disk.image.heads;
+            // What it answers when it is asked for its head leads there.
+            let has_it =
+                other.disk.image.id(height).is_some_and(|id| id.hash == hash) && heads.soft_height() == Some(height);
+            has_it && self.net.is_open_since(n, *peer, since) && other.is_older_than(since)
+        };
+        !self.plan.guard_restored || self.net.neighbours(n).iter().any(shows)
     }
 
     /// Whether DA has decided against this block, or against what it stands on.

@@ -75,6 +75,7 @@ pub enum Packet {
 struct Link {
     up: bool,
     generation: u64,
+    up_since: Duration,
     /// Nothing passes from the lower end to the upper one, and back.
     blocked: [bool; 2],
     blocked_since: Option<Duration>,
@@ -145,6 +146,11 @@ impl Network {
         self.links.get(&ends(a, b)).is_some_and(|link| link.up)
     }
 
+    /// Whether they have been connected for so long, and everything passes.
+    pub fn is_open_since(&self, a: usize, b: usize, since: Duration) -> bool {
+        self.is_open(a, b) && self.links.get(&ends(a, b)).is_some_and(|link| link.up_since <= since)
+    }
+
     /// Whether they are connected, and everything passes.
     pub fn is_open(&self, a: usize, b: usize) -> bool {
         self.links.get(&ends(a, b)).is_some_and(|link| link.up && link.blocked == [false, false])
@@ -202,6 +208,7 @@ impl World {
                 && self.dice.common(Purpose::Links).f64() < 0.7
             {
                 link.up = true;
+                link.up_since = self.now;
                 link.generation += 1;
                 self.tell_peer_up(a, b);
                 self.tell_peer_up(b, a);

@@ -131,6 +131,11 @@ impl Node {
         self.syncer.as_ref().map(|_| self.lives)
     }
 
+    /// Whether this process has run since before this moment.
+    pub fn is_older_than(&self, since: Duration) -> bool {
+        self.started <= since
+    }
+
     pub fn fetches_at(&self, peer: usize) -> Vec<RequestId> {
         let at_peer = |(_, open): &(&RequestId, &OpenFetch)| index_of(&open.fetch.peer) == peer;
         self.fetches.iter().filter(at_peer).map(|(request, _)| *request).collect()

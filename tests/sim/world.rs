@@ -234,6 +234,7 @@ impl World {
             _ => None,
         };
         for node in &mut nodes {
+            node.disk.backs_up_guard = plan.guard_restored;
             if let Some(fault) = disk_fault {
                 node.disk.go_wrong(fault);
             }
