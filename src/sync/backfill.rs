@@ -5,11 +5,12 @@
 //!
 //! Invariants:
 //! 1. Only the block that the tail links to is put below it.
-//! 2. While DA has been read and has confirmed nothing, the tail stays: what DA had for the blocks below it was not kept, and
-//!    hard begins at the tail.
+//! 2. While any of DA has been read, be it the first position alone, and has confirmed nothing, the tail stays: what DA had for the
+//!    blocks below it was not kept, and hard begins at the tail.
 
 use super::History;
 use super::chain::Chain;
+use super::da::Da;
 use super::exchange::{Exchange, SpanBelow};
 use super::reverse_sync::ReverseSync;
 use crate::block::Height;
@@ -28,12 +29,12 @@ impl Backfill {
     }
 
     /// The block that the tail links to, when it is to be fetched.
-    pub fn next(&self, chain: &Chain, reverse_sync: &ReverseSync) -> Option<Height> {
+    pub fn next(&self, chain: &Chain, da: &Da, reverse_sync: &ReverseSync) -> Option<Height> {
         let base = chain.heads().base?.id;
         let next = base.height;
         let stands = reverse_sync.pinned(next).is_none_or(|pinned| pinned == base);
         let wanted = self.wanted && next >= self.initial_height && stands;
-        (wanted && tail_may_fall(chain)).then_some(next)
+        (wanted && tail_may_fall(chain, da)).then_some(next)
     }
 
     /// The blocks to ask for next, the highest of which is `last`.
@@ -54,7 +55,7 @@ impl Backfill {
 }
 
 /// Whether the tail may go down: see invariant 2, and there must be a stored block.
-pub(super) fn tail_may_fall(chain: &Chain) -> bool {
+pub(super) fn tail_may_fall(chain: &Chain, da: &Da) -> bool {
     let heads = chain.heads();
-    heads.soft.is_some() && (heads.hard.is_some() || heads.scanned_through == 0)
+    heads.soft.is_some() && (heads.hard.is_some() || da.knows_nothing())
 }

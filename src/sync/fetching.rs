@@ -187,7 +187,7 @@ impl Syncer {
         if count < amount {
             return self.use_part_below_tail(peer, from, amount, count, outcome);
         }
-        if !tail_may_fall(&self.chain) {
+        if !tail_may_fall(&self.chain, &self.da) {
             // That has changed since it was asked for.
             return AnswerUse::Neutral;
         }
@@ -320,7 +320,7 @@ impl Syncer {
     /// The height below the tail to be fetched next, when there is nothing better to do.
     fn next_below_tail(&self) -> Option<Height> {
         let idle = !self.is_led_on() && !self.is_full() && !self.draining;
-        self.backfill.next(&self.chain, &self.reverse_sync).filter(|_| idle)
+        self.backfill.next(&self.chain, &self.da, &self.reverse_sync).filter(|_| idle)
     }
 
     /// Whether blocks below the tail are wanted, and no peer that could have them does.

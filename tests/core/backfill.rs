@@ -4,12 +4,14 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::{Change, Effect, Fetch, FetchOutcome, History, Input, Offence, RejectAnswer, RequestId};
+use blocksyncd::sync::{
+    Change, Effect, Fetch, FetchOutcome, Finding, Found, History, Input, Offence, RejectAnswer, RequestId,
+};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain};
 use super::driver::{
-    Core, INSTANT, Setup, appended, cancelled, changes, peer, penalties, range_request, ranges, timing,
+    Core, INSTANT, Setup, appended, at, cancelled, changes, peer, penalties, range_request, ranges, seen_block, timing,
 };
 
 const BACKFILL: History =
@@ -124,6 +126,19 @@ fn nothing_goes_below_the_tail_while_da_has_been_read_and_nothing_is_hard() {
     assert_eq!(ranges(&core.connect_at(1, &blocks[8])), []);
     assert!(!core.status().history_unavailable);
     assert_eq!(asked(&core.da_has(&blocks[4..5])), (4, 1));
+}
+
+/// What was said to stand at one position was not there, and what comes after it is read again: the cursor is where it began, and
+/// what DA had before that position is not told once more.
+#[test]
+fn nothing_goes_below_the_tail_while_the_beginning_of_da_stays_read() {
+    let blocks = chain(9);
+    let mut core = setup(&blocks, 5).start();
+    let wrong = Finding { position: at(1, 1), height: blocks[5].height(), what: Found::Digest(blocks[7].hash()) };
+    let _ = core.report(0, 1, vec![seen_block(1, 0, &blocks[1]), wrong]);
+    let (taken, _) = core.report(1, 1, vec![seen_block(1, 1, &blocks[5])]);
+    assert_eq!(taken.scanned_through, 0);
+    assert_eq!(ranges(&core.connect_at(1, &blocks[8])), []);
 }
 
 #[test]

@@ -200,6 +200,12 @@ impl Da {
         }
     }
 
+    /// Whether nothing of DA has been read, or all that was is to be read again. The cursor does not say this: it is at its beginning
+    /// also where DA is read again from the middle of its first height.
+    pub fn knows_nothing(&self) -> bool {
+        self.known_before <= DaPosition::after_height(0)
+    }
+
     fn read_again_from(&mut self, position: DaPosition) {
         self.known_before = self.known_before.min(position);
     }
