@@ -102,9 +102,8 @@ impl HostState {
     /// It has a stream again: that goes on above the newest block that it has.
     pub fn resumed(&mut self, initial: Height) {
         self.gap_to = None;
-        if self.chain.is_empty() {
-            self.given_from = initial;
-        }
+        // A gap after which nothing was given is told again, if it is still there.
+        self.given_from = self.given_from.min(self.next(initial));
     }
 
     /// It is given the next block.
@@ -439,7 +438,7 @@ impl World {
                     PublishAnswer::Accepted(_) | PublishAnswer::Duplicate(_) => {}
                     // Another block is there, or was signed: what was made is given up. But what a host has signed by itself, it
                     // has signed: it makes no other one, and waits to be told which block is there.
-                    PublishAnswer::Conflict(_) => {
+                    PublishAnswer::Conflict(_) | PublishAnswer::Invalid(_) => {
                         if self.plan.signing != Signing::ByHost {
                             host.state.made.split_off(&height);
                         }

@@ -131,6 +131,11 @@ impl Node {
         self.syncer.as_ref().map(|_| self.lives)
     }
 
+    /// Whether more is on disk than is told.
+    pub fn has_untold(&self) -> bool {
+        self.untold > 0
+    }
+
     /// Whether this process has run since before this moment.
     pub fn is_older_than(&self, since: Duration) -> bool {
         self.started <= since
