@@ -124,7 +124,10 @@ impl World {
             let bytes = match self.adversaries[adversary].behaviour {
                 Behaviour::Replays if rng.bool() => branch[rng.usize(0..branch.len())].block().bytes().clone(),
                 // Whatever was ever signed, of any branch.
-                Behaviour::Replays => self.chain.any_signed(rng).block().bytes().clone(),
+                Behaviour::Replays => match self.chain.any_public(rng) {
+                    Some(block) => block.block().bytes().clone(),
+                    None => continue,
+                },
                 Behaviour::Copies => byzantine_answers::copy(&branch[rng.usize(0..branch.len())], rng),
                 Behaviour::Flaps => {
                     self.net.neighbours(index).into_iter().for_each(|peer| self.disconnect(index, peer));
@@ -173,6 +176,7 @@ impl World {
         }
         self.trace.note(self.now, format_args!("the twin signs {:?}", block.id()));
         self.twin_branch.push(block.clone());
+        self.chain.publish(block.hash());
         self.adversary_gossips(0, block.block().bytes().clone());
         self.post_to_da(&block, true);
     }

@@ -77,6 +77,7 @@ pub struct Chain {
     views: Vec<View>,
     keys: Vec<SigningKey>,
     entries: Vec<ScheduleEntry>,
+    public: Vec<Hash>,
     checks: Checks,
     /// What this world's keys signed; never iterated.
     made: HashSet<Signed>,
@@ -108,6 +109,7 @@ impl Chain {
             genesis: rules,
             keys: vec![key],
             entries: Vec::new(),
+            public: Vec::new(),
             checks,
             made: HashSet::new(),
             signed: BTreeMap::new(),
@@ -185,11 +187,15 @@ impl Chain {
         self.sign(&native::encode_header(&header), payload).expect("our own block is sound")
     }
 
-    /// Any of all blocks that were ever signed.
-    pub fn any_signed(&self, rng: &mut Rng) -> &AuthenticBlock {
-        let from = Hash(std::array::from_fn(|_| rng.u8(..)));
-        let next = self.signed.range(from..).next().or_else(|| self.signed.first_key_value());
-        next.map(|(_, block)| block).expect("somebody has signed something")
+    /// A block was gossiped by who made it: from now on anybody may have it.
+    pub fn publish(&mut self, hash: Hash) {
+        self.public.push(hash);
+    }
+
+    /// Any block, of any branch, that was ever gossiped.
+    pub fn any_public(&self, rng: &mut Rng) -> Option<&AuthenticBlock> {
+        let hash = rng.choice(&self.public)?;
+        self.signed.get(hash)
     }
 
     /// What the schedule has beyond its beginning, lowest first.

@@ -614,6 +614,7 @@ impl World {
             return self.fail(format!("n{n} broadcasts {id:?}, which nobody signed"));
         };
         let bytes = block.block().bytes().clone();
+        self.chain.publish(id.hash);
         let node = &mut self.nodes[n];
         node.messages += 1;
         let message = Message { id: (n, node.messages), bytes };
