@@ -432,7 +432,7 @@ impl Plan {
             block_time: millis(rng, 100..=800),
             da_block_time: millis(rng, 700..=4_000),
             payload_bytes: rng.usize(0..=60),
-            odd_sizes: if stores_any_size { swarm(newer, 0.3, 0.3) } else { 0.0 },
+            odd_sizes: if stores_any_size { swarm(newer, 0.45, 0.3) } else { 0.0 },
             max_block_bytes: if late.bool() { 4_096 } else { 1 << 17 },
             limits: Self::limits(rng),
             timing: Self::timing(rng),
@@ -459,7 +459,7 @@ impl Plan {
             backup: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
             loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.6, 0.6) },
             guard_restored: signing != Signing::ByHost && by_bytes && !without_da && newer.f64() < 0.3,
-            store_lost: if quiet_disk { 0.0 } else { swarm(newer, 0.3, 0.3) },
+            store_lost: if quiet_disk { 0.0 } else { swarm(newer, 0.5, 0.5) },
             guard_loss: if quiet_disk { 0.0 } else { swarm(rng, 0.2, 0.5) },
             drain_rate: swarm(rng, 0.4, 0.2),
             reconfigure: swarm(newer, 0.25, 1.0),
@@ -505,7 +505,7 @@ impl Plan {
     /// disk, somebody must have what it lost.
     fn keeps(honest: usize, may_sequencer_prune: bool, rng: &mut Rng) -> Vec<Keeps> {
         let is_history_kept = rng.bool();
-        let may_sequencer_prune = may_sequencer_prune && rng.f64() < 0.6;
+        let may_sequencer_prune = may_sequencer_prune && rng.f64() < 0.8;
         let mut keeps: Vec<Keeps> = (0..honest).map(|_| Keeps::draw(rng)).collect();
         if is_history_kept {
             return vec![Keeps::default(); honest];

@@ -386,7 +386,7 @@ impl World {
         if node.disk.image.heads.soft_id() != Some(expected) || node.disk.image.heads.hard != hard {
             return Err("has not written everything".to_owned());
         }
-        self.history_converged(node)?;
+        self.history_converged(n, node)?;
         // What was lost before it reached anybody is missed until the chain is that high again.
         if heads.lost.is_some_and(|lost| lost.to <= expected.height) {
             return Err(format!("still misses {:?}", heads.lost));
@@ -398,7 +398,7 @@ impl World {
     }
 
     /// Whether as much of the chain is kept as the operator wants.
-    fn history_converged(&self, node: &Node) -> Result<(), String> {
+    fn history_converged(&self, n: usize, node: &Node) -> Result<(), String> {
         let (image, history) = (&node.disk.image, &node.disk.history);
         let tail = image.heads.tail;
         let floor = image.prune_floor(history);
@@ -410,23 +410,25 @@ impl World {
             return Err(format!("stores {} bytes from {tail} on, {floor:?}, {history:?}", image.bytes()));
         }
         // Those who have it may be halted for ever.
-        let waits_for_operators = !self.plan.operator_abandons && self.is_below_tail_gone(image);
+        let waits_for_operators = !self.plan.operator_abandons && self.is_below_tail_gone(n, image);
         if history.backfills() && tail > self.chain.initial_height() && !waits_for_operators {
             return Err(format!("has not fetched what is below {tail}"));
         }
         Ok(())
     }
 
-    fn is_below_tail_gone(&self, image: &Image) -> bool {
-        let below = image.heads.base.map(|base| base.id);
-        below.is_some_and(|below| self.nodes.iter().all(|node| node.disk.image.id(below.height) != Some(below)))
+    fn is_below_tail_gone(&self, n: usize, image: &Image) -> bool {
+        let Some(below) = image.heads.base.map(|base| base.id) else { return false };
+        let others = self.net.acquainted(n);
+        let mut images = others.iter().filter_map(|other| self.nodes.get(*other)).map(|node| &node.disk.image);
+        images.all(|image| image.id(below.height) != Some(below))
     }
 
     /// Whether no honest neighbour has the block that this one needs next, above or below.
     fn is_history_gone(&self, n: usize) -> bool {
         let heads = self.nodes[n].disk.image.heads;
         let lowest = heads.base.map(|base| base.id.height).filter(|_| self.nodes[n].disk.history.backfills());
-        let neighbours = self.net.neighbours(n);
+        let neighbours = self.net.acquainted(n);
         let others = || neighbours.iter().filter_map(|other| self.nodes.get(*other)).map(|node| &node.disk.image);
         [Some(heads.next_height()), lowest]
             .into_iter()

@@ -142,6 +142,12 @@ impl Network {
         self.links.iter().filter(|(_, link)| link.up).filter_map(|(pair, _)| other(*pair)).collect()
     }
 
+    /// Whom it is connected to, or will be again.
+    pub fn acquainted(&self, of: usize) -> Vec<usize> {
+        let other = |(a, b): (usize, usize)| if a == of { Some(b) } else { (b == of).then_some(a) };
+        self.links.keys().filter_map(|pair| other(*pair)).collect()
+    }
+
     pub fn is_up(&self, a: usize, b: usize) -> bool {
         self.links.get(&ends(a, b)).is_some_and(|link| link.up)
     }
