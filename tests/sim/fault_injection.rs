@@ -68,7 +68,8 @@ impl World {
         if self.draw(self.plan.drain_rate) {
             self.drain_for_a_while(n);
         }
-        if self.draw(self.plan.extend_rate) {
+        // Where the key changes, an entry of the first key would be wrong.
+        if self.plan.rotation_rate == 0.0 && self.draw(self.plan.extend_rate) {
             self.extend_schedule(n);
         }
         if self.plan.rotation_rate > 0.0 && self.draw(self.plan.rotation_rate) {
