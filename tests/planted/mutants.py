@@ -17,7 +17,6 @@ import argparse
 import hashlib
 import json
 import pathlib
-import random
 import re
 import subprocess
 import sys
@@ -48,13 +47,14 @@ PARTS = {
 }
 
 
-def listed(planter, files):
-    """All mutants of these files, in the order of their names."""
+def drawn(planter, files, seed):
+    """All mutants of these files, in an order that is drawn by name: it stays what it is when the code around them changes."""
     command = ["cargo", "mutants", "--list", "--json", "--no-config"]
     for file in files:
         command += ["-f", file]
     mutants = json.loads(subprocess.check_output(command, cwd=planter.copy, env=planter.settings))
-    return sorted(mutants, key=lambda mutant: (mutant["file"], mutant["span"]["start"]["line"], mutant["span"]["start"]["column"], mutant["name"]))
+    order = lambda mutant: hashlib.sha256(f"{seed} {name_of(mutant)}".encode()).hexdigest()
+    return sorted(mutants, key=lambda mutant: (order(mutant), mutant["name"]))
 
 
 def mutated(text, mutant):
@@ -103,8 +103,7 @@ def main():
     part, tree = PARTS[chosen.part], run.HERE.parent.parent
     work = (chosen.work or tree / "target" / "planted").resolve()
     planter = run.Planter(tree, work, (chosen.target or work / "target").resolve())
-    mutants = listed(planter, part["files"])
-    random.Random(chosen.seed).shuffle(mutants)
+    mutants = drawn(planter, part["files"], chosen.seed)
     kept = planter.work / f"mutants-{chosen.part}.json"
     known = json.loads(kept.read_text()) if kept.is_file() else {}
     explained = (run.HERE / "README.md").read_text(encoding="utf-8")
