@@ -30,7 +30,7 @@ use super::{
     Change, Checkpoint, Config, Content, DaEvidence, DaNotes, DaPosition, Epoch, Finding, Found, HardWait, Heads,
     MAX_WANTED, OversizedBlock, PassedOver, Seen, SeenBlock, Sighting, Stored, Wanted,
 };
-use crate::block::{BlockId, Hash, Height, PublicKey};
+use crate::block::{BlockId, Hash, Height};
 use crate::util::saturate;
 use crate::verify::{AuthenticBlock, Schedule};
 
@@ -589,16 +589,5 @@ impl Da {
         let lowest = kept.into_iter().chain(self.notes.lowest(id.height)).min();
         let below = lowest.map_or(u64::MAX, |lowest| lowest.height.saturating_sub(1));
         Some(Checkpoint { id, da: below.min(heads.scanned_through) })
-    }
-}
-
-impl Seen {
-    /// Who made the block that was seen, if its bytes were.
-    fn proposer(&self) -> Option<PublicKey> {
-        match self {
-            Self::Block(SeenBlock { block, .. }) => Some(block.block().header().proposer),
-            Self::Oversized(block) => Some(block.header.proposer),
-            Self::Digest(_) | Self::Named(_) => None,
-        }
     }
 }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::block::{Hash, Height};
+use crate::block::{Hash, Height, PublicKey};
 use crate::sync::{DaPosition, Name, OversizedBlock, Seen, SeenBlock, Sighting};
 use crate::verify::{AuthenticBlock, Schedule};
 
@@ -233,6 +233,17 @@ impl Seen {
         match self {
             Self::Block(SeenBlock { block, .. }) => Some(block.hash()),
             Self::Oversized(block) => Some(block.hash),
+            Self::Digest(_) | Self::Named(_) => None,
+        }
+    }
+}
+
+impl Seen {
+    /// Who made the block that was seen, if its bytes were.
+    pub(super) fn proposer(&self) -> Option<PublicKey> {
+        match self {
+            Self::Block(SeenBlock { block, .. }) => Some(block.block().header().proposer),
+            Self::Oversized(block) => Some(block.header.proposer),
             Self::Digest(_) | Self::Named(_) => None,
         }
     }
