@@ -369,11 +369,7 @@ impl World {
             return Ok(());
         }
         let hard = Some(expected).filter(|_| !self.plan.without_da);
-        if status.history_unavailable && self.is_history_gone(n) {
-            // It says so: nobody has what it needs any more.
-            return Ok(());
-        }
-        if self.is_lost(n) {
+        if self.lacks_what_is_gone(n) {
             return Ok(());
         }
         if heads.soft_id() != Some(expected) || heads.hard != hard {
@@ -395,6 +391,12 @@ impl World {
             return Err(format!("'s host has {:?}, hard {:?}", host.state.tip(), host.state.hard));
         }
         self.watchers_converged(n, expected, hard)
+    }
+
+    /// Whether nobody has what it needs any more: it says so, or it is on DA by name alone.
+    pub fn lacks_what_is_gone(&self, n: usize) -> bool {
+        let says_so = self.nodes[n].syncer.as_ref().is_some_and(|syncer| syncer.status().history_unavailable);
+        (says_so && self.is_history_gone(n)) || self.is_lost(n)
     }
 
     /// Whether as much of the chain is kept as the operator wants.

@@ -195,6 +195,8 @@ pub struct World {
     why_not_converged: Option<String>,
     /// Which block all agree on, and since when.
     agreed: Option<(Option<BlockId>, Duration)>,
+    /// Somebody was let off then, since it lacked what nobody had.
+    was_excused: bool,
     /// By node.
     pub owed: Vec<Owed>,
 }
@@ -270,6 +272,7 @@ impl World {
             violation: None,
             why_not_converged: None,
             agreed: None,
+            was_excused: false,
             dice,
             plan,
         }
@@ -345,9 +348,12 @@ impl World {
         self.agreed = self.agreed.filter(|(on, _)| *on == expected && self.da.is_quiet());
         match (self.converged(), self.agreed) {
             (Ok(()), _) => {
+                self.was_excused |= (0..self.nodes.len()).any(|n| self.lacks_what_is_gone(n));
                 let (_, since) = *self.agreed.get_or_insert((expected, self.now));
                 return self.now >= since + self.plan.stays;
             }
+            // Nobody owed it anything, and it has found more after all.
+            (Err(_), Some(_)) if self.was_excused => self.agreed = None,
             (Err(why), Some((_, since))) => self.fail(format!("all agreed at {since:?}, and do not any more: {why}")),
             (Err(why), None) => self.why_not_converged = Some(why),
         }
