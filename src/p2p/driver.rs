@@ -417,8 +417,8 @@ impl Driver {
         if direction == Direction::Outbound && (self.seeds.includes(peer) || self.address_book.get(&peer).is_some()) {
             let change = self.peers.presumed(peer);
             self.tell(peer, change);
+            self.dial_ended(Some(peer));
         }
-        self.dial_ended(Some(peer));
     }
 
     fn listener_spoke(&mut self, listener: ListenerId) {
@@ -445,6 +445,7 @@ impl Driver {
         };
         self.seeds.disconnected(peer, Instant::now());
         self.outbox.forget(&to_core(peer));
+        self.dial_ended(Some(peer));
         if self.address_book.get(&peer).is_some() {
             self.address_book.reached(peer, None, self.unix());
             self.address_book_writer.soon(Instant::now());
@@ -491,6 +492,7 @@ impl Driver {
                 self.met(peer_id, &info, kind);
                 let change = self.peers.identified(peer_id, &info.agent_version, kind);
                 self.tell(peer_id, change);
+                self.dial_ended(Some(peer_id));
             }
             NetworkEvent::Kad(event) => self.on_kad(event),
             NetworkEvent::Identify(_) => {}

@@ -67,6 +67,8 @@ struct ConnectedPeer {
     connections: Vec<PeerConnection>,
     agent: String,
     up: bool,
+    /// Whether it has said what it is, or is presumed to be one of the chain.
+    identified: bool,
     /// Since when it does not speak our protocol, as far as we know; `None`: it does, or was told to go.
     non_chain_since: Option<Instant>,
     latency: Option<Duration>,
@@ -91,6 +93,7 @@ impl PeerTable {
             connections: Vec::new(),
             agent: String::new(),
             up: false,
+            identified: false,
             non_chain_since: Some(now),
             latency: None,
         });
@@ -113,6 +116,7 @@ impl PeerTable {
     /// It is one that speaks our protocol, as far as we know from elsewhere: it need not be waited for until it says so itself.
     pub fn presumed(&mut self, peer: PeerId) -> Option<PeerChange> {
         let entry = self.peers.get_mut(&peer)?;
+        entry.identified = true;
         (!std::mem::replace(&mut entry.up, true)).then_some(PeerChange::Up)
     }
 
@@ -121,6 +125,7 @@ impl PeerTable {
         let entry = self.peers.get_mut(&peer)?;
         entry.agent = printable(agent, Escape::Ascii, Limit::Bytes(MAX_AGENT));
         let was_up = std::mem::replace(&mut entry.up, kind == PeerKind::Chain);
+        entry.identified = true;
         match kind {
             PeerKind::Chain => {
                 entry.non_chain_since = None;
@@ -132,6 +137,11 @@ impl PeerTable {
 
     pub fn is_up(&self, peer: PeerId) -> bool {
         self.peers.get(&peer).is_some_and(|peer| peer.up)
+    }
+
+    /// Whether it is known what it is: whether it is up is decided then.
+    pub fn is_identified(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.identified)
     }
 
     /// `None` for a lost ping.

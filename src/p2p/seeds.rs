@@ -118,6 +118,13 @@ impl Seeds {
         self.all.iter().all(|seed| seed.tried == Tried::Yes)
     }
 
+    pub fn connected_peers(&self) -> impl Iterator<Item = PeerId> {
+        self.all.iter().filter_map(|seed| match seed.state {
+            DialState::Connected { peer, .. } => Some(peer),
+            _ => None,
+        })
+    }
+
     /// Whether one of them is said to be this peer.
     pub fn names(&self, peer: PeerId) -> bool {
         self.all.iter().any(|seed| seed.address.peer == Some(peer))

@@ -75,9 +75,9 @@ impl Awaited {
     }
 
     /// A block above soft.
-    pub fn add(&mut self, id: BlockId, parent: Option<Hash>) {
+    pub fn add(&mut self, id: BlockId, below: Below) {
         if self.blocks.len() < self.max {
-            self.blocks.insert(id, below(parent));
+            self.blocks.insert(id, below);
         } else if !self.has(id) {
             self.missed = Missed::Something;
         }

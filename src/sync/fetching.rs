@@ -41,8 +41,8 @@ impl Syncer {
         let used = self.use_answer(ctx, &open, fetched);
         // An empty peer says that it has no head.
         let has_told = match &fetched.outcome {
-            FetchOutcome::NotFound
-            | FetchOutcome::Invalid(Some(Fault::TooLargeHere(_) | Fault::NotScheduled { .. })) => true,
+            // Of one whose head our schedule does not know it is not known yet what it has below.
+            FetchOutcome::NotFound | FetchOutcome::Invalid(Some(Fault::TooLargeHere(_))) => true,
             FetchOutcome::Invalid(_) => false,
             _ => !fetched.blocks.is_empty(),
         };

@@ -73,15 +73,16 @@ impl GivenUp {
         decision.change(Change::Disown(Disowned { id, by }));
     }
 
-    /// The block is stored again: it, and what stands on it, may be.
-    pub fn own(&mut self, id: BlockId, decision: &mut Decision) {
+    /// The block is stored again: it, and what stands on it, may be. What is not known to be given up any more, since it may stand
+    /// on this one.
+    pub fn own(&mut self, id: BlockId, decision: &mut Decision) -> Vec<(BlockId, Below)> {
         if self.listed.remove(&id).is_some() {
             decision.change(Change::Own(id));
         } else if !self.found.contains_key(&id) {
-            return;
+            return Vec::new();
         }
-        self.found.clear();
         self.found_order.clear();
+        std::mem::take(&mut self.found).into_iter().map(|(id, found)| (id, found.below)).collect()
     }
 
     /// The block was found to be given up, and stands on this one.

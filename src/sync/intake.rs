@@ -183,7 +183,7 @@ impl Syncer {
     pub(super) fn append(&mut self, ctx: Ctx<'_>, block: &AuthenticBlock, origin: Origin) -> Result<(), Fault> {
         self.may_stand(block)?;
         self.chain.append(block, origin, &mut self.decision)?;
-        self.given_up.own(block.id(), &mut self.decision);
+        self.own(ctx, block.id());
         self.exchange.learn_size(block.size());
         self.exchange.judge_put_off(ctx.now.elapsed, block);
         // Gossip goes on, whoever proves targets that nobody leads to.

@@ -283,7 +283,7 @@ impl Syncer {
             chain,
             pending: Pending::new(limits.pending_blocks, limits.pending_bytes),
             exchange: Exchange::new(limits, config.timing, limits.max_block_bytes, seed),
-            awaited: waiting::awaited_at_start(limits.awaited, da.blocks_above(heads.soft_height())),
+            awaited: waiting::awaited_at_start(limits.awaited, da.blocks_above(heads.soft_height()), at.vetoed),
             da,
             hearing: Hearing::new(config.known_peers),
             given_up: GivenUp::new(at.disowned, limits.disowned),

@@ -209,7 +209,13 @@ impl Syncer {
             return Err(RescanRefusal::AboveScanned { scanned_through: heads.scanned_through });
         }
         self.da.rescan(from, &mut self.decision);
-        if let Some(Halt::Contradicted { .. } | Halt::HardContradicted { .. }) = self.standing.halted() {
+        let is_forgotten = match self.standing.halted() {
+            Some(Halt::Contradicted { .. } | Halt::HardContradicted { .. }) => true,
+            // Where DA has that block indeed, the next report halts again.
+            Some(Halt::Diverged { position, .. }) => position.height >= from,
+            None => false,
+        };
+        if is_forgotten {
             self.standing.end_halt(&mut self.decision);
         }
         Ok(())

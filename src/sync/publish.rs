@@ -264,7 +264,7 @@ impl Syncer {
             }
             Ok(block) => self.use_signature(ctx, &signing, &block).unwrap_or_else(|answer| {
                 // What somebody brought meanwhile is out there, and was signed.
-                if answer != PublishAnswer::Duplicate(signing.id) {
+                if answer != PublishAnswer::Duplicate(signing.id) && !self.is_out_there(ctx, signing.id) {
                     self.forget_signature(ctx, signing.before);
                 }
                 answer
@@ -289,6 +289,11 @@ impl Syncer {
             self.check_has_heard(ctx)?;
         }
         self.store_own(ctx, block, GuardEntry { last: signing.id })
+    }
+
+    /// Whether anybody else is known to have this block.
+    fn is_out_there(&self, ctx: Ctx<'_>, id: BlockId) -> bool {
+        self.awaited.has(id) || self.standing.vetoed() == Some(id) || self.chain.contains(id, ctx.stored)
     }
 
     /// A signature that is of no use leaves the process never: the key may sign another block there.

@@ -102,8 +102,8 @@ impl std::fmt::Display for Halt {
             Self::Diverged { ours, da, position } => write!(
                 f,
                 "DA height {} has block {da} where {ours} is stored: an operator must abandon the branch \
-                 (ctl abandon-branch {ours})",
-                position.height
+                 (ctl abandon-branch {ours}); but when that was reported wrongly, have it reported anew: ctl rescan-da --from {}",
+                position.height, position.height
             ),
             Self::Contradicted { ours, position } => write!(
                 f,

@@ -19,7 +19,7 @@ use super::descent::{Below, BranchView, Stand, below, lowest_given_up, trace};
 use super::given_up::GivenUp;
 use super::{Ctx, DisownedBy, Stored, Syncer};
 use crate::block::{BlockId, Hash, Height};
-use crate::verify::{AuthenticBlock, Fault};
+use crate::verify::Fault;
 
 /// Which blocks of the list count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +84,19 @@ impl BranchView for View<'_> {
 
 // ---- What is awaited -----------------------------------------------------------------------------------------------
 
-/// What is awaited at a start: the blocks above soft that DA has shown us.
-pub(super) fn awaited_at_start<'a>(max: usize, seen: impl Iterator<Item = &'a AuthenticBlock>) -> Awaited {
+/// What is awaited at a start: the blocks above soft that DA has shown us, and the one that the host has refused, of which only the
+/// name is kept.
+pub(super) fn awaited_at_start(
+    max: usize,
+    seen: impl Iterator<Item = (BlockId, Option<Hash>)>,
+    vetoed: Option<BlockId>,
+) -> Awaited {
     let mut awaited = Awaited::new(max);
-    for block in seen {
-        awaited.add(block.id(), block.parent_hash());
+    for (id, parent) in seen {
+        awaited.add(id, below(parent));
+    }
+    if let Some(vetoed) = vetoed.filter(|vetoed| !awaited.has(*vetoed)) {
+        awaited.add(vetoed, Below::Unknown);
     }
     awaited
 }
@@ -102,7 +110,7 @@ impl Syncer {
         }
         match self.given_up_by(ctx, id, below(parent)) {
             Some(by) => self.given_up.find(id, by, below(parent)),
-            None => self.awaited.add(id, parent),
+            None => self.awaited.add(id, below(parent)),
         }
     }
 
@@ -140,6 +148,7 @@ impl Syncer {
         self.awaited.set_first(first);
         self.settle_guard(ctx);
         if self.awaited.take_missed() == Missed::Something {
+            self.notice_what_da_has_shown(ctx);
             self.hear_again(ctx);
         }
     }
@@ -277,14 +286,32 @@ impl Syncer {
                 Afterwards::Awaited => {}
             }
             if matches!(afterwards, Afterwards::Awaited | Afterwards::GivenUp(DisownedBy::Name)) {
-                self.awaited.add(*id, *parent);
+                self.awaited.add(*id, below(*parent));
             }
         }
         // What DA has shown of other branches was at or below soft before.
-        let shown: Vec<_> = self.da.blocks_above(self.chain.heads().soft_height()).cloned().collect();
-        for block in shown {
-            self.notice(ctx, block.id(), block.parent_hash());
+        self.notice_what_da_has_shown(ctx);
+        self.hear_again(ctx);
+    }
+
+    fn notice_what_da_has_shown(&mut self, ctx: Ctx<'_>) {
+        let shown: Vec<_> = self.da.blocks_above(self.chain.heads().soft_height()).collect();
+        for (id, parent) in shown {
+            self.notice(ctx, id, parent);
         }
+    }
+
+    /// A block is on our chain now. What was thought to be given up since it stands on that one is awaited again.
+    pub(super) fn own(&mut self, ctx: Ctx<'_>, id: BlockId) {
+        let forgotten = self.given_up.own(id, &mut self.decision);
+        if forgotten.is_empty() {
+            return;
+        }
+        let soft = self.chain.heads().soft_height();
+        for (id, below) in forgotten.into_iter().filter(|(id, _)| Some(id.height) > soft) {
+            self.awaited.add(id, below);
+        }
+        self.notice_what_da_has_shown(ctx);
         self.hear_again(ctx);
     }
 
@@ -297,6 +324,9 @@ impl Syncer {
     /// Why a block belongs to our chain, as far as that is known, so that no operator can give it up. What was taken back for a
     /// name does not, though it would fit.
     pub(super) fn belongs(&self, ctx: Ctx<'_>, id: BlockId) -> Option<String> {
+        if self.reverse_sync.pinned(id.height) == Some(id) {
+            return Some(format!("{id} is pinned: it was hard before damage took it, or sync.from trusts it"));
+        }
         let Stand::Ours { on, first } = self.stand(ctx, id) else { return None };
         let Some(first) = first else {
             return Some(format!("{on} is on our chain: only DA, or abandon-branch, takes it back"));

@@ -286,17 +286,6 @@ fn a_rescan_drops_what_lies_behind_it_and_nothing_before() {
     assert_eq!(core.heads().scanned_through, 0);
 }
 
-/// The branch that a divergence is about is for another order.
-#[test]
-fn a_rescan_lifts_no_divergence() {
-    let blocks = chain(2);
-    let other = branch(&blocks[..1], "b", 1).remove(0);
-    let mut core = Setup::signer().storing(&blocks, 1).start();
-    let _ = core.da_has(std::slice::from_ref(&other));
-    let _ = core.operator_may(Command::RescanDa(1));
-    assert!(matches!(core.status().halted, Some(Halt::Diverged { .. })));
-}
-
 #[test]
 fn what_is_hard_is_not_judged_again_but_for_a_block_that_would_have_won() {
     let blocks = chain(3);

@@ -23,6 +23,7 @@ mod neighbours;
 mod operator;
 mod peers;
 mod pending;
+mod proofs;
 mod prune;
 mod publish;
 mod reverse_sync;

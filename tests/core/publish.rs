@@ -293,7 +293,7 @@ fn a_halt_says_what_an_operator_has_to_do() {
     let position = at(7, 3);
     let diverged = format!(
         "DA height 7 has block {da} where {ours} is stored: an operator must abandon the branch \
-         (ctl abandon-branch {ours})"
+         (ctl abandon-branch {ours}); but when that was reported wrongly, have it reported anew: ctl rescan-da --from 7"
     );
     let contradicted = format!(
         "DA height 7 names something else than {ours}: an operator must find out whether the host named it rightly (then \

@@ -65,7 +65,7 @@ impl Host {
     pub fn publish(&self, blocks: &[Signed]) {
         let desk = self.session.publisher.as_ref().unwrap();
         for block in blocks {
-            let publish = patiently(|| desk.publish_signed(&block.bytes));
+            let publish = patiently(DEADLINE, || desk.publish_signed(&block.bytes));
             let result = self.within("an answer to a publish", publish).unwrap();
             assert!(matches!(&result, PublishResult::Accepted(published) if published.id == block.id), "{result:?}");
         }

@@ -235,11 +235,11 @@ impl Host {
     }
 
     pub async fn try_publish(&self, block: &NewBlock) -> PublishResult {
-        within("an answer to a publish", patiently(|| self.desk().publish(block))).await.unwrap()
+        within("an answer to a publish", patiently(Duration::MAX, || self.desk().publish(block))).await.unwrap()
     }
 
     pub async fn try_publish_signed(&self, block: &[u8]) -> PublishResult {
-        within("an answer to a publish", patiently(|| self.desk().publish_signed(block))).await.unwrap()
+        within("an answer to a publish", patiently(Duration::MAX, || self.desk().publish_signed(block))).await.unwrap()
     }
 
     /// Publishes what must be accepted.

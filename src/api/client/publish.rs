@@ -143,17 +143,21 @@ fn set_block(mut to: wire::new_block::Builder<'_>, block: &NewBlock) {
     to.set_host_id(&block.host_id);
 }
 
-/// Publishes again for as long as the sidecar says that it will not be long, as after a start, while it hears its peers.
+/// Publishes again for as long as the sidecar says that it will not be long, as after a start, while it hears its peers; until
+/// `patience` is over, and then the last answer is given.
 ///
 /// # Errors
 /// Those of `publish`.
-pub async fn patiently<F>(publish: impl Fn() -> F) -> Result<PublishResult, ClientError>
+pub async fn patiently<F>(patience: Duration, publish: impl Fn() -> F) -> Result<PublishResult, ClientError>
 where
     F: Future<Output = Result<PublishResult, ClientError>>,
 {
+    let began = tokio::time::Instant::now();
     loop {
         match publish().await? {
-            PublishResult::NotReady { retry_after: Some(pause), .. } => tokio::time::sleep(pause).await,
+            PublishResult::NotReady { retry_after: Some(pause), .. } if began.elapsed() + pause < patience => {
+                tokio::time::sleep(pause).await;
+            }
             result => return Ok(result),
         }
     }

@@ -42,12 +42,14 @@ fn host_id(text: &str) -> Result<Bytes, String> {
 
 pub async fn run(context: &CallContext, args: &PublishArgs) -> Result<(), Failure> {
     let bytes = read_input(&args.file)?;
+    // The last answer is shown in time, before the whole call is given up.
+    let patience = context.timeout.saturating_sub(context.timeout / 5);
     let client = context.connect().await?;
     let info = client.info().await?;
     let roles = Roles { publisher: true, ..Roles::default() };
     let publisher: Publisher = granted(client.open(&hello(roles), None).await?.publisher)?;
     let result = if args.signed {
-        patiently(|| publisher.publish_signed(&bytes)).await?
+        patiently(patience, || publisher.publish_signed(&bytes)).await?
     } else {
         let next = info.heads.soft.map_or(info.heads.tail, |soft| soft.height.next());
         let block = NewBlock {
@@ -57,7 +59,7 @@ pub async fn run(context: &CallContext, args: &PublishArgs) -> Result<(), Failur
             host_id: args.host_id.clone().unwrap_or_default(),
             payload: bytes,
         };
-        patiently(|| publisher.publish(&block)).await?
+        patiently(patience, || publisher.publish(&block)).await?
     };
     show(context.printer, &result)
 }

@@ -46,7 +46,9 @@ impl Driver {
                 self.roll_call.tried(&peer);
             }
         }
+        let seeds_are_here = self.seeds.connected_peers().all(|peer| self.peers.is_identified(peer));
         if self.seeds.all_tried()
+            && seeds_are_here
             && let Some(round) = self.roll_call.take_ended()
         {
             self.outbox.push(Event::KnownPeersTried { round });
@@ -55,8 +57,12 @@ impl Driver {
 
     fn dial_known(&mut self, peer: PeerId) -> Dialled {
         let addresses = self.known_addresses(&peer);
-        // A seed is dialled as one, and whoever is connected is up, or nobody to ask.
-        if addresses.is_empty() || self.seeds.names(peer) || self.swarm.is_connected(&peer) {
+        // It has come by itself, and will say what it is; or go.
+        if self.swarm.is_connected(&peer) {
+            return if self.peers.is_identified(peer) { Dialled::No } else { Dialled::Yes };
+        }
+        // A seed is dialled as one.
+        if addresses.is_empty() || self.seeds.names(peer) {
             return Dialled::No;
         }
         let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);

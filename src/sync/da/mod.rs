@@ -561,8 +561,8 @@ impl Da {
         self.named
     }
 
-    /// The blocks above this height that were seen, and are not judged yet.
-    pub fn blocks_above(&self, height: Option<Height>) -> impl Iterator<Item = &AuthenticBlock> {
+    /// The blocks above this height that were seen, whether we can take them or not, and are not judged yet, with their parents.
+    pub fn blocks_above(&self, height: Option<Height>) -> impl Iterator<Item = (BlockId, Option<Hash>)> {
         self.sightings.blocks_above(height)
     }
 

@@ -9,9 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::block::{Hash, Height, PublicKey};
+use crate::block::{BlockId, Hash, Height, PublicKey};
 use crate::sync::{DaPosition, Name, OversizedBlock, Seen, SeenBlock, Sighting};
-use crate::verify::{AuthenticBlock, Schedule};
+use crate::verify::Schedule;
 
 const FIRST: DaPosition = DaPosition { height: 0, index: 0 };
 const LAST: DaPosition = DaPosition { height: u64::MAX, index: u32::MAX };
@@ -75,12 +75,15 @@ impl Sightings {
     }
 
     /// The blocks above `height`.
-    pub fn blocks_above(&self, height: Option<Height>) -> impl Iterator<Item = &AuthenticBlock> {
+    pub fn blocks_above(&self, height: Option<Height>) -> impl Iterator<Item = (BlockId, Option<Hash>)> {
         let first = (height.map_or(Height::MIN, Height::next), FIRST);
         let above = self.by_height.range(first..).filter_map(|(_, position)| self.by_position.get(position));
         above.filter_map(|seen| match &seen.what {
-            Seen::Block(SeenBlock { block, .. }) => Some(block),
-            Seen::Oversized(_) | Seen::Digest(_) | Seen::Named(_) => None,
+            Seen::Block(SeenBlock { block, .. }) => Some((block.id(), block.parent_hash())),
+            Seen::Oversized(block) => {
+                Some((BlockId { height: block.header.height, hash: block.hash }, block.header.parent_hash))
+            }
+            Seen::Digest(_) | Seen::Named(_) => None,
         })
     }
 
