@@ -93,7 +93,7 @@ impl Syncer {
             return Verdict::Ignore;
         }
         // Where another one is pinned it can never be stored, which proves nothing against whoever signed it.
-        if self.given_up.by(id).is_some() || self.is_full() || self.may_stand(block).is_err() {
+        if self.is_refused_as_given_up(id) || self.is_full() || self.may_stand(block).is_err() {
             return Verdict::Ignore;
         }
         if self.chain.is_higher_target(id) {

@@ -417,7 +417,7 @@ impl Syncer {
         if self.standing.vetoed().is_some() {
             return Err(PublishAnswer::NotReady("the execution's veto stands: DA or an operator decides".to_owned()));
         }
-        if self.given_up.by(id).is_some() {
+        if self.is_refused_as_given_up(id) {
             return Err(PublishAnswer::Invalid("this very block was given up: make another one".to_owned()));
         }
         // What somebody has seen signed already is no new signature.

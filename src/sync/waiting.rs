@@ -122,6 +122,11 @@ impl Syncer {
         }
     }
 
+    /// Whether the block was given up, and is not the one that DA is said to have next.
+    pub(super) fn is_refused_as_given_up(&self, id: BlockId) -> bool {
+        self.given_up.by(id).is_some() && self.da.named() != Some(id)
+    }
+
     /// By whom the block was given up, or the one that it stands right on.
     fn given_up_by(&self, ctx: Ctx<'_>, id: BlockId, below: Below) -> Option<DisownedBy> {
         let is_given_up = |counting| {

@@ -2,13 +2,15 @@
 
 use blocksyncd::sync::hearing::PATIENCE;
 use blocksyncd::sync::{
-    Anchor, Change, Command, FetchOutcome, GuardEntry, GuardState, Halt, Input, OversizedBlock, Seen, SeenBlock,
-    Sighting,
+    Anchor, BlockQuery, Change, Command, FetchOutcome, GuardEntry, GuardState, Halt, Input, Name, OversizedBlock, Seen,
+    SeenBlock, Sighting,
 };
 use blocksyncd::verify::{AuthenticBlock, Fault};
 
 use super::blocks::{Spec, branch, chain, h, proposal, public_key};
-use super::driver::{Core, Setup, ahead, asks_for_signature, at, changes, digest, ranges, seen_block, signed};
+use super::driver::{
+    Core, Setup, ahead, asks_for_signature, at, changes, digest, fetches, ranges, seen_block, seen_name, signed,
+};
 
 fn refuses(core: &mut Core, next: &AuthenticBlock) {
     let effects = core.propose(proposal(next));
@@ -145,4 +147,34 @@ fn a_halt_ends_with_the_report_that_led_to_it() {
     let _ = core.operator_may(Command::RescanDa(1));
     let _ = core.report(0, 7, vec![seen_block(7, 0, &rival)]);
     assert!(matches!(core.status().halted, Some(Halt::Diverged { .. })));
+}
+
+/// A chain told by names: the host had named it wrongly, the branch was abandoned, and the host corrects itself.
+#[test]
+fn a_block_that_was_abandoned_for_a_name_comes_back_when_da_names_it() {
+    for follower in [false, true] {
+        let blocks = chain(3);
+        let setup = if follower { Setup::follower() } else { Setup::signer() };
+        let mut core = setup.storing(&blocks[..2], 1).named().start();
+        let wrong = branch(&blocks[..1], "w", 1).remove(0);
+        let _ = core.report(0, 1, vec![seen_name(1, 0, 2, Name::Block(wrong.hash()))]);
+        assert!(core.status().halted.is_some());
+        let _ = core.operator_may(Command::AbandonBranch(blocks[1].id()));
+        assert_eq!(core.soft(), Some(blocks[0].id()));
+        let _ = core.operator_may(Command::RescanDa(1));
+        let (_, _) = core.report(0, 1, vec![seen_name(1, 0, 2, Name::Block(blocks[1].hash()))]);
+        let mut effects = core.connect_at(1, &blocks[1]);
+        for _ in 0..20 {
+            for fetch in fetches(&effects) {
+                let given = match fetch.query {
+                    BlockQuery::Hash(hash) => blocks.iter().filter(|block| block.hash() == hash).cloned().collect(),
+                    BlockQuery::Head | BlockQuery::Range { .. } => vec![blocks[1].clone()],
+                };
+                let _ = core.answer(fetch.request, &given, FetchOutcome::Complete);
+            }
+            let _ = core.gossip(&blocks[1]);
+            effects = core.pass(std::time::Duration::from_secs(10));
+        }
+        assert_eq!(core.hard(), Some(blocks[1].id()), "follower: {follower}; it is stored again");
+    }
 }
