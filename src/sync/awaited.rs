@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Heads;
-use super::descent::{Below, Stand, below};
-use crate::block::{BlockId, Hash, Height};
+use super::descent::{Below, Stand};
+use crate::block::{BlockId, Height};
 
 /// For how long soft may stand still before the parents of what is awaited are asked for by their hashes: what is on our branch
 /// comes in ranges meanwhile.
@@ -84,16 +84,9 @@ impl Awaited {
     }
 
     /// A block at or below soft that is not ours, and that an awaited one stands on.
-    pub fn add_step(&mut self, id: BlockId, parent: Option<Hash>) {
+    pub fn add_step(&mut self, id: BlockId, below: Below) {
         if self.steps.len() < self.max {
-            self.steps.insert(id, below(parent));
-        }
-    }
-
-    /// What was to be at `id` is of another height: whatever names it as its parent can never be stored.
-    pub fn add_impossible(&mut self, id: BlockId) {
-        if self.steps.len() < self.max {
-            self.steps.insert(id, Below::Nothing);
+            self.steps.insert(id, below);
         }
     }
 

@@ -48,13 +48,14 @@ impl Syncer {
             Command::WithdrawSchedule(from) => self.withdraw_schedule(ctx, from).map_err(|refused| refused.to_string()),
             Command::AbandonBranch(from) => self.abandon_branch(ctx, from),
             Command::AssertSigned(last) => self.assert_signed(ctx, last),
-            Command::Disown(id) => self.belongs(ctx, id).map_or_else(
-                || {
+            Command::Disown(id) => {
+                if let Some(why) = self.belongs(ctx, id) {
+                    Err(why)
+                } else {
                     self.disown(ctx, id);
                     Ok(())
-                },
-                Err,
-            ),
+                }
+            }
             Command::LiftVeto => {
                 self.lift_veto(ctx);
                 Ok(())

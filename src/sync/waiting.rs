@@ -133,8 +133,10 @@ impl Syncer {
             let knowledge = Knowledge::Block(id, below);
             trace(id, &self.view(ctx, knowledge, counting)) == Stand::GivenUp
         };
-        let by = if is_given_up(Counting::ByDa) { DisownedBy::Da } else { DisownedBy::Operator };
-        is_given_up(Counting::Settled).then_some(by)
+        if !is_given_up(Counting::Settled) {
+            return None;
+        }
+        Some(if is_given_up(Counting::ByDa) { DisownedBy::Da } else { DisownedBy::Operator })
     }
 
     /// Brings what is awaited up to date: with what is stored, and with what was given up.
@@ -175,7 +177,9 @@ impl Syncer {
     }
 
     fn find_given_up(&mut self, ctx: Ctx<'_>, id: BlockId) {
-        let is_by_da = self.lowest_lost(ctx, id).is_some();
+        // What is found on the way says enough: only the guard asks for the lowest one.
+        let view = self.view(ctx, Knowledge::Awaited(&self.awaited), Counting::ByDa);
+        let is_by_da = trace(id, &view) == Stand::GivenUp;
         let by = if is_by_da { DisownedBy::Da } else { DisownedBy::Operator };
         self.given_up.find(id, by, self.awaited.below(id));
         self.forget_given_up(ctx, id);
@@ -242,9 +246,10 @@ impl Syncer {
     pub(super) fn step_down(&mut self, ctx: Ctx<'_>, id: BlockId, parent: Option<Hash>) {
         let Some(missing) = self.awaited.missing().filter(|missing| missing.hash == id.hash) else { return };
         if missing.height != id.height {
-            self.awaited.add_impossible(missing);
+            // It is of another height than its name says: whatever names it as its parent can never be stored.
+            self.awaited.add_step(missing, Below::Nothing);
         } else if Some(missing.height) <= self.chain.heads().soft_height() {
-            self.awaited.add_step(missing, parent);
+            self.awaited.add_step(missing, below(parent));
         }
         self.settle_awaited(ctx);
     }

@@ -276,7 +276,6 @@ fn a_host_is_sent_to_our_branch_when_our_hard_block_has_decided() {
     assert_eq!(told(5, &sparse), "retract:3 hard3 4 hard4 5 hard5 6");
 }
 
-/// What lies in a gap is filled below, and confirmed: the host has none of it, whether its stream is old or new.
 #[test]
 fn a_host_is_sent_to_our_branch_when_its_own_was_given_up() {
     // Nothing on DA has decided, and perhaps nothing ever will.
@@ -296,6 +295,7 @@ fn a_host_is_sent_to_our_branch_when_its_own_was_given_up() {
     assert_eq!(model.resume(&ahead, Some(b('b', 5))), Resumed::Waiting);
 }
 
+/// What lies in a gap is filled below, and confirmed: the host has none of it, whether its stream is old or new.
 #[test]
 fn hard_is_told_of_what_was_given_and_not_of_a_gap() {
     let mut cursor = Model::new(6, "aaaa", 0).start(&Start::Genesis, EventFilter::Soft);

@@ -239,9 +239,7 @@ impl Seen {
             Self::Digest(_) | Self::Named(_) => None,
         }
     }
-}
 
-impl Seen {
     /// Who made the block that was seen, if its bytes were.
     pub(super) fn proposer(&self) -> Option<PublicKey> {
         match self {
