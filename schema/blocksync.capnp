@@ -165,7 +165,7 @@ struct Resume {
   # block has decided between two branches, or when a block that the host names there was given up, because DA took it back
   # before or since an operator said so; and never below the block that the host calls hard.
   # While the sidecar is behind the host, or nothing is decided, the stream says nothing yet; the heads in its batches tell
-  # how far the sidecar has come.
+  # how far the sidecar has come, and `waitsFor` what is missing.
   locator @0 :List(BlockId);     # the host's blocks, newest first; at most 64. One is enough; several, dense at first and
                                  # then sparser, let a rewind that the host has missed be found at once and end where it must
   hard @1 :BlockId;              # the newest block that the host knows to be hard; null or height 0: none
@@ -215,9 +215,23 @@ interface BlockStream {
 }
 
 struct Batch {
-  events @0 :List(Event);        # empty: the wait was over
+  events @0 :List(Event);        # empty: the wait was over, or `waitsFor` is another one now
   heads @1 :Heads;               # at the moment of the answer
   phase @2 :Phase;               # `draining`: no more will come; open again later
+  waitsFor @3 :WaitsFor;         # null, unless the host has resumed where it cannot go on yet
+}
+
+struct WaitsFor {
+  # What a stream waits for that says nothing yet. A reader that meets an arm it does not know waits on.
+  union {
+    sidecar @0 :Void;            # the sidecar has less than the host: it is to catch up with its peers or with DA. A publisher that
+                                 # made these blocks publishes them again
+    da @1 :Void;                 # the host and the sidecar are on two branches, or may be: DA is to decide, or an operator gives
+                                 # one of them up
+    name @2 :UInt64;             # The host opens another stream, and names its block at this height too. DA has decided there, so
+                                 # that this block tells whether the host is on a branch that has lost, and is sent down, or only
+                                 # ahead of the sidecar. It is asked for once, and again when DA has decided more
+  }
 }
 
 struct Event {

@@ -7,6 +7,7 @@ use capnp::Error;
 use super::blocksync_capnp as wire;
 use crate::block::{Block, BlockId, Hash, Height, PublicKey};
 use crate::store::Durability;
+use crate::sync::cursor::WaitsFor;
 use crate::sync::{BanInfo, Basis, Checkpoint, Confirmation, DataLoss, Origin, PeerInfo, Phase, PublishAnswer};
 use crate::util::printable::{Escape, Limit, printable};
 use crate::util::saturate;
@@ -216,6 +217,25 @@ pub(super) fn set_block(mut to: wire::block::Builder<'_>, block: &Block, origin:
         Payload::Omitted => to.set_omitted(block.payload().len() as u64),
         Payload::Chunked(pieces) => to.set_chunked(pieces),
     }
+}
+
+pub(super) fn set_waits_for(mut to: wire::waits_for::Builder<'_>, waits_for: WaitsFor) {
+    match waits_for {
+        WaitsFor::Us => to.set_sidecar(()),
+        WaitsFor::Da => to.set_da(()),
+        WaitsFor::Name(height) => to.set_name(height.get()),
+    }
+}
+
+/// `None` for what we do not know: it is waited on.
+pub(super) fn waits_for(from: wire::waits_for::Reader<'_>) -> capnp::Result<Option<WaitsFor>> {
+    use wire::waits_for::Which;
+    let Ok(which) = from.which() else { return Ok(None) };
+    Ok(Some(match which {
+        Which::Sidecar(()) => WaitsFor::Us,
+        Which::Da(()) => WaitsFor::Da,
+        Which::Name(at) => WaitsFor::Name(height(at)?),
+    }))
 }
 
 pub(super) fn set_range(mut to: wire::range::Builder<'_>, loss: &DataLoss) {

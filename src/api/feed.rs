@@ -8,7 +8,7 @@
 
 use crate::block::{Block, BlockId, Hash, Height};
 use crate::store::StoreError;
-use crate::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Resumed, Start, Step};
+use crate::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Resumed, Start, Step, WaitsFor};
 use crate::sync::{Basis, Confirmation, DaPosition, DataLoss, Epoch, EvidenceId, EvidenceSide, Heads, Origin};
 
 use super::view::HostView;
@@ -46,9 +46,18 @@ pub(super) struct Bounds {
 /// Where a stream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StreamPosition {
-    /// It cannot be judged yet where the host stands.
-    Waiting(Start),
+    /// It cannot be judged yet where the host stands; and why, once that can be said.
+    Waiting(Start, Option<WaitsFor>),
     At(Cursor),
+}
+
+impl StreamPosition {
+    pub const fn waits_for(&self) -> Option<WaitsFor> {
+        match self {
+            Self::Waiting(_, waits_for) => *waits_for,
+            Self::At(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -92,11 +101,11 @@ pub(super) fn begin(
     from: AnnouncedView<'_>,
 ) -> Result<(StreamPosition, Heads), FeedEnd> {
     let Some(heads) = from.heads()? else {
-        return Ok((StreamPosition::Waiting(start), *from.announced));
+        return Ok((StreamPosition::Waiting(start, None), *from.announced));
     };
     match cursor::resume(&start, wanted, from.initial_height, &heads, from.view)? {
         Resumed::Started(cursor) => Ok((StreamPosition::At(cursor), heads)),
-        Resumed::Waiting => Ok((StreamPosition::Waiting(start), heads)),
+        Resumed::Waiting(waits_for) => Ok((StreamPosition::Waiting(start, Some(waits_for)), heads)),
         Resumed::ForkedBelowHard { theirs, ours } => Err(FeedEnd::Forked { theirs, ours }),
     }
 }
@@ -110,9 +119,11 @@ pub(super) fn gather(
 ) -> Result<Gathered, FeedEnd> {
     let nothing = |position, heads| Ok(Gathered { events: Vec::new(), position, heads });
     let (mut cursor, heads) = match position {
-        StreamPosition::Waiting(start) => match begin(start, wanted, from)? {
+        StreamPosition::Waiting(start, before) => match begin(start, wanted, from)? {
             (StreamPosition::At(cursor), heads) => (cursor, heads),
-            (waiting, heads) => return nothing(waiting, heads),
+            (StreamPosition::Waiting(start, now), heads) => {
+                return nothing(StreamPosition::Waiting(start, now.or(before)), heads);
+            }
         },
         StreamPosition::At(cursor) => match from.heads()? {
             Some(heads) => (cursor, heads),
@@ -334,7 +345,7 @@ mod tests {
 
         /// What one answer after the other says, in words.
         fn answers(&self, bounds: Bounds) -> Vec<String> {
-            let mut position = StreamPosition::Waiting(Start::Genesis);
+            let mut position = StreamPosition::Waiting(Start::Genesis, None);
             let mut answers = Vec::new();
             loop {
                 let gathered = gather(position, EventFilter::Soft, self.announcing(&self.heads()), bounds).unwrap();
@@ -418,7 +429,7 @@ mod tests {
     fn what_is_not_announced_is_not_told() {
         let model = Model::new(&[1, 1, 1]);
         let announced = Model::new(&[1, 1]).heads();
-        let start = StreamPosition::Waiting(Start::Genesis);
+        let start = StreamPosition::Waiting(Start::Genesis, None);
         let told = gather(start.clone(), EventFilter::Soft, model.announcing(&announced), WIDE).unwrap();
         assert_eq!(told.events.len(), 3);
         let rewound = Heads { epoch: Epoch(1), ..model.heads() };

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use super::blocksync_capnp as wire;
 use super::convert;
-use super::feed::{self, AnnouncedView, Body, Bounds, FeedEnd, FeedEvent, StreamPosition};
+use super::feed::{self, AnnouncedView, Body, Bounds, FeedEnd, FeedEvent, Gathered, StreamPosition};
 use super::info;
 use super::limits::{MAX_EVENTS, MAX_READERS, MAX_WAIT};
 use super::shared::{ClientConnection, CountGuard, NoAnswer, store_error};
 use super::view::HostView;
 use super::{Announced, Request};
 use crate::block::{Block, BlockId};
-use crate::sync::cursor::{EventFilter, Start};
+use crate::sync::cursor::{EventFilter, Start, WaitsFor};
 use crate::sync::{Heads, Phase};
 use crate::util::saturate;
 
@@ -35,6 +35,7 @@ pub(super) struct Stream {
     position: RefCell<StreamPosition>,
     /// As the host was told them last.
     heads: Cell<Heads>,
+    waits_for: Cell<Option<WaitsFor>>,
     /// A `next` is being answered.
     busy: Cell<bool>,
     _count_guard: CountGuard,
@@ -83,6 +84,7 @@ impl Stream {
             wishes,
             position: RefCell::new(position),
             heads: Cell::new(heads),
+            waits_for: Cell::new(None),
             busy: Cell::new(false),
             _count_guard: count_guard,
         })))
@@ -104,7 +106,9 @@ impl Stream {
             announcements.mark_unchanged();
             let Announced { heads: announced, phase } = server.announced();
             if phase == Phase::Draining {
-                return self.write_batch(&[], &announced, phase, &mut results);
+                let position = self.position.borrow().clone();
+                let last = Gathered { events: Vec::new(), position, heads: announced };
+                return self.write_batch(&last, phase, &mut results);
             }
             let room = connection.reserve(bounds.max_bytes).await;
             let (position, wanted) = (self.position.borrow().clone(), self.wishes.wanted);
@@ -114,11 +118,11 @@ impl Stream {
             };
             let (gathered, permit) = connection.read(gather).await?;
             let gathered = gathered?;
-            let over = Instant::now() >= until;
-            if !gathered.events.is_empty() || gathered.heads != self.heads.get() || over {
-                self.write_batch(&gathered.events, &gathered.heads, phase, &mut results)?;
-                self.position.replace(gathered.position);
+            if self.is_news(&gathered) || Instant::now() >= until {
+                self.write_batch(&gathered, phase, &mut results)?;
                 self.heads.set(gathered.heads);
+                self.waits_for.set(gathered.position.waits_for());
+                self.position.replace(gathered.position);
                 return Ok(());
             }
             // What was skipped in silence stays skipped.
@@ -134,16 +138,25 @@ impl Stream {
         }
     }
 
+    /// Whether the host is not left to wait for more.
+    fn is_news(&self, gathered: &Gathered) -> bool {
+        let waits_for = gathered.position.waits_for();
+        !gathered.events.is_empty() || gathered.heads != self.heads.get() || waits_for != self.waits_for.get()
+    }
+
     fn write_batch(
         &self,
-        events: &[FeedEvent],
-        heads: &Heads,
+        gathered: &Gathered,
         phase: Phase,
         results: &mut wire::block_stream::NextResults,
     ) -> capnp::Result<()> {
+        let Gathered { events, position, heads } = gathered;
         let mut batch = results.get().init_batch();
         info::write_heads(batch.reborrow().init_heads(), &heads.into());
         batch.set_phase(convert::phase_to_wire(phase));
+        if let Some(waits_for) = position.waits_for() {
+            convert::set_waits_for(batch.reborrow().init_waits_for(), waits_for);
+        }
         let progress = events.is_empty() && *heads != self.heads.get() && phase != Phase::Draining;
         let len = saturate::to_u32(events.len());
         let mut list = batch.init_events(len.max(u32::from(progress)));

@@ -45,11 +45,6 @@ impl ChainView for dyn HostView + '_ {
         HostView::retracted_since(self, epoch)
     }
 
-    fn is_contradicted_from(&self, height: Height) -> Result<bool, StoreError> {
-        let evidence = self.evidence(EvidenceId(0), usize::MAX)?;
-        Ok(evidence.iter().any(|evidence| evidence.height >= height))
-    }
-
     fn is_given_up(&self, hash: Hash) -> Result<bool, StoreError> {
         self.is_disowned(hash)
     }

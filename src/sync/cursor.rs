@@ -17,7 +17,8 @@
 //! 4. A host is never sent below a block that it calls hard, whatever we call hard ourselves. Where our chain was taken back that
 //!    far, the stream ends, and the next one waits until our own hard block has decided.
 //! 5. A host that stands on another branch is sent to the newest block in common once our hard block has decided between the two,
-//!    or a block that it names was given up, and not before.
+//!    or a block that it names was given up, and not before. Where its locator hides which branch it is on, it is told what to name:
+//!    nobody guesses, and nobody waits for what will not come without saying so.
 //! 6. What cannot be judged yet is waited for; what cannot be said truthfully ends the stream, and the host resumes from its
 //!    own state.
 //! 7. A cursor knows nothing that a host could not say of itself. So a host is told the same on a stream that it has kept, and
@@ -46,9 +47,6 @@ pub trait ChainView {
     /// The lowest height that was taken back by any epoch above `epoch`.
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Self::Error>;
 
-    /// Whether evidence is kept that the sequencer contradicted itself at or above `height`.
-    fn is_contradicted_from(&self, height: Height) -> Result<bool, Self::Error>;
-
     /// Whether this block was given up: it is part of our chain no more, unless DA has it after all.
     fn is_given_up(&self, hash: Hash) -> Result<bool, Self::Error>;
 }
@@ -68,13 +66,25 @@ pub enum Start {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumed {
     Started(Cursor),
-    /// We are behind the host, or DA has not decided yet between its branch and ours: ask again when the heads have changed.
-    Waiting,
+    /// Nothing can be said yet: ask again when the heads have changed.
+    Waiting(WaitsFor),
     /// The host's hard block contradicts ours. Never a rewind: an operator must find out who is wrong.
     ForkedBelowHard {
         theirs: BlockId,
         ours: BlockId,
     },
+}
+
+/// What keeps a host from going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// We have less than the host: we are to catch up, or to be given what it has.
+    Us,
+    /// The host's branch and ours part above our hard block: DA is to decide between them, or one is to be given up.
+    Da,
+    /// The host is to name its block at this height, too. It has one there, and does not say which, and our hard block is there:
+    /// what the host has either stands on that one, or has lost.
+    Name(Height),
 }
 
 /// The next thing to say.

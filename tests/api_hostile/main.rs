@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use blocksyncd::api::client::{
     Batch, BlockSigner, Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Roles, Session,
-    Start, StreamOptions, Which,
+    Start, Stream, StreamOptions, Which,
 };
 use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::sync::Phase;
+use blocksyncd::sync::cursor::WaitsFor;
 use bytes::Bytes;
 use ed25519_dalek::Signer as _;
 use futures::future::join_all;
@@ -365,7 +366,7 @@ fn a_client_that_does_not_read_cannot_hold_up_the_end() {
 }
 
 /// What two batches say, one after the other.
-async fn events(stream: &blocksyncd::api::client::Stream, count: usize) -> Vec<Event> {
+async fn events(stream: &Stream, count: usize) -> Vec<Event> {
     let mut events = Vec::new();
     while events.len() < count {
         let Batch { events: more, .. } = stream.next(0, 0, LONG).await.unwrap();
@@ -460,6 +461,43 @@ fn a_host_follows_resumes_and_is_told_to_rewind() {
         );
         let start = Start::Resume { locator: vec![ids[0], ids[1]], hard: None, given_from: None };
         assert!(matches!(observer.stream(&start, &StreamOptions::default()).await, Err(ClientError::Invalid(_))));
+    });
+}
+
+/// At once, and again when it is something else; nothing else is said meanwhile.
+#[test]
+fn a_stream_that_waits_says_what_for() {
+    run(|| async {
+        let sidecar = Sidecar::start(true);
+        let session = open(&sidecar, ALL).await;
+        let (observer, publisher) = (session.observer.unwrap(), session.publisher.unwrap());
+        let mut ids = Vec::new();
+        for height in 1..=4 {
+            ids.push(accepted(publisher.publish(&new_block(height, vec![1])).await.unwrap()));
+        }
+        sidecar.harden(2);
+        let ahead = BlockId { height: Height::new(9).unwrap(), hash: Hash([9; 32]) };
+        let resume = async |named: &[BlockId]| {
+            let start = Start::Resume { locator: [&[ahead], named].concat(), hard: None, given_from: None };
+            observer.stream(&start, &StreamOptions::default()).await.unwrap()
+        };
+        let told = async |stream: &Stream| {
+            let batch = stream.next(0, 0, LONG).await.unwrap();
+            (batch.waits_for, batch.events)
+        };
+        let stream = resume(&[]).await;
+        assert_eq!(told(&stream).await, (Some(WaitsFor::Name(ids[1].height)), vec![]));
+        let stream = resume(&[ids[1]]).await;
+        assert_eq!(told(&stream).await, (Some(WaitsFor::Us), vec![]));
+        sidecar.harden(3);
+        assert_eq!(told(&stream).await, (Some(WaitsFor::Name(ids[2].height)), vec![Event::Progress]));
+        let other = BlockId { hash: Hash([3; 32]), ..ids[2] };
+        let stream = resume(&[other, ids[1]]).await;
+        let (waits_for, events) = told(&stream).await;
+        assert_eq!((waits_for, &events[0]), (None, &Event::Retract { to: Some(ids[1]), epoch: 0 }));
+        let other = BlockId { hash: Hash([4; 32]), ..ids[3] };
+        let stream = resume(&[other, ids[2]]).await;
+        assert_eq!(told(&stream).await, (Some(WaitsFor::Da), vec![]));
     });
 }
 

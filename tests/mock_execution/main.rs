@@ -141,6 +141,29 @@ fn it_resumes_from_its_own_state_after_a_kill() {
 }
 
 #[test]
+fn it_names_the_block_that_it_is_asked_for() {
+    let chain = chain(30);
+    let ids: Vec<BlockId> = chain.iter().map(|block| block.id).collect();
+    // It has no block 31, and names none twice.
+    let asks = vec![Say::NameBlock(31), Say::NameBlock(12)];
+    let asks_again = vec![Say::NameBlock(12), Say::Hard(ids[0])];
+    let first = (soft(&chain), Some(Then::Draining));
+    let script = Script { streams: [first, (asks, None), (asks_again, None)].into(), ..Script::default() };
+    let sidecar = Sidecar::start(script);
+    let mut host = Host::start(&sidecar, &["--until-hard", "1"]);
+    assert!(host.wait().success());
+    let named = |heard| match heard {
+        Heard::Resumed { locator, .. } => Some(locator),
+        _ => None,
+    };
+    let sparse = sidecar.next(named);
+    assert!(!sparse.contains(&ids[11]), "{sparse:?}");
+    let mut expected = sparse.clone();
+    expected.insert(sparse.partition_point(|id| id.height > ids[11].height), ids[11]);
+    assert_eq!(sidecar.next(named), expected);
+}
+
+#[test]
 fn it_opens_again_when_the_sidecar_drains_or_goes_away() {
     let chain = chain(3);
     let stream = |n: usize, then| (vec![Say::Soft(chain[n].clone())], Some(then));

@@ -16,6 +16,8 @@ pub enum Say {
     /// `None`: everything is taken back.
     Retract(Option<BlockId>, u64),
     Gap(u64, u64),
+    /// No event: it waits, until the host names its block at this height.
+    NameBlock(u64),
 }
 
 /// How a stream ends, after everything was said.

@@ -213,8 +213,13 @@ impl wire::block_stream::Server for Stream {
             }
             return Ok(());
         };
+        if let Say::NameBlock(height) = say {
+            batch.init_waits_for().set_name(height);
+            return Ok(());
+        }
         let mut event = batch.init_events(1).get(0);
         match say {
+            Say::NameBlock(_) => unreachable!("is no event"),
             Say::Soft(piece) => fill_block(event.init_soft(), &piece),
             Say::Hard(id) => {
                 let mut hard = event.init_hard();

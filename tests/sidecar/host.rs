@@ -3,6 +3,7 @@
 //! Invariant: what a host is told is judged against the contract before it becomes part of its state. Because a host always
 //! resumes from its own state, whatever is told twice is judged as disorder.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use blocksyncd::api::client::{
 };
 use blocksyncd::api::{ReportedAs, ReportedSighting};
 use blocksyncd::block::{BlockId, ChainId, Hash, Height, native};
+use blocksyncd::sync::cursor::WaitsFor;
 use blocksyncd::sync::{DaPosition, Origin};
 use bytes::Bytes;
 
@@ -36,6 +38,8 @@ pub struct Ledger {
     pub origins: BTreeMap<u64, Origin>,
     /// The newest height that it was told exists.
     pub target: u64,
+    /// At which heights it was asked for its blocks, while it waited.
+    pub asked_for: Vec<Height>,
 }
 
 impl Ledger {
@@ -72,6 +76,11 @@ impl Ledger {
         }
         if self.hard > 0 {
             locator.push(self.at(self.hard));
+        }
+        if let Some(asked_for) = self.asked_for.last().filter(|at| at.get() <= self.soft()) {
+            locator.push(self.at(asked_for.get()));
+            locator.sort_by_key(|id| Reverse(id.height));
+            locator.dedup();
         }
         locator
     }
@@ -202,6 +211,11 @@ impl Host {
                     self.ledger.apply(event);
                 }
                 self.ledger.target = batch.heads.target.map_or(0, Height::get);
+                if let Some(WaitsFor::Name(at)) = batch.waits_for {
+                    self.ledger.asked_for.push(at);
+                    let observer = self.session.observer.as_ref().unwrap();
+                    self.stream = observer.stream(&self.ledger.resume(), &StreamOptions::default()).await.unwrap();
+                }
             }
         })
     }

@@ -50,6 +50,33 @@ fn a_host_with_blocks_that_are_not_ours_is_told_to_retract_to_the_right_height()
     });
 }
 
+/// It names nothing at the heights that we have above its hard block; and we know of no other branch than ours.
+#[test]
+fn a_host_that_is_far_ahead_is_asked_for_its_block_where_da_has_decided() {
+    let place = Place::new();
+    let sequencer = place.sequencer(&[]);
+    hosts(async {
+        let mut a = Host::publisher(&sequencer).await;
+        let chain = a.publish_first(5).await;
+        a.report_digests(1, &chain).await;
+        a.until_hard(5).await;
+
+        let far_ahead = |common: usize| {
+            let blocks = chain[..common].iter().copied().chain((common as u64 + 1..=60).map(foreign));
+            Ledger { chain: blocks.collect(), hard: 2, ..Ledger::default() }
+        };
+        let mut host = Host::resume(&sequencer, Role::Follower, far_ahead(3)).await;
+        host.until("our chain", |ledger| ledger.chain == chain && ledger.hard == 5).await;
+        assert_eq!((host.ledger.asked_for, host.ledger.retracts), (vec![height(5)], vec![2]));
+        // It is only ahead, as far as anybody can say: it keeps what it has.
+        let mut host = Host::resume(&sequencer, Role::Follower, far_ahead(5)).await;
+        host.until("the question", |ledger| ledger.asked_for == [height(5)]).await;
+        a.publish_chain(chain.last().copied(), 1).await;
+        host.until("the sixth block", |ledger| ledger.target == 6).await;
+        assert!(host.ledger.retracts.is_empty());
+    });
+}
+
 #[test]
 fn a_host_whose_hard_block_is_not_ours_is_never_told_to_rewind() {
     let place = Place::new();

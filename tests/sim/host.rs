@@ -6,14 +6,15 @@
 //! 2. `hard` is of the next block above the host's hard one that it was given, above any gap, and that is not pruned, names the
 //!    host's own block there, and is what DA decided.
 //! 3. `retract` names a block that the host has, or the upper end of a gap, at or above its hard block.
-//! 4. A `gap` begins at the next height, and ends right below the tail; `dataLoss` is said only where there was damage.
+//! 4. It is asked to name only what it has, and once for each height, as long as it waits.
+//! 5. A `gap` begins at the next height, and ends right below the tail; `dataLoss` is said only where there was damage.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
-use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Locator, Resumed, Start, Step};
+use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Locator, Resumed, Start, Step, WaitsFor};
 use blocksyncd::sync::{Answer, Command, Epoch, Input, Proposal, PublishAnswer, Ticket};
 use blocksyncd::verify::VerifiedBlock;
 
@@ -37,10 +38,6 @@ impl cursor::ChainView for Image {
         Ok(self.retracted_since(epoch))
     }
 
-    fn is_contradicted_from(&self, height: Height) -> Result<bool, Infallible> {
-        Ok(self.evidence.values().any(|evidence| evidence.height >= height))
-    }
-
     fn is_given_up(&self, hash: Hash) -> Result<bool, Infallible> {
         Ok(self.disowned.keys().any(|id| id.hash == hash))
     }
@@ -60,11 +57,14 @@ pub struct HostState {
     pub made: BTreeMap<Height, Proposal>,
     /// The newest height that it posted to DA.
     pub posted: Option<Height>,
+    /// What it is to name when it resumes.
+    pub asked_for: Option<Height>,
 }
 
 impl HostState {
     pub fn new(initial: Height) -> Self {
-        Self { chain: Vec::new(), gap_to: None, given_from: initial, hard: None, made: BTreeMap::new(), posted: None }
+        let (chain, made) = (Vec::new(), BTreeMap::new());
+        Self { chain, gap_to: None, given_from: initial, hard: None, made, posted: None, asked_for: None }
     }
 
     pub fn tip(&self) -> Option<BlockId> {
@@ -96,12 +96,32 @@ impl HostState {
                 step *= 2;
             }
         }
+        self.locator_of(blocks)
+    }
+
+    /// Of these, newest first, and of the one that the sidecar has asked for.
+    pub fn locator_of(&self, mut blocks: Vec<BlockId>) -> Locator {
+        if let Some(asked_for) = self.asked_for.and_then(|height| self.at(height)) {
+            let index = blocks.partition_point(|id| id.height > asked_for.height);
+            if blocks.get(index) != Some(&asked_for) {
+                blocks.insert(index, asked_for);
+            }
+        }
         Locator::new(blocks, self.hard, Some(self.given_from)).expect("the host's own chain is in order")
+    }
+
+    /// There is no stream for it yet. What it has at the height that it is asked for, it can name.
+    pub fn told_to_wait(&mut self, waits_for: WaitsFor) -> Result<(), String> {
+        let WaitsFor::Name(height) = waits_for else { return Ok(()) };
+        if self.asked_for.replace(height) == Some(height) {
+            return Err(format!("asked again for what it has at {height}: {:?}", self.at(height)));
+        }
+        self.at(height).map(|_| ()).ok_or_else(|| format!("asked for {height}, and has nothing there"))
     }
 
     /// It has a stream again: that goes on above the newest block that it has.
     pub fn resumed(&mut self, initial: Height) {
-        self.gap_to = None;
+        (self.gap_to, self.asked_for) = (None, None);
         // A gap after which nothing was given is told again, if it is still there.
         self.given_from = self.given_from.min(self.next(initial));
     }
@@ -288,7 +308,11 @@ impl World {
                 self.hosts[n].state.resumed(initial);
                 self.hosts[n].stream = Some((life, cursor));
             }
-            Resumed::Waiting => {}
+            Resumed::Waiting(waits_for) => {
+                if let Err(why) = self.hosts[n].state.told_to_wait(waits_for) {
+                    self.fail(format!("h{n}: {why}"));
+                }
+            }
             Resumed::ForkedBelowHard { theirs, ours } => {
                 self.fail(format!(
                     "h{n} was told that its hard block {theirs:?} is not on the chain, which has {ours:?}"

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Locator, Resumed, Start, Step};
+use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Resumed, Start, Step};
 
 use super::dice::Purpose;
 use super::host::HostState;
@@ -110,7 +110,7 @@ impl World {
                 });
                 Ok(())
             }
-            Resumed::Waiting => Ok(()),
+            Resumed::Waiting(waits_for) => watcher.state.told_to_wait(waits_for),
             Resumed::ForkedBelowHard { theirs, ours } => Err(format!("its hard {theirs:?} is not ours, {ours:?}")),
         }
     }
@@ -164,9 +164,7 @@ impl Watcher {
         match (self.from, state.tip()) {
             (From::Genesis, _) => Start::Genesis,
             (From::Tip, _) => Start::Tip,
-            (From::Newest, Some(tip)) => {
-                Start::Resume(Locator::new(vec![tip], state.hard, Some(state.given_from)).expect("one block"))
-            }
+            (From::Newest, Some(tip)) => Start::Resume(state.locator_of(vec![tip])),
             (From::Newest | From::Everything, _) => Start::Resume(state.locator()),
         }
     }

@@ -152,6 +152,7 @@ impl Stream {
             events,
             heads: info::read_heads(batch.get_heads()?)?,
             phase: convert::phase_from_wire(batch.get_phase()),
+            waits_for: if batch.has_waits_for() { convert::waits_for(batch.get_waits_for()?)? } else { None },
         })
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::HeadsView;
 use crate::block::{BlockId, ChainId, Hash, Height, PublicKey};
 use crate::store::Durability;
+use crate::sync::cursor::WaitsFor;
 use crate::sync::{Checkpoint, Confirmation, Origin, Phase};
 
 /// Which roles a host takes. The newest publisher and the newest reporter fence the ones before them.
@@ -65,12 +66,14 @@ impl Default for StreamOptions {
 /// One answer of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Empty: the wait was over.
+    /// Empty: the wait was over, or `waits_for` is another one now.
     pub events: Vec<Event>,
     /// At the moment of the answer.
     pub heads: HeadsView,
     /// [`Phase::Draining`]: no more will come; open again later.
     pub phase: Phase,
+    /// Why the host cannot go on yet. With [`WaitsFor::Name`] it opens another stream, and names its block at this height, too.
+    pub waits_for: Option<WaitsFor>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! 2. Nothing at or below `hard` is ever undone.
 //! 3. At most [`KEPT_BELOW_HARD`] blocks are kept below `hard`. How many are above it is the sequencer's to bound.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use sha2::Digest as _;
@@ -17,8 +18,8 @@ use crate::block::{BlockId, Hash, Height};
 /// How much of the confirmed past is remembered.
 pub const KEPT_BELOW_HARD: u64 = 1024;
 
-/// The most entries of a locator: the API's limit.
-const MAX_LOCATOR: usize = 64;
+/// The most entries of a locator: one fewer than the API's limit, for the one that we are asked for.
+const MAX_LOCATOR: usize = 63;
 
 /// An executed block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +67,8 @@ impl Ledger {
         self.get(self.hard?).map(|block| block.id)
     }
 
-    /// Where to resume: our newest blocks, newest first, ever sparser, down to the hard one.
-    pub fn locator(&self) -> Vec<BlockId> {
+    /// Where to resume: our newest blocks, newest first, ever sparser, down to the hard one; and the one at `named`.
+    pub fn locator(&self, named: Option<Height>) -> Vec<BlockId> {
         let mut locator = Vec::new();
         let mut step = 1;
         let mut next = self.blocks.len().checked_sub(1);
@@ -82,6 +83,11 @@ impl Ledger {
             }
             // The oldest block is always in: below it there is nothing to go back to.
             next = if index == 0 { None } else { Some(index.saturating_sub(step)) };
+        }
+        if let Some(named) = named.and_then(|height| self.get(height)) {
+            locator.push(named.id);
+            locator.sort_by_key(|id| Reverse(id.height));
+            locator.dedup();
         }
         locator
     }
@@ -187,14 +193,17 @@ mod tests {
 
     #[test]
     fn locators_are_newest_first_sparse_and_end_at_hard() {
-        assert_eq!(Ledger::new(Height::MIN).locator(), []);
+        assert_eq!(Ledger::new(Height::MIN).locator(None), []);
         let mut ledger = ledger(3000);
-        let locator = ledger.locator();
+        let locator = ledger.locator(None);
         assert!(locator.len() <= MAX_LOCATOR);
         assert_eq!(locator[..3], [id(3000), id(2999), id(2998)]);
         assert_eq!(locator.last(), Some(&id(1)));
         assert!(locator.is_sorted_by(|a, b| a.height > b.height));
         ledger.confirm(height(2999));
-        assert_eq!(ledger.locator(), [id(3000), id(2999)]);
+        assert_eq!(ledger.locator(None), [id(3000), id(2999)]);
+        assert_eq!(ledger.locator(Some(height(3000))), [id(3000), id(2999)]);
+        assert_eq!(ledger.locator(Some(height(2990))), [id(3000), id(2999), id(2990)]);
+        assert_eq!(ledger.locator(Some(height(4000))), [id(3000), id(2999)]);
     }
 }

@@ -5,9 +5,11 @@
 //! 1. `soft` is of the next height, and its parent is the host's newest block, unless that one lies in a gap.
 //! 2. `hard` is of the lowest block that the host was given, does not call hard, and we still have; and is the host's own block.
 //! 3. A host is sent down only to a block in common, at or above the one that it calls hard; and after a resume only when our hard
-//!    block is above the place where the two chains really part, or is all that we have, or a block of the host's was given up.
+//!    block is above the place where the two chains really part, or a block of the host's was given up.
 //! 4. Nothing is owed when a stream is idle.
 //! 5. A host that opens its stream anew ends up where it would have with the old one, or waits for DA to decide.
+//! 6. A host that waits, and names what it is asked for, is asked for what it has, and once; and waits on only where our hard block
+//!    is one of its own, or is not above the common block, or lies where it was given nothing, or while we catch up.
 
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
@@ -73,7 +75,6 @@ struct Ours {
     soft: u64,
     hard: u64,
     target: u64,
-    contradicted: u64,
     /// The height at which the blocks of all hosts' branches were given up.
     given_up: u64,
     /// From where on each epoch took blocks back.
@@ -92,10 +93,6 @@ impl ChainView for Ours {
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Infallible> {
         let since = &self.rewinds[at(epoch.0)..at(self.epoch)];
         Ok(since.iter().min().map(|from| h(*from)))
-    }
-
-    fn is_contradicted_from(&self, height: Height) -> Result<bool, Infallible> {
-        Ok(self.contradicted >= height.get())
     }
 
     fn is_given_up(&self, hash: Hash) -> Result<bool, Infallible> {
@@ -145,8 +142,7 @@ impl Ours {
                 for hard in (tail..=soft).chain([0]) {
                     let line = Line::new(fork, 0);
                     let rewinds = [0; 3];
-                    let (target, contradicted, given_up) = (soft, 0, 0);
-                    all.push(Self { line, tail, soft, hard, target, contradicted, given_up, rewinds, epoch: 0 });
+                    all.push(Self { line, tail, soft, hard, target: soft, given_up: 0, rewinds, epoch: 0 });
                 }
             }
         }
@@ -338,6 +334,8 @@ impl Host {
 enum Expected {
     Started,
     Waiting,
+    /// It is to name its block at this height.
+    Asked(u64),
     Forked,
 }
 
@@ -356,20 +354,18 @@ fn expected(host: &Host, named: &[u64], ours: &Ours) -> Expected {
     let mut elsewhere = above.clone().filter(|height| *height > common);
     let is_given_up = elsewhere.clone().any(|height| height == ours.given_up && host.line.is_branch_at(height));
     let is_decided = is_given_up || elsewhere.any(|height| is_other(height) && height <= ours.hard);
-    let may_have_lost = ours.soft > common
-        && ours.hard == ours.soft
-        && ours.target == ours.soft
-        && common + 1 >= ours.tail
-        && ours.contradicted > common;
-    let names_no_other = !named.iter().any(|height| *height > common && is_other(*height));
-    let goes_on = common == host.newest || is_decided || (may_have_lost && names_no_other);
-    if goes_on { Expected::Started } else { Expected::Waiting }
+    if common == host.newest || is_decided {
+        return Expected::Started;
+    }
+    let has_it = ours.hard > common && ours.hard >= host.given_from && ours.target == ours.soft;
+    if has_it { Expected::Asked(ours.hard) } else { Expected::Waiting }
 }
 
 fn resumed(host: &Host, locator: Locator, filter: EventFilter, ours: &Ours) -> (Expected, Option<Cursor>) {
     match resume(&Start::Resume(locator), filter, h(1), &ours.heads(), ours) {
         Ok(Resumed::Started(cursor)) => (Expected::Started, Some(cursor)),
-        Ok(Resumed::Waiting) => (Expected::Waiting, None),
+        Ok(Resumed::Waiting(WaitsFor::Name(height))) => (Expected::Asked(height.get()), None),
+        Ok(Resumed::Waiting(WaitsFor::Us | WaitsFor::Da)) => (Expected::Waiting, None),
         Ok(Resumed::ForkedBelowHard { theirs, ours: there }) => {
             assert_eq!((Some(theirs), Some(there)), (host.hard(), ours.id(host.hard)));
             (Expected::Forked, None)
@@ -382,24 +378,37 @@ fn resumed(host: &Host, locator: Locator, filter: EventFilter, ours: &Ours) -> (
 fn where_a_host_goes_on_is_right_in_every_small_case() {
     let mut cases = 0;
     for mut ours in Ours::all() {
-        for (given_up, (target, contradicted)) in given_up_and(&pairs(0..=1, 0..=TOP + 1)) {
-            (ours.target, ours.contradicted, ours.given_up) = (ours.soft + target, contradicted, given_up);
+        for (given_up, target) in given_up_and(&[0, 1]) {
+            (ours.target, ours.given_up) = (ours.soft + target, given_up);
             for host in Host::all(&ours) {
                 for (named, locator) in host.locators() {
-                    let case = (host, named.clone(), ours);
-                    let (outcome, cursor) = resumed(&host, locator, EventFilter::Soft, &ours);
-                    assert_eq!(outcome, expected(&host, &named, &ours), "{case:?}");
-                    let Some(mut cursor) = cursor else { continue };
-                    let mut told = host;
-                    let went = told.listen(&mut cursor, &ours);
-                    let decided = host.parts_at(&ours).min(ours.soft) <= ours.hard || host.was_given_up(&ours);
-                    assert!(went.lost.is_none() && (decided || !went.sent_down), "{case:?}: {went:?}");
-                    cases += 1;
+                    cases += goes_on_right(&host, &named, locator, &ours);
                 }
             }
         }
     }
     assert!(cases > 10_000, "{cases} cases");
+}
+
+/// How many streams were opened.
+fn goes_on_right(host: &Host, named: &[u64], locator: Locator, ours: &Ours) -> usize {
+    let case = (host, named, ours);
+    let (outcome, cursor) = resumed(host, locator, EventFilter::Soft, ours);
+    assert_eq!(outcome, expected(host, named, ours), "{case:?}");
+    if let Expected::Asked(height) = outcome {
+        assert!((host.given_from..host.newest).contains(&height) && !named.contains(&height), "{case:?}");
+        let more: Vec<u64> =
+            (1..=TOP).rev().filter(|named_now| *named_now == height || named.contains(named_now)).collect();
+        let (outcome, _) = resumed(host, host.locator(&more), EventFilter::Soft, ours);
+        let is_ours = host.line.id(height) == ours.line.id(height);
+        assert_eq!(outcome, if is_ours { Expected::Waiting } else { Expected::Started }, "{case:?}");
+    }
+    let Some(mut cursor) = cursor else { return 0 };
+    let mut told = *host;
+    let went = told.listen(&mut cursor, ours);
+    let decided = host.parts_at(ours) <= ours.hard || host.was_given_up(ours);
+    assert!(went.lost.is_none() && (decided || !went.sent_down), "{case:?}: {went:?}");
+    1
 }
 
 /// Each of the cases with nothing given up, and the first and the last of them with each height.

@@ -9,13 +9,17 @@
 //! Invariants:
 //! 1. A host goes on from the newest block in common, and never from one below its hard block.
 //! 2. What it has above that block is taken back only when the fork is decided. Either by our hard block: it is at or above a
-//!    block of the host's that is not ours, or it is all that we have, and the host may stand on a branch that lost there. Or
-//!    since a block that the host names there was given up: it, and all that stands on it, is part of our chain no more.
+//!    block of the host's that is not ours. Or since a block that the host names there was given up: it, and all that stands on
+//!    it, is part of our chain no more.
 //! 3. A hard block of the host's that is not ours is never answered with a rewind.
+//! 4. A host that waits is told what for. A sparse locator may hide where the host stands: it names no block between the common
+//!    one and our head. Most likely it is just ahead, and perhaps it has the only copy of what is above our head; but it may as
+//!    well stand on a branch that has lost, and wait for ever. Our hard block tells these apart as soon as the host names its own
+//!    block at that height.
 
 use crate::block::{BlockId, Height};
 
-use super::{Believed, ChainView, Cursor, EventFilter, MAX_LOCATOR, Resumed, Start};
+use super::{Believed, ChainView, Cursor, EventFilter, MAX_LOCATOR, Resumed, Start, WaitsFor};
 use crate::sync::Heads;
 
 /// A host's own state: some of its blocks, the newest one that it knows to be hard, and what of the chain it was given.
@@ -89,13 +93,14 @@ fn resume_from<C: ChainView + ?Sized>(
                 return Ok(Resumed::ForkedBelowHard { theirs, ours });
             }
             // They are ahead of us, or have seen DA further than we have: we are about to change our mind, or they are wrong.
-            Relation::Above | Relation::Other(_) => return Ok(Resumed::Waiting),
+            Relation::Above => return Ok(Resumed::Waiting(WaitsFor::Us)),
+            Relation::Other(_) => return Ok(Resumed::Waiting(WaitsFor::Da)),
             Relation::Ours | Relation::Below => {}
         }
     }
     let parting = parting(locator, heads, chain)?;
-    if parting.on != Some(newest) && !is_decided(&parting, fresh.initial_height, heads, chain)? {
-        return Ok(Resumed::Waiting);
+    if parting.on != Some(newest) && !parting.is_decided(heads) {
+        return Ok(Resumed::Waiting(parting.waits_for(locator, fresh.initial_height, heads)));
     }
     let next = parting.on.map_or(fresh.initial_height, |block| block.height.next());
     Ok(Resumed::Started(Cursor {
@@ -138,39 +143,26 @@ fn parting<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -
     Ok(Parting { on: None, elsewhere, given_up })
 }
 
-/// Whether what the host has above the common block is to be taken back. Blocks above our head may be ours tomorrow; and while DA
-/// has not decided between two branches, and neither was given up, either may win.
-fn is_decided<C: ChainView + ?Sized>(
-    parting: &Parting,
-    initial_height: Height,
-    heads: &Heads,
-    chain: &C,
-) -> Result<bool, C::Error> {
-    match (parting.given_up, parting.elsewhere) {
-        (Some(_), _) => Ok(true),
-        (None, Some(elsewhere)) => Ok(heads.hard_height() >= Some(elsewhere)),
-        (None, None) => may_stand_elsewhere(parting.on, initial_height, heads, chain),
+impl Parting {
+    /// Whether what the host has above the common block is to be taken back. Blocks above our head may be ours tomorrow; and while
+    /// DA has not decided between two branches, and neither was given up, either may win.
+    fn is_decided(&self, heads: &Heads) -> bool {
+        self.given_up.is_some() || self.elsewhere.is_some_and(|elsewhere| heads.hard_height() >= Some(elsewhere))
     }
-}
 
-/// Whether a host that is ahead of us may stand on a branch that lost, so that it is to go on from the newest block that it has
-/// in common with us.
-///
-/// A sparse locator may hide where it stands: it names no block between the common one and our head. Most likely it is just
-/// ahead, and we catch up. But when there are two branches above the common block, DA has decided all that we have, and nobody
-/// proves that there is more to catch up with, then to wait on is perhaps to wait for a branch that never comes: the host is told
-/// anew what is there. Without evidence of two branches it must not be: it may have the only copy of what is above our head.
-fn may_stand_elsewhere<C: ChainView + ?Sized>(
-    common: Option<BlockId>,
-    initial_height: Height,
-    heads: &Heads,
-    chain: &C,
-) -> Result<bool, C::Error> {
-    let next = common.map_or(initial_height, |common| common.height.next());
-    let catching_up = heads.target.map(|target| target.height) > heads.soft_height();
-    let decided = heads.hard_height() >= Some(next) && heads.hard_height() == heads.soft_height();
-    // Below our tail there is nothing to go on from.
-    Ok(decided && !catching_up && next >= heads.tail && chain.is_contradicted_from(next)?)
+    /// What would decide.
+    fn waits_for(&self, locator: &Locator, initial_height: Height, heads: &Heads) -> WaitsFor {
+        // What the host has between the two it does not name, or it would be the common one, or decided.
+        let unnamed =
+            self.on.map_or(initial_height, |on| on.height.next()).max(locator.given_from.unwrap_or(initial_height));
+        // While we catch up, what is in common may still rise by itself.
+        let catching_up = heads.target.map(|target| target.height) > heads.soft_height();
+        match heads.hard_height().filter(|hard| *hard >= unnamed && !catching_up) {
+            Some(hard) => WaitsFor::Name(hard),
+            None if self.elsewhere.is_some() => WaitsFor::Da,
+            None => WaitsFor::Us,
+        }
+    }
 }
 
 /// How a block of the host's relates to our chain.

@@ -21,8 +21,6 @@ struct Model {
     blocks: BTreeMap<Height, BlockId>,
     heads: Heads,
     retractions: BTreeMap<Epoch, Height>,
-    /// The highest block of which there is evidence.
-    contradicted: Option<Height>,
     /// Blocks that were given up.
     given_up: Vec<BlockId>,
 }
@@ -34,7 +32,7 @@ impl Model {
         let mut heads = Heads::empty(h(first));
         heads.soft = blocks.values().last().map(|id| Tip { id: *id, time_unix_nanos: 0 });
         heads.hard = Height::new(hard).and_then(|hard| blocks.get(&hard).copied());
-        Self { blocks, heads, retractions: BTreeMap::new(), contradicted: None, given_up: Vec::new() }
+        Self { blocks, heads, retractions: BTreeMap::new(), given_up: Vec::new() }
     }
 
     /// Takes back everything from `from` on, and puts other blocks there.
@@ -92,10 +90,6 @@ impl ChainView for Model {
 
     fn retracted_since(&self, epoch: Epoch) -> Result<Option<Height>, Infallible> {
         Ok(self.retractions.range(epoch.next()..).map(|(_, from)| *from).min())
-    }
-
-    fn is_contradicted_from(&self, height: Height) -> Result<bool, Infallible> {
-        Ok(self.contradicted >= Some(height))
     }
 
     fn is_given_up(&self, hash: Hash) -> Result<bool, Infallible> {
@@ -267,12 +261,13 @@ fn a_host_is_sent_to_our_branch_when_our_hard_block_has_decided() {
             other => format!("{other:?}"),
         }
     };
+    let waiting = "Waiting(Da)";
     let dense = [b('a', 6), b('a', 5), b('a', 4), b('a', 3)];
-    assert_eq!(told(3, &dense), "Waiting", "block 4 of either branch may win");
+    assert_eq!(told(3, &dense), waiting, "block 4 of either branch may win");
     assert_eq!(told(4, &dense), "retract:3 hard3 4 hard4 5 6");
     // The host does not say what it has at 4.
     let sparse = [b('a', 6), b('a', 5), b('a', 3)];
-    assert_eq!(told(4, &sparse), "Waiting");
+    assert_eq!(told(4, &sparse), "Waiting(Name(4))");
     assert_eq!(told(5, &sparse), "retract:3 hard3 4 hard4 5 hard5 6");
 }
 
@@ -281,18 +276,18 @@ fn a_host_is_sent_to_our_branch_when_its_own_was_given_up() {
     // Nothing on DA has decided, and perhaps nothing ever will.
     let mut model = Model::new(1, "aaaa", 0);
     let theirs = [b('b', 4), b('b', 3), b('a', 2)];
-    assert_eq!(model.resume(&theirs, None), Resumed::Waiting);
+    assert_eq!(model.resume(&theirs, None), Resumed::Waiting(WaitsFor::Da));
     model.given_up = vec![b('b', 3)];
     let mut cursor = started(model.resume(&theirs, None));
     assert_eq!(model.say(&mut cursor), "retract:2 3 4");
     // What stands on it, too, where our chain does not even reach it; but what the host does not name is not known to us.
     let ahead = [b('b', 7), b('b', 5), b('a', 2)];
-    assert_eq!(model.resume(&ahead, None), Resumed::Waiting);
+    assert_eq!(model.resume(&ahead, None), Resumed::Waiting(WaitsFor::Us));
     model.given_up = vec![b('b', 5)];
     let mut cursor = started(model.resume(&ahead, None));
     assert_eq!(model.say(&mut cursor), "retract:2 3 4");
     // Never below what the host calls hard.
-    assert_eq!(model.resume(&ahead, Some(b('b', 5))), Resumed::Waiting);
+    assert_eq!(model.resume(&ahead, Some(b('b', 5))), Resumed::Waiting(WaitsFor::Us));
 }
 
 /// What lies in a gap is filled below, and confirmed: the host has none of it, whether its stream is old or new.
@@ -342,12 +337,12 @@ fn a_host_is_not_sent_below_what_it_calls_hard() {
     assert_eq!(cursor.step(&model.heads, &model), Ok(Step::Lost(Lost::BelowTheirHard)));
     assert_eq!(model.say(&mut lower), "retract:7");
     // It waits for what it has, which may come back; and if DA has another block there, for an operator.
-    assert_eq!(model.resume(&locator, Some(b('a', 10))), Resumed::Waiting);
+    assert_eq!(model.resume(&locator, Some(b('a', 10))), Resumed::Waiting(WaitsFor::Us));
     model.rewind(8, "aaa");
     let mut cursor = started(model.resume(&[b('a', 10)], Some(b('a', 10))));
     assert_eq!(model.say(&mut cursor), "");
     model.rewind(8, "bbb");
-    assert_eq!(model.resume(&locator, Some(b('a', 10))), Resumed::Waiting);
+    assert_eq!(model.resume(&locator, Some(b('a', 10))), Resumed::Waiting(WaitsFor::Da));
     model.heads.hard = Some(b('b', 10));
     let forked = Resumed::ForkedBelowHard { theirs: b('a', 10), ours: b('b', 10) };
     assert_eq!(model.resume(&locator, Some(b('a', 10))), forked);
@@ -377,19 +372,18 @@ fn what_was_believed_is_checked_when_it_can_be() {
 #[test]
 fn we_wait_while_we_are_behind_the_host() {
     let model = Model::new(1, "aaa", 2);
-    for (locator, hard) in [
-        (vec![b('a', 4)], None),
-        (vec![b('a', 9), b('a', 3)], None),
-        (vec![b('a', 9)], Some(b('a', 9))),
+    for (locator, hard, waits_for) in [
+        (vec![b('a', 9), b('a', 3)], None, WaitsFor::Us),
+        (vec![b('a', 9)], Some(b('a', 9)), WaitsFor::Us),
         // They have seen more of DA than we have.
-        (vec![b('c', 3)], Some(b('c', 3))),
+        (vec![b('c', 3)], Some(b('c', 3)), WaitsFor::Da),
     ] {
-        assert_eq!(model.resume(&locator, hard), Resumed::Waiting, "{locator:?} {hard:?}");
+        assert_eq!(model.resume(&locator, hard), Resumed::Waiting(waits_for), "{locator:?} {hard:?}");
     }
     let caught_up = Model::new(1, "aaaaa", 2);
     let mut cursor = started(caught_up.resume(&[b('a', 4)], None));
     assert_eq!(caught_up.say(&mut cursor), "hard1 hard2 5");
-    assert_eq!(Model::new(1, "", 0).resume(&[b('a', 1)], None), Resumed::Waiting);
+    assert_eq!(Model::new(1, "", 0).resume(&[b('a', 1)], None), Resumed::Waiting(WaitsFor::Us));
 }
 
 #[test]
@@ -402,43 +396,50 @@ fn the_block_at_our_tail_is_not_taken_on_trust() {
     assert_eq!(model.say(&mut cursor), "retract:3 gap:4-4 5 hard5 6");
 }
 
-/// A sparse locator hides that a host which is ahead of us stands on another branch.
+/// What is said to a host that is ahead of us and names what it has at these heights, of branch c, and that its hard block is a2.
+fn told_who_is_ahead(model: &Model, named: &[u64], given_from: u64) -> String {
+    let locator = named.iter().map(|height| b('c', *height)).collect();
+    let start = Start::Resume(Locator::new(locator, Some(b('a', 2)), Height::new(given_from)).unwrap());
+    match resume(&start, EventFilter::Soft, h(1), &model.heads, model).unwrap() {
+        Resumed::Started(mut cursor) => model.say(&mut cursor),
+        Resumed::Waiting(waits_for) => format!("{waits_for:?}"),
+        forked @ Resumed::ForkedBelowHard { .. } => panic!("{forked:?}"),
+    }
+}
+
+/// A sparse locator hides whether a host that is ahead of us stands on our branch. We may know of no other one: we may have lost
+/// all that we had, the evidence too.
 #[test]
-fn a_host_ahead_of_us_goes_on_where_da_has_decided_between_two_branches() {
-    let told = |first: u64, branches: &str, hard: u64, target: u64, contradicted: u64| {
-        let mut model = Model::new(first, branches, hard);
-        model.heads.target = Some(b('a', target));
-        model.contradicted = Height::new(contradicted);
-        match model.resume(&[b('c', 9), b('c', 8)], Some(b('a', 2))) {
-            Resumed::Started(mut cursor) => model.say(&mut cursor),
-            other => format!("{other:?}"),
-        }
-    };
-    assert_eq!(told(1, "aaaaa", 5, 5, 3), "retract:2 3 hard3 4 hard4 5 hard5");
-    assert_eq!(told(1, "aaaaa", 5, 5, 9), "retract:2 3 hard3 4 hard4 5 hard5");
-    assert_eq!(told(1, "aaaaa", 5, 5, 0), "Waiting", "there is one branch: it is just ahead");
-    assert_eq!(told(1, "aaaaa", 5, 5, 2), "Waiting", "the branches part below what is in common");
-    assert_eq!(told(1, "aaaaa", 4, 5, 3), "Waiting", "they may part at 5, where DA has not decided");
-    assert_eq!(told(1, "aa", 2, 2, 3), "Waiting", "we have nothing above what is in common");
-    assert_eq!(told(1, "aaaaa", 5, 6, 3), "Waiting", "we know that we are behind");
-    assert_eq!(told(3, "aaa", 5, 5, 3), "retract:2 3 hard3 4 hard4 5 hard5");
-    assert_eq!(told(4, "aa", 5, 5, 4), "Waiting", "block 3 is gone here: it could not go on from 2");
+fn a_host_ahead_of_us_is_asked_for_what_it_has_where_da_has_decided() {
+    let model = |first: u64, branches: &str, hard: u64| Model::new(first, branches, hard);
+    assert_eq!(told_who_is_ahead(&model(1, "aaaaa", 5), &[9, 8], 0), "Name(5)");
+    assert_eq!(told_who_is_ahead(&model(1, "aaaaa", 5), &[9, 8, 5], 0), "retract:2 3 hard3 4 hard4 5 hard5");
+    assert_eq!(told_who_is_ahead(&model(1, "aacca", 4), &[9, 8], 0), "Name(4)");
+    assert_eq!(
+        told_who_is_ahead(&model(1, "aacca", 4), &[9, 8, 4], 0),
+        "Us",
+        "it is just ahead, or DA has not decided"
+    );
+    assert_eq!(told_who_is_ahead(&model(1, "aaccaaa", 4), &[9, 6], 0), "Name(4)");
+    assert_eq!(told_who_is_ahead(&model(1, "aaccaaa", 4), &[9, 6, 4], 0), "Da", "it may yet go on with 6");
+    assert_eq!(told_who_is_ahead(&model(1, "aa", 2), &[9, 8], 0), "Us", "what is hard is in common");
+    assert_eq!(told_who_is_ahead(&model(4, "aa", 5), &[9, 8], 0), "Name(5)");
+    assert_eq!(told_who_is_ahead(&model(4, "aa", 5), &[9, 8, 5], 0), "retract:2 gap:3-3 4 hard4 5 hard5");
+    assert_eq!(told_who_is_ahead(&model(1, "aaaaa", 5), &[9, 8], 6), "Us", "it was never given block 5");
+    assert_eq!(told_who_is_ahead(&model(1, "aaaaa", 5), &[9, 8], 5), "Name(5)");
+    let mut behind = model(1, "aaaaa", 5);
+    behind.heads.target = Some(b('a', 6));
+    assert_eq!(told_who_is_ahead(&behind, &[9, 8], 0), "Us", "we know that we are behind");
 }
 
 #[test]
 fn a_host_ahead_of_us_that_names_nothing_in_common_goes_on_from_the_beginning() {
-    let told = |first: u64, branches: &str, hard: u64, contradicted: u64| {
-        let model = Model { contradicted: Height::new(contradicted), ..Model::new(first, branches, hard) };
-        match model.resume(&[b('c', 9)], None) {
-            Resumed::Started(mut cursor) => model.say(&mut cursor),
-            other => format!("{other:?}"),
-        }
-    };
-    assert_eq!(told(1, "aa", 2, 1), "retract:0 1 hard1 2 hard2");
-    assert_eq!(told(1, "aa", 1, 1), "Waiting");
-    assert_eq!(told(1, "aa", 2, 0), "Waiting", "there is one branch: it is just ahead");
-    assert_eq!(told(2, "aa", 3, 2), "Waiting", "block 1 is gone here");
-    assert_eq!(told(1, "", 0, 1), "Waiting");
+    let model = Model::new(1, "aa", 2);
+    assert_eq!(model.resume(&[b('c', 9)], None), Resumed::Waiting(WaitsFor::Name(h(2))));
+    let mut cursor = started(model.resume(&[b('c', 9), b('c', 2)], None));
+    assert_eq!(model.say(&mut cursor), "retract:0 1 hard1 2 hard2");
+    assert_eq!(Model::new(1, "aa", 0).resume(&[b('c', 9)], None), Resumed::Waiting(WaitsFor::Us));
+    assert_eq!(Model::new(1, "", 0).resume(&[b('c', 9)], None), Resumed::Waiting(WaitsFor::Us));
 }
 
 #[test]
