@@ -13,7 +13,7 @@ use super::limits::MAX_EVIDENCE;
 use super::orders::{OperatorOutcome, ShutdownMode};
 use super::shared::{ClientConnection, store_error};
 use crate::block::PublicKey;
-use crate::sync::{Command, EvidenceId, EvidenceSide, PeerList, PeerOrder};
+use crate::sync::{Command, EvidenceId, EvidenceSide, PeerList, PeerOrder, Status};
 use crate::verify::ScheduleEntry;
 
 pub(super) struct Admin {
@@ -41,6 +41,14 @@ impl Admin {
     async fn command(&self, command: Command, to: wire::operator_result::Builder<'_>) -> capnp::Result<()> {
         tracing::warn!(?command, "an operator's command");
         self.order(|reply| Request::Operate { command, reply }, to).await
+    }
+}
+
+fn why_no_checkpoint(status: &Status) -> &'static str {
+    match (status.heads.floor, status.heads.hard) {
+        (Some(_), _) => "DA was not read here above the block that sync.from names: use that line again",
+        (None, Some(_)) => "DA was not read here",
+        (None, None) => "DA has confirmed nothing here yet",
     }
 }
 
@@ -171,7 +179,7 @@ impl wire::admin::Server for Admin {
         let mut to = results.get().init_result();
         match status.core.checkpoint {
             Some(checkpoint) => convert::set_checkpoint(to.init_checkpoint(), checkpoint),
-            None => to.set_none("DA has confirmed nothing here yet"),
+            None => to.set_none(why_no_checkpoint(&status.core)),
         }
         Ok(())
     }

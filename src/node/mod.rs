@@ -29,12 +29,12 @@
 //!    handing it over.
 //! 4. A store that fails ends the process, and nothing that was decided on a failed read is done.
 
+mod conditions;
 mod host;
 mod network;
 mod parked;
 mod pool;
 mod signing;
-mod strangers;
 mod turns;
 mod writer;
 
@@ -52,13 +52,15 @@ use crate::block::BlockId;
 use crate::clock::Clock;
 use crate::p2p;
 use crate::store::{self, Reader, Store, StoreError};
-use crate::sync::{self, Effect, Input, Syncer, Ticket, UnknownProposer};
+use crate::sync::hearing::Round;
+use crate::sync::{self, Effect, Floor, Heads, History, Input, Syncer, Ticket, UnheardRound};
+use crate::util::printable::{Escape, Limit, printable};
 
+use conditions::Conditions;
 use host::{FIRST_TICKET, HostReply};
 use parked::ParkedEffects;
 use pool::{CheckJob, CheckSource, Load, Pool};
 use signing::{KeyHolder, Unsigned};
-use strangers::NamedProposers;
 use turns::{Overdue, Turn, Turns};
 use writer::{CommitWriter, WriteId, Written};
 
@@ -147,7 +149,9 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
     let (events_in, events) = mpsc::channel(event_room);
     let p2p = p2p::start(config.p2p, reader.clone(), events_in).await?;
     let sync = sync::Config { known_peers: p2p.known_peers, ..config.sync };
+    let history = sync.history;
     let syncer = Syncer::recover(sync, recovered, fastrand::u64(..));
+    warn_of_unused_beginning(&syncer.heads(), history);
 
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (pool, checked) =
@@ -180,7 +184,7 @@ pub async fn run(config: Config, control: Control) -> Result<(), Fatal> {
         announce,
         listen: Vec::new(),
         ready: Some(control.ready),
-        named: NamedProposers::default(),
+        conditions: Conditions::default(),
         reserve_bytes: config.reserve_bytes,
         storage_full: false,
         set_log_filter: control.set_log_filter,
@@ -241,8 +245,8 @@ struct Node {
     listen: Vec<String>,
     /// Told once.
     ready: Option<oneshot::Sender<Ready>>,
-    /// Unknown proposers that the log has named.
-    named: NamedProposers,
+    /// What the log has told of what is wrong.
+    conditions: Conditions,
     reserve_bytes: u64,
     storage_full: bool,
     set_log_filter: SetLogFilter,
@@ -276,6 +280,7 @@ impl Node {
                 _ = disk.tick() => {
                     self.look_at_disk()?;
                     self.look_at_signer();
+                    self.tell_conditions();
                 }
                 done = self.take_input(&mut inputs.work, &p2p) => done?,
                 () = sleep_until(wakeup) => self.input(Input::Wakeup),
@@ -386,17 +391,9 @@ impl Node {
             }
             if !Arc::ptr_eq(&rules, self.syncer.rules()) {
                 self.pool.set_rules(Arc::clone(self.syncer.rules()));
-                self.named.forget();
             }
         }
         self.run_durable();
-        if let Some(UnknownProposer { height, proposer, .. }) = self.named.news(self.syncer.unknown_proposer()) {
-            tracing::warn!(
-                %height,
-                %proposer,
-                "peers have blocks by a proposer whom the schedule does not name there: if it is behind, extend it (ctl schedule add)"
-            );
-        }
         let phase = self.syncer.phase();
         self.announce.send_if_modified(|announced| std::mem::replace(&mut announced.phase, phase) != phase);
         Ok(())
@@ -450,6 +447,27 @@ impl Node {
         Ok(())
     }
 
+    /// Whoever reads the log only is told what is wrong, too.
+    fn tell_conditions(&mut self) {
+        let status = self.syncer.status();
+        for (condition, text) in self.conditions.news(&status, self.clock.now().elapsed) {
+            if let Some(why) = text {
+                tracing::warn!(condition, "{}", printable(&why, Escape::DebugButQuotes, Limit::TextChars(512)));
+            } else {
+                tracing::info!(condition, "it is over");
+            }
+        }
+        if let Some(UnheardRound { round, .. }) = self.conditions.unheard(status.unheard) {
+            let Round { connected, heard, .. } = round;
+            tracing::warn!(
+                connected,
+                heard,
+                "signing goes on, though not every known peer was heard: what this key has signed, and only they have, would be \
+                 contradicted"
+            );
+        }
+    }
+
     fn look_at_disk(&mut self) -> Result<(), Fatal> {
         let free = self.reader.free_bytes()?;
         // Twice the reserve's tenth apart, or it would flutter at the edge.
@@ -472,6 +490,21 @@ fn check_trusted(reader: &Reader, trusted: Option<BlockId>) -> Result<(), Fatal>
             Err(Fatal::OtherThanTrusted { trusted, stored: BlockId { height: trusted.height, hash } })
         }
         _ => Ok(()),
+    }
+}
+
+/// `sync.from` is for an empty store.
+fn warn_of_unused_beginning(heads: &Heads, history: History) {
+    let Some(trusted) = history.trusted else { return };
+    let named = trusted.da.map(|da| Floor { id: trusted.id, da });
+    if heads.floor != named {
+        let began = heads
+            .floor
+            .map_or_else(|| "without a floor on DA".to_owned(), |floor| format!("with {}@{}", floor.id, floor.da));
+        tracing::warn!(
+            trusted = %trusted.id,
+            "sync.from is not used: it is for an empty store, and this one began {began}; to begin with it, set the store aside (README)"
+        );
     }
 }
 

@@ -64,6 +64,15 @@ impl Awaited {
         self.blocks.contains_key(&id)
     }
 
+    /// Whether the block is awaited, or an awaited one is known to stand on it.
+    pub fn knows(&self, id: BlockId) -> bool {
+        let stands_on_it =
+            |(child, below): (&BlockId, &Below)| child.height == id.height.next() && *below == Below::Block(id.hash);
+        self.blocks.contains_key(&id)
+            || self.steps.contains_key(&id)
+            || self.blocks.iter().chain(&self.steps).any(stands_on_it)
+    }
+
     /// What is awaited, lowest first.
     pub fn ids(&self) -> impl Iterator<Item = BlockId> {
         self.blocks.keys().copied()

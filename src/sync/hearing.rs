@@ -69,6 +69,16 @@ pub(super) struct Hearing {
     answers: Answers,
     /// What is waited for as of the last look.
     looked: Option<Round>,
+    /// The last round that ended without everybody's answer.
+    unheard: Option<UnheardRound>,
+}
+
+/// A round that ended because time was up: who may know of blocks of this key was not heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnheardRound {
+    pub number: u64,
+    /// As it was when it was last waited for.
+    pub round: Round,
 }
 
 impl Hearing {
@@ -83,6 +93,7 @@ impl Hearing {
             heard: BTreeSet::new(),
             answers: Answers::Nobodys,
             looked: None,
+            unheard: None,
         }
     }
 
@@ -136,7 +147,17 @@ impl Hearing {
 
     /// Notes how far the round is, for those who ask without a clock.
     pub fn look(&mut self, now: Duration, connected: usize) {
-        self.looked = self.waits(now, connected);
+        let looked = self.waits(now, connected);
+        let before = std::mem::replace(&mut self.looked, looked);
+        let is_over = now >= self.began + PATIENCE && self.looked.is_none();
+        if let Some(round) = before.filter(|_| is_over) {
+            self.unheard = Some(UnheardRound { number: self.number, round });
+        }
+    }
+
+    /// The last round that ended without everybody's answer.
+    pub fn unheard(&self) -> Option<UnheardRound> {
+        self.unheard
     }
 
     /// What is waited for as of the last look.
@@ -169,6 +190,6 @@ impl fmt::Display for Round {
         if self.book == Book::BeingTried {
             f.write_str(", and others that are known are being tried")?;
         }
-        Ok(())
+        write!(f, "; after {} s it goes on without them", self.left().as_secs_f32().ceil())
     }
 }

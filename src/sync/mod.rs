@@ -49,6 +49,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use hearing::UnheardRound;
 pub use settings::{Acquaintance, Config, DaEvidence, History, Limits, Policy, Timing, Trusted};
 pub use types::*;
 
@@ -410,6 +411,7 @@ impl Syncer {
             halted: self.standing.halted(),
             vetoed: self.standing.vetoed(),
             not_ready: self.not_ready(),
+            unheard: self.hearing.unheard(),
             wanted: self.da.wanted(),
             hard_waits: self.hard_waits(),
             passed_over: self.da.passed_over(),
@@ -433,9 +435,10 @@ impl Syncer {
     fn hard_waits(&self) -> Option<HardWait> {
         let heads = self.chain.heads();
         let trusted = self.config.history.trusted.map(|trusted| trusted.id);
+        let beginning = trusted.filter(|_| heads.soft.is_none());
         let shown_by_da = heads.hard.is_none() && heads.floor.is_none();
         let unseen = trusted.filter(|trusted| shown_by_da && trusted.height == heads.tail);
-        self.da.waits_for().or(unseen.map(HardWait::Trusted))
+        self.da.waits_for().or(beginning.map(HardWait::Beginning)).or(unseen.map(HardWait::Trusted))
     }
 
     /// At the first input, before it: what was on disk is looked at.

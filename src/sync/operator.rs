@@ -49,7 +49,7 @@ impl Syncer {
             Command::AbandonBranch(from) => self.abandon_branch(ctx, from),
             Command::AssertSigned(last) => self.assert_signed(ctx, last),
             Command::Disown(id) => {
-                if let Some(why) = self.belongs(ctx, id) {
+                if let Some(why) = self.why_not_disown(ctx, id) {
                     Err(why)
                 } else {
                     self.disown(ctx, id);
@@ -229,7 +229,9 @@ impl Syncer {
             Some(Halt::Diverged { ours, .. }) => (ours, DisownedBy::Da),
             Some(Halt::Contradicted { ours, .. }) => (ours, DisownedBy::Name),
             Some(Halt::HardContradicted { .. }) | None => {
-                return Err("nothing to abandon: DA agrees with what is stored above hard".to_owned());
+                return Err(
+                    "nothing to abandon: DA has not decided against anything that is stored above hard".to_owned()
+                );
             }
         };
         if ours != from {

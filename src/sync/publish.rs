@@ -437,6 +437,10 @@ impl Syncer {
 
     /// Why nothing can be published now, when this node may publish.
     pub(super) fn not_ready(&self) -> Option<String> {
+        // What an operator is to do then is said with the halt, and whatever else is in the way may go away with it.
+        if self.standing.halted().is_some() && self.publishing.may_publish() {
+            return Some("halted: an operator has to look (ctl status says at what)".to_owned());
+        }
         let of_guard = self.publishing.not_ready(self.chain.heads().soft_height());
         let awaits = self.awaits().filter(|_| self.publishing.may_publish());
         // Without a guard nothing else matters; where it is ahead, what is awaited says more.

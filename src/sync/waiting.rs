@@ -331,9 +331,22 @@ impl Syncer {
         self.forget_given_up(ctx, id);
     }
 
+    /// Why the operator cannot give a block up: it belongs to our chain, or it is a slip of the pen.
+    pub(super) fn why_not_disown(&self, ctx: Ctx<'_>, id: BlockId) -> Option<String> {
+        self.belongs(ctx, id).or_else(|| {
+            let is_known = self.awaited.knows(id)
+                || self.given_up.by(id).is_some()
+                || self.publishing.signed_last() == Some(id)
+                || self.standing.vetoed() == Some(id)
+                || self.pending.at(id.height).any(|waiting| waiting.block.id() == id);
+            (!is_known)
+                .then(|| format!("nothing is known of {id}, so that nothing waits for it: ctl status names what does"))
+        })
+    }
+
     /// Why a block belongs to our chain, as far as that is known, so that no operator can give it up. What was taken back for a
     /// name does not, though it would fit.
-    pub(super) fn belongs(&self, ctx: Ctx<'_>, id: BlockId) -> Option<String> {
+    fn belongs(&self, ctx: Ctx<'_>, id: BlockId) -> Option<String> {
         if self.reverse_sync.pinned(id.height) == Some(id) {
             return Some(format!("{id} is pinned: it was hard before damage took it, or sync.from trusts it"));
         }

@@ -239,6 +239,7 @@ impl Node {
                 ahead_of_clock: None,
                 halted: None,
                 vetoed: None,
+                unheard: None,
                 not_ready: None,
                 wanted: Vec::new(),
                 hard_waits: None,

@@ -114,8 +114,11 @@ fn a_silent_peer_holds_signing_up_for_so_long_and_no_longer() {
         hears(&mut core, &block);
     }
     let left = PATIENCE.saturating_sub(core.elapsed());
+    assert_eq!(core.status().unheard, None);
     let _ = core.pass(left);
     signs(&mut core, &block);
+    let unheard = core.status().unheard.expect("it says that it went on without them");
+    assert_eq!((unheard.round.connected, unheard.round.heard), (2, 0));
 }
 
 /// Restored from a backup, it lost what it has signed, and was heard before.

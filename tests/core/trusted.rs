@@ -203,7 +203,7 @@ fn hard_waits_for_da_to_show_it() {
     let blocks = chain(6);
     let mut core = trusting_fifth(&blocks);
     let waits = Some(HardWait::Trusted(blocks[4].id()));
-    assert_eq!(core.status().hard_waits, waits);
+    assert_eq!(core.status().hard_waits, Some(HardWait::Beginning(blocks[4].id())));
     let _ = core.gossip(&blocks[4]);
     assert_eq!((core.hard(), core.status().hard_waits), (None, waits));
     let _ = core.da_has(&blocks[5..]);
@@ -268,7 +268,7 @@ fn da_may_show_it_late() {
     let blocks = chain(7);
     let other = branch(&blocks[..4], "b", 1).remove(0);
     let mut core = from_checkpoint(&blocks);
-    assert_eq!(core.status().hard_waits, None, "it does not wait for DA");
+    assert_eq!(core.status().hard_waits, Some(HardWait::Beginning(blocks[4].id())), "it does not wait for DA");
     let _ = core.report(20, 21, vec![seen_block(21, 0, &other), seen_digest(21, 1, &blocks[4])]);
     assert_eq!((stored(&core), core.status().pending_sightings, core.status().wanted.len()), ((5, None), 0, 0));
     let effects = core.report(21, 22, vec![seen_block(22, 0, &blocks[4])]).1;

@@ -405,7 +405,10 @@ fn nobody_disowns_what_is_ours_or_stands_on_our_soft_head() {
         assert!(core.operator_is_refused(Command::Disown(block.id())).contains("stands on our soft head"));
     }
     let rival = branch(&blocks[..1], "b", 1).remove(0);
-    let _ = core.operator_may(Command::Disown(rival.id()));
+    let _ = core.give(Input::StorageFull(false));
+    assert!(core.operator_is_refused(Command::Disown(rival.id())).contains("nothing is known of"));
+    let higher = BlockId { height: blocks[3].height().next(), ..blocks[3].id() };
+    assert!(core.operator_is_refused(Command::Disown(higher)).contains("nothing is known of"));
 }
 
 /// To disown the block that the guard names, or one that it stands on, once let the key sign that height again.
@@ -415,7 +418,10 @@ fn an_operators_word_against_a_block_frees_no_guard() {
     for disowned in [&blocks[1], &blocks[2]] {
         let guard = GuardState::Signed(GuardEntry { last: blocks[2].id() });
         let mut core = Setup::signer().storing(&blocks[..1], 0).guard(guard).start();
+        let _ = core.give(Input::StorageFull(true));
+        let _ = core.gossip(&blocks[2]);
         let effects = core.operator_may(Command::Disown(disowned.id()));
+        let _ = core.give(Input::StorageFull(false));
         assert!(!changes(&effects).iter().any(|change| matches!(change, Change::ResetGuard(_))));
         let _ = core.gossip(&blocks[2]);
         let answer = core.refusal(proposal(&branch(&blocks[..1], "b", 1)[0]));

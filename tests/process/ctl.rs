@@ -85,6 +85,12 @@ fn a_block_goes_in_and_comes_out() {
     let over = sidecar.ctl(&["get", "1", "--payload", out.to_str().unwrap()]);
     assert_eq!(over.code, Some(73), "nothing is overwritten: {over:?}");
 
+    // The whole signed block is what can be published as such.
+    let whole = running.dir.join("whole");
+    assert_eq!(sidecar.ctl(&["get", "1", "--signed", whole.to_str().unwrap()]).code, Some(0));
+    let again = sidecar.ask(&["publish", whole.to_str().unwrap(), "--signed"]);
+    assert_eq!((&again["result"], &again["id"]), (&"duplicate".into(), &published["id"]));
+
     // The next one, from standard input, at the next height by itself.
     let next = sidecar.ask(&["publish", "/dev/null"]);
     assert_eq!(next["id"]["height"], 2);
@@ -144,7 +150,7 @@ fn an_operator_sees_and_changes() {
         sidecar.ctl(&["peers"]).stdout,
         "PEER  DIR  CONNECTED  LATENCY  BLOCKS  BYTES  SELECTION  BAN SCORE  LAST OFFENCE  ADDRESS  AGENT\n"
     );
-    assert_eq!(sidecar.ctl(&["evidence"]).stdout, "ID  HEIGHT  FIRST  SECOND\n");
+    assert_eq!(sidecar.ctl(&["evidence"]).stdout, "ID  FIRST  SECOND\n");
     assert_eq!(sidecar.ctl(&["--json", "evidence"]).stdout, "");
 
     let genesis = fs::read_to_string(home.join("genesis.toml")).unwrap();

@@ -91,6 +91,8 @@ fn a_follower_that_is_to_halt_keeps_what_it_has() {
         b.report(1, &[(height(1), ReportedAs::SignedBlock(first.bytes.clone()))]).await;
         let status = b.until_status("a halt", |status| status.halt.is_some()).await;
         assert_eq!(status.info.heads.soft, Some(ours[1].id));
+        full.wait_for_log(&format!("ctl abandon-branch {}", ours[0].id));
+        full.wait_for_log("\"condition\":\"halted\"");
         let evidence = b.admin().await.evidence(EvidenceId(0), 10).await.unwrap();
         assert_eq!(evidence.iter().map(|evidence| evidence.height).collect::<Vec<_>>(), [height(1)]);
         b.until("the news of it", |ledger| ledger.equivocations == [height(1)]).await;
@@ -98,5 +100,6 @@ fn a_follower_that_is_to_halt_keeps_what_it_has() {
         assert_eq!(b.admin().await.abandon_branch(ours[0].id).await, Ok(OperatorOutcome::Done));
         b.until_hard(1).await;
         assert_eq!((&b.ledger.chain[..], &b.ledger.retracts[..]), (&[first.id][..], &[0][..]));
+        full.wait_for_log("\"message\":\"it is over\",\"condition\":\"halted\"");
     });
 }

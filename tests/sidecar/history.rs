@@ -56,7 +56,7 @@ fn a_pruned_node_keeps_what_it_should_and_says_what_is_gone() {
         assert_eq!(told, "gap1-10 11 hard11@1 12 hard12@1 13 hard13@1 14 hard14@1 15 hard15@1 16 17 18 19 20");
         chain
     });
-    assert!(refused(&sequencer, &["get", "10"]).contains("pruned: the lowest one is at height 11"));
+    assert!(refused(&sequencer, &["get", "10"]).contains("the lowest one is at height 11"));
     let stores = sequencer.ctl(&["status"]).stdout;
     assert!(stores.contains("10 blocks, ") && stores.contains("keeps 5 blocks"), "{stores}");
 

@@ -19,7 +19,7 @@ use crate::api::client::{
     Admin, CheckpointAnswer, Client, ClientError, Hello, Lookup, Observer, OperatorOutcome, Payload, Roles, ServerInfo,
     ShutdownMode, Which,
 };
-use crate::block::{BlockId, Hash, Height, PublicKey};
+use crate::block::{BlockId, Hash, Height, PublicKey, native};
 use crate::config::{self, Sources};
 use crate::sync::{EvidenceId, PeerOrder, Phase};
 use crate::verify::ScheduleEntry;
@@ -93,6 +93,9 @@ enum Verb {
         /// Write the payload to this file, which must not exist; - is stdout, and then nothing else is printed
         #[arg(long, value_name = "FILE|-")]
         payload: Option<PathBuf>,
+        /// The same with the whole signed block: what a host posts to DA, and `publish --signed` takes
+        #[arg(long, value_name = "FILE|-", conflicts_with = "payload")]
+        signed: Option<PathBuf>,
     },
     /// Publish a file's contents as the payload of the next block
     Publish(publish::PublishArgs),
@@ -310,7 +313,7 @@ impl CallContext {
             Verb::Peer { order } => self.outcome(&self.admin().await?.order(&order.to_order()).await?),
             Verb::Consumers => self.printer.consumers(&self.admin().await?.consumers().await?),
             Verb::ForgetConsumer { name } => self.outcome(&self.admin().await?.forget_consumer(name).await?),
-            Verb::Get { block, payload } => self.get(block, payload.as_ref()).await,
+            Verb::Get { block, payload, signed } => self.get(block, payload.as_ref(), signed.as_ref()).await,
             Verb::Publish(args) => publish::run(self, args).await,
             Verb::Evidence { after, max } => {
                 self.printer.evidence(&self.admin().await?.evidence(EvidenceId(*after), *max).await?)
@@ -319,7 +322,13 @@ impl CallContext {
             Verb::AbandonBranch { from } => self.outcome(&self.admin().await?.abandon_branch(*from).await?),
             Verb::AssertSigned { last } => self.outcome(&self.admin().await?.assert_signed(last.0).await?),
             Verb::Disown { block } => self.outcome(&self.admin().await?.disown(*block).await?),
-            Verb::RescanDa { from } => self.outcome(&self.admin().await?.rescan_da(*from).await?),
+            Verb::RescanDa { from } => {
+                self.outcome(&self.admin().await?.rescan_da(*from).await?)?;
+                if !self.printer.json {
+                    print(&format!("the host is to report DA again from DA height {from} on"))?;
+                }
+                Ok(())
+            }
             Verb::Checkpoint => self.checkpoint().await,
             Verb::LiftVeto => self.outcome(&self.admin().await?.lift_veto().await?),
             Verb::LogFilter { filter } => self.outcome(&self.admin().await?.set_log_filter(filter).await?),
@@ -358,18 +367,9 @@ impl CallContext {
         }
     }
 
-    async fn get(&self, block: &str, payload: Option<&PathBuf>) -> Result<(), Failure> {
-        let which = match (height(block).ok(), Hash::from_hex(block)) {
-            (Some(height), _) => Which::Height(height),
-            (None, Some(hash)) => Which::Hash(hash),
-            (None, None) => {
-                let shown = block.escape_debug();
-                return Err(Failure::new(
-                    Code::Usage,
-                    format!("`{shown}` is neither a height nor a hash of 64 hex digits"),
-                ));
-            }
-        };
+    /// Shows a block; writes its payload, or all of it, where that is asked for.
+    async fn get(&self, block: &str, payload: Option<&PathBuf>, signed: Option<&PathBuf>) -> Result<(), Failure> {
+        let which = which_block(block)?;
         let client = self.connect().await?;
         let (block, inclusion) = match self.observer(&client).await?.block(which).await? {
             Lookup::Found { block, inclusion } => (block, inclusion),
@@ -377,15 +377,17 @@ impl CallContext {
             Lookup::Pruned { tail } => {
                 return Err(Failure::new(
                     Code::Data,
-                    format!("that block was pruned: the lowest one is at height {tail}"),
+                    format!("that block is not kept here: the lowest one is at height {tail}"),
                 ));
             }
         };
-        if let (Some(path), Payload::Bytes(bytes)) = (payload, &block.payload) {
+        if let (Some(path), Payload::Bytes(bytes)) = (payload.or(signed), &block.payload) {
+            let whole = || native::encode(&block.header, &block.signature, bytes);
+            let bytes = if signed.is_some() { whole() } else { bytes.clone() };
             if path.as_os_str() == "-" {
-                return print_raw(bytes);
+                return print_raw(&bytes);
             }
-            config::keys::create_file(path, bytes, 0o644)?;
+            config::keys::create_file(path, &bytes, 0o644)?;
         }
         self.printer.block(&block, inclusion)
     }
@@ -394,6 +396,17 @@ impl CallContext {
         match outcome {
             OperatorOutcome::Done => self.printer.done(),
             OperatorOutcome::Refused(why) => Err(Failure::new(Code::Data, format!("refused: {}", show::plain(why)))),
+        }
+    }
+}
+
+fn which_block(text: &str) -> Result<Which, Failure> {
+    match (height(text).ok(), Hash::from_hex(text)) {
+        (Some(height), _) => Ok(Which::Height(height)),
+        (None, Some(hash)) => Ok(Which::Hash(hash)),
+        (None, None) => {
+            let shown = text.escape_debug();
+            Err(Failure::new(Code::Usage, format!("`{shown}` is neither a height nor a hash of 64 hex digits")))
         }
     }
 }

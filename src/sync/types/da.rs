@@ -251,6 +251,8 @@ pub enum HardWait {
     TooLarge { position: DaPosition, id: BlockId, bytes: u64 },
     /// The time of the block there is ahead of our clock.
     FromTheFuture { position: DaPosition, id: BlockId },
+    /// The store is to begin with this block, and nobody has given it yet.
+    Beginning(BlockId),
     /// The store began with this block, and DA has not shown it yet.
     Trusted(BlockId),
 }
@@ -272,6 +274,12 @@ impl std::fmt::Display for HardWait {
             Self::FromTheFuture { position, id } => {
                 write!(f, "the time of block {id}, at {}, is ahead of our clock: is that right?", at(position))
             }
+            Self::Beginning(id) => write!(
+                f,
+                "sync.from names {id}, and nobody has given that block yet: connect a peer that keeps it, or look whether it is a \
+                 block of this chain (ctl get {}, on a node that you trust)",
+                id.height
+            ),
             Self::Trusted(id) => write!(
                 f,
                 "the store began with {id}, and DA has not shown that block: have DA reported from where it does, or begin \

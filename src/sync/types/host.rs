@@ -9,7 +9,7 @@ use super::da::{Checkpoint, HardWait, PassedOver, ReportAnswer, Wanted};
 use super::ids::Origin;
 use super::store::Halt;
 use crate::block::{BlockId, Hash, Height, PublicKey};
-use crate::sync::History;
+use crate::sync::{History, UnheardRound};
 use crate::verify::ScheduleEntry;
 
 /// A block that the host asks us to make.
@@ -115,6 +115,8 @@ pub struct Status {
     pub vetoed: Option<BlockId>,
     /// Why nothing can be published now.
     pub not_ready: Option<String>,
+    /// When this node last went on to sign without having heard everybody.
+    pub unheard: Option<UnheardRound>,
     /// Positions on DA whose bytes nobody has given to us, as of the last report; lowest on DA first.
     pub wanted: Vec<Wanted>,
     /// Why hard does not rise, although DA has something to say.

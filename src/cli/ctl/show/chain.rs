@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, Printer, columns, id_json, or_none, print, table};
 use crate::api::client::{Event, Payload, SoftBlock};
-use crate::block::Hash;
+use crate::block::{Hash, SignedHeader, native};
 use crate::cli::basis_name;
 use crate::config::units::show_bytes;
 use crate::sync::{Basis, Confirmation, Evidence, EvidenceSide, Origin};
@@ -41,13 +41,9 @@ impl Printer {
         if self.json {
             return evidence.iter().try_for_each(|one| print(&evidence_json(one).to_string()));
         }
-        let rows: Vec<_> = evidence
-            .iter()
-            .map(|one| {
-                [one.id.to_string(), one.height.to_string(), first_hash(one).to_string(), one.second.hash().to_string()]
-            })
-            .collect();
-        print(&table(["ID", "HEIGHT", "FIRST", "SECOND"], &rows))
+        let rows: Vec<_> =
+            evidence.iter().map(|one| [one.id.to_string(), first_side(one), side(&one.second)]).collect();
+        print(&table(["ID", "FIRST", "SECOND"], &rows))
     }
 
     pub fn schedule(self, entries: &[ScheduleEntry]) -> Result<(), Failure> {
@@ -100,6 +96,20 @@ fn time(unix_nanos: u64) -> String {
     // 64 bits of nanoseconds end in the year 2554.
     let at = std::time::UNIX_EPOCH + Duration::from_nanos(unix_nanos);
     humantime::format_rfc3339_nanos(at).to_string()
+}
+
+/// One of the two blocks, by its own height: the other one may stand right below it, and not link to it.
+fn side(signed: &SignedHeader) -> String {
+    let hash = signed.hash();
+    native::decode_header(&signed.header)
+        .map_or_else(|_| hash.to_string(), |header| format!("{}/{hash}", header.height))
+}
+
+fn first_side(evidence: &Evidence) -> String {
+    match &evidence.first {
+        EvidenceSide::Stored(id) => id.to_string(),
+        EvidenceSide::Carried(signed) => side(signed),
+    }
 }
 
 fn first_hash(evidence: &Evidence) -> Hash {
