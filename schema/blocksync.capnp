@@ -552,7 +552,7 @@ interface Admin {
   # What another node's `sync.from` may be, by this node's word.
   disown @18 (block :BlockId) -> (result :OperatorResult);
   # Gives up a block of which nobody can show what it stands on: it is neither stored nor waited for, unless DA has it. Refused
-  # for what stands on our soft head. It never frees the guard: see assertSigned.
+  # for what stands on our soft head, and for what nothing here has heard of. It never frees the guard: see assertSigned.
   withdrawSchedule @19 (fromHeight :UInt64) -> (result :OperatorResult);        # takes the entry that begins there back, above soft
 }
 
