@@ -211,6 +211,10 @@ impl Applier<'_> {
             Change::DropSighting(position) => self.remove(Space::Sightings, &keys::position(*position)),
             Change::DaNotes(notes) if *notes == DaNotes::default() => self.remove(Space::Sightings, keys::DA_NOTES),
             Change::DaNotes(notes) => self.put(Space::Sightings, keys::DA_NOTES, &record::encode_da_notes(notes)),
+            Change::KeepProved(proved) => {
+                self.put(Space::Meta, &keys::proved(&proved.id.hash), &record::encode_proved(*proved));
+            }
+            Change::ForgetProved(id) => self.remove(Space::Meta, &keys::proved(&id.hash)),
             Change::Evidence(evidence) => self.keep_evidence(evidence)?,
             Change::WithdrawSchedule(from) => self.remove(Space::Meta, &keys::schedule(*from)),
             Change::Schedule(entry) => self.put(Space::Meta, &keys::schedule(entry.from), &entry.proposer.0),

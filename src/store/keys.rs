@@ -9,7 +9,7 @@
 //! | `blockEx.sightings` | DA height, index; `cursor`; `notes` | what was seen there; how far DA is scanned; what is read again, and when |
 //! | `blockEx.retractions` | epoch | first height taken back |
 //! | `blockEx.evidence` | id | height, two signed headers |
-//! | `blockEx.meta` | see below | about, first proposer, chain's rules, heads, schedule, veto, halt, anchor, acknowledgements, the disowned, lost words |
+//! | `blockEx.meta` | see below | about, first proposer, chain's rules, heads, schedule, veto, halt, anchor, acknowledgements, the disowned, the proved, lost words |
 //!
 //! The DA cursor lies beside the sightings, and not only in the heads, because a keyspace by itself is always the state of
 //! one moment, whatever damage does to the database, and two keyspaces may be of two moments.
@@ -71,6 +71,8 @@ pub(super) const SCHEDULE: &[u8] = b"schedule/";
 pub(super) const ACK: &[u8] = b"ack/";
 /// Followed by the hash.
 pub(super) const DISOWNED: &[u8] = b"disowned/";
+/// Followed by the hash.
+pub(super) const PROVED: &[u8] = b"proved/";
 /// Followed by what was lost.
 pub(super) const LOST: &[u8] = b"lost/";
 /// In the keyspace of the sightings: shorter than any position.
@@ -111,6 +113,10 @@ pub(super) fn ack(consumer: &str) -> Vec<u8> {
 
 pub(super) fn disowned(hash: &Hash) -> Vec<u8> {
     [DISOWNED, &hash.0].concat()
+}
+
+pub(super) fn proved(hash: &Hash) -> Vec<u8> {
+    [PROVED, &hash.0].concat()
 }
 
 /// All of it is in the key, so that damage takes nothing from it.

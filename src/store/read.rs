@@ -12,7 +12,8 @@ use super::keys::{self, Space};
 use super::record::{self, AboutRecord, HeaderRecord, SightingRecord, StampedHeads};
 use crate::block::{Block, BlockFormat as _, BlockId, Format, Hash, Header, Height, Lane, PublicKey, native};
 use crate::sync::{
-    Anchor, Confirmation, DaNotes, DaPosition, Disowned, Epoch, Evidence, EvidenceId, Halt, LostWord, Origin, Sighting,
+    Anchor, Confirmation, DaNotes, DaPosition, Disowned, Epoch, Evidence, EvidenceId, Halt, LostWord, Origin,
+    ProvedBlock, Sighting,
 };
 use crate::verify::{Rules, ScheduleEntry, Tip};
 
@@ -166,6 +167,17 @@ impl DbView {
 
     pub(super) fn is_disowned(&self, hash: &Hash) -> Result<bool, StoreError> {
         self.contains(Space::Meta, &keys::disowned(hash))
+    }
+
+    /// The blocks that DA has shown, and that are no sightings any more, in no order.
+    pub(super) fn proved(&self) -> Result<Vec<ProvedBlock>, StoreError> {
+        self.meta_under(keys::PROVED)?
+            .into_iter()
+            .map(|(hash, body)| {
+                let proved = Hash::from_slice(&hash).and_then(|hash| record::decode_proved(body, hash));
+                proved.ok_or_else(|| StoreError::damaged("what DA has shown"))
+            })
+            .collect()
     }
 
     /// What hosts and operators had said and damage took.

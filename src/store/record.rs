@@ -15,8 +15,8 @@ use super::{StoreError, VERSION};
 use crate::block::{BlockId, Hash, Height, PublicKey, SignedHeader, native};
 use crate::sync::{
     Anchor, Basis, Confirmation, DaNotes, DaPosition, DataLoss, Disowned, DisownedBy, Epoch, Evidence, EvidenceId,
-    EvidenceSide, Floor, Halt, Heads, LeftOut, Name, Origin, OversizedBlock, PassedOver, PassedOverRest, Seen,
-    SeenBlock, Sighting,
+    EvidenceSide, Floor, Halt, Heads, LeftOut, Name, Origin, OversizedBlock, PassedOver, PassedOverRest, ProvedBlock,
+    Seen, SeenBlock, Sighting,
 };
 use crate::util::saturate;
 use crate::verify::{Rules, ScheduleEntry, Tip};
@@ -441,6 +441,23 @@ pub(super) const fn decode_disowned_by(byte: u8) -> Option<DisownedBy> {
         2 => Some(DisownedBy::Name),
         _ => None,
     }
+}
+
+/// The body of a block that DA has shown, and that is no sighting any more; its hash is in the key.
+pub(super) fn encode_proved(proved: ProvedBlock) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    encoder.height(proved.id.height).raw(&proved.proposer.0).opt(proved.parent, |encoder, parent| {
+        encoder.raw(&parent.0);
+    });
+    encoder.0
+}
+
+pub(super) fn decode_proved(body: Bytes, hash: Hash) -> Option<ProvedBlock> {
+    let mut decoder = Decoder(body);
+    let id = BlockId { height: decoder.height()?, hash };
+    let proposer = PublicKey(decoder.array()?);
+    let parent = decoder.opt(|decoder| decoder.array().map(Hash))?;
+    decoder.end(ProvedBlock { id, parent, proposer })
 }
 
 pub(super) fn encode_anchor(anchor: Anchor) -> Vec<u8> {

@@ -215,12 +215,10 @@ impl Snapshot {
         let (schedule, extended) = self.fitting_schedule(rules)?;
         let (sightings, refused_sightings) = self.noted(self.view.sightings(&extended))?;
         let da_notes = self.noted(self.view.da_notes())?;
-        let index: EvidenceIndex = self
-            .evidence(EvidenceId(0), usize::MAX)?
-            .into_iter()
-            .map(|evidence| (evidence.id, evidence.height))
-            .collect();
-        let evidence = index.values().copied().filter(|height| Some(*height) > heads.hard_height()).collect();
+        let proved = self.noted(self.view.proved())?;
+        let mut evidence = self.evidence(EvidenceId(0), usize::MAX)?;
+        let index: EvidenceIndex = evidence.iter().map(|evidence| (evidence.id, evidence.height)).collect();
+        evidence.retain(|evidence| Some(evidence.height) > heads.hard_height());
         let vetoed = self.noted(self.view.veto())?;
         let halted = self.noted(self.view.halt())?;
         let (consumers, stored_bytes) = (self.acks()?, self.stored_bytes()?);
@@ -230,6 +228,7 @@ impl Snapshot {
             sightings,
             refused_sightings,
             da_notes,
+            proved,
             evidence,
             schedule,
             vetoed,

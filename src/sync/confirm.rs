@@ -213,6 +213,7 @@ impl Syncer {
     fn decided_through(&mut self, id: BlockId) {
         self.da.forget_through(id.height, &mut self.decision);
         self.standing.forget_evidence(id.height);
+        self.proved.forget_through(id.height, &mut self.decision);
     }
 
     /// DA's winner is not what is stored.

@@ -38,10 +38,10 @@ pub(super) struct Decision {
 }
 
 impl Decision {
-    /// For a core that goes on from these heads, which are on disk.
-    pub fn new(committed: Heads) -> Self {
+    /// For a core that goes on from these heads, which are on disk, and begins with these changes.
+    pub fn new(committed: Heads, changes: Vec<Change>) -> Self {
         Self {
-            changes: Vec::new(),
+            changes,
             guard: None,
             next_commit: CommitId(1),
             immediate: Vec::new(),

@@ -57,6 +57,11 @@ impl GivenUp {
         self.listed.iter().filter(|(_, by)| **by == DisownedBy::Da).map(|(id, _)| *id)
     }
 
+    /// The blocks that are listed only since a name on DA is another one's.
+    pub fn listed_for_names(&self) -> impl Iterator<Item = BlockId> {
+        self.listed.iter().filter(|(_, by)| **by == DisownedBy::Name).map(|(id, _)| *id)
+    }
+
     /// `decided`: up to where DA has decided.
     pub fn disown(&mut self, id: BlockId, by: DisownedBy, decided: Option<Height>, decision: &mut Decision) {
         let known = self.listed.get(&id).copied();

@@ -32,6 +32,7 @@ mod intake;
 mod lost_words;
 mod operator;
 mod pending;
+mod proved;
 mod publish;
 mod retention;
 mod reverse_sync;
@@ -68,6 +69,7 @@ use given_up::GivenUp;
 use hearing::Hearing;
 use lost_words::LostWords;
 use pending::Pending;
+use proved::Proved;
 use publish::Publishing;
 use retention::{DiskSpace, Retention};
 use reverse_sync::ReverseSync;
@@ -228,6 +230,8 @@ pub struct Syncer {
     publishing: Publishing,
     /// What a node that may sign waits for.
     awaited: Awaited,
+    /// What of it DA has shown, where no sighting tells of it.
+    proved: Proved,
     /// Whether it has heard enough of its peers.
     hearing: Hearing,
     /// Blocks that are no part of the chain any more.
@@ -270,21 +274,20 @@ impl Syncer {
         let rules = extended(&config.rules, std::mem::take(&mut at.schedule));
         config.limits.max_block_bytes = config.limits.max_block_bytes.min(rules.max_block_bytes);
         let (limits, history) = (config.limits, config.history);
-        let mut decision = Decision::new(at.heads);
+        let committed = at.heads;
         let Beginning { heads, da, changes } = Beginning::of(&mut at, history, &rules);
-        for change in changes {
-            decision.change(change);
-        }
+        let mut decision = Decision::new(committed, changes);
         let trusted = history.trusted.map(|trusted| trusted.id);
         let mut chain = Chain::new(heads);
         let mut da = Da::recover(&config, da, &heads, &rules.schedule, &mut decision);
         // A host may ask where DA stands before there is any input.
         da.settle(&mut chain, &mut decision);
-        Self {
+        let mut syncer = Self {
             chain,
             pending: Pending::new(limits.pending_blocks, limits.pending_bytes),
             exchange: Exchange::new(limits, config.timing, limits.max_block_bytes, seed),
-            awaited: waiting::awaited_at_start(limits.awaited, da.blocks_above(heads.soft_height()), at.vetoed),
+            awaited: Awaited::new(limits.awaited),
+            proved: Proved::new(at.proved, limits.awaited),
             da,
             hearing: Hearing::new(config.known_peers),
             given_up: GivenUp::new(at.disowned, limits.disowned),
@@ -302,7 +305,9 @@ impl Syncer {
             look_up_at: None,
             rules: Arc::new(rules),
             config,
-        }
+        };
+        syncer.recall_awaited();
+        syncer
     }
 
     /// Takes one input and says what is to be done, in order. Never fails, never blocks, never reads a clock.
@@ -340,6 +345,7 @@ impl Syncer {
         self.clock_watch.settle(&self.rules, self.chain.heads().soft_height(), now);
         self.prune(ctx);
         self.da.settle(&mut self.chain, &mut self.decision);
+        self.keep_proved(ctx);
         self.look_up_at = self.da.goes_on_at_once().then_some(now.elapsed);
         self.ask_peers(ctx);
         self.hearing.look(now.elapsed, self.exchange.connected_peers());

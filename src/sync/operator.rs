@@ -196,6 +196,8 @@ impl Syncer {
         // Who was ignored may be the proposer now.
         self.hear_again(ctx);
         self.da.schedule_changed(&self.rules.schedule, &mut self.decision);
+        // What is on record of a proposer who is back is awaited again.
+        self.notice_what_is_on_record(ctx);
         self.strangers.forget();
         self.exchange.schedule_changed(ctx.now.elapsed);
     }

@@ -6,11 +6,11 @@
 //!    lowest of which are forgotten first.
 //! 3. Only an operator ends a halt.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::chain::Chain;
 use super::decision::Decision;
-use super::{Change, Evidence, EvidenceSide, Halt, Verdict};
+use super::{Change, Evidence, EvidenceSide, Halt, ProvedBlock, Verdict};
 use crate::block::{BlockId, Height};
 use crate::verify::AuthenticBlock;
 
@@ -18,15 +18,21 @@ use crate::verify::AuthenticBlock;
 pub(super) struct Standing {
     vetoed: Option<BlockId>,
     halted: Option<Halt>,
-    /// Heights above hard of which evidence is kept.
-    evidence: BTreeSet<Height>,
+    /// Heights above hard of which evidence is kept, and the blocks that it proves to exist, but for what was stored here when it was
+    /// found.
+    evidence: BTreeMap<Height, Vec<ProvedBlock>>,
     max_evidence: usize,
 }
 
 impl Standing {
     /// Goes on from what was on disk.
-    pub fn new(vetoed: Option<BlockId>, halted: Option<Halt>, evidence: Vec<Height>, max_evidence: usize) -> Self {
-        Self { vetoed, halted, evidence: evidence.into_iter().collect(), max_evidence }
+    pub fn new(vetoed: Option<BlockId>, halted: Option<Halt>, evidence: Vec<Evidence>, max_evidence: usize) -> Self {
+        let mut standing = Self { vetoed, halted, evidence: BTreeMap::new(), max_evidence };
+        for Evidence { height, first, second, .. } in evidence {
+            let first = first.proved();
+            standing.evidence.entry(height).or_default().extend(first.into_iter().chain(ProvedBlock::of(&second)));
+        }
+        standing
     }
 
     /// The block that the host's execution refuses.
@@ -45,7 +51,12 @@ impl Standing {
 
     /// The highest height of which evidence is kept.
     pub fn highest_evidence(&self) -> Option<Height> {
-        self.evidence.last().copied()
+        self.evidence.last_key_value().map(|(height, _)| *height)
+    }
+
+    /// The blocks that the evidence proves to exist.
+    pub fn proved(&self) -> impl Iterator<Item = ProvedBlock> {
+        self.evidence.values().flatten().copied()
     }
 
     pub fn veto(&mut self, block: BlockId, decision: &mut Decision) {
@@ -78,14 +89,16 @@ impl Standing {
         decision: &mut Decision,
     ) -> Verdict {
         let height = block.height();
-        if chain.heads().hard_height().is_some_and(|hard| height <= hard) || !self.evidence.insert(height) {
+        if chain.heads().hard_height().is_some_and(|hard| height <= hard) || self.evidence.contains_key(&height) {
             return Verdict::Ignore;
-        }
-        if self.evidence.len() > self.max_evidence {
-            self.evidence.pop_first();
         }
         let id = chain.next_evidence();
         let second = block.block().signed_header();
+        let proved = first.proved().into_iter().chain([ProvedBlock::with(block.hash(), block.block().header())]);
+        self.evidence.insert(height, proved.collect());
+        if self.evidence.len() > self.max_evidence {
+            self.evidence.pop_first();
+        }
         decision.change(Change::Evidence(Evidence { id, height, first, second }));
         Verdict::Accept
     }
@@ -93,6 +106,16 @@ impl Standing {
     /// This height is hard: DA has decided about it and all below.
     pub fn forget_evidence(&mut self, hard: Height) {
         self.evidence = self.evidence.split_off(&hard.next());
+    }
+}
+
+impl EvidenceSide {
+    /// What of it need not be looked up in the store.
+    fn proved(&self) -> Option<ProvedBlock> {
+        match self {
+            Self::Carried(signed) => ProvedBlock::of(signed),
+            Self::Stored(_) => None,
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! 1. Where blocks are stored, or what they stood on is known, the beginning stays, and so does the floor of DA.
 //! 2. An empty store begins with the block that the operator trusts, also where everything that it had was lost. Only there the
 //!    floor changes.
-//! 3. What was seen of DA counts only for the beginning under which it was seen, or for a higher one.
+//! 3. What was seen of DA counts only for the beginning under which it was seen, or for a higher one; but for a signature, which is
+//!    waited for under any.
 
 use super::da::DaRecords;
 use super::{Anchor, Change, DataLoss, Floor, Heads, History, Recovered, Trusted};
@@ -38,7 +39,10 @@ impl Beginning {
         let da = if heads.floor == stored.floor && heads.tail >= stored.tail {
             found
         } else {
-            changes.extend(found.forgotten());
+            // What was signed stays signed.
+            let proved: Vec<_> = found.sightings.iter().filter_map(|seen| seen.what.proved()).collect();
+            changes.extend(proved.iter().copied().map(Change::KeepProved).chain(found.forgotten()));
+            at.proved.extend(proved);
             DaRecords::default()
         };
         Self { heads, da, changes }

@@ -11,13 +11,16 @@
 //! 2. What was given up is not stored, held or waited for, unless DA has it as the winner; see `descent` for what that is.
 //! 3. What is taken back because of DA, or by the operator's order, is given up in the commit that takes it back; what only the
 //!    host refused is awaited.
-//! 4. The guard falls by itself only where DA has decided against the block that it names.
+//! 4. What is awaited for more than a peer's word is awaited after a restart too: because DA has shown it (the sightings, and `proved`
+//!    where they end), because there is evidence of it, because the host refuses it, or because it was taken back for a name.
+//!    ([`Syncer::recall_awaited`])
+//! 5. The guard falls by itself only where DA has decided against the block that it names.
 
 use super::awaited::{Awaited, Missed};
 use super::chain::Chain;
 use super::descent::{Below, BranchView, Stand, below, lowest_given_up, trace};
 use super::given_up::GivenUp;
-use super::{Ctx, DisownedBy, Stored, Syncer};
+use super::{Ctx, DisownedBy, ProvedBlock, Stored, Syncer};
 use crate::block::{BlockId, Hash, Height};
 use crate::verify::Fault;
 
@@ -84,24 +87,50 @@ impl BranchView for View<'_> {
 
 // ---- What is awaited -----------------------------------------------------------------------------------------------
 
-/// What is awaited at a start: the blocks above soft that DA has shown us, and the one that the host has refused, of which only the
-/// name is kept.
-pub(super) fn awaited_at_start(
-    max: usize,
-    seen: impl Iterator<Item = (BlockId, Option<Hash>)>,
-    vetoed: Option<BlockId>,
-) -> Awaited {
-    let mut awaited = Awaited::new(max);
-    for (id, parent) in seen {
-        awaited.add(id, below(parent));
-    }
-    if let Some(vetoed) = vetoed.filter(|vetoed| !awaited.has(*vetoed)) {
-        awaited.add(vetoed, Below::Unknown);
-    }
-    awaited
-}
-
 impl Syncer {
+    /// What is awaited at a start: whatever above soft is on record, the block that the host has refused, and those that were taken
+    /// back for a name; of these last only the names are kept.
+    pub(super) fn recall_awaited(&mut self) {
+        let heads = *self.chain.heads();
+        let soft = heads.soft_height();
+        for gone in self.da.take_gone() {
+            if Some(gone.id.height) > heads.hard_height() && gone.id.height >= heads.tail {
+                self.proved.keep(gone, &mut self.decision);
+            }
+        }
+        for ProvedBlock { id, parent, .. } in self.on_record_above(soft) {
+            self.awaited.add(id, below(parent));
+        }
+        let named: Vec<_> = self.standing.vetoed().into_iter().chain(self.given_up.listed_for_names()).collect();
+        for id in named {
+            if Some(id.height) > soft && !self.awaited.has(id) {
+                self.awaited.add(id, Below::Unknown);
+            }
+        }
+    }
+
+    /// The blocks above this height that are proved to exist by what is on disk: what DA has shown, and the evidence.
+    fn on_record_above(&self, height: Option<Height>) -> Vec<ProvedBlock> {
+        let is_on_chain = |block: &ProvedBlock| {
+            let ProvedBlock { id, proposer, .. } = *block;
+            let from = Some(id.height).filter(|from| Some(*from) > height && *from >= self.chain.heads().tail);
+            from.and_then(|from| self.rules.schedule.proposer_at(from)) == Some(proposer)
+        };
+        let beside = self.proved.all().chain(self.standing.proved()).filter(is_on_chain);
+        self.da.blocks_above(height).chain(beside).collect()
+    }
+
+    /// What DA has shown, and is no sighting any more, is remembered, unless it is ours, or DA has decided about its height.
+    pub(super) fn keep_proved(&mut self, ctx: Ctx<'_>) {
+        for block in self.da.take_gone() {
+            let heads = self.chain.heads();
+            let is_open = Some(block.id.height) > heads.hard_height() && block.id.height >= heads.tail;
+            if is_open && !self.chain.contains(block.id, ctx.stored) {
+                self.proved.keep(block, &mut self.decision);
+            }
+        }
+    }
+
     /// A block that passed all checks which need no parent, whether we can take it or not.
     pub(super) fn notice(&mut self, ctx: Ctx<'_>, id: BlockId, parent: Option<Hash>) {
         let is_above = Some(id.height) > self.chain.heads().soft_height();
@@ -155,7 +184,7 @@ impl Syncer {
         self.awaited.set_first(first);
         self.settle_guard(ctx);
         if self.awaited.take_missed() == Missed::Something {
-            self.notice_what_da_has_shown(ctx);
+            self.notice_what_is_on_record(ctx);
             self.hear_again(ctx);
         }
     }
@@ -299,20 +328,20 @@ impl Syncer {
                 self.awaited.add(*id, below(*parent));
             }
         }
-        // What DA has shown of other branches was at or below soft before.
-        self.notice_what_da_has_shown(ctx);
+        // What is on record of other branches was at or below soft before.
+        self.notice_what_is_on_record(ctx);
         self.hear_again(ctx);
     }
 
-    fn notice_what_da_has_shown(&mut self, ctx: Ctx<'_>) {
-        let shown: Vec<_> = self.da.blocks_above(self.chain.heads().soft_height()).collect();
-        for (id, parent) in shown {
+    pub(super) fn notice_what_is_on_record(&mut self, ctx: Ctx<'_>) {
+        for ProvedBlock { id, parent, .. } in self.on_record_above(self.chain.heads().soft_height()) {
             self.notice(ctx, id, parent);
         }
     }
 
     /// A block is on our chain now. What was thought to be given up since it stands on that one is awaited again.
     pub(super) fn own(&mut self, ctx: Ctx<'_>, id: BlockId) {
+        self.proved.forget(id, &mut self.decision);
         let forgotten = self.given_up.own(id, &mut self.decision);
         if forgotten.is_empty() {
             return;
@@ -321,7 +350,7 @@ impl Syncer {
         for (id, below) in forgotten.into_iter().filter(|(id, _)| Some(id.height) > soft) {
             self.awaited.add(id, below);
         }
-        self.notice_what_da_has_shown(ctx);
+        self.notice_what_is_on_record(ctx);
         self.hear_again(ctx);
     }
 

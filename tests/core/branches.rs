@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use blocksyncd::sync::{
-    Basis, Change, Command, Epoch, EvidenceId, EvidenceSide, GuardState, Halt, Input, Origin, Phase, Policy,
+    Basis, Change, Command, Epoch, Evidence, EvidenceId, EvidenceSide, GuardState, Halt, Input, Origin, Phase, Policy,
     PublishAnswer, RejectAnswer, Verdict,
 };
 use blocksyncd::verify::AuthenticBlock;
@@ -14,7 +14,7 @@ use super::driver::{
 };
 
 /// The one piece of evidence among the changes.
-fn evidence(changes: &[Change]) -> blocksyncd::sync::Evidence {
+fn evidence(changes: &[Change]) -> Evidence {
     let [Change::Evidence(evidence)] = changes else { panic!("{changes:#?}") };
     evidence.clone()
 }
@@ -76,7 +76,10 @@ fn evidence_is_kept_of_so_many_heights_and_the_lowest_goes_first() {
 fn evidence_found_before_a_restart_is_not_found_again() {
     let blocks = chain(2);
     let mut setup = Setup::follower().storing(&blocks, 0);
-    setup.at.evidence = vec![h(2)];
+    let rival = branch(&blocks[..1], "c", 1).remove(0);
+    let first = EvidenceSide::Carried(blocks[1].block().signed_header());
+    let second = rival.block().signed_header();
+    setup.at.evidence = vec![Evidence { id: EvidenceId(7), height: h(2), first, second }];
     setup.at.heads.evidence = EvidenceId(7);
     let mut core = setup.start();
     assert!(core.status().forked);

@@ -4,7 +4,7 @@
 use blocksyncd::block::PublicKey;
 use blocksyncd::sync::{
     Basis, Change, Command, Content, DaNotes, Finding, Found, Halt, HardWait, Input, Name, PassedOver, PassedOverRest,
-    Seen, Sighting,
+    ProvedBlock, Seen, Sighting,
 };
 use blocksyncd::verify::{AuthenticBlock, ScheduleEntry};
 
@@ -274,7 +274,9 @@ fn a_rescan_drops_what_lies_behind_it_and_nothing_before() {
     let all = [seen_block(2, 9, &blocks[2]), seen_digest(3, 0, &blocks[3]), seen_block(7, 0, &blocks[4])];
     let _ = core.report(0, 6, all.to_vec());
     let effects = core.operator_may(Command::RescanDa(3));
-    assert_eq!(changes(&effects), [Change::DropSighting(at(3, 0)), Change::DropSighting(at(7, 0))]);
+    // What was signed stays signed.
+    let proved = Change::KeepProved(ProvedBlock::with(blocks[4].hash(), blocks[4].block().header()));
+    assert_eq!(changes(&effects), [Change::DropSighting(at(3, 0)), Change::DropSighting(at(7, 0)), proved]);
     assert_eq!((core.heads().scanned_through, core.status().pending_sightings), (2, 1));
     // Everything from there on is news.
     let _ = core.report(2, 6, vec![seen_block(3, 0, &blocks[1])]);

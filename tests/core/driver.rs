@@ -12,10 +12,10 @@ use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::{
     Acquaintance, Answer, Batch, BlockQuery, Change, Command, CommitId, Config, Content, DaEvidence, DaNotes,
-    DaPosition, DaReport, Effect, Fetch, FetchOutcome, Fetched, Finding, Found, GuardState, Heads, History, Input,
-    Limits, Name, Offence, PeerId, PeerStanding, Policy, Proposal, PublishAnswer, Recovered, RejectAnswer,
-    ReportAnswer, ReportRefusal, ReportTaken, RequestId, Seen, SeenBlock, Sighting, Status, Stored, Syncer, Ticket,
-    Timing, Trusted, Verdict, Wanted,
+    DaPosition, DaReport, Effect, Evidence, EvidenceSide, Fetch, FetchOutcome, Fetched, Finding, Found, GuardState,
+    Heads, History, Input, Limits, Name, Offence, PeerId, PeerStanding, Policy, Proposal, PublishAnswer, Recovered,
+    RejectAnswer, ReportAnswer, ReportRefusal, ReportTaken, RequestId, Seen, SeenBlock, Sighting, Status, Stored,
+    Syncer, Ticket, Timing, Trusted, Verdict, Wanted,
 };
 use blocksyncd::verify::{AuthenticBlock, Fault, Tip, VerifiedBlock};
 
@@ -107,6 +107,7 @@ impl Setup {
             sightings: Vec::new(),
             refused_sightings: Vec::new(),
             da_notes: DaNotes::default(),
+            proved: Vec::new(),
             evidence: Vec::new(),
             schedule: Vec::new(),
             vetoed: None,
@@ -172,6 +173,44 @@ impl Setup {
     pub fn guard(mut self, guard: GuardState) -> Self {
         self.at.guard = guard;
         self
+    }
+
+    /// What was committed beside blocks is on disk, too: as a process finds it that starts after the one that decided this.
+    pub fn after(mut self, effects: &[Effect]) -> Self {
+        for batch in commits(effects) {
+            self.at.heads.scanned_through = batch.heads.scanned_through;
+            for change in batch.changes {
+                self.keep(change);
+            }
+        }
+        self
+    }
+
+    fn keep(&mut self, change: Change) {
+        match change {
+            Change::KeepSighting(sighting) => self.at.sightings.push(sighting),
+            Change::DropSighting(position) => self.at.sightings.retain(|seen| seen.position != position),
+            Change::DaNotes(notes) => self.at.da_notes = notes,
+            Change::KeepProved(proved) => self.at.proved.push(proved),
+            Change::ForgetProved(id) => self.at.proved.retain(|proved| proved.id != id),
+            Change::Evidence(evidence) => self.at.evidence.push(self.carried(evidence)),
+            Change::Veto(vetoed) => self.at.vetoed = vetoed,
+            Change::Halt(halted) => self.at.halted = halted,
+            Change::Disown(disowned) => self.at.disowned.push(disowned),
+            Change::Own(id) => self.at.disowned.retain(|disowned| disowned.id != id),
+            Change::Schedule(entry) => self.at.schedule.push(entry),
+            Change::WithdrawSchedule(from) => self.at.schedule.retain(|entry| entry.from != from),
+            other => panic!("a test that starts anew has to say what is stored then: {other:?}"),
+        }
+    }
+
+    /// As the store keeps it.
+    fn carried(&self, mut evidence: Evidence) -> Evidence {
+        if let EvidenceSide::Stored(id) = evidence.first {
+            let stored = self.stored.iter().find(|block| block.id() == id).expect("it is stored");
+            evidence.first = EvidenceSide::Carried(stored.block().signed_header());
+        }
+        evidence
     }
 
     pub fn start(self) -> Core {

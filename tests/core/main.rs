@@ -26,6 +26,7 @@ mod pending;
 mod proofs;
 mod prune;
 mod publish;
+mod recalled;
 mod reverse_sync;
 mod rotation;
 mod same_hard;

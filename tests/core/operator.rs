@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blocksyncd::sync::{Change, Command, DaNotes, PassedOver, Verdict};
+use blocksyncd::sync::{Change, Command, DaNotes, PassedOver, ProvedBlock, Verdict};
 use blocksyncd::verify::{AuthenticBlock, ScheduleEntry};
 
 use super::blocks::{Spec, chain, h, public_key};
@@ -113,6 +113,7 @@ fn what_da_has_of_the_old_proposer_is_dropped_when_the_schedule_grows() {
             Change::Schedule(entry(6)),
             Change::DropSighting(at(1, 1)),
             Change::DaNotes(DaNotes { passed_over, ..DaNotes::default() }),
+            Change::KeepProved(ProvedBlock::with(blocks[5].hash(), blocks[5].block().header())),
         ]
     );
     assert_eq!(core.status().pending_sightings, 3);

@@ -2,7 +2,7 @@
 
 use blocksyncd::sync::{
     Anchor, Basis, Change, Command, DaPosition, DataLoss, FetchOutcome, Floor, GuardState, HardWait, History, Input,
-    PublishAnswer, Trusted, Verdict,
+    ProvedBlock, PublishAnswer, Trusted, Verdict,
 };
 use blocksyncd::verify::{AuthenticBlock, Tip};
 
@@ -296,7 +296,7 @@ fn the_floor_outlives_restarts_and_changes_only_in_an_empty_store() {
     let mut core = Setup::follower().storing(&blocks[..6], 0).trusting(&blocks[4], Some(40)).start();
     let _ = core.give(Input::Wakeup);
     assert_eq!((core.heads().floor, core.hard()), (None, None));
-    // What was seen under another one counts for nothing.
+    // What was seen under another one counts for nothing; but what was signed stays signed.
     let mut setup = Setup::follower().trusting(&blocks[4], Some(30));
     setup.at.heads.tail = h(5);
     setup.at.heads.floor = Some(floor);
@@ -305,7 +305,8 @@ fn the_floor_outlives_restarts_and_changes_only_in_an_empty_store() {
     let mut core = setup.start();
     let effects = core.give(Input::Wakeup);
     let begin = Change::Begin { tail: h(5), floor: Some(Floor { da: 30, ..floor }) };
-    assert_eq!(changes(&effects), [begin, Change::DropSighting(at(32, 0))]);
+    let proved = Change::KeepProved(ProvedBlock::with(blocks[6].hash(), blocks[6].block().header()));
+    assert_eq!(changes(&effects), [begin, proved, Change::DropSighting(at(32, 0))]);
     assert_eq!(core.heads().scanned_through, 30);
 }
 

@@ -153,7 +153,7 @@ fn a_store_of_version_1_says_what_it_said() {
     assert_eq!((recovered.schedule, recovered.vetoed), (vec![new_proposer()], Some(vetoed())));
     assert_eq!((recovered.halted, recovered.anchor), (None, None));
     assert_eq!(recovered.consumers, [("indexer".to_owned(), chain[4].id())]);
-    assert_eq!(recovered.evidence, [height(7)]);
+    assert_eq!(recovered.evidence.iter().map(|evidence| evidence.height).collect::<Vec<_>>(), [height(7)]);
     assert_eq!(recovered.guard, GuardState::Signed(GuardEntry { last: chain[7].id() }));
     let weight = chain[2..].iter().map(|block| block.block().bytes().len() as u64).sum::<u64>();
     assert_eq!((recovered.stored_bytes, store.stored_bytes()), (weight, weight));

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use blocksyncd::block::{BlockId, Hash, Header, Height};
 use blocksyncd::sync::{
     Anchor, Batch, Change, DaNotes, DaPosition, DataLoss, Disowned, Epoch, Evidence, EvidenceId, EvidenceSide,
-    GuardEntry, GuardState, Halt, Heads, History, Origin, Recovered, Sighting, Stored, Ticket,
+    GuardEntry, GuardState, Halt, Heads, History, Origin, ProvedBlock, Recovered, Sighting, Stored, Ticket,
 };
 use blocksyncd::verify::{AuthenticBlock, ScheduleEntry, Tip, VerifiedBlock};
 use fastrand::Rng;
@@ -26,6 +26,7 @@ pub struct Image {
     pub confirmations: BTreeMap<Height, DaPosition>,
     pub sightings: BTreeMap<DaPosition, Sighting>,
     pub da_notes: DaNotes,
+    pub proved: BTreeMap<BlockId, ProvedBlock>,
     pub retractions: BTreeMap<Epoch, Height>,
     pub evidence: BTreeMap<EvidenceId, Evidence>,
     pub schedule: Vec<ScheduleEntry>,
@@ -53,6 +54,7 @@ impl Image {
             confirmations: BTreeMap::new(),
             sightings: BTreeMap::new(),
             da_notes: DaNotes::default(),
+            proved: BTreeMap::new(),
             retractions: BTreeMap::new(),
             evidence: BTreeMap::new(),
             schedule: Vec::new(),
@@ -200,6 +202,8 @@ impl Image {
                 self.below = None;
             }
             Change::DaNotes(notes) => self.da_notes = notes.clone(),
+            Change::KeepProved(proved) => drop(self.proved.insert(proved.id, *proved)),
+            Change::ForgetProved(id) => drop(self.proved.remove(id)),
             Change::Confirm { height, position, .. } => {
                 if !self.blocks.contains_key(height) {
                     return Err(format!("confirmed {height}, which is not stored"));
@@ -213,12 +217,13 @@ impl Image {
                 self.sightings.remove(position);
             }
             Change::Evidence(evidence) => {
-                if let EvidenceSide::Stored(id) = &evidence.first
-                    && self.id(id.height) != Some(*id)
-                {
-                    return Err(format!("evidence names {id:?}, which is not stored"));
+                let mut kept = evidence.clone();
+                if let EvidenceSide::Stored(id) = evidence.first {
+                    let stored = self.block(id.height).filter(|stored| stored.id() == id);
+                    let stored = stored.ok_or_else(|| format!("evidence names {id:?}, which is not stored"))?;
+                    kept.first = EvidenceSide::Carried(stored.block().signed_header());
                 }
-                self.evidence.insert(evidence.id, evidence.clone());
+                self.evidence.insert(kept.id, kept);
             }
             Change::Schedule(entry) => self.schedule.push(*entry),
             Change::WithdrawSchedule(from) => self.schedule.retain(|entry| entry.from != *from),
@@ -571,15 +576,15 @@ impl Disk {
         heads.lost =
             self.watermark.soft.filter(|soft| *soft >= next).map(|to| DataLoss { from: next, to }).or(heads.lost);
         let behind = |anchor: &Anchor| heads.hard.is_none_or(|hard| hard.height < anchor.id.height);
-        let evidence = image.evidence.values().map(|evidence| evidence.height);
-        let open = evidence.filter(|height| Some(*height) > heads.hard_height());
+        let open = image.evidence.values().filter(|evidence| Some(evidence.height) > heads.hard_height());
         let disowned: BTreeMap<_, _> = image.disowned.iter().chain(&self.disowned).collect();
         Recovered {
             heads,
             sightings: image.sightings.values().cloned().collect(),
             refused_sightings: Vec::new(),
             da_notes: image.da_notes.clone(),
-            evidence: open.collect(),
+            proved: image.proved.values().copied().collect(),
+            evidence: open.cloned().collect(),
             schedule: image.schedule.clone(),
             vetoed: image.vetoed,
             halted: image.halted,

@@ -7,7 +7,7 @@ use blocksyncd::store::Snapshot;
 use blocksyncd::sync::{
     Basis, Batch, Change, CommitId, Confirmation, DaNotes, DaPosition, Disowned, DisownedBy, Epoch, Evidence,
     EvidenceId, EvidenceSide, GuardEntry, GuardState, Halt, Heads, LeftOut, Name, Origin, OversizedBlock, PassedOver,
-    PassedOverRest, Recovered, Seen, SeenBlock, Sighting,
+    PassedOverRest, ProvedBlock, Recovered, Seen, SeenBlock, Sighting,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip, VerifiedBlock};
 use bytes::Bytes;
@@ -23,6 +23,7 @@ pub struct Model {
     confirmations: BTreeMap<Height, Confirmation>,
     sightings: BTreeMap<DaPosition, Sighting>,
     da_notes: DaNotes,
+    proved: BTreeMap<Hash, ProvedBlock>,
     retractions: BTreeMap<Epoch, Height>,
     evidence: BTreeMap<EvidenceId, Evidence>,
     schedule: Vec<ScheduleEntry>,
@@ -51,6 +52,7 @@ impl Model {
             confirmations: BTreeMap::new(),
             sightings: BTreeMap::new(),
             da_notes: DaNotes::default(),
+            proved: BTreeMap::new(),
             retractions: BTreeMap::new(),
             evidence: BTreeMap::new(),
             schedule: Vec::new(),
@@ -99,7 +101,7 @@ impl Model {
     }
 
     fn random_change(&mut self, random: &mut fastrand::Rng) -> Option<Change> {
-        match random.u8(0..22) {
+        match random.u8(0..24) {
             0..=5 => Some(self.append(random)),
             6 => self.truncate(random),
             7..=8 => self.confirm(random),
@@ -156,6 +158,14 @@ impl Model {
                 let (_, disowned) = self.disowned.pop_first()?;
                 Some(Change::Own(disowned.id))
             }
+            22 => {
+                let parent = random.bool().then(|| Hash([random.u8(..); 32]));
+                let id = BlockId { height: self.heads.next_height(), hash: Hash([random.u8(..); 32]) };
+                let proved = ProvedBlock { id, parent, proposer: blocks::public_key() };
+                self.proved.insert(id.hash, proved);
+                Some(Change::KeepProved(proved))
+            }
+            23 => self.proved.pop_first().map(|(_, proved)| Change::ForgetProved(proved.id)),
             _ => {
                 let consumer = format!("consumer-{}", random.u8(0..3));
                 let up_to = self.heads.soft_id()?;
@@ -371,7 +381,8 @@ impl Model {
             sightings: self.sightings.values().cloned().collect(),
             refused_sightings: Vec::new(),
             da_notes: self.da_notes.clone(),
-            evidence: self.evidence.values().map(|kept| kept.height).filter(|height| Some(*height) > hard).collect(),
+            proved: self.proved.values().copied().collect(),
+            evidence: self.evidence.values().filter(|kept| Some(kept.height) > hard).cloned().collect(),
             schedule: self.schedule.clone(),
             vetoed: self.vetoed,
             halted: self.halted,

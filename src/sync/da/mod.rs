@@ -20,6 +20,7 @@ mod doubts;
 mod judgement;
 mod notes;
 mod sightings;
+mod told;
 
 use std::collections::BTreeSet;
 
@@ -27,8 +28,8 @@ use super::chain::Chain;
 use super::decision::Decision;
 use super::pending::Pending;
 use super::{
-    Change, Checkpoint, Config, Content, DaEvidence, DaNotes, DaPosition, Epoch, Finding, Found, HardWait, Heads,
-    MAX_WANTED, OversizedBlock, PassedOver, Seen, SeenBlock, Sighting, Stored, Wanted,
+    Change, Config, Content, DaEvidence, DaNotes, DaPosition, Epoch, Finding, Found, HardWait, Heads, MAX_WANTED,
+    OversizedBlock, PassedOver, ProvedBlock, Seen, SeenBlock, Sighting, Stored, Wanted,
 };
 use crate::block::{BlockId, Hash, Height};
 use crate::util::saturate;
@@ -54,6 +55,8 @@ pub(super) struct Da {
     written: DaNotes,
     digests: Digests,
     doubts: Doubts,
+    /// Blocks whose sightings were forgotten, whatever for, and nobody has asked for since.
+    gone: Vec<ProvedBlock>,
     /// Positions whose bytes may have to be asked for: those that are known by their digest and were not recognised, in...
     unrecognised: BTreeSet<DaPosition>,
     /// ...this epoch.
@@ -126,6 +129,7 @@ impl Da {
             written: records.notes,
             digests: Digests::new(limits.sightings),
             doubts: Doubts::default(),
+            gone: Vec::new(),
             unrecognised: BTreeSet::new(),
             recognised_in: heads.epoch,
             wanted: Vec::new(),
@@ -184,6 +188,7 @@ impl Da {
         let next = chain.next_unconfirmed();
         while let Some(shed) = self.sightings.shed() {
             self.forgotten(shed.position, decision);
+            self.gone.extend(shed.what.proved());
             if shed.height <= next {
                 // What lies before it can be judged all the same, or there would never be room.
                 self.read_again_from(shed.position);
@@ -311,6 +316,7 @@ impl Da {
         }
         if self.notes.leaves_out(height, position) {
             self.notes.leave_out(height, position);
+            self.gone.extend(what.proved());
             return;
         }
         let sighting = Sighting { position, height, what };
@@ -331,7 +337,8 @@ impl Da {
 
     /// What was seen there decides nothing: what comes after it on DA is judged next.
     pub fn forget(&mut self, position: DaPosition, decision: &mut Decision) {
-        if self.sightings.remove(position).is_some() {
+        if let Some(sighting) = self.sightings.remove(position) {
+            self.gone.extend(sighting.what.proved());
             self.forgotten(position, decision);
         }
     }
@@ -373,9 +380,8 @@ impl Da {
         }
         for position in self.sightings.unscheduled(schedule) {
             let sighting = self.sightings.get(position);
-            let proposer = sighting.and_then(|sighting| Some((sighting.height, sighting.what.proposer()?)));
-            if let Some((height, proposer)) = proposer {
-                self.notes.pass_over(PassedOver { height, proposer, position }, schedule);
+            if let Some(ProvedBlock { id, proposer, .. }) = sighting.and_then(|sighting| sighting.what.proved()) {
+                self.notes.pass_over(PassedOver { height: id.height, proposer, position }, schedule);
             }
             self.forget(position, decision);
         }
@@ -537,57 +543,4 @@ fn meaning(
         }
     }
     Meaning::Nobody
-}
-
-// ---- What is told about it -----------------------------------------------------------------------------------------
-
-impl Da {
-    /// Sightings that wait to be judged.
-    pub fn len(&self) -> usize {
-        self.sightings.len()
-    }
-
-    /// What was asked for last, and was not given since.
-    pub fn wanted(&self) -> Vec<Wanted> {
-        let is_open = |wanted: &&Wanted| {
-            let seen = self.sightings.get(wanted.position);
-            self.doubts.names(wanted) || seen.is_some_and(|seen| seen.what.digest() == Some(wanted.digest))
-        };
-        self.wanted.iter().filter(is_open).copied().collect()
-    }
-
-    /// The next block, as the host names it, while it is not here.
-    pub fn named(&self) -> Option<BlockId> {
-        self.named
-    }
-
-    /// The blocks above this height that were seen, whether we can take them or not, and are not judged yet, with their parents.
-    pub fn blocks_above(&self, height: Option<Height>) -> impl Iterator<Item = (BlockId, Option<Hash>)> {
-        self.sightings.blocks_above(height)
-    }
-
-    pub fn waits_for(&self) -> Option<HardWait> {
-        self.wait
-    }
-
-    pub fn passed_over(&self) -> u64 {
-        self.passed_over
-    }
-
-    pub fn lowest_passed_over(&self) -> Option<PassedOver> {
-        self.notes.passed_over.first().copied()
-    }
-
-    pub fn below_trusted(&self) -> u64 {
-        self.below_trusted
-    }
-
-    /// What a new node may be started from, if DA was read here at all.
-    pub fn checkpoint(&self, heads: &Heads) -> Option<Checkpoint> {
-        let id = heads.hard.filter(|_| heads.scanned_through > heads.da_floor())?;
-        let kept = self.sightings.all().next().map(|seen| seen.position);
-        let lowest = kept.into_iter().chain(self.notes.lowest(id.height)).min();
-        let below = lowest.map_or(u64::MAX, |lowest| lowest.height.saturating_sub(1));
-        Some(Checkpoint { id, da: below.min(heads.scanned_through) })
-    }
 }

@@ -9,8 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::block::{BlockId, Hash, Height, PublicKey};
-use crate::sync::{DaPosition, Name, OversizedBlock, Seen, SeenBlock, Sighting};
+use crate::block::{BlockId, Hash, Height};
+use crate::sync::{DaPosition, Name, OversizedBlock, ProvedBlock, Seen, SeenBlock, Sighting};
 use crate::verify::Schedule;
 
 const FIRST: DaPosition = DaPosition { height: 0, index: 0 };
@@ -75,16 +75,15 @@ impl Sightings {
     }
 
     /// The blocks above `height`.
-    pub fn blocks_above(&self, height: Option<Height>) -> impl Iterator<Item = (BlockId, Option<Hash>)> {
+    pub fn blocks_above(&self, height: Option<Height>) -> impl Iterator<Item = ProvedBlock> {
         let first = (height.map_or(Height::MIN, Height::next), FIRST);
         let above = self.by_height.range(first..).filter_map(|(_, position)| self.by_position.get(position));
-        above.filter_map(|seen| match &seen.what {
-            Seen::Block(SeenBlock { block, .. }) => Some((block.id(), block.parent_hash())),
-            Seen::Oversized(block) => {
-                Some((BlockId { height: block.header.height, hash: block.hash }, block.header.parent_hash))
-            }
-            Seen::Digest(_) | Seen::Named(_) => None,
-        })
+        above.filter_map(|seen| seen.what.proved())
+    }
+
+    /// Whether the bytes of this block were seen anywhere.
+    pub fn has_block(&self, id: BlockId) -> bool {
+        positions(&self.by_block, id.height, id.hash).next().is_some()
     }
 
     /// The block at this height whose bytes have this digest, and were given at some position.
@@ -236,15 +235,6 @@ impl Seen {
         match self {
             Self::Block(SeenBlock { block, .. }) => Some(block.hash()),
             Self::Oversized(block) => Some(block.hash),
-            Self::Digest(_) | Self::Named(_) => None,
-        }
-    }
-
-    /// Who made the block that was seen, if its bytes were.
-    pub(super) fn proposer(&self) -> Option<PublicKey> {
-        match self {
-            Self::Block(SeenBlock { block, .. }) => Some(block.block().header().proposer),
-            Self::Oversized(block) => Some(block.header.proposer),
             Self::Digest(_) | Self::Named(_) => None,
         }
     }

@@ -168,7 +168,7 @@ mod tests {
         for name in 0..peers {
             exchange.peer_up(PeerId::new(&[name]), Duration::ZERO);
         }
-        (exchange, Decision::new(Heads::empty(Height::MIN)))
+        (exchange, Decision::new(Heads::empty(Height::MIN), Vec::new()))
     }
 
     fn asked(decision: &mut Decision) -> Vec<(RequestId, PeerId, Hash)> {

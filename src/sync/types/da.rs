@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::ids::DaPosition;
+use super::proved::ProvedBlock;
 use crate::block::{BlockId, Hash, Header, Height, PublicKey};
 use crate::util::saturate;
 use crate::verify::AuthenticBlock;
@@ -78,6 +79,18 @@ pub enum Seen {
     Digest(Hash),
     /// Only where the chain's DA is told by names.
     Named(Name),
+}
+
+impl Seen {
+    /// The block that was seen, if its bytes were: they prove that it was signed.
+    #[must_use]
+    pub fn proved(&self) -> Option<ProvedBlock> {
+        match self {
+            Self::Block(SeenBlock { block, .. }) => Some(ProvedBlock::with(block.hash(), block.block().header())),
+            Self::Oversized(block) => Some(ProvedBlock::with(block.hash, &block.header)),
+            Self::Digest(_) | Self::Named(_) => None,
+        }
+    }
 }
 
 /// A block as it stands on DA, and the SHA-256 of its bytes, which cover the signature too, unlike its hash.

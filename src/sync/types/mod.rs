@@ -9,6 +9,7 @@ mod exchange;
 mod host;
 mod ids;
 mod peers;
+mod proved;
 mod store;
 
 pub use chain::{DataLoss, Evidence, EvidenceSide, Heads};
@@ -23,6 +24,7 @@ pub use host::{
 };
 pub use ids::{CommitId, DaPosition, Epoch, EvidenceId, Origin, PeerId, RequestId, Ticket};
 pub use peers::{BanInfo, PeerInfo, PeerList, PeerOrder, PeerStanding};
+pub use proved::ProvedBlock;
 pub use store::{
     Anchor, Batch, Change, Disowned, DisownedBy, GuardEntry, GuardState, Halt, LOST_BY_DAMAGE, LostWord, Recovered,
 };

@@ -6,6 +6,7 @@
 use super::chain::{Evidence, Heads};
 use super::da::{Basis, DaNotes, Floor, Sighting};
 use super::ids::{CommitId, DaPosition, Epoch, Origin};
+use super::proved::ProvedBlock;
 use crate::block::{BlockId, Height};
 use crate::verify::{ScheduleEntry, VerifiedBlock};
 
@@ -91,6 +92,10 @@ pub enum Change {
     DropSighting(DaPosition),
     /// What is remembered of DA beside the sightings, all of it.
     DaNotes(DaNotes),
+    /// Remembers a block above hard that DA has shown, and that is no sighting any more.
+    KeepProved(ProvedBlock),
+    /// Forgets it: it is stored, or DA has decided about its height.
+    ForgetProved(BlockId),
     Evidence(Evidence),
     /// The proposer schedule grows.
     Schedule(ScheduleEntry),
@@ -148,6 +153,8 @@ impl Change {
             | Self::DropSighting(_)
             | Self::DaNotes(_)
             | Self::Begin { .. }
+            | Self::KeepProved(_)
+            | Self::ForgetProved(_)
             | Self::Evidence(_)
             | Self::Schedule(_)
             | Self::Halt(Some(_))
@@ -226,8 +233,10 @@ pub struct Recovered {
     /// Where there are sightings that today's rules refuse: they are to be reported again.
     pub refused_sightings: Vec<DaPosition>,
     pub da_notes: DaNotes,
-    /// Heights, above hard, of which evidence is kept already.
-    pub evidence: Vec<Height>,
+    /// Blocks that DA has shown, and that are no sightings any more, in no order.
+    pub proved: Vec<ProvedBlock>,
+    /// What is kept of it about heights above hard, ascending; `first` is always `Carried`.
+    pub evidence: Vec<Evidence>,
     /// What was appended to the genesis schedule, ascending.
     pub schedule: Vec<ScheduleEntry>,
     pub vetoed: Option<BlockId>,
