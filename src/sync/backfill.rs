@@ -7,6 +7,8 @@
 //! 1. Only the block that the tail links to is put below it.
 //! 2. While any of DA has been read, be it the first position alone, and has confirmed nothing, the tail stays: what DA had for the
 //!    blocks below it was not kept, and hard begins at the tail.
+//! 3. Whoever follows another branch is asked, too: it may have left ours above the tail. Only who gave another block than the one
+//!    that the tail links to is not asked for that one again, until its head changes.
 
 use super::History;
 use super::chain::Chain;

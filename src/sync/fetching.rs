@@ -198,7 +198,7 @@ impl Syncer {
             }
             if self.chain.prepend(block, Origin::Range, &mut self.decision).is_err() {
                 // The sequencer signed it, and it is not what our chain stands on.
-                self.exchange.mark_elsewhere(peer);
+                self.exchange.mark_elsewhere_at(peer, block.height());
                 return AnswerUse::Useless;
             }
         }
@@ -325,7 +325,7 @@ impl Syncer {
 
     /// Whether blocks below the tail are wanted, and no peer that could have them does.
     pub(super) fn lacks_below_tail(&self) -> bool {
-        self.next_below_tail().is_some_and(|next| self.exchange.lack_history(next))
+        self.next_below_tail().is_some_and(|next| self.exchange.lack_below_tail(next))
     }
 
     /// Whether the missing blocks are being asked for.

@@ -379,3 +379,28 @@ fn a_run_of_another_branch_is_not_stored_and_its_giver_not_asked_again() {
     assert_eq!(ranges(&effects), [(peer(2), 26, 4)]);
     assert_eq!(ranges(&core.pass(Duration::from_secs(5))), []);
 }
+
+/// Two branches part above the tail: what is below it is the same on both.
+#[test]
+fn who_has_left_our_branch_above_the_tail_is_asked_for_what_is_below() {
+    let blocks = chain(9);
+    let other = branch(&blocks[..6], "b", 6);
+    let mut core = setup(&blocks, 5).start();
+    let effects = core.connect_at(1, &other[5]);
+    assert_eq!(asked(&effects), (10, 2));
+    assert_eq!(ranges(&core.answer(range_request(&effects).request, &other[3..5], FetchOutcome::Complete)), []);
+    let effects = core.pass(timing().backoff_max);
+    assert!(core.status().forked);
+    assert_eq!(ranges(&effects), [(peer(1), 4, 1)]);
+    let effects = core.answer(range_request(&effects).request, &blocks[3..4], FetchOutcome::Complete);
+    assert_eq!((prepended(&effects), asked(&effects)), (vec![blocks[3].id()], (2, 2)));
+    // It has another block there as well.
+    let lower = branch(&blocks[..1], "c", 2);
+    let effects = core.answer(range_request(&effects).request, &lower, FetchOutcome::Complete);
+    assert_eq!((prepended(&effects), ranges(&effects)), (vec![], vec![]));
+    assert_eq!(ranges(&core.pass(Duration::from_secs(60))), []);
+    assert!(!core.status().history_unavailable, "nobody has said that it is gone");
+    // Somebody else, on a third branch, may have what we stand on.
+    let effects = core.connect_at(2, &branch(&blocks[..7], "d", 2)[1]);
+    assert_eq!(ranges(&effects), [(peer(2), 2, 2)]);
+}

@@ -235,6 +235,13 @@ impl Exchange {
         }
     }
 
+    /// The peer has another block than the one that our tail stands on.
+    pub fn mark_elsewhere_at(&mut self, peer: &PeerId, below_tail: Height) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.mark_elsewhere_at(below_tail);
+        }
+    }
+
     /// Whether any peer follows another branch than ours.
     pub fn any_elsewhere(&self) -> bool {
         self.peers.iter().any(|(_, peer)| peer.is_elsewhere())
@@ -248,6 +255,11 @@ impl Exchange {
     /// Whether some have blocks from `next` on, on our branch, and all of these have said that they have not that one.
     pub fn lack_history(&self, next: Height) -> bool {
         self.peers.lack_history(next)
+    }
+
+    /// Likewise with the block that the tail links to.
+    pub fn lack_below_tail(&self, last: Height) -> bool {
+        self.peers.lack_below_tail(last)
     }
 
     /// Ours is another branch now: who is on it is to be found out anew.

@@ -50,6 +50,9 @@ pub(in crate::sync) struct Peer {
     history_at: Duration,
     /// It follows a branch that is not ours, as far as its head says so; cleared when its head changes.
     other_branch: bool,
+    /// At this height, below our tail, it gave another block than the one that we stand on. Who follows another branch may have left
+    /// ours above the tail, and has what is below it.
+    strays_at: Option<Height>,
     /// Range requests in flight.
     open: usize,
     /// Requests by hash in flight.
@@ -115,6 +118,7 @@ impl Peers {
             gives_from: None,
             history_at: Duration::ZERO,
             other_branch: false,
+            strays_at: None,
             open: 0,
             open_by_hash: 0,
             probe: None,
@@ -157,7 +161,7 @@ impl Peers {
         if peer.head.is_none_or(|head| head.height < id.height) {
             peer.head = Some(id);
             peer.lacks_from = None;
-            peer.other_branch = false;
+            (peer.other_branch, peer.strays_at) = (false, None);
         }
     }
 
@@ -191,8 +195,18 @@ impl Peers {
 
     /// Whether some on our branch have said that they have pruned `next`, and nobody could serve it.
     pub fn lack_history(&self, next: Height) -> bool {
-        let has_pruned = |peer: &Peer| !peer.other_branch && peer.is_ahead(next) && peer.lacks(next);
-        self.connected.values().any(has_pruned) && !self.connected.values().any(|peer| peer.could_serve(next))
+        self.lack(next, |peer| !peer.other_branch)
+    }
+
+    /// Likewise with `last`, which the tail links to.
+    pub fn lack_below_tail(&self, last: Height) -> bool {
+        self.lack(last, |peer| peer.strays_at != Some(last))
+    }
+
+    fn lack(&self, height: Height, is_on_ours: impl Fn(&Peer) -> bool) -> bool {
+        let mut ours = self.connected.values().filter(|peer| is_on_ours(peer));
+        let has_pruned = |peer: &&Peer| peer.is_ahead(height) && peer.lacks(height);
+        ours.clone().any(|peer| has_pruned(&peer)) && !ours.any(|peer| peer.could_serve(height))
     }
 
     /// Whether some have blocks above `next`, and all of these are on another branch than ours.
@@ -205,7 +219,7 @@ impl Peers {
     /// Ours is another one now: who is on it is to be found out anew.
     pub fn branch_changed(&mut self) {
         for peer in self.connected.values_mut() {
-            peer.other_branch = false;
+            (peer.other_branch, peer.strays_at) = (false, None);
         }
     }
 
@@ -308,6 +322,11 @@ impl Peer {
         self.other_branch = true;
     }
 
+    /// Likewise, and at this height already, below our tail.
+    pub fn mark_elsewhere_at(&mut self, below_tail: Height) {
+        (self.other_branch, self.strays_at) = (true, Some(below_tail));
+    }
+
     pub fn rest_until(&self) -> Duration {
         self.rest_until
     }
@@ -355,7 +374,7 @@ impl Peer {
         self.unknown_from.take_if(|unknown| *unknown <= head.height);
         if self.head != Some(head) {
             self.head = Some(head);
-            self.other_branch = false;
+            (self.other_branch, self.strays_at) = (false, None);
         }
     }
 
@@ -411,6 +430,11 @@ impl Peer {
         self.may_be_asked(now, max_open) && !self.other_branch && self.seems_to_have(from, now)
     }
 
+    /// Whether it may be asked for the blocks from `from` up to `last`, which our tail links to.
+    pub fn can_serve_below(&self, from: Height, last: Height, now: Duration, max_open: usize) -> bool {
+        self.may_be_asked(now, max_open) && self.strays_at != Some(last) && self.seems_to_have(from, now)
+    }
+
     /// Whether it may be asked for some blocks from `next` on, if it has room.
     pub fn may_serve_above(&self, next: Height, now: Duration) -> bool {
         self.rest_until <= now && !self.other_branch && self.has_checkable(next)
@@ -441,14 +465,11 @@ impl Peer {
             && self.unknown_from.is_none_or(|unknown| from < unknown)
     }
 
-    /// Whether there is reason to think that it would give `next` if it were asked: it said that it stores blocks up to there
-    /// at least, never that it has pruned it, and has not failed again and again. What it merely relays is no reason.
-    pub fn could_serve(&self, next: Height) -> bool {
-        !self.other_branch
-            && self.must_store(next)
-            && !self.lacks(next)
-            && self.has_checkable(next)
-            && self.failures < REFUTED
+    /// Whether there is reason to think that it would give `next` if it were asked, and is on our branch there: it said that it
+    /// stores blocks up to there at least, never that it has pruned it, and has not failed again and again. What it merely relays
+    /// is no reason.
+    fn could_serve(&self, next: Height) -> bool {
+        self.must_store(next) && !self.lacks(next) && self.has_checkable(next) && self.failures < REFUTED
     }
 
     /// How doubtful it is that it has `from`, which is below its head.
