@@ -398,7 +398,7 @@ fn who_has_left_our_branch_above_the_tail_is_asked_for_what_is_below() {
     let lower = branch(&blocks[..1], "c", 2);
     let effects = core.answer(range_request(&effects).request, &lower, FetchOutcome::Complete);
     assert_eq!((prepended(&effects), ranges(&effects)), (vec![], vec![]));
-    assert_eq!(ranges(&core.pass(Duration::from_secs(60))), []);
+    assert_eq!(ranges(&core.pass(Duration::from_mins(1))), []);
     assert!(!core.status().history_unavailable, "nobody has said that it is gone");
     // Somebody else, on a third branch, may have what we stand on.
     let effects = core.connect_at(2, &branch(&blocks[..7], "d", 2)[1]);
