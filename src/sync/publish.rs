@@ -36,6 +36,8 @@ struct Signing {
 pub(super) struct Publishing {
     signs: Option<PublicKey>,
     guard: GuardState,
+    /// The block that the guard names, where another one is stored.
+    strays: Option<BlockId>,
     signing: Option<Signing>,
     waiting: VecDeque<(Ticket, Proposal)>,
     max_waiting: usize,
@@ -52,7 +54,7 @@ enum Queued {
 
 impl Publishing {
     pub fn new(signs: Option<PublicKey>, guard: GuardState, max_waiting: usize) -> Self {
-        Self { signs, guard, signing: None, waiting: VecDeque::new(), max_waiting }
+        Self { signs, guard, strays: None, signing: None, waiting: VecDeque::new(), max_waiting }
     }
 
     /// Whether blocks of this node's making may be out there: it has a guard, or a key whose guard was lost.
@@ -93,8 +95,14 @@ impl Publishing {
             GuardState::Signed(GuardEntry { last }) if soft < Some(last.height) && self.signing.is_none() => {
                 Some(guard_ahead(last))
             }
+            GuardState::Signed(GuardEntry { last }) if self.strays == Some(last) => Some(guard_strays(last)),
             GuardState::Unused | GuardState::Signed(_) => None,
         }
+    }
+
+    /// Of the block that the guard names, whether another one is stored there.
+    pub fn note_strays(&mut self, strays: Option<BlockId>) {
+        self.strays = strays;
     }
 
     /// The guard falls, or is found anew: by an operator's order, or because nothing came of what it was raised for.
@@ -171,10 +179,7 @@ fn check_after(last: BlockId, id: BlockId, chain: &Chain, stored: &dyn Stored) -
         return if last == id { Ok(()) } else { Err(PublishAnswer::Conflict(last)) };
     }
     match chain.hash(last.height, stored) {
-        Some(hash) if hash != last.hash => Err(PublishAnswer::Halted(format!(
-            "this key signed {last}, which is not on the chain that is stored: DA decides which branch is right; or an operator \
-             says what was signed last (ctl assert-signed)"
-        ))),
+        Some(hash) if hash != last.hash => Err(PublishAnswer::Halted(guard_strays(last))),
         _ => Ok(()),
     }
 }
@@ -184,6 +189,13 @@ const HEARING_RETRY: Duration = Duration::from_millis(500);
 
 const GUARD_MISSING: &str = "the guard file is missing, so nobody knows what this key has signed: an operator must say the \
                              last signed block (ctl assert-signed)";
+
+fn guard_strays(last: BlockId) -> String {
+    format!(
+        "this key signed {last}, which is not on the chain that is stored: DA decides which branch is right; or an operator says \
+         what was signed last (ctl assert-signed)"
+    )
+}
 
 fn guard_ahead(last: BlockId) -> String {
     format!(

@@ -238,7 +238,9 @@ impl Syncer {
     fn settle_guard(&mut self, ctx: Ctx<'_>) {
         let Some(last) = self.publishing.signed_last().filter(|_| !self.publishing.is_signing()) else { return };
         let heads = *self.chain.heads();
-        if self.standing.halted().is_some() || last.height < heads.tail || self.chain.contains(last, ctx.stored) {
+        let there = self.chain.hash(last.height, ctx.stored);
+        self.publishing.note_strays(there.filter(|there| *there != last.hash).map(|_| last));
+        if self.standing.halted().is_some() || last.height < heads.tail || there == Some(last.hash) {
             return;
         }
         if self.lowest_lost(ctx, last).is_some_and(|lost| lost.height <= heads.next_height()) {

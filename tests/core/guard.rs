@@ -61,12 +61,14 @@ fn nothing_is_signed_on_a_branch_without_what_was_signed_before() {
     let (blocks, others) = (chain(2), branch(&[], "b", 1));
     for (guard, goes) in [(blocks[0].id(), true), (others[0].id(), false)] {
         let mut core = Setup::signer().storing(&blocks[..1], 0).guard(signed(guard)).start();
-        assert_eq!(core.status().not_ready, None);
         let effects = core.propose(proposal(&blocks[1]));
         assert_eq!(asks_for_signature(&effects), goes);
         if !goes {
-            assert!(matches!(published(&effects), PublishAnswer::Halted(_)), "{effects:?}");
+            let PublishAnswer::Halted(why) = published(&effects) else { panic!("{effects:?}") };
+            assert_eq!(core.status().not_ready, Some(why), "the status says the same");
+            let _ = core.operator_may(Command::AssertSigned(Some(blocks[0].id())));
         }
+        assert_eq!(core.status().not_ready, None);
     }
 }
 
