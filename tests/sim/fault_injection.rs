@@ -13,6 +13,8 @@ use super::faults::Signing;
 use super::tally::State;
 use super::world::{Event, FAULTS_EVERY, World};
 
+/// After healing, so long an operator waits before it says that what was signed is gone.
+const OPERATOR_PATIENCE: Duration = Duration::from_secs(15);
 /// Each key costs checks.
 const MOST_ROTATIONS: usize = 6;
 
@@ -258,14 +260,26 @@ impl World {
         if !self.plan.operator_always_acts {
             self.later(Duration::from_secs(2), Event::OperatorTurn);
         }
-        self.later(Duration::from_secs(15), Event::NoMoreBlocks);
+        self.later(OPERATOR_PATIENCE, Event::NoMoreBlocks);
         self.later(Duration::from_secs(16), Event::Judge);
     }
 
+    /// The last blocks are told to all, so that hosts with other ones learn of it. Where the key may not sign before its operator has
+    /// acted, these come after that.
     pub fn stop_publishing(&mut self) {
+        let is_early = self.now < self.plan.faults_last + OPERATOR_PATIENCE + Duration::from_secs(1);
+        if is_early && self.is_stuck(0) {
+            return self.later(Duration::from_secs(5), Event::NoMoreBlocks);
+        }
         let tip = self.hosts[0].state.tip().map(|tip| tip.height);
         let stored = self.nodes[0].disk.image.heads.soft_height();
         self.last_to_publish = tip.max(stored).or(Some(self.chain.initial_height()));
+    }
+
+    /// Whether the key may not sign, as its node says, or its host was answered.
+    fn is_stuck(&self, n: usize) -> bool {
+        let is_not_ready = self.nodes[n].syncer.as_ref().is_some_and(|syncer| syncer.status().not_ready.is_some());
+        is_not_ready || self.hosts[n].refused_since.is_some()
     }
 
     /// An operator looks at the nodes, and does what the documentation says.
@@ -284,12 +298,13 @@ impl World {
                 self.operate(n, Command::LiftVeto);
             }
             if let Some(consumer) = status.pruning_waits_for {
+                // What this one held back is pruned step by step: it takes a moment until all agree again.
+                self.agreed = None;
                 self.operate(n, Command::ForgetConsumer(consumer));
             }
             // What was signed, and lost before it reached anybody, is gone: the operator says so.
-            let patience = self.plan.faults_last + Duration::from_secs(15);
-            let stuck = status.not_ready.is_some() || self.hosts[n].refused_since.is_some();
-            if n == 0 && stuck && status.halted.is_none() && self.now > patience {
+            let patience = self.plan.faults_last + OPERATOR_PATIENCE;
+            if n == 0 && self.is_stuck(n) && status.halted.is_none() && self.now > patience {
                 self.hosts[n].refused_since = None;
                 let last = status.heads.soft_id();
                 self.oracle.abandoned(last.map_or(self.chain.initial_height(), |last| last.height.next()));

@@ -194,7 +194,7 @@ pub struct World {
     violation: Option<String>,
     why_not_converged: Option<String>,
     /// Which block all agree on, and since when.
-    agreed: Option<(Option<BlockId>, Duration)>,
+    pub agreed: Option<(Option<BlockId>, Duration)>,
     /// Somebody was let off then, since it lacked what nobody had.
     was_excused: bool,
     /// By node.
