@@ -444,7 +444,12 @@ impl Syncer {
         let beginning = trusted.filter(|_| heads.soft.is_none());
         let shown_by_da = heads.hard.is_none() && heads.floor.is_none();
         let unseen = trusted.filter(|trusted| shown_by_da && trusted.height == heads.tail);
-        self.da.waits_for().or(beginning.map(HardWait::Beginning)).or(unseen.map(HardWait::Trusted))
+        let of_da = self.da.waits_for();
+        let is_named = |wait: &HardWait| matches!(wait, HardWait::Named { .. });
+        // While somebody leads to it, what is named is on its way.
+        let named = of_da.filter(|wait| is_named(wait) && !self.is_led_on());
+        let of_da = of_da.filter(|wait| !is_named(wait));
+        of_da.or(beginning.map(HardWait::Beginning)).or(unseen.map(HardWait::Trusted)).or(named)
     }
 
     /// At the first input, before it: what was on disk is looked at.

@@ -7,7 +7,7 @@ use blocksyncd::sync::{
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
 
-use super::blocks::{Spec, branch, chain, signed_otherwise};
+use super::blocks::{Spec, branch, chain, h, signed_otherwise};
 use super::driver::{
     Setup, asked_by_hash, at, changes, digest, fetches, junk, junk_of, open, peer, seen_block, seen_digest, seen_name,
 };
@@ -196,6 +196,29 @@ fn a_block_that_is_named_and_not_here_is_asked_of_peers() {
     assert_eq!(asked_by_hash(&effects), [(peer(1), blocks[1].hash())]);
     let _ = core.answer(fetches(&effects)[0].request, &blocks[1..2], FetchOutcome::Complete);
     assert_eq!(core.hard(), Some(blocks[1].id()));
+}
+
+/// Who has it may have pruned it, or lost it with its disk: nobody would ever say why hard stands still.
+#[test]
+fn what_is_named_and_nobody_leads_to_is_what_hard_waits_for() {
+    let blocks = named();
+    let names = [
+        Name::Block(blocks[1].hash()),
+        Name::HostId(Bytes::from_static(b"two")),
+        Name::Payload(blocks[1].block().header().payload_hash),
+    ];
+    for name in names {
+        let mut core = Setup::follower().named().storing(&blocks[..1], 1).start();
+        let _ = core.report(0, 1, vec![seen_name(1, 3, 2, name)]);
+        let wait = HardWait::Named { position: at(1, 3), height: h(2) };
+        assert_eq!(core.status().hard_waits, Some(wait));
+        assert!(wait.to_string().contains("names block 2 at DA height 1, index 3"), "{wait}");
+        // A peer has more: it is on its way.
+        let _ = core.connect_at(1, &blocks[2]);
+        assert_eq!(core.status().hard_waits, None);
+        let _ = core.gossip(&blocks[1]);
+        assert_eq!((core.hard(), core.status().hard_waits), (Some(blocks[1].id()), None));
+    }
 }
 
 #[test]

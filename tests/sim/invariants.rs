@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::sync::{
-    Batch, BlockQuery, Change, DaEvidence, DaPosition, Fetch, Heads, MAX_RANGE, Offence, Origin, Verdict,
+    Batch, BlockQuery, Change, DaEvidence, DaPosition, Fetch, HardWait, Heads, MAX_RANGE, Offence, Origin, Phase,
+    Syncer, Verdict,
 };
 use blocksyncd::verify::{AuthenticBlock, Tip};
 
@@ -349,8 +350,8 @@ impl World {
 
     /// Whether everything agrees; else what does not.
     pub fn converged(&self) -> Result<(), String> {
-        if !self.da.is_quiet() {
-            return Err("DA has not included everything".to_owned());
+        if self.last_to_publish.is_none() || !self.da.is_quiet() {
+            return Err("there is more to be published, or for DA to include".to_owned());
         }
         // Where there is no DA layer, what the publisher would have posted there is what everybody must have.
         let Some(expected) = self.da.last_winner() else { return Err("nothing is on DA".to_owned()) };
@@ -393,10 +394,12 @@ impl World {
         self.watchers_converged(n, expected, hard)
     }
 
-    /// Whether nobody has what it needs any more: it says so, or it is on DA by name alone.
+    /// Whether nobody has what it needs any more, and it says so: that this is gone, what hard waits for, or that it syncs.
     pub fn lacks_what_is_gone(&self, n: usize) -> bool {
-        let says_so = self.nodes[n].syncer.as_ref().is_some_and(|syncer| syncer.status().history_unavailable);
-        (says_so && self.is_history_gone(n)) || self.is_lost(n)
+        let Some(status) = self.nodes[n].syncer.as_ref().map(Syncer::status) else { return false };
+        let waits = matches!(status.hard_waits, Some(HardWait::Named { .. })) || status.phase == Phase::Syncing;
+        (status.history_unavailable && self.is_history_gone(n))
+            || ((status.history_unavailable || waits) && self.is_lost(n))
     }
 
     /// Whether as much of the chain is kept as the operator wants.

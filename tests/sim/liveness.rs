@@ -1,6 +1,7 @@
 //! What must happen, and by when: silence is a fault, too.
 //!
-//! 1. [`HEAL_BOUND`] after everything has healed all agree, and go on to agree as long as the plan says.
+//! 1. [`HEAL_BOUND`] after everything has healed, or as soon as nobody has anything new after that, all agree, and go on to agree as long
+//!    as the plan says.
 //! 2. While everything goes wrong: who may publish, is not answered for [`ACCEPT_BOUND`] with anything but an accepted block.
 //! 3. While everything goes wrong: a node that is connected to an honest one which is ahead of it on its own branch, and which has
 //!    what comes next, has something new within [`PROGRESS_BOUND`].
@@ -8,6 +9,7 @@
 //! What excuses a node is what it says of itself (it is halted, a block is refused, the disk is full, it is to end), and what the
 //! world does to it: a clock begins anew with each process, and whenever a link is cut.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use blocksyncd::block::Height;
@@ -20,6 +22,12 @@ use super::world::World;
 /// peers for their heads within 5 s; a request that is given up costs 4 s, a peer that failed rests for at most 5 s, and what only DA
 /// has comes at the pace of the reporter, 8 heights in 0.4 s. The rest is for three rounds of bad luck of these.
 pub const HEAL_BOUND: Duration = Duration::from_secs(75);
+
+/// Who has much to fetch, a few blocks with each answer, is given more, while anybody has something new within this: a request that is
+/// given up, twice, and a rest.
+const STILL: Duration = Duration::from_secs(15);
+/// And this at most.
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// How long a block whose author may publish can be without an answer that it was accepted: the publisher gives up an answer that was
 /// lost after 6 s.
@@ -34,6 +42,9 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A clock that is off by more may refuse what is sound.
 const BELIEVED_NANOS: i128 = 5_000_000_000;
+
+/// The tail, hard and soft of all nodes.
+pub type Heights = Vec<[Option<Height>; 3]>;
 
 /// Since when something is owed, by node.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,13 +130,44 @@ impl World {
         self.net.neighbours(n).into_iter().any(has_it).then_some(next)
     }
 
-    /// Whether nobody has what this node needs next, and DA has only a name of it: what its author lost with its disk, and everybody
+    /// Whether nobody brings what this node needs next, and DA has only a name of it: what its author lost with its disk, and everybody
     /// else had pruned. Its author has time to bring it again first.
     pub fn is_lost(&self, n: usize) -> bool {
         let next = self.nodes[n].disk.image.heads.next_height();
         self.now + Duration::from_secs(5) > self.plan.faults_last + HEAL_BOUND
             && self.plan.report_by.evidence() == DaEvidence::Named
             && self.da.winner(next).is_some()
-            && self.nodes.iter().all(|node| node.disk.image.id(next).is_none())
+            && self.stuck().contains(&n)
+    }
+
+    /// The nodes that lack something, and whose neighbours neither have what comes next nor will come by it.
+    fn stuck(&self) -> BTreeSet<usize> {
+        let image = |n: usize| &self.nodes[n].disk.image;
+        let next = |n: usize| image(n).heads.next_height();
+        let mut stuck: BTreeSet<_> = (0..self.nodes.len()).filter(|n| self.da.winner(next(*n)).is_some()).collect();
+        loop {
+            let leads = |n: usize, other: usize| {
+                image(other).id(next(n)).is_some() || (!stuck.contains(&other) && next(other) <= next(n))
+            };
+            let honest = |n: usize| self.net.acquainted(n).into_iter().filter(|other| *other < self.nodes.len());
+            let Some(led) = stuck.iter().copied().find(|n| honest(*n).any(|other| leads(*n, other))) else {
+                return stuck;
+            };
+            stuck.remove(&led);
+        }
+    }
+
+    /// Whether too much time has passed since everything healed.
+    pub fn is_out_of_time(&mut self) -> bool {
+        let heads = |node: &Node| {
+            let heads = &node.disk.image.heads;
+            [Some(heads.tail), heads.hard_height(), heads.soft_height()]
+        };
+        let all: Heights = self.nodes.iter().map(heads).collect();
+        if self.moved.0 != all {
+            self.moved = (all, self.now);
+        }
+        let since = self.now.saturating_sub(self.plan.faults_last);
+        since > LONGEST || (since > HEAL_BOUND && self.now > self.moved.1 + STILL)
     }
 }

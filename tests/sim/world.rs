@@ -24,7 +24,7 @@ use super::disk::DiskFault;
 use super::faults::Plan;
 use super::host::Host;
 use super::invariants::Oracle;
-use super::liveness::{HEAL_BOUND, LOOK_EVERY, Owed};
+use super::liveness::{HEAL_BOUND, Heights, LOOK_EVERY, Owed};
 use super::mutations::Bug;
 use super::network::{Network, Packet};
 use super::node::{Node, Waits};
@@ -195,6 +195,8 @@ pub struct World {
     why_not_converged: Option<String>,
     /// Which block all agree on, and since when.
     pub agreed: Option<(Option<BlockId>, Duration)>,
+    /// How far all had come when anybody had something new last, and when that was.
+    pub moved: (Heights, Duration),
     /// Somebody was let off then, since it lacked what nobody had.
     was_excused: bool,
     /// By node.
@@ -272,6 +274,7 @@ impl World {
             violation: None,
             why_not_converged: None,
             agreed: None,
+            moved: (Vec::new(), Duration::ZERO),
             was_excused: false,
             dice,
             plan,
@@ -333,7 +336,7 @@ impl World {
             if let Some(why) = self.violation.take() {
                 return Err(format!("at {:.3} s: {why}", self.now.as_secs_f64()));
             }
-            if self.agreed.is_none() && self.now > self.plan.faults_last + HEAL_BOUND {
+            if self.agreed.is_none() && self.is_out_of_time() {
                 let why = self.why_not_converged.take().unwrap_or_default();
                 return Err(format!("not converged {HEAL_BOUND:?} after healing: {why}"));
             }

@@ -432,15 +432,18 @@ impl Da {
         let seen: Vec<_> = self.sightings.at(height).collect();
         let meaning = |digest| meaning(&self.sightings, &mut self.digests, holdings, height, digest);
         let judged = judge(&seen, known, meaning);
+        let is_named = |seen: &&&Sighting| matches!(seen.what, Seen::Named(_)) && seen.position < known.before;
+        let named = seen.iter().find(is_named).map(|seen| seen.position).filter(|_| ours.is_none());
         for loser in judged.losers {
             self.forget(loser, decision);
         }
+        self.wait = named.map(|position| HardWait::Named { position, height });
         self.note_what_is_missing(&judged.judgement);
         judged.judgement
     }
 
     fn note_what_is_missing(&mut self, judgement: &Judgement) {
-        (self.wait, self.named) = (None, None);
+        self.named = None;
         match judgement {
             Judgement::Wanted(wanted) => {
                 self.wait = Some(HardWait::Bytes(*wanted));

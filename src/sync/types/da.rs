@@ -262,6 +262,8 @@ pub enum HardWait {
     Bytes(Wanted),
     /// The block there is larger than this node takes.
     TooLarge { position: DaPosition, id: BlockId, bytes: u64 },
+    /// What is named there is not here, and nobody leads to it.
+    Named { position: DaPosition, height: Height },
     /// The time of the block there is ahead of our clock.
     FromTheFuture { position: DaPosition, id: BlockId },
     /// The store is to begin with this block, and nobody has given it yet.
@@ -282,6 +284,12 @@ impl std::fmt::Display for HardWait {
             Self::TooLarge { position, id, bytes } => write!(
                 f,
                 "block {id}, at {}, has {bytes} bytes, more than limits.max_block_bytes: raise that",
+                at(position)
+            ),
+            Self::Named { position, height } => write!(
+                f,
+                "DA names block {height} at {}, and no peer has given it: connect one that keeps it; or its author publishes it \
+                 again",
                 at(position)
             ),
             Self::FromTheFuture { position, id } => {
