@@ -126,6 +126,17 @@ impl Schedule {
         Ok(())
     }
 
+    /// With what was appended on disk; what does not fit onto it is left out.
+    #[must_use]
+    pub fn extended(&self, entries: Vec<ScheduleEntry>) -> Self {
+        let mut schedule = self.clone();
+        for entry in entries {
+            // The store has said so, when it read it.
+            let _ = schedule.append(entry);
+        }
+        schedule
+    }
+
     /// Takes back the entry that begins at this height: the one before it goes on.
     ///
     /// # Errors

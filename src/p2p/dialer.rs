@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
@@ -24,6 +25,13 @@ const EVERY: Duration = Duration::from_secs(5);
 
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_hours(1);
+
+/// A dial of a peer at these places, if it is neither connected nor being dialled. From a new port: the listener's own may still
+/// wait for the last connection to this very peer to be forgotten.
+pub fn dial_of(peer: PeerId, places: Vec<Multiaddr>) -> DialOpts {
+    let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);
+    options.addresses(places).allocate_new_port().build()
+}
 
 /// Somebody who may be dialled.
 struct Dialable {
@@ -95,9 +103,7 @@ impl Dialer {
     {
         let rests = |peer: &PeerId| self.failed.get(peer).is_some_and(|(_, until)| now < *until);
         let dialable = |(peer, entry): (&PeerId, &AddressEntry)| {
-            let addresses = entry.addresses.iter().filter_map(|text| text.parse().ok());
-            let addresses: Vec<Multiaddr> =
-                addresses.filter(|address| ip_of(address).is_some_and(|ip| may(peer, ip))).collect();
+            let addresses = entry.dialable(|ip| may(peer, ip));
             let subnet = Subnet::around(addresses.first().and_then(ip_of)?);
             let worth = (entry.blocks.checked_ilog2(), entry.last_success);
             Some(Dialable { peer: *peer, addresses, subnet, worth })

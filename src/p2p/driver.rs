@@ -12,7 +12,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::address::{self, Address, Transports, to_core, to_libp2p, without_peer};
 use super::address_book::{AddressBook, AddressBookWriter};
-use super::dialer::Dialer;
+use super::dialer::{Dialer, dial_of};
 use super::direction::Direction;
 use super::discovery::dht::Discovery;
 use super::exchange::{Cancellation, ExchangeEvent};
@@ -349,10 +349,8 @@ impl Driver {
     }
 
     fn dial_at(&mut self, seed: SeedId, address: &Address, mut places: Vec<Multiaddr>, now: Instant) {
-        // From a new port: the listener's own may still wait for the last connection to this very seed to be forgotten.
         let options = if let Some(peer) = address.peer {
-            let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);
-            options.addresses(places).allocate_new_port().build()
+            dial_of(peer, places)
         } else {
             // Who answers is not known, and so one place is one dial.
             let place = places.swap_remove(0);

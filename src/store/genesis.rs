@@ -57,11 +57,7 @@ impl GenesisCheck<'_> {
         let Some(stamped) = intact(view.stamped())? else { return Ok(()) };
         let tail = stamped.heads.tail;
         let Some(header) = intact(view.header(tail))?.flatten() else { return Ok(()) };
-        let mut schedule = self.rules.schedule.clone();
-        for entry in intact(view.schedule())?.unwrap_or_default() {
-            // What does not fit is ignored, here as everywhere.
-            let _ = schedule.append(entry);
-        }
+        let schedule = self.rules.schedule.extended(intact(view.schedule())?.unwrap_or_default());
         let wanted = schedule.proposer_at(tail).unwrap_or(header.proposer);
         self.require_same("a block of the proposer", &header.proposer, &wanted)
     }

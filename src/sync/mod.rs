@@ -56,7 +56,7 @@ pub use types::*;
 
 use crate::block::{BlockId, Hash, Header, Height, PublicKey};
 use crate::clock::Now;
-use crate::verify::{AuthenticBlock, Fault, Rules, ScheduleEntry};
+use crate::verify::{AuthenticBlock, Fault, Rules};
 
 use awaited::Awaited;
 use backfill::Backfill;
@@ -257,21 +257,12 @@ struct Ctx<'a> {
     stored: &'a dyn Stored,
 }
 
-/// With what was appended to the schedule.
-fn extended(rules: &Rules, entries: Vec<ScheduleEntry>) -> Rules {
-    let mut rules = rules.clone();
-    for entry in entries {
-        // The store has checked it; an entry that does not fit any more changes nothing.
-        let _ = rules.schedule.append(entry);
-    }
-    rules
-}
-
 impl Syncer {
     /// Goes on from what was on disk.
     #[must_use]
     pub fn recover(mut config: Config, mut at: Recovered, seed: u64) -> Self {
-        let rules = extended(&config.rules, std::mem::take(&mut at.schedule));
+        let schedule = config.rules.schedule.extended(std::mem::take(&mut at.schedule));
+        let rules = Rules { schedule, ..Rules::clone(&config.rules) };
         config.limits.max_block_bytes = config.limits.max_block_bytes.min(rules.max_block_bytes);
         let (limits, history) = (config.limits, config.history);
         let committed = at.heads;

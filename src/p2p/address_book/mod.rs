@@ -12,10 +12,11 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
 use super::address;
@@ -50,6 +51,12 @@ pub struct AddressEntry {
 }
 
 impl AddressEntry {
+    /// Where the peer may be dialled: `may` says at which IP addresses.
+    pub fn dialable(&self, may: impl Fn(IpAddr) -> bool) -> Vec<Multiaddr> {
+        let addresses = self.addresses.iter().filter_map(|text| text.parse().ok());
+        addresses.filter(|address| address::ip_of(address).is_some_and(&may)).collect()
+    }
+
     /// The address that is tried first from now on.
     fn put_first(&mut self, address: &str) {
         self.addresses.retain(|known| known != address);

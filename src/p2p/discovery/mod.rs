@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::address::{self, to_core, without_peer};
 use super::address_book::AddressBookUpdate;
+use super::dialer::dial_of;
 use super::driver::Driver;
 use super::peers::PeerKind;
 
@@ -56,9 +57,7 @@ impl Driver {
         };
         let due = self.dialer.choose(&self.address_book, table.outbound(), &table.outbound_subnets(), may, now);
         for (peer, addresses) in due {
-            let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);
-            let options = options.addresses(addresses).allocate_new_port().build();
-            if let Err(error) = self.swarm.dial(options) {
+            if let Err(error) = self.swarm.dial(dial_of(peer, addresses)) {
                 tracing::debug!(%peer, %error, "a known peer cannot be dialled now");
                 self.dialer.failed(peer, now);
             }

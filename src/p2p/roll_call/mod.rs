@@ -9,13 +9,12 @@ pub mod round;
 use std::cmp::Reverse;
 
 use libp2p::swarm::DialError;
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::Event;
-use super::address::{ip_of, to_core};
-use super::address_book::AddressEntry;
+use super::address::to_core;
+use super::dialer::dial_of;
 use super::driver::Driver;
 
 impl Driver {
@@ -65,8 +64,7 @@ impl Driver {
         if addresses.is_empty() || self.seeds.names(peer) {
             return Dialled::No;
         }
-        let options = DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing);
-        match self.swarm.dial(options.addresses(addresses).allocate_new_port().build()) {
+        match self.swarm.dial(dial_of(peer, addresses)) {
             // Where it is being dialled already, that dial is as good.
             Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => Dialled::Yes,
             Err(error) => {
@@ -80,13 +78,8 @@ impl Driver {
     fn known_addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
         let (unix, named) = (self.unix(), to_core(*peer));
         let table = &self.swarm.behaviour().gate.table;
-        let may = |address: &Multiaddr| {
-            ip_of(address).is_some_and(|ip| table.may_dial(Some(&named), &[ip], unix).is_ok())
-                && peer != self.swarm.local_peer_id()
-        };
-        let addresses =
-            |entry: &AddressEntry| entry.addresses.iter().filter_map(|text| text.parse().ok()).filter(may).collect();
-        self.address_book.get(peer).map_or_else(Vec::new, addresses)
+        let may = |ip| peer != self.swarm.local_peer_id() && table.may_dial(Some(&named), &[ip], unix).is_ok();
+        self.address_book.get(peer).map_or_else(Vec::new, |entry| entry.dialable(may))
     }
 }
 
