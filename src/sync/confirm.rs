@@ -180,7 +180,7 @@ impl Syncer {
         let trusted = self.config.history.trusted.map(|trusted| trusted.id);
         let holdings = Holdings { chain: &self.chain, pending: &self.pending, stored: ctx.stored };
         match (self.da.judge_next(ours, trusted, holdings, &mut self.decision), ours) {
-            (Judgement::Open | Judgement::Wanted(_) | Judgement::Named(_) | Judgement::Unread, _) => Judging::Ends,
+            (Judgement::Open | Judgement::Wanted(_) | Judgement::Named(..) | Judgement::Unread, _) => Judging::Ends,
             (Judgement::Confirmed(position, basis), Some(hash)) => {
                 self.confirm(BlockId { height, hash }, Confirmation { position, basis });
                 Judging::GoesOn
@@ -241,9 +241,6 @@ impl Syncer {
             self.diverge(ctx, BlockId { height: block.height(), hash }, block, position);
             // Once ours is retracted, the heads have changed, and everything is judged again.
             return Judging::Ends;
-        }
-        if self.standing.vetoed().is_some_and(|vetoed| vetoed.height == block.height()) {
-            self.standing.lift_veto(&mut self.decision);
         }
         if self.append(ctx, block, Origin::Da).is_err() {
             self.da.forget(position, &mut self.decision);

@@ -334,7 +334,8 @@ impl Syncer {
     }
 
     fn may_grow(&self) -> bool {
-        self.standing.vetoed().is_none() && !self.is_full() && !self.draining
+        let ends_here = self.standing.vetoed().is_some() && self.da.named().is_none();
+        !ends_here && !self.is_full() && !self.draining
     }
 
     /// The blocks that are asked for by their hashes, what matters most first: one that DA names and that is not here, the
@@ -344,7 +345,7 @@ impl Syncer {
     /// nobody has costs a few slots of their own (`exchange/by_hash.rs`).
     fn wanted_hashes(&self) -> Vec<Hash> {
         let steps = self.reverse_sync_child().into_iter().chain(self.next_step_down());
-        self.da.named().into_iter().chain(steps).map(|wanted| wanted.hash).collect()
+        self.named_blocks().into_iter().chain(steps).map(|wanted| wanted.hash).collect()
     }
 
     fn missing(&self) -> Missing {

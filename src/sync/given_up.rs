@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::decision::Decision;
 use super::descent::Below;
 use super::{Change, Disowned, DisownedBy};
-use crate::block::{BlockId, Height};
+use crate::block::{BlockId, Hash, Height};
 
 #[derive(Debug)]
 pub(super) struct GivenUp {
@@ -60,6 +60,12 @@ impl GivenUp {
     /// The blocks that are listed only since a name on DA is another one's.
     pub fn listed_for_names(&self) -> impl Iterator<Item = BlockId> {
         self.listed.iter().filter(|(_, by)| **by == DisownedBy::Name).map(|(id, _)| *id)
+    }
+
+    /// The listed blocks of this height.
+    pub fn listed_at(&self, height: Height) -> impl Iterator<Item = BlockId> {
+        let lowest = BlockId { height, hash: Hash([0; Hash::LEN]) };
+        self.listed.range(lowest..).map(|(id, _)| *id).take_while(move |id| id.height == height)
     }
 
     /// `decided`: up to where DA has decided.

@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Invariants:
-//! 1. While a veto stands, the chain grows above soft only by what DA decides.
+//! 1. While a veto stands, the chain grows above soft only by what DA decides, or a host says that it has. With that the veto ends.
 //! 2. A gossiped block that passed its checks is accepted or ignored, never rejected, and at once: forwarding does not wait for
 //!    the disk.
 
 use std::time::Duration;
 
+use super::da::Da;
 use super::pending::{Admission, PendingBlock};
+use super::standing::Standing;
 use super::{Ctx, EvidenceSide, Origin, PeerId, Syncer, Ticket, Verdict, blame};
 use crate::block::BlockId;
 use crate::clock::Now;
@@ -88,19 +90,20 @@ impl Syncer {
                 _ => Verdict::Ignore,
             };
         }
-        if self.standing.vetoed() == Some(id) {
+        let header = block.block().header();
+        if self.standing.vetoed() == Some(id) && !self.da.names(id.hash, header) {
             self.da.recognise(block, &mut self.decision);
             return Verdict::Ignore;
         }
         // Where another one is pinned it can never be stored, which proves nothing against whoever signed it.
-        if self.is_refused_as_given_up(id) || self.is_full() || self.may_stand(block).is_err() {
+        if self.is_refused_as_given_up(id.hash, header) || self.is_full() || self.may_stand(block).is_err() {
             return Verdict::Ignore;
         }
         if self.chain.is_higher_target(id) {
             self.exchange.led_on(ctx.now.elapsed);
             self.chain.raise_target(id);
         }
-        if id.height == heads.next_height() && self.may_append() {
+        if id.height == heads.next_height() && self.has_room() && is_let_in(&self.standing, &self.da, block) {
             return match self.append(ctx, block, origin) {
                 Ok(()) => Verdict::Accept,
                 Err(_) => match heads.soft_id() {
@@ -125,18 +128,17 @@ impl Syncer {
         }
     }
 
-    /// Whether gossip and range answers may extend the chain now.
-    fn may_append(&self) -> bool {
-        self.standing.vetoed().is_none()
-            && !self.is_full()
-            && self.chain.fresh_bytes() <= self.config.limits.commit_bytes
+    /// Whether there is room for what gossip and range answers bring.
+    fn has_room(&self) -> bool {
+        !self.is_full() && self.chain.fresh_bytes() <= self.config.limits.commit_bytes
     }
 
     /// Appends pending blocks, as far as they link.
     pub(super) fn append_pending(&mut self, ctx: Ctx<'_>) {
-        while self.may_append() {
+        while self.has_room() {
             let heads = *self.chain.heads();
-            let links = |block: &AuthenticBlock| self.reverse_sync.links(block, &heads);
+            let (reverse_sync, standing, da) = (&self.reverse_sync, &self.standing, &self.da);
+            let links = |block: &AuthenticBlock| reverse_sync.links(block, &heads) && is_let_in(standing, da, block);
             let Some(next) = self.pending.take_next(heads.next_height(), links) else { break };
             if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(&next.block, ctx.now) {
                 self.believe_after(ctx.now, ahead);
@@ -148,11 +150,9 @@ impl Syncer {
             }
         }
         // What is pending at the next height now does not link to us, and what is pending below it lost.
-        let through = if self.may_append() && self.believable_at.is_none() {
-            Some(self.chain.heads().next_height())
-        } else {
-            self.chain.heads().soft_height()
-        };
+        let is_settled = self.has_room() && self.standing.vetoed().is_none() && self.believable_at.is_none();
+        let through =
+            if is_settled { Some(self.chain.heads().next_height()) } else { self.chain.heads().soft_height() };
         if let Some(through) = through {
             for lost in self.pending.take_through(through) {
                 self.drop_lost(ctx, lost);
@@ -184,6 +184,9 @@ impl Syncer {
         self.may_stand(block)?;
         self.chain.append(block, origin, &mut self.decision)?;
         self.own(ctx, block.id());
+        if self.standing.vetoed().is_some() {
+            self.standing.lift_veto(&mut self.decision);
+        }
         self.exchange.learn_size(block.size());
         self.exchange.judge_put_off(ctx.now.elapsed, block);
         // Gossip goes on, whoever proves targets that nobody leads to.
@@ -231,4 +234,9 @@ impl Syncer {
         let wait = ahead.saturating_sub(self.rules.max_clock_drift).max(Duration::from_millis(1));
         self.believable_at = Some(now.elapsed + wait);
     }
+}
+
+/// Whether the host's veto lets this block extend the chain.
+fn is_let_in(standing: &Standing, da: &Da, block: &AuthenticBlock) -> bool {
+    standing.vetoed().is_none() || da.names(block.hash(), block.block().header())
 }

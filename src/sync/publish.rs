@@ -254,7 +254,7 @@ impl Syncer {
         if native::encoded_len(header_bytes.len(), proposal.payload.len()) > max_block_bytes {
             return Err(PublishAnswer::TooLarge { max_block_bytes });
         }
-        self.check_is_next(ctx, id, header.parent_hash)?;
+        self.check_is_next(ctx, id.hash, &header)?;
         self.check_proposed_time(ctx, header.time_unix_nanos)?;
         self.publishing.check_signer(id.height, header.proposer)?;
         self.check_has_heard(ctx)?;
@@ -295,7 +295,7 @@ impl Syncer {
         if let Some(halt) = self.standing.halted() {
             return Err(PublishAnswer::Halted(halt.to_string()));
         }
-        self.check_is_next(ctx, signing.id, block.parent_hash())?;
+        self.check_is_next(ctx, block.hash(), block.block().header())?;
         // Who connects while the signer thinks was not there to be heard before.
         if signing.round != self.hearing.round() {
             self.check_has_heard(ctx)?;
@@ -330,7 +330,7 @@ impl Syncer {
         if self.publishing.is_signing() {
             return Err(PublishAnswer::Overloaded);
         }
-        self.check_is_next(ctx, block.id(), block.parent_hash())?;
+        self.check_is_next(ctx, block.hash(), block.block().header())?;
         self.check_proposed_time(ctx, block.time_unix_nanos())?;
         // What cannot be stored must not be in the way of what can.
         self.may_stand(block).map_err(|fault| PublishAnswer::Invalid(fault.to_string()))?;
@@ -413,23 +413,24 @@ impl Syncer {
     }
 
     /// Whether a block of ours is the one that can be stored next. Else the answer to its publish is known already.
-    fn check_is_next(&self, ctx: Ctx<'_>, id: BlockId, parent: Option<Hash>) -> Result<(), PublishAnswer> {
+    fn check_is_next(&self, ctx: Ctx<'_>, hash: Hash, header: &Header) -> Result<(), PublishAnswer> {
         let heads = self.chain.heads();
+        let id = BlockId { height: header.height, hash };
         if let Some(hash) = self.chain.hash(id.height, ctx.stored) {
             let known = BlockId { height: id.height, hash };
             return Err(if hash == id.hash { PublishAnswer::Duplicate(known) } else { PublishAnswer::Conflict(known) });
         }
-        let links = heads.top().is_none_or(|top| parent == Some(top.id.hash));
+        let links = heads.top().is_none_or(|top| header.parent_hash == Some(top.id.hash));
         if id.height != heads.next_height() || !links {
             return Err(self.not_next());
         }
         if let Some(pinned) = self.reverse_sync.pinned(id.height).filter(|pinned| *pinned != id) {
             return Err(PublishAnswer::Conflict(pinned));
         }
-        if self.standing.vetoed().is_some() {
+        if self.standing.vetoed().is_some() && !self.da.names(hash, header) {
             return Err(PublishAnswer::NotReady("the execution's veto stands: DA or an operator decides".to_owned()));
         }
-        if self.is_refused_as_given_up(id) {
+        if self.is_refused_as_given_up(hash, header) {
             return Err(PublishAnswer::Invalid("this very block was given up: make another one".to_owned()));
         }
         // What somebody has seen signed already is no new signature.

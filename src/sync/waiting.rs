@@ -20,9 +20,12 @@ use super::awaited::{Awaited, Missed};
 use super::chain::Chain;
 use super::descent::{Below, BranchView, Stand, below, lowest_given_up, trace};
 use super::given_up::GivenUp;
-use super::{Ctx, DisownedBy, ProvedBlock, Stored, Syncer};
-use crate::block::{BlockId, Hash, Height};
+use super::{Ctx, DisownedBy, Name, ProvedBlock, Stored, Syncer};
+use crate::block::{BlockId, Hash, Header, Height};
 use crate::verify::Fault;
+
+/// So many refused blocks of one height are asked for, each of which may be the one that a host names.
+const MAX_CANDIDATES: usize = 4;
 
 /// Which blocks of the list count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,8 +155,22 @@ impl Syncer {
     }
 
     /// Whether the block was given up, and is not the one that DA is said to have next.
-    pub(super) fn is_refused_as_given_up(&self, id: BlockId) -> bool {
-        self.given_up.by(id).is_some() && self.da.named() != Some(id)
+    pub(super) fn is_refused_as_given_up(&self, hash: Hash, header: &Header) -> bool {
+        let id = BlockId { height: header.height, hash };
+        self.given_up.by(id).is_some() && !self.da.names(hash, header)
+    }
+
+    /// The block that DA is said to have next: by its hash; or, where a name does not tell that, those of its height that are refused
+    /// here, since it may be one of them.
+    pub(super) fn named_blocks(&self) -> Vec<BlockId> {
+        match self.da.named() {
+            None => Vec::new(),
+            Some((height, Name::Block(hash))) => vec![BlockId { height, hash: *hash }],
+            Some((height, Name::HostId(_) | Name::Payload(_))) => {
+                let vetoed = self.standing.vetoed().filter(|vetoed| vetoed.height == height);
+                vetoed.into_iter().chain(self.given_up.listed_at(height)).take(MAX_CANDIDATES).collect()
+            }
+        }
     }
 
     /// By whom the block was given up, or the one that it stands right on.

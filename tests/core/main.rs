@@ -19,6 +19,7 @@ mod hearing;
 mod history;
 mod life;
 mod lost_words;
+mod named;
 mod neighbours;
 mod operator;
 mod peers;

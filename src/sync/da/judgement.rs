@@ -10,7 +10,7 @@
 //! 2. A sighting is judged only when everything before it on DA has been reported and kept.
 //! 3. A name, which proves nothing, can confirm the stored block or stop, but never replace it.
 
-use crate::block::{BlockId, Hash, Header, Height};
+use crate::block::{BlockId, Hash, Header};
 use crate::sync::{Basis, DaPosition, Name, OversizedBlock, Seen, Sighting, Wanted};
 use crate::verify::AuthenticBlock;
 
@@ -29,8 +29,8 @@ pub(in crate::sync) enum Judgement {
     Wanted(Wanted),
     /// Whether they are those of a stored block was not looked up yet.
     Unread,
-    /// This block is named, and nothing is stored there.
-    Named(BlockId),
+    /// A block is named, and nothing is stored there.
+    Named(Name, DaPosition),
     /// A name is that of something else than the stored block.
     Contradicted(DaPosition),
 }
@@ -88,7 +88,7 @@ pub(super) fn judge(seen: &[&Sighting], known: Known<'_>, mut meaning: impl FnMu
         let is_open = judged.judgement == Judgement::Open && *position < known.before;
         let says = match what {
             Seen::Digest(_) | Seen::Named(_) if !is_open => continue,
-            Seen::Named(name) => known.of_name(name, *height, *position),
+            Seen::Named(name) => known.of_name(name, *position),
             Seen::Digest(digest) => match meaning(*digest) {
                 Meaning::Ours => Says::Judgement(Judgement::Confirmed(*position, Basis::Bytes)),
                 Meaning::Of(block) => known.of_bytes(&block, *position),
@@ -132,14 +132,11 @@ impl Known<'_> {
         }
     }
 
-    fn of_name(&self, name: &Name, height: Height, position: DaPosition) -> Says {
+    fn of_name(&self, name: &Name, position: DaPosition) -> Says {
         Says::Judgement(match (self.ours, self.header) {
             (Some(hash), Some(header)) if name.is_of(hash, header) => Judgement::Confirmed(position, Basis::Named),
             (Some(_), Some(_)) => Judgement::Contradicted(position),
-            _ => match name {
-                Name::Block(hash) => Judgement::Named(BlockId { height, hash: *hash }),
-                Name::HostId(_) | Name::Payload(_) => Judgement::Open,
-            },
+            _ => Judgement::Named(name.clone(), position),
         })
     }
 }

@@ -28,7 +28,7 @@ use super::chain::Chain;
 use super::decision::Decision;
 use super::pending::Pending;
 use super::{
-    Change, Config, Content, DaEvidence, DaNotes, DaPosition, Epoch, Finding, Found, HardWait, Heads, MAX_WANTED,
+    Change, Config, Content, DaEvidence, DaNotes, DaPosition, Epoch, Finding, Found, HardWait, Heads, MAX_WANTED, Name,
     OversizedBlock, PassedOver, ProvedBlock, Seen, SeenBlock, Sighting, Stored, Wanted,
 };
 use crate::block::{BlockId, Hash, Height};
@@ -64,8 +64,8 @@ pub(super) struct Da {
     /// What was asked for last.
     wanted: Vec<Wanted>,
     wait: Option<HardWait>,
-    /// The block at hard + 1 by its name, while none is stored there.
-    named: Option<BlockId>,
+    /// What the host calls the block at hard + 1, while none is stored there.
+    named: Option<(Height, Name)>,
     /// Findings of unscheduled proposers.
     passed_over: u64,
     /// Findings at or below the trusted block.
@@ -432,18 +432,15 @@ impl Da {
         let seen: Vec<_> = self.sightings.at(height).collect();
         let meaning = |digest| meaning(&self.sightings, &mut self.digests, holdings, height, digest);
         let judged = judge(&seen, known, meaning);
-        let is_named = |seen: &&&Sighting| matches!(seen.what, Seen::Named(_)) && seen.position < known.before;
-        let named = seen.iter().find(is_named).map(|seen| seen.position).filter(|_| ours.is_none());
         for loser in judged.losers {
             self.forget(loser, decision);
         }
-        self.wait = named.map(|position| HardWait::Named { position, height });
-        self.note_what_is_missing(&judged.judgement);
+        self.note_what_is_missing(height, &judged.judgement);
         judged.judgement
     }
 
-    fn note_what_is_missing(&mut self, judgement: &Judgement) {
-        self.named = None;
+    fn note_what_is_missing(&mut self, height: Height, judgement: &Judgement) {
+        (self.wait, self.named) = (None, None);
         match judgement {
             Judgement::Wanted(wanted) => {
                 self.wait = Some(HardWait::Bytes(*wanted));
@@ -453,7 +450,10 @@ impl Da {
             Judgement::TooLarge(block, position) => {
                 self.wait = Some(HardWait::TooLarge { position: *position, id: block.id(), bytes: block.bytes });
             }
-            Judgement::Named(id) => self.named = Some(*id),
+            Judgement::Named(name, position) => {
+                self.named = Some((height, name.clone()));
+                self.wait = Some(HardWait::Named { position: *position, height });
+            }
             _ => {}
         }
     }

@@ -1,8 +1,8 @@
 //! What is told of DA: to the operator, and to the other parts.
 
 use super::Da;
-use crate::block::{BlockId, Height};
-use crate::sync::{Checkpoint, HardWait, Heads, PassedOver, ProvedBlock, Wanted};
+use crate::block::{Hash, Header, Height};
+use crate::sync::{Checkpoint, HardWait, Heads, Name, PassedOver, ProvedBlock, Wanted};
 
 impl Da {
     /// Sightings that wait to be judged.
@@ -19,9 +19,14 @@ impl Da {
         self.wanted.iter().filter(is_open).copied().collect()
     }
 
-    /// The next block, as the host names it, while it is not here.
-    pub fn named(&self) -> Option<BlockId> {
-        self.named
+    /// The height of the next block, and what the host calls it, while none is here.
+    pub fn named(&self) -> Option<(Height, &Name)> {
+        self.named.as_ref().map(|(height, name)| (*height, name))
+    }
+
+    /// Whether this is the next block by the host's word, and none is here.
+    pub fn names(&self, hash: Hash, header: &Header) -> bool {
+        self.named().is_some_and(|(height, name)| height == header.height && name.is_of(hash, header))
     }
 
     /// The blocks above this height that were seen, whether we can take them or not, and are not judged yet.
