@@ -428,7 +428,8 @@ interface DaReporter {
   report @0 (after :UInt64, scannedThrough :UInt64, sightings :List(DaSighting)) -> (result :ReportResult);
   # "This is everything that I found above DA height `after`, up to and including `scannedThrough`." Durable when it returns.
   # DA heights are reported in order and without omission, at most 1,048,576 of them at a time; to report some again is harmless.
-  # Sightings of DA heights above `scannedThrough` may come ahead of their turn, and those at or below `after` again.
+  # Sightings of DA heights above `scannedThrough` may come ahead of their turn, and those at or below `after` again. What was
+  # said of a place ahead of its turn counts until something else is said of it, and need not be said again.
   # With `after` and `scannedThrough` both where the last answer stands the report covers nothing: so the bytes of what is
   # `wanted` are given, in as many calls as it takes, and so it is asked what is wanted.
   # Whatever was reported: the next one goes on above the DA height in the *answer*, which may have gone back.

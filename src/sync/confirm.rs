@@ -91,6 +91,7 @@ impl Syncer {
         let passed_over = count(&|content| matches!(content, Content::Unscheduled { .. }));
         // As DA orders them: what is said of one position may decide whether what is said of a later one is new.
         report.findings.sort_by_key(|finding| finding.position);
+        self.da.begin_report();
         for finding in report.findings {
             self.take_finding(ctx, finding);
         }
@@ -105,7 +106,7 @@ impl Syncer {
 
     fn take_finding(&mut self, ctx: Ctx<'_>, finding: Finding) {
         let position = finding.position;
-        self.doubt(ctx, &finding);
+        let doubtful = self.doubtful(ctx, &finding);
         match self.da.take(finding, &self.chain, &self.rules.schedule, &mut self.decision) {
             Taken::Block(block) => {
                 self.incoming(ctx, &block, Origin::Da, None);
@@ -113,17 +114,19 @@ impl Syncer {
             Taken::Decided(block) => self.check_decided(ctx, &block, position),
             Taken::Nothing => {}
         }
+        if let Some(wanted) = doubtful {
+            self.da.doubt(wanted);
+        }
     }
 
     /// Whether DA shows a block of a height that is hard, a digest does not tell.
-    fn doubt(&mut self, ctx: Ctx<'_>, &Finding { position, height, ref what }: &Finding) {
-        let Found::Digest(digest) = *what else { return };
+    fn doubtful(&self, ctx: Ctx<'_>, &Finding { position, height, ref what }: &Finding) -> Option<Wanted> {
+        let Found::Digest(digest) = *what else { return None };
         let heads = self.chain.heads();
         let was_decided =
             Some(height) <= heads.hard_height() && heads.floor.is_none_or(|floor| height > floor.id.height);
-        if was_decided && ctx.stored.confirmation(height).is_some_and(|confirmed| position < confirmed) {
-            self.da.doubt(Wanted { position, height, digest });
-        }
+        let is_before = was_decided && ctx.stored.confirmation(height).is_some_and(|confirmed| position < confirmed);
+        is_before.then_some(Wanted { position, height, digest })
     }
 
     /// DA shows a block of a height that is hard.

@@ -2,14 +2,14 @@
 
 use blocksyncd::block::Hash;
 use blocksyncd::sync::{
-    Change, Content, DaEvidence, DaNotes, Finding, Found, Input, LeftOut, MAX_DA_HEIGHT, MAX_REPORT_SPAN, MAX_WANTED,
-    Name, ReportAnswer, ReportRefusal, Seen, Sighting,
+    Change, Command, Content, DaEvidence, DaNotes, Finding, Found, Input, LeftOut, MAX_DA_HEIGHT, MAX_REPORT_SPAN,
+    MAX_WANTED, Name, ReportAnswer, ReportRefusal, Seen, Sighting,
 };
-use blocksyncd::verify::AuthenticBlock;
+use blocksyncd::verify::{AuthenticBlock, ScheduleEntry};
 
-use super::blocks::{branch, chain, h, public_key, signed_otherwise};
+use super::blocks::{Spec, branch, chain, h, public_key, signed_otherwise};
 use super::driver::{
-    Setup, at, changes, commits, digest, junk, junk_of, kept_block, kept_digest, open, seen_block, seen_digest,
+    Core, Setup, at, changes, commits, digest, junk, junk_of, kept_block, kept_digest, open, seen_block, seen_digest,
     seen_name,
 };
 
@@ -264,14 +264,121 @@ fn bytes_of_another_digest_than_was_said_take_the_cursor_back() {
     }
 }
 
+/// Above the cursor nothing was covered yet: whoever told it may have been wrong, and tells it otherwise.
 #[test]
-fn of_one_position_the_first_report_counts_before_the_cursor_has_passed_it() {
-    let blocks = later_blocks();
-    let mut core = Setup::follower().start();
-    let _ = core.report(0, 1, vec![seen_block(5, 0, &blocks[0])]);
-    for other in [seen_digest(5, 0, &blocks[1]), seen_block(5, 0, &blocks[1]), junk(5, 0)] {
-        assert_eq!(changes(&core.report(1, 1, vec![other]).1), []);
+fn of_one_position_the_newest_word_counts_until_the_cursor_has_passed_it() {
+    let ours = chain(1);
+    let (x, y) = (branch(&ours, "x", 1).remove(0), branch(&ours, "y", 1).remove(0));
+    let start = || Setup::follower().storing(&ours, 1).start();
+    let finding = |digest: bool, block| if digest { seen_digest(3, 0, block) } else { seen_block(3, 0, block) };
+    for (early, late) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut core = start();
+        let _ = core.report(0, 1, vec![finding(early, &x)]);
+        let _ = core.report(1, 3, vec![finding(late, &y)]);
+        let _ = core.report(core.heads().scanned_through, 3, vec![finding(late, &y)]);
+        let _ = core.report(3, 3, vec![seen_block(3, 0, &y)]);
+        assert_eq!((core.hard(), core.heads().scanned_through), (Some(y.id()), 3), "{early} {late}");
+        // Then it is too late.
+        assert_eq!(changes(&core.report(2, 3, vec![finding(late, &x), junk(3, 0)]).1), []);
     }
+    let mut core = start();
+    let _ = core.report(0, 1, vec![seen_block(3, 0, &x)]);
+    let effects = core.report(1, 1, vec![junk(3, 0)]).1;
+    assert!(changes(&effects).contains(&Change::DropSighting(at(3, 0))));
+    let _ = core.report(1, 3, vec![]);
+    assert_eq!((core.hard(), core.heads().scanned_through), (Some(ours[0].id()), 2), "it ends with what was replaced");
+    let _ = core.report(2, 3, vec![junk(3, 0)]);
+    assert_eq!((core.hard(), core.heads().scanned_through), (Some(ours[0].id()), 3));
+}
+
+/// The same height, or the same bytes: nothing is written, and nothing is told anew.
+#[test]
+fn the_same_word_once_more_says_nothing_new() {
+    let blocks = later_blocks();
+    for first in [seen_digest(5, 0, &blocks[0]), seen_block(5, 0, &blocks[0])] {
+        let mut core = Setup::follower().start();
+        let _ = core.report(0, 1, vec![first.clone()]);
+        for again in [first.clone(), seen_digest(5, 0, &blocks[0])] {
+            assert_eq!(changes(&core.report(1, 1, vec![again]).1), []);
+        }
+        let (answer, _) = core.report(1, 6, vec![first]);
+        assert_eq!(answer.scanned_through, 6);
+    }
+    let wrong_height = Finding { height: h(9), ..seen_digest(5, 0, &blocks[0]) };
+    let mut core = Setup::follower().start();
+    let _ = core.report(0, 1, vec![wrong_height]);
+    let effects = core.report(1, 1, vec![seen_digest(5, 0, &blocks[0])]).1;
+    assert_eq!(
+        changes(&effects),
+        [Change::DropSighting(at(5, 0)), Change::KeepSighting(kept_digest(5, 0, &blocks[0]))]
+    );
+}
+
+/// A copy of what was said there wrongly was left out, and may be the only one.
+#[test]
+fn where_a_word_was_replaced_what_follows_is_told_once_more() {
+    let ours = chain(1);
+    let (x, y) = (branch(&ours, "x", 1).remove(0), branch(&[], "y", 2).remove(1));
+    let mut core = Setup::follower().storing(&ours, 1).start();
+    let _ = core.report(0, 1, vec![seen_block(3, 0, &x), seen_block(3, 1, &x)]);
+    // The rest of this DA height was told before.
+    let (answer, _) = core.report(1, 3, vec![seen_block(3, 0, &y)]);
+    assert_eq!((answer.scanned_through, core.hard()), (2, Some(ours[0].id())));
+    let (answer, _) = core.report(2, 3, vec![seen_block(3, 0, &y), seen_block(3, 1, &x)]);
+    assert_eq!((answer.scanned_through, core.hard()), (3, Some(x.id())));
+}
+
+/// One DA height may take several reports, and counts as read with the last of them.
+#[test]
+fn what_was_told_ahead_need_not_be_told_again() {
+    let ours = chain(1);
+    let x = branch(&ours, "x", 1).remove(0);
+    let mut core = Setup::follower().storing(&ours, 1).start();
+    let _ = core.report(0, 1, vec![seen_block(3, 0, &x)]);
+    let _ = core.report(1, 3, vec![junk(3, 1)]);
+    assert_eq!(core.hard(), Some(x.id()));
+}
+
+/// It was being checked while the schedule changed: the newest schedule counts.
+#[test]
+fn what_was_checked_by_another_schedule_is_taken_by_the_present_one() {
+    let ours = chain(1);
+    let of = |name: &str| Spec { proposer: 2, ..Spec::of(name) }.on(Some(&ours[0]));
+    let (first, second) = (of("x"), of("y"));
+    let entry = ScheduleEntry { from: h(2), proposer: public_key(2) };
+    let passed_over = || Content::Unscheduled { height: h(2), proposer: public_key(2) };
+    let late = Finding {
+        position: at(1, 0),
+        height: h(2),
+        what: Found::Bytes { digest: digest(&first), content: passed_over() },
+    };
+    let follow = |core: &mut Core, and_then: &[Finding]| {
+        for _ in 0..3 {
+            let scanned = core.heads().scanned_through;
+            let above = |finding: &&Finding| finding.position.height > scanned;
+            let _ = core.report(scanned, 2, and_then.iter().filter(above).cloned().collect());
+        }
+        core.hard()
+    };
+    let rest = [seen_block(1, 0, &first), seen_block(2, 0, &second)];
+    // It was passed over, and is taken now.
+    for known in [None, Some(seen_digest(1, 0, &first))] {
+        let mut core = Setup::follower().storing(&ours, 1).start();
+        let _ = core.report(0, u64::from(known.is_some()), known.clone().into_iter().collect());
+        let _ = core.operator_may(Command::ExtendSchedule(entry));
+        let scanned = core.heads().scanned_through;
+        let (answer, _) = core.report(scanned, scanned + 1, vec![late.clone()]);
+        assert_eq!(answer.scanned_through, 0, "its bytes are not here any more: {known:?}");
+        assert_eq!(follow(&mut core, &rest), Some(first.id()));
+        assert_eq!(core.heads().scanned_through, 2);
+    }
+    // It was taken, and is passed over now, until the schedule names it again.
+    let mut core = Setup::follower().storing(&ours, 1).start();
+    let _ = core.report(0, 1, vec![seen_block(1, 0, &first)]);
+    assert_eq!((core.hard(), core.status().passed_over), (Some(ours[0].id()), 1));
+    let _ = core.operator_may(Command::ExtendSchedule(entry));
+    assert_eq!(core.heads().scanned_through, 0);
+    assert_eq!(follow(&mut core, &rest), Some(first.id()));
 }
 
 // ---- Room ----------------------------------------------------------------------------------------------------------

@@ -12,12 +12,17 @@
 //! 1. Every sighting above hard that was reported is in the store, or the cursor is below it, or a note says from where DA is
 //!    read again before its height is judged: neither a crash, nor a full buffer, nor a schedule that lags loses any.
 //! 2. The cursor (`Heads::scanned_through`) never passes what is known without a gap, and never falls below the floor.
-//! 3. Before the cursor a position says something new only where it is open: its digest is known, and its bytes are not.
-//! 4. What peers give is no sighting. It may be recognised as what stands at an open position, by its digest and by nothing else.
+//! 3. Before the cursor a position says something new only where it is open: its digest is known, and its bytes are not. From the
+//!    cursor on the newest word counts. That a report says nothing of a position says nothing: one DA height may take several.
+//!    Where a word was replaced, the cursor does not pass before what follows it was told once more: copies of it were left out.
+//! 4. What is taken is what the schedule of that moment makes of it, whatever it was checked by. Bytes that are not here any more and
+//!    of which the schedule says otherwise now are reported again.
+//! 5. What peers give is no sighting. It may be recognised as what stands at an open position, by its digest and by nothing else.
 
 mod digests;
 mod doubts;
 mod judgement;
+mod news;
 mod notes;
 mod sightings;
 mod told;
@@ -50,6 +55,8 @@ pub(super) struct Da {
     sightings: Sightings,
     /// Everything before this position on DA has been reported, and kept until it was judged, or noted.
     known_before: DaPosition,
+    /// No report covers what follows, before it has been told once more.
+    again_from: Option<DaPosition>,
     notes: DaNotes,
     /// The notes as they were written last.
     written: DaNotes,
@@ -125,6 +132,7 @@ impl Da {
             max_block_bytes: limits.max_block_bytes,
             sightings: Sightings::new(limits.sightings, limits.sighting_bytes),
             known_before: DaPosition::after_height(heads.scanned_through),
+            again_from: None,
             notes: records.notes.clone(),
             written: records.notes,
             digests: Digests::new(limits.sightings),
@@ -215,6 +223,12 @@ impl Da {
         self.known_before = self.known_before.min(position);
     }
 
+    /// The same, whatever the present report covers.
+    fn report_again_from(&mut self, position: DaPosition) {
+        self.read_again_from(position);
+        self.again_from = Some(self.again_from.map_or(position, |again| again.min(position)));
+    }
+
     /// Of this height, which is judged next, there may be something for which there was no room.
     fn read_left_out(&mut self, next: Height) {
         if let Some(position) = self.notes.take_left_out(next) {
@@ -226,14 +240,23 @@ impl Da {
 // ---- What is told of DA --------------------------------------------------------------------------------------------
 
 impl Da {
+    /// A report is taken: what it brings from the cursor on is told once more.
+    pub fn begin_report(&mut self) {
+        self.again_from.take_if(|again| *again <= self.known_before);
+    }
+
     /// Takes one finding of a report.
     pub fn take(&mut self, finding: Finding, chain: &Chain, schedule: &Schedule, decision: &mut Decision) -> Taken {
-        let Finding { position, height, what } = finding;
+        let Finding { position, height, what } = finding.judged_by(schedule);
         let next = chain.heads().first_undecided();
-        if position.height <= chain.heads().da_floor() || !self.is_news(position, &what) {
+        if position.height <= chain.heads().da_floor() || !self.is_news(position, height, &what) {
             return Taken::Nothing;
         }
-        self.forget_what_was_said(position, &what, decision);
+        if what.is_scheduled_after_all(schedule) {
+            self.report_again_from(position);
+            return Taken::Nothing;
+        }
+        self.forget_what_was_said(position, height, &what, decision);
         match what {
             Found::Digest(digest) => self.keep(position, height, Seen::Digest(digest), next, decision),
             Found::Named(name) => self.keep(position, height, Seen::Named(name), next, decision),
@@ -263,32 +286,37 @@ impl Da {
     }
 
     /// Whether this says something new of the position: of one before the cursor only if it is open.
-    fn is_news(&self, position: DaPosition, found: &Found) -> bool {
+    fn is_news(&self, position: DaPosition, height: Height, found: &Found) -> bool {
+        let may_change = position >= self.known_before;
         let Some(known) = self.sightings.get(position) else {
             let is_asked_for = matches!(found, Found::Bytes { .. }) && self.doubts.has(position);
-            return is_asked_for || position >= self.known_before;
+            return is_asked_for || may_change;
         };
-        match (&known.what, found) {
+        let is_filled_in = match (&known.what, found) {
             (Seen::Digest(_), Found::Bytes { .. }) => true,
             (Seen::Oversized(block), Found::Bytes { digest, .. }) => {
                 block.digest == *digest && self.has_room_for(block)
             }
             _ => false,
-        }
+        };
+        is_filled_in || (may_change && known.is_contradicted_by(height, found))
     }
 
-    /// What was said of a position that was open.
-    fn forget_what_was_said(&mut self, position: DaPosition, found: &Found, decision: &mut Decision) {
-        let said = self.sightings.get(position).and_then(|known| known.what.digest());
+    /// What was said of a position, of which there is news.
+    fn forget_what_was_said(&mut self, position: DaPosition, height: Height, found: &Found, decision: &mut Decision) {
+        let known = self.sightings.get(position);
+        let said = known.and_then(|known| known.what.digest());
+        let is_replaced = position >= self.known_before && known.is_some_and(|it| it.is_contradicted_by(height, found));
         if let (Some(said), Found::Bytes { digest, .. }) = (said, found)
             && said != *digest
         {
             // Copies of what was said to be there may have been left out.
             self.read_again_from(position.next());
         }
-        if matches!(found, Found::Bytes { .. }) {
-            self.doubts.settle(position);
+        if is_replaced {
+            self.report_again_from(position.next());
         }
+        self.doubts.settle(position);
         self.forget(position, decision);
     }
 
@@ -352,7 +380,9 @@ impl Da {
     pub fn cover(&mut self, after: u64, through: u64) {
         // Not if what it was based on is to be reported again itself.
         if after < self.known_before.height {
-            self.known_before = self.known_before.max(DaPosition::after_height(through));
+            let end = DaPosition::after_height(through);
+            let end = self.again_from.take_if(|again| *again < end).unwrap_or(end);
+            self.known_before = self.known_before.max(end);
         }
     }
 
