@@ -22,7 +22,7 @@ mod process;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use blocksyncd::api::client::{
-    Client, Event, Hello, NewBlock, Payload, PublishResult, Publisher, Roles, Session, Start, StreamOptions,
+    Client, Event, Hello, Payload, ProposedBlock, PublishResult, Publisher, Roles, Session, Start, StreamOptions,
 };
 use blocksyncd::block::Height;
 use bytes::Bytes;
@@ -210,7 +210,7 @@ fn make_chain(sequencer: &Sidecar, size: usize, count: u64) {
 
 async fn publish_one(publisher: &Publisher, height: u64, payload: Bytes) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos();
-    let block = NewBlock {
+    let block = ProposedBlock {
         height: Height::new(height).expect("from 1 on"),
         parent: None,
         time_unix_nanos: u64::try_from(now).expect("before 2554"),

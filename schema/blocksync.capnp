@@ -343,19 +343,19 @@ struct RejectResult {
 # Publishing
 
 interface Publisher {
-  publish @0 (block :NewBlock) -> (result :PublishResult);
-  # Answers when the block is durable. The same NewBlock on the same parent always gives the same hash: to repeat a call
+  publish @0 (block :ProposedBlock) -> (result :PublishResult);
+  # Answers when the block is durable. The same ProposedBlock on the same parent always gives the same hash: to repeat a call
   # whose answer was lost is safe and right.
 
   publishSigned @1 (signedBlock :Data) -> (result :PublishResult);
   # A block that the host has signed itself: an encoded SignedBlock of block.proto.
 
-  beginPublish @2 (block :NewBlock, payloadBytes :UInt64, signed :Bool) -> (result :BeginResult);
+  beginPublish @2 (block :ProposedBlock, payloadBytes :UInt64, signed :Bool) -> (result :BeginResult);
   # For what does not fit into one message. `block.payload` is empty; with `signed` the upload is an encoded SignedBlock
   # and `block` is ignored.
 }
 
-struct NewBlock {
+struct ProposedBlock {
   height @0 :UInt64;
   parentHash @1 :Data;           # the host's idea of the parent; empty: whatever is there
   timeUnixNanos @2 :UInt64;      # chosen by the host, not before the parent's; part of the hash

@@ -22,7 +22,7 @@ pub(super) enum PublishWork {
 }
 
 impl PublishWork {
-    pub fn read(from: wire::new_block::Reader<'_>) -> Result<Self, BadRequest> {
+    pub fn read(from: wire::proposed_block::Reader<'_>) -> Result<Self, BadRequest> {
         let invalid = BadRequest::Invalid;
         let height = Height::new(from.get_height()).ok_or_else(|| invalid("heights begin at 1".into()))?;
         let parent = convert::optional_hash(from.get_parent_hash()?).map_err(|error| invalid(error.extra))?;

@@ -17,8 +17,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use blocksyncd::api::client::{
-    Batch, BlockSigner, Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Roles, Session,
-    Start, Stream, StreamOptions, Which,
+    Batch, BlockSigner, Client, ClientError, Event, Hello, Lookup, Payload, ProposedBlock, PublishResult, Roles,
+    Session, Start, Stream, StreamOptions, Which,
 };
 use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::sync::Phase;
@@ -55,8 +55,8 @@ async fn open(sidecar: &Sidecar, roles: Roles) -> Session {
     client.open(&hello, None).await.unwrap()
 }
 
-fn new_block(height: u64, payload: Vec<u8>) -> NewBlock {
-    NewBlock {
+fn new_block(height: u64, payload: Vec<u8>) -> ProposedBlock {
+    ProposedBlock {
         height: Height::new(height).unwrap(),
         parent: None,
         time_unix_nanos: height,

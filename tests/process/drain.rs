@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use blocksyncd::api::client::{BlockSigner, Client, Hello, NewBlock, Roles};
+use blocksyncd::api::client::{BlockSigner, Client, Hello, ProposedBlock, Roles};
 use blocksyncd::block::{BlockId, Height, PublicKey};
 
 use super::process::{DEADLINE, Sidecar, Signal, TempDir, call};
@@ -71,7 +71,7 @@ fn publish(socket: PathBuf, signer: Silent) {
         let roles = Roles { publisher: true, ..Roles::default() };
         let hello = Hello { name: "silent".into(), chain_id: None, roles };
         let session = client.open(&hello, Some(Rc::new(signer))).await.unwrap();
-        let block = NewBlock {
+        let block = ProposedBlock {
             height: Height::MIN,
             parent: None,
             time_unix_nanos: 1,

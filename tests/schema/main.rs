@@ -65,3 +65,23 @@ fn the_code_is_what_the_compiler_makes() {
     assert_eq!(differs, None, "the first line that differs");
     assert_eq!(ours.len(), made.len());
 }
+
+/// Go's generator makes functions besides types, all in one name space: a struct `NewBlock` and the constructor of `Block` could not
+/// both be there.
+#[test]
+fn no_type_is_called_like_a_function_that_is_generated_for_another() {
+    let schema = read("schema/blocksync.capnp");
+    let declared = |line: &str| {
+        let mut words = line.split_whitespace();
+        let is_type = matches!(words.next(), Some("struct" | "interface" | "enum"));
+        words.next().filter(|_| is_type).map(|name| name.trim_end_matches(['{', ';']).to_owned())
+    };
+    let types: Vec<String> = schema.lines().filter_map(declared).collect();
+    assert!(types.len() > 40, "the types are found: {types:?}");
+    for name in &types {
+        for made in ["New", "NewRoot", "ReadRoot"] {
+            let taken = format!("{made}{name}");
+            assert!(!types.contains(&taken), "{taken} is generated for {name}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ fn a_second_block_at_a_height_is_a_conflict_and_changes_nothing() {
 
         for second in [
             Host::new_block(None, "second"),
-            blocksyncd::api::client::NewBlock { time_unix_nanos: first.time_unix_nanos + 1, ..first.clone() },
+            blocksyncd::api::client::ProposedBlock { time_unix_nanos: first.time_unix_nanos + 1, ..first.clone() },
         ] {
             assert_eq!(a.try_publish(&second).await, PublishResult::Conflict(one));
         }

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use blocksyncd::api::client::{
-    BlockSigner, Client, ClientError, Event, Hello, Lookup, NewBlock, Payload, PublishResult, Published, Publisher,
-    ReportResult, Reporter, Roles, Session, SoftBlock, Start, StatusView, Stream, StreamOptions, Which, patiently,
+    BlockSigner, Client, ClientError, Event, Hello, Lookup, Payload, ProposedBlock, PublishResult, Published,
+    Publisher, ReportResult, Reporter, Roles, Session, SoftBlock, Start, StatusView, Stream, StreamOptions, Which,
+    patiently,
 };
 use blocksyncd::api::{ReportedAs, ReportedSighting};
 use blocksyncd::block::{BlockId, ChainId, Hash, Height, native};
@@ -237,9 +238,9 @@ impl Host {
     }
 
     /// The block of this payload on this parent, with a time that follows from the height.
-    pub fn new_block(parent: Option<BlockId>, payload: impl Into<Bytes>) -> NewBlock {
+    pub fn new_block(parent: Option<BlockId>, payload: impl Into<Bytes>) -> ProposedBlock {
         let at = parent.map_or(height(1), |parent| parent.height.next());
-        NewBlock {
+        ProposedBlock {
             height: at,
             parent: parent.map(|parent| parent.hash),
             time_unix_nanos: time_of(at),
@@ -248,7 +249,7 @@ impl Host {
         }
     }
 
-    pub async fn try_publish(&self, block: &NewBlock) -> PublishResult {
+    pub async fn try_publish(&self, block: &ProposedBlock) -> PublishResult {
         within("an answer to a publish", patiently(Duration::MAX, || self.desk().publish(block))).await.unwrap()
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::observe::read_all;
-use super::types::{NewBlock, PublishResult, Published};
+use super::types::{ProposedBlock, PublishResult, Published};
 use super::{ClientError, Connection, convert, wire};
 use crate::block::{BlockId, PublicKey};
 use crate::util::saturate;
@@ -74,7 +74,7 @@ impl Publisher {
 
     /// Answers when the block is durable. The same block on the same parent always gets the same hash, so a call whose
     /// answer was lost may be repeated.
-    pub async fn publish(&self, block: &NewBlock) -> Result<PublishResult, ClientError> {
+    pub async fn publish(&self, block: &ProposedBlock) -> Result<PublishResult, ClientError> {
         if block.payload.len() > self.inline {
             let mut request = self.role.begin_publish_request();
             request.get().set_payload_bytes(block.payload.len() as u64);
@@ -134,7 +134,7 @@ impl Publisher {
 }
 
 /// Everything but the payload.
-fn set_block(mut to: wire::new_block::Builder<'_>, block: &NewBlock) {
+fn set_block(mut to: wire::proposed_block::Builder<'_>, block: &ProposedBlock) {
     to.set_height(block.height.get());
     if let Some(parent) = block.parent {
         to.set_parent_hash(&parent.0);

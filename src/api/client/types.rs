@@ -156,7 +156,7 @@ pub enum Which {
 
 /// A block that the host made and wants published. The core's [`crate::sync::Proposal`] knows its payload's hash, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewBlock {
+pub struct ProposedBlock {
     pub height: Height,
     /// The parent that the host built on; `None` to build on whatever is there.
     pub parent: Option<Hash>,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::print::print;
 use super::show::{Printer, durability_name, id_json, millis, plain};
 use super::{CallContext, Code, Failure, granted, height, hello};
-use crate::api::client::{NewBlock, PublishResult, Published, Publisher, Roles, patiently};
+use crate::api::client::{ProposedBlock, PublishResult, Published, Publisher, Roles, patiently};
 use crate::block::Height;
 use crate::clock::Clock;
 use crate::util::hex;
@@ -52,7 +52,7 @@ pub async fn run(context: &CallContext, args: &PublishArgs) -> Result<(), Failur
         patiently(patience, || publisher.publish_signed(&bytes)).await?
     } else {
         let next = info.heads.soft.map_or(info.heads.tail, |soft| soft.height.next());
-        let block = NewBlock {
+        let block = ProposedBlock {
             height: args.height.unwrap_or(next),
             parent: None,
             time_unix_nanos: args.time.unwrap_or_else(|| Clock::start().now().unix_nanos),

@@ -13,7 +13,7 @@ use super::da_blob;
 use super::host::{MockHost, SessionEnd};
 use super::payloads::Payloads;
 use crate::api::client::{
-    ClientError, Lookup, NewBlock, Observer, Payload, PublishResult, Published, Publisher, ServerInfo, Which,
+    ClientError, Lookup, Observer, Payload, ProposedBlock, PublishResult, Published, Publisher, ServerInfo, Which,
 };
 use crate::block::{BlockId, Hash, Height, Lane, native};
 use crate::cli::dev_da::DaClient;
@@ -104,7 +104,7 @@ async fn publish_next(
         let NextBlock { height, parent } = *next;
         let time_unix_nanos = host.borrow_mut().intend(height, parent)?;
         let (host_id, payload) = (Bytes::new(), production.payloads.at(height));
-        let block = NewBlock { height, parent, time_unix_nanos, host_id, payload };
+        let block = ProposedBlock { height, parent, time_unix_nanos, host_id, payload };
         let then = match publisher.publish(&block).await {
             Err(ClientError::Overloaded(_)) => react(PublishResult::Overloaded { retry_after: RETRY }),
             answer => react(answer?),
@@ -156,7 +156,7 @@ fn react(answer: PublishResult) -> Then {
 }
 
 /// Whether the signed block is the one that we published.
-fn check_published(rules: &Rules, block: &NewBlock, published: &Published) -> Result<(), Violation> {
+fn check_published(rules: &Rules, block: &ProposedBlock, published: &Published) -> Result<(), Violation> {
     let wrong = |detail: String| Err(Violation::new(Rule::WrongAnswer, block.height.get(), detail));
     let signed = match rules.check(Lane::BLOCK, &published.signed_block) {
         Ok(signed) => signed,
