@@ -414,9 +414,11 @@ impl World {
         if history.max_bytes.is_some_and(|max| image.bytes() > max.get()) && floor != Some(tail) {
             return Err(format!("stores {} bytes from {tail} on, {floor:?}, {history:?}", image.bytes()));
         }
-        // Those who have it may be halted for ever.
-        let waits_for_operators = !self.plan.operator_abandons && self.is_below_tail_gone(n, image);
-        if history.backfills() && tail > self.chain.initial_height() && !waits_for_operators {
+        // Those who have it may be halted for ever, and those who had it may never get it back.
+        let mut others = self.net.acquainted(n).into_iter().filter(|other| *other < self.nodes.len());
+        let comes = self.plan.operator_abandons && !others.all(|other| self.is_lost(other));
+        let is_gone = !comes && self.is_below_tail_gone(n, image);
+        if history.backfills() && tail > self.chain.initial_height() && !is_gone {
             return Err(format!("has not fetched what is below {tail}"));
         }
         Ok(())

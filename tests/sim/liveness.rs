@@ -15,6 +15,7 @@ use std::time::Duration;
 use blocksyncd::block::Height;
 use blocksyncd::sync::{DaEvidence, Status};
 
+use super::faults::Signing;
 use super::node::Node;
 use super::world::World;
 
@@ -78,7 +79,8 @@ impl World {
         let may_publish = node.syncer.as_ref().is_some_and(|syncer| {
             let status = syncer.status();
             let follows = host.state.tip() == status.heads.soft_id() && host.stream.is_some();
-            status.not_ready.is_none() && !is_excused(node, &status) && follows && host.up
+            let has_signer = node.signs.is_some() || self.plan.signing == Signing::ByHost;
+            status.not_ready.is_none() && has_signer && !is_excused(node, &status) && follows && host.up
         });
         let (Some(life), true, None) = (node.life(), may_publish, self.last_to_publish) else {
             self.owed[0].accept_since = None;
