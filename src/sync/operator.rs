@@ -126,7 +126,9 @@ impl Syncer {
         {
             return Some(format!("another block of this height is stored here: {}/{hash}", last.height));
         }
-        let evidence = self.standing.highest_evidence().filter(|evidence| Some(*evidence) > height)?;
+        // A guard that named what has lost on DA would fall by itself.
+        let evidence = self.standing.highest_evidence_but(|id| self.has_lost(ctx, id));
+        let evidence = evidence.filter(|evidence| Some(*evidence) > height)?;
         Some(format!(
             "this key signed a block {evidence} that is not the one that is stored (ctl evidence shows it): say that one, or what it \
              signed after it"

@@ -49,9 +49,10 @@ impl Standing {
         !self.evidence.is_empty()
     }
 
-    /// The highest height of which evidence is kept.
-    pub fn highest_evidence(&self) -> Option<Height> {
-        self.evidence.last_key_value().map(|(height, _)| *height)
+    /// The highest height of which evidence is kept, of which not all blocks are such.
+    pub fn highest_evidence_but(&self, is_such: impl Fn(BlockId) -> bool) -> Option<Height> {
+        let counts = |proved: &Vec<ProvedBlock>| proved.is_empty() || proved.iter().any(|proved| !is_such(proved.id));
+        self.evidence.iter().rev().find(|(_, proved)| counts(proved)).map(|(height, _)| *height)
     }
 
     /// The blocks that the evidence proves to exist.

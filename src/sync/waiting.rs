@@ -260,10 +260,15 @@ impl Syncer {
         if self.standing.halted().is_some() || last.height < heads.tail || there == Some(last.hash) {
             return;
         }
-        if self.lowest_lost(ctx, last).is_some_and(|lost| lost.height <= heads.next_height()) {
+        if self.has_lost(ctx, last) {
             self.publishing.reset_guard(heads.soft_id(), &mut self.decision);
             self.hear_again(ctx);
         }
+    }
+
+    /// Whether DA has decided against this block, so low that no more of its branch can be alive than is stored here.
+    pub(super) fn has_lost(&self, ctx: Ctx<'_>, id: BlockId) -> bool {
+        self.lowest_lost(ctx, id).is_some_and(|lost| lost.height <= self.chain.heads().next_height())
     }
 
     /// A power cut may have left the guard behind the store: what is stored was signed. But not what DA had decided against, which

@@ -315,6 +315,30 @@ fn who_does_not_answer_rests_and_another_one_is_asked() {
     }
 }
 
+/// Those who answer with their heads soon, and with nothing else, have always rested again when the other one of them fails.
+#[test]
+fn two_who_never_answer_do_not_keep_a_slower_one_from_being_asked() {
+    let blocks = chain(40);
+    let mut setup = setup(&blocks, 30);
+    setup.config.timing.backoff_max = setup.config.timing.backoff_min;
+    let mut core = setup.start();
+    let mut effects = core.connect_at(1, &blocks[39]);
+    let _ = core.connect_at(2, &blocks[39]);
+    let probe = core.connect(3);
+    core.sleep(Duration::from_secs(1));
+    let _ = core.answer(probe, &blocks[39..], FetchOutcome::Complete);
+    let mut asked = Vec::new();
+    for _ in 0..6 {
+        let [(peer, ..)] = &ranges(&effects)[..] else { panic!("one is asked: {effects:#?}") };
+        asked.push(peer.clone());
+        let request = range_request(&effects).request;
+        core.sleep(Duration::from_secs(1));
+        effects = core.answer(request, &[], FetchOutcome::Timeout);
+    }
+    asked.sort();
+    assert_eq!(asked, [1, 1, 2, 2, 3, 3].map(peer));
+}
+
 #[test]
 fn what_takes_too_long_is_asked_of_another_one() {
     let blocks = chain(40);

@@ -145,6 +145,19 @@ fn blocks_of_another_key_say_nothing_of_this_one() {
     assert!(asks_for_signature(&core.propose(proposal(&next))));
 }
 
+/// What the key signed last is lost with its disk, and what somebody else signed with it has lost on DA: nothing is in the way of a word.
+#[test]
+fn evidence_of_what_has_lost_on_da_contradicts_no_word_about_the_guard() {
+    let blocks = chain(4);
+    let mut core = Setup::signer().storing(&blocks[..2], 1).guard(signed(blocks[3].id())).start();
+    let _ = core.gossip(&branch(&blocks[..1], "b", 2)[1]);
+    let word = Command::AssertSigned(Some(blocks[1].id()));
+    assert!(core.operator_is_refused(word.clone()).contains("ctl evidence"));
+    let _ = core.da_has(&blocks[1..2]);
+    let _ = core.operator_may(word);
+    assert!(asks_for_signature(&core.propose(proposal(&blocks[2]))));
+}
+
 #[test]
 fn evidence_contradicts_a_word_about_the_guard() {
     let blocks = chain(2);

@@ -92,6 +92,7 @@ impl World {
         if watcher.stream.is_some_and(|(opened, _)| opened == life) {
             return Ok(());
         }
+        watcher.stream = None;
         let start = watcher.start();
         let initial = self.chain.initial_height();
         match sure(cursor::resume(&start, watcher.filter, initial, &heads, &node.disk.image)) {

@@ -93,8 +93,10 @@ impl Exchange {
             // No lower than height 1: see [`SpanBelow`].
             let from = Height::new(last.get() - (amount - 1)).unwrap_or(last);
             let able = self.peers.iter().filter(|(_, peer)| peer.can_serve_below(from, last, now, max_open));
-            let best =
-                able.min_by_key(|(_, peer)| (peer.doubt(from), peer.is_elsewhere(), !peer.serves(), peer.cost()));
+            // Whoever fails and has rested again does not come before all others for ever, however soon it answers with its head.
+            let best = able.min_by_key(|(_, peer)| {
+                (peer.failures(), peer.doubt(from), peer.is_elsewhere(), !peer.serves(), peer.cost())
+            });
             let best = best.map(|(id, _)| id.clone());
             if let Some(peer) = best {
                 let bytes = if amount == 1 { sizes.next_answer_bytes(1) } else { sizes.answer_bytes(amount) };

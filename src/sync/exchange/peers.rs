@@ -517,6 +517,11 @@ impl Peer {
         self.serves
     }
 
+    /// How often it failed since it was last of use.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// Lower is better: expected waiting time.
     pub fn cost(&self) -> Duration {
         let latency = self.latency.unwrap_or(Duration::from_millis(50));
