@@ -8,6 +8,7 @@
 //!    once there is ([`Awaited::take_missed`]).
 //! 3. What soft has passed on another branch, above hard, is remembered: it is awaited again when soft falls. What the awaited blocks
 //!    stand on further below is, as long as anything is awaited. Both bounded the same way.
+//! 4. What a block stands on never changes, so that a long way down is gone once, and from where it ended when more is known.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,6 +38,16 @@ pub(super) struct Awaited {
     stalled_since: Option<Duration>,
     /// What is waited for first, and where its parents lead.
     first: Option<(BlockId, Stand)>,
+    /// The last long way down.
+    way_down: Option<WayDown>,
+}
+
+/// What stands below a block was followed down to a height, or as far as it is known.
+#[derive(Clone, Copy, Debug)]
+struct WayDown {
+    from: BlockId,
+    to: Height,
+    reached: BlockId,
 }
 
 /// Whether anything came while there was no room.
@@ -57,6 +68,7 @@ impl Awaited {
             looked_at: Duration::ZERO,
             stalled_since: None,
             first: None,
+            way_down: None,
         }
     }
 
@@ -145,12 +157,25 @@ impl Awaited {
         self.first = first;
     }
 
+    /// How far the way down from this block to this height was gone already.
+    pub fn reached(&self, from: BlockId, to: Height) -> BlockId {
+        self.way_down.filter(|way| (way.from, way.to) == (from, to)).map_or(from, |way| way.reached)
+    }
+
+    pub fn note_reached(&mut self, from: BlockId, to: Height, reached: BlockId) {
+        self.way_down = Some(WayDown { from, to, reached });
+    }
+
+    /// Whether it could be remembered what this block stands on.
+    pub fn has_room_for(&self, step: BlockId) -> bool {
+        let is_above = self.soft.is_none_or(|soft| step.height > soft.height);
+        is_above || self.steps.len() < self.max
+    }
+
     /// The block that the walk down has come to; `None`: there is none, or what is missing comes by itself.
     pub fn next_step(&self) -> Option<BlockId> {
         let missing = self.missing()?;
-        let is_above = self.soft.is_none_or(|soft| missing.height > soft.height);
-        let has_room = is_above || self.steps.len() < self.max;
-        (has_room && self.stalled_since? + STALL <= self.looked_at).then_some(missing)
+        (self.has_room_for(missing) && self.stalled_since? + STALL <= self.looked_at).then_some(missing)
     }
 
     /// When the parents of what is awaited are to be asked for, if not already.

@@ -8,8 +8,9 @@
 //! 1. A decision makes at most one commit, which carries its changes in the order in which they were made. Commits are numbered
 //!    from 1 on, without a gap.
 //! 2. A signature is asked for after the commit of its decision: its guard stands above that commit's.
-//! 3. Whatever a host or a peer hears of a decision comes after its commit, so that it waits for durability.
-//! 4. The heads are announced once whenever they have changed, and not otherwise.
+//! 3. What the guard is raised to stands above what it was lowered to in the same decision: only what was decided later.
+//! 4. Whatever a host or a peer hears of a decision comes after its commit, so that it waits for durability.
+//! 5. The heads are announced once whenever they have changed, and not otherwise.
 
 use std::time::Duration;
 
@@ -65,6 +66,12 @@ impl Decision {
     /// Our key has signed this block, which is among the changes.
     pub fn guard(&mut self, entry: GuardEntry) {
         self.guard = Some(entry);
+    }
+
+    /// From here on this, or nothing, is what the key signed last, whatever the guard was raised to before.
+    pub fn reset_guard(&mut self, last: Option<BlockId>) {
+        self.guard = None;
+        self.change(Change::ResetGuard(last));
     }
 
     pub fn judge(&mut self, ticket: Ticket, verdict: Verdict) {

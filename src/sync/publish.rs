@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::chain::Chain;
 use super::decision::Decision;
-use super::{Answer, Change, Ctx, GuardEntry, GuardState, Origin, Proposal, PublishAnswer, Stored, Syncer, Ticket};
+use super::{Answer, Ctx, GuardEntry, GuardState, Origin, Proposal, PublishAnswer, Stored, Syncer, Ticket};
 use crate::block::{BlockId, Hash, Header, Height, Malformed, PublicKey, native};
 use crate::verify::{AuthenticBlock, Fault};
 
@@ -108,7 +108,7 @@ impl Publishing {
     /// The guard falls, or is found anew: by an operator's order, or because nothing came of what it was raised for.
     pub fn reset_guard(&mut self, last: Option<BlockId>, decision: &mut Decision) {
         self.guard = GuardState::after(last);
-        decision.change(Change::ResetGuard(last));
+        decision.reset_guard(last);
     }
 
     /// What is stored was signed.

@@ -241,9 +241,16 @@ impl Syncer {
         }
     }
 
-    /// Of what a block stands on, itself included, the lowest one that DA has decided against, as far as that is known.
-    fn lowest_lost(&self, ctx: Ctx<'_>, id: BlockId) -> Option<BlockId> {
-        lowest_given_up(id, &self.view(ctx, Knowledge::Awaited(&self.awaited), Counting::ByDa))
+    /// What a block stands on at this height; or, as far down as that is known, above it.
+    fn way_down(&self, ctx: Ctx<'_>, id: BlockId, height: Height) -> BlockId {
+        let mut at = self.awaited.reached(id, height);
+        let view = self.view(ctx, Knowledge::Awaited(&self.awaited), Counting::ByDa);
+        while at.height > height
+            && let (Below::Block(hash), Some(below)) = (view.below(at), at.height.prev())
+        {
+            at = BlockId { height: below, hash };
+        }
+        at
     }
 }
 
@@ -260,6 +267,9 @@ impl Syncer {
         if self.standing.halted().is_some() || last.height < heads.tail || there == Some(last.hash) {
             return;
         }
+        let next = heads.next_height();
+        let reached = self.way_down(ctx, last, next);
+        self.awaited.note_reached(last, next, reached);
         if self.has_lost(ctx, last) {
             self.publishing.reset_guard(heads.soft_id(), &mut self.decision);
             self.hear_again(ctx);
@@ -268,7 +278,10 @@ impl Syncer {
 
     /// Whether DA has decided against this block, so low that no more of its branch can be alive than is stored here.
     pub(super) fn has_lost(&self, ctx: Ctx<'_>, id: BlockId) -> bool {
-        self.lowest_lost(ctx, id).is_some_and(|lost| lost.height <= self.chain.heads().next_height())
+        let next = self.chain.heads().next_height();
+        let at = self.way_down(ctx, id, next);
+        let view = self.view(ctx, Knowledge::Awaited(&self.awaited), Counting::ByDa);
+        at.height <= next && lowest_given_up(at, &view).is_some()
     }
 
     /// A power cut may have left the guard behind the store: what is stored was signed. But not what DA had decided against, which
@@ -449,6 +462,10 @@ impl Syncer {
                      ctl disown {first}"
                 )
             }
+            Stand::Open(missing) if !self.awaited.has_room_for(missing) => format!(
+                "{what}. It stands on {missing}, which nobody is asked for, since so much of its branch is remembered already: DA \
+                 decides; or an operator, when that branch was given up: ctl disown {missing}"
+            ),
             Stand::Open(missing) => format!(
                 "{what}: syncing up to it. It stands on {missing}, which is being asked for. If nobody has that block any more, \
                  and its branch was given up, an operator must say so: ctl disown {missing}"

@@ -1,11 +1,13 @@
 //! The guard: a key never signs two blocks of one height, and an operator's word is the only thing that lowers it.
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::{Change, Command, Disowned, DisownedBy, Effect, GuardEntry, GuardState, Input, PublishAnswer};
+use blocksyncd::sync::{
+    Change, Command, Disowned, DisownedBy, Effect, GuardEntry, GuardState, Halt, Input, PublishAnswer,
+};
 use blocksyncd::verify::{AuthenticBlock, ScheduleEntry};
 
 use super::blocks::{Spec, branch, chain, h, proposal, public_key};
-use super::driver::{Core, Setup, asks_for_signature, changes, commits, published};
+use super::driver::{Core, Setup, asks_for_signature, at, changes, commits, published};
 
 fn signed(last: BlockId) -> GuardState {
     GuardState::Signed(GuardEntry { last })
@@ -223,4 +225,20 @@ fn to_abandon_a_branch_resets_the_guard() {
         _ => None,
     });
     assert_eq!(batch, Some(GuardEntry { last: next.id() }));
+}
+
+/// The first input of a node whose guard a power cut left behind the store is the operator's abandon-branch: it once lowered the
+/// guard, and raised it in the same commit to the block that was taken back in it.
+#[test]
+fn what_lowers_the_guard_is_not_undone_by_what_raised_it_before() {
+    let ours = chain(3);
+    let lost = branch(&ours[..1], "b", 2);
+    let stored: Vec<_> = ours[..1].iter().chain(&lost).cloned().collect();
+    let mut setup = Setup::signer().storing(&stored, 1).guard(signed(stored[1].id()));
+    setup.at.halted = Some(Halt::Diverged { ours: lost[0].id(), da: ours[1].id(), position: at(1, 0) });
+    let mut core = setup.start();
+    let effects = core.operator_may(Command::AbandonBranch(lost[0].id()));
+    let batch = commits(&effects).remove(0);
+    assert!(batch.changes.contains(&Change::ResetGuard(Some(ours[0].id()))), "{batch:#?}");
+    assert_eq!(batch.guard, None, "what it raises stands above what it lowers");
 }

@@ -11,6 +11,7 @@ mod blocks;
 mod branches;
 mod catch_up;
 mod confirm;
+mod costs;
 mod da_again;
 mod driver;
 mod guard;

@@ -9,7 +9,8 @@ use blocksyncd::verify::{AuthenticBlock, Fault};
 
 use super::blocks::{Spec, branch, chain, h, proposal, public_key};
 use super::driver::{
-    Core, Setup, ahead, asks_for_signature, at, changes, digest, fetches, ranges, seen_block, seen_name, signed,
+    Core, Setup, ahead, asked_by_hash, asks_for_signature, at, changes, digest, fetches, ranges, seen_block, seen_name,
+    signed,
 };
 
 fn refuses(core: &mut Core, next: &AuthenticBlock) {
@@ -177,4 +178,34 @@ fn a_block_that_was_abandoned_for_a_name_comes_back_when_da_names_it() {
         }
         assert_eq!(core.hard(), Some(blocks[1].id()), "follower: {follower}; it is stored again");
     }
+}
+
+/// The way down is as long as can be remembered, and nobody is asked any more: what is said of it is true, and names a remedy.
+#[test]
+fn a_walk_that_has_no_room_left_says_so() {
+    let ours = chain(8);
+    let other = branch(&ours[..2], "b", 8);
+    let mut core = Setup::signer().storing(&ours, 1).limits(|limits| limits.awaited = 2).start();
+    let mut effects = core.connect_at(1, &other[7]);
+    let mut asked = Vec::new();
+    for _ in 0..30 {
+        let by_hash = asked_by_hash(&effects);
+        let requests: Vec<_> =
+            fetches(&effects).into_iter().filter(|fetch| matches!(fetch.query, BlockQuery::Hash(_))).collect();
+        effects = Vec::new();
+        for (fetch, (_, hash)) in requests.into_iter().zip(by_hash) {
+            asked.push(hash);
+            let found: Vec<_> = other.iter().filter(|block| block.hash() == hash).cloned().collect();
+            effects.extend(core.answer(fetch.request, &found, FetchOutcome::Complete));
+        }
+        effects.extend(core.pass(std::time::Duration::from_secs(1)));
+    }
+    // Above soft is block 9 of it, and there is room for what 8 and 7 stand on.
+    assert_eq!(asked, [6, 5, 4].map(|index: usize| other[index].hash()));
+    let missing = other[3].id();
+    let why = core.status().not_ready.unwrap_or_default();
+    assert!(why.contains("which nobody is asked for") && why.contains(&format!("ctl disown {missing}")), "{why}");
+    let _ = core.operator_may(Command::Disown(missing));
+    let effects = core.propose(proposal(&branch(&ours, "a", 1)[0]));
+    assert!(asks_for_signature(&effects));
 }

@@ -2,13 +2,11 @@
 //! starts a second process from what the first one committed, with no peer to tell it anything.
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::{
-    Change, Command, Disowned, DisownedBy, Effect, Halt, OversizedBlock, Seen, SeenBlock, Sighting, Verdict,
-};
+use blocksyncd::sync::{Change, Command, Disowned, DisownedBy, Effect, Halt, Verdict};
 use blocksyncd::verify::{AuthenticBlock, ScheduleEntry};
 
 use super::blocks::{Spec, branch, chain, h, proposal, public_key};
-use super::driver::{Core, Setup, asks_for_signature, at, changes, digest, junk, seen_block, seen_digest};
+use super::driver::{Core, Setup, asks_for_signature, at, changes, junk, seen_block, seen_digest};
 
 fn refuses(core: &mut Core, next: &AuthenticBlock) {
     let effects = core.propose(proposal(next));
@@ -100,19 +98,6 @@ fn so_many_are_remembered_as_are_waited_for() {
     let (_, effects) = core.report(0, 1, shown);
     let kept: Vec<BlockId> = Setup::signer().after(&effects).at.proved.iter().map(|proved| proved.id).collect();
     assert_eq!(kept, [mine[3].id(), mine[2].id()]);
-}
-
-/// Larger than this node takes, and known by its header alone.
-#[test]
-fn what_is_too_large() {
-    let ours = chain(1);
-    let large = Spec { payload: vec![7; 3_000].into(), ..Spec::of("") }.on(Some(&ours[0]));
-    let mut setup = Setup::signer().storing(&ours, 1).limits(|limits| limits.max_block_bytes = 2_000);
-    setup.at.heads.scanned_through = 1;
-    let seen = SeenBlock { block: large.clone(), digest: digest(&large) };
-    let what = Seen::Oversized(Box::new(OversizedBlock::of(&seen)));
-    setup.at.sightings = vec![Sighting { position: at(1, 0), height: large.height(), what }];
-    refuses(&mut setup.start(), &branch(&ours, "b", 1)[0]);
 }
 
 /// DA is to be reported again, or was reported otherwise: the signature was given all the same.
