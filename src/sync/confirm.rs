@@ -31,12 +31,24 @@ enum Judging {
 impl Syncer {
     pub(super) fn da_reported(&mut self, ctx: Ctx<'_>, ticket: Ticket, report: DaReport) {
         let scanned_through = self.chain.heads().scanned_through;
+        self.notice_shown(ctx, &report);
         let answer = match self.check_report(&report) {
             Err(refusal) => ReportAnswer::Refused(refusal),
             Ok(()) if report.after > scanned_through => ReportAnswer::OutOfOrder { scanned_through },
             Ok(()) => ReportAnswer::Taken(self.take_report(ctx, report)),
         };
         self.decision.reply(ticket, Answer::Report(answer));
+    }
+
+    /// Whatever becomes of the report: the blocks in it were signed.
+    fn notice_shown(&mut self, ctx: Ctx<'_>, report: &DaReport) {
+        for finding in &report.findings {
+            if let Found::Bytes { content: Content::Block(block), .. } = &finding.what
+                && self.is_scheduled(block)
+            {
+                self.notice(ctx, block.id(), block.parent_hash());
+            }
+        }
     }
 
     fn check_report(&self, report: &DaReport) -> Result<(), ReportRefusal> {

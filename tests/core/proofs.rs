@@ -209,3 +209,22 @@ fn a_walk_that_has_no_room_left_says_so() {
     let effects = core.propose(proposal(&branch(&ours, "a", 1)[0]));
     assert!(asks_for_signature(&effects));
 }
+
+/// A host that says too much of DA shows blocks all the same.
+#[test]
+fn what_a_refused_report_shows_is_waited_for() {
+    let blocks = chain(3);
+    let setup = || Setup::signer().storing(&blocks[..1], 1);
+    let other = branch(&blocks[..1], "b", 1).remove(0);
+    let shown = || vec![seen_block(1, 0, &blocks[2])];
+    let mut core = setup().start();
+    let _ = core.refused_report(0, u64::MAX, shown());
+    refuses(&mut core, &other);
+    // Out of order.
+    let mut core = setup().start();
+    let _ = core.report_answer(1, 2, shown());
+    refuses(&mut core, &other);
+    let mut core = setup().start();
+    let _ = core.refused_report(0, u64::MAX, vec![]);
+    assert!(asks_for_signature(&core.propose(proposal(&other))));
+}
