@@ -9,11 +9,11 @@
 //! What excuses a node is what it says of itself (it is halted, a block is refused, the disk is full, it is to end), and what the
 //! world does to it: a clock begins anew with each process, and whenever a link is cut.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use blocksyncd::block::Height;
-use blocksyncd::sync::{DaEvidence, Status};
+use blocksyncd::sync::{DaEvidence, Heads, Status};
 
 use super::faults::Signing;
 use super::node::Node;
@@ -44,8 +44,8 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A clock that is off by more may refuse what is sound.
 const BELIEVED_NANOS: i128 = 5_000_000_000;
 
-/// The tail, hard and soft of all nodes.
-pub type Heights = Vec<[Option<Height>; 3]>;
+/// The lowest tail, and the highest hard and soft that each node has had.
+pub type Heights = BTreeMap<usize, (Height, Option<Height>, Option<Height>)>;
 
 /// Since when something is owed, by node.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,13 +161,15 @@ impl World {
 
     /// Whether too much time has passed since everything healed.
     pub fn is_out_of_time(&mut self) -> bool {
-        let heads = |node: &Node| {
-            let heads = &node.disk.image.heads;
-            [Some(heads.tail), heads.hard_height(), heads.soft_height()]
-        };
-        let all: Heights = self.nodes.iter().map(heads).collect();
-        if self.moved.0 != all {
-            self.moved = (all, self.now);
+        for (n, node) in self.nodes.iter().enumerate() {
+            let Heads { tail, ref hard, ref soft, .. } = node.disk.image.heads;
+            let [hard, soft] = [hard.map(|hard| hard.height), soft.map(|soft| soft.id.height)];
+            let best = self.moved.0.entry(n).or_insert((tail, None, None));
+            // What falls and rises again is not new.
+            let better = (best.0.min(tail), best.1.max(hard), best.2.max(soft));
+            if std::mem::replace(best, better) != better {
+                self.moved.1 = self.now;
+            }
         }
         let since = self.now.saturating_sub(self.plan.faults_last);
         since > LONGEST || (since > HEAL_BOUND && self.now > self.moved.1 + STILL)

@@ -274,7 +274,7 @@ impl World {
             violation: None,
             why_not_converged: None,
             agreed: None,
-            moved: (Vec::new(), Duration::ZERO),
+            moved: (Heights::new(), Duration::ZERO),
             was_excused: false,
             dice,
             plan,
