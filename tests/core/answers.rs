@@ -99,6 +99,33 @@ fn what_our_clock_cannot_believe_counts_against_nobody() {
     assert_eq!(ranges(&effects), [(peer(1), 4, 15)]);
 }
 
+/// The pause was for a block that we could not take; whoever brings one that we can ends it.
+#[test]
+fn a_pause_of_ranges_ends_when_soft_rises() {
+    let blocks = chain(19);
+    let mut core = Setup::follower().storing(&blocks[..1], 0).start();
+    let early = Spec { time_unix_nanos: Some(ahead(&core, 3_600_000_000_000)), ..Spec::of("a") }.on(Some(&blocks[0]));
+    let mut effects = core.connect_at(1, &blocks[18]);
+    let mut pause = timing().backoff_min;
+    for _ in 0..4 {
+        let fetch = range_request(&effects);
+        let _ = core.answer(fetch.request, std::slice::from_ref(&early), FetchOutcome::Reset);
+        effects = core.pass(pause);
+        pause *= 2;
+    }
+    let fetch = range_request(&effects);
+    let _ = core.answer(fetch.request, std::slice::from_ref(&early), FetchOutcome::Reset);
+    assert_eq!(ranges(&core.give(Input::Wakeup)), []);
+    let effects = core.gossip_effects(200, Ok(blocks[1].clone()));
+    assert_eq!(core.soft(), Some(blocks[1].id()));
+    assert_eq!(ranges(&effects), [(peer(1), 3, 16)]);
+    // And the next one is as short as the first.
+    let late = Spec { time_unix_nanos: Some(early.time_unix_nanos()), ..Spec::of("a") }.on(Some(&blocks[1]));
+    let _ = core.answer(range_request(&effects).request, &[late], FetchOutcome::Reset);
+    assert_eq!(ranges(&core.almost_pass(timing().backoff_min)), []);
+    assert_eq!(ranges(&core.pass(INSTANT)), [(peer(1), 3, 16)]);
+}
+
 // ---------------------------------------------------------------------------------------- time of ours
 
 /// Three peers, each asked for a range and its head.
