@@ -17,8 +17,8 @@ use bytes::Bytes;
 
 use super::StoreError;
 use super::db::{DbView, Writes};
-use super::disowned::DisownedList;
-use super::guard::{GuardChange, GuardWrite};
+use super::disowned::{CopyStamp, DisownedList};
+use super::guard::{GuardChange, GuardWrite, StampedList};
 use super::keys::{self, Space};
 use super::read::decode_block;
 use super::record::{self, HeaderRecord, StampedHeads};
@@ -46,6 +46,8 @@ pub(super) struct ApplyState {
     pub(super) consumers: u64,
     /// The database says the same.
     pub(super) disowned: Arc<DisownedList>,
+    /// The store's id.
+    pub(super) store_id: [u8; 16],
 }
 
 /// One write, and what it leads to.
@@ -84,7 +86,10 @@ pub(super) fn apply(
     assert_hard_stays(&before, &batch.heads);
     applier.assert_absent(batch)?;
     let after = applier.stamp(state, batch.heads)?;
-    let disowned = (after.disowned != state.disowned).then(|| Arc::clone(&after.disowned));
+    let disowned = (after.disowned != state.disowned).then(|| StampedList {
+        list: Arc::clone(&after.disowned),
+        stamp: CopyStamp { store_id: state.store_id, commit: after.stamped.commit },
+    });
     let guard = GuardWrite { disowned, change: applier.guard_change(batch.guard) };
     Ok(Applied { writes: applier.writes, state: after, guard })
 }
@@ -174,7 +179,7 @@ impl Applier<'_> {
         }
         let evidence = self.evidence.take().unwrap_or_else(|| before.evidence.clone());
         let (consumers, disowned) = (self.consumers, Arc::clone(&self.disowned));
-        Ok(ApplyState { stamped, hard, evidence, consumers, disowned })
+        Ok(ApplyState { stamped, hard, evidence, consumers, disowned, store_id: before.store_id })
     }
 
     fn guard_change(&self, signed: Option<GuardEntry>) -> Option<GuardChange> {

@@ -2,14 +2,17 @@
 //! `<guard>.disowned`: so it stays known when the store is wiped, or a backup of it is put back.
 //!
 //! ```text
-//!   magic 8 | chain id | number of blocks 8 | of each: height 8, hash 32, given up for what 1 | checksum 8
+//!   magic 8 | chain id | store's id 16 | commit 8 | number of blocks 8 | of each: height 8, hash 32, given up for what 1 | checksum 8
 //! ```
 //!
 //! 1. It is made durable before the guard of the same commit: a crash never leaves a guard that has fallen without the blocks
 //!    for which it fell. It may be ahead of the database, by blocks that are stored still.
-//! 2. At start the list is what the database or the copy has, but for what is stored; from then on both follow it. What they
-//!    tell differently is as the copy has it, which is the newer one. An entry that is in neither, since both were damaged, only
-//!    makes a signer wait for a block that nobody needs.
+//! 2. At start the list is what the newer one of the two has, but for what is stored; from then on both follow it. The copy says
+//!    which commit of which store it is of. The database is the newer one only when it is the same store, and has come as far; one
+//!    that was put back, or made anew, is not: it may list a block that was taken back since, and whoever believes that does not
+//!    wait for the block, and signs another one. The other mistake, an entry that is in neither list, makes a signer wait for a
+//!    block that nobody needs, until an operator says so. Copies of before do not say what they are of: then it is what either
+//!    has, and what they tell differently is as the copy has it.
 //! 3. It is replaced as a whole, and never followed through a link.
 
 use std::collections::BTreeMap;
@@ -29,10 +32,12 @@ use crate::block::{ChainId, Hash};
 use crate::sync::Disowned;
 use crate::util::saturate;
 
-const MAGIC: [u8; 8] = *b"BSDISOW\x01";
+const MAGIC: [u8; 8] = *b"BSDISOW\x02";
+/// Of a copy that does not say of which commit it is.
+const MAGIC_OF_BEFORE: [u8; 8] = *b"BSDISOW\x01";
 const CHECKSUM_BYTES: usize = 8;
 /// No longer file is read.
-const MAX_FILE_BYTES: u64 = 256 + 41 * DisownedList::MAX as u64;
+const MAX_FILE_BYTES: u64 = 280 + 41 * DisownedList::MAX as u64;
 
 /// The list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +79,21 @@ impl FromIterator<Disowned> for DisownedList {
     }
 }
 
+/// Of which state a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CopyStamp {
+    pub(super) store_id: [u8; 16],
+    pub(super) commit: u64,
+}
+
+/// A copy as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FoundCopy {
+    pub(super) list: DisownedList,
+    /// `None`: it is one of before.
+    pub(super) stamp: Option<CopyStamp>,
+}
+
 /// The copy's file, which need not exist yet.
 #[derive(Debug)]
 pub(super) struct DisownedCopy {
@@ -86,38 +106,51 @@ impl DisownedCopy {
         Self { path: beside(guard, ".disowned"), chain_id: chain_id.clone() }
     }
 
-    /// What is in it; nothing, if it is not there or cannot be trusted, which is logged.
-    pub(super) fn read(&self) -> Result<DisownedList, StoreError> {
-        let Some(bytes) = lock::read_private(&self.path, MAX_FILE_BYTES)? else { return Ok(DisownedList::default()) };
+    /// What is in it; `None`, if it is not there or cannot be trusted, which is logged.
+    pub(super) fn read(&self) -> Result<Option<FoundCopy>, StoreError> {
+        let Some(bytes) = lock::read_private(&self.path, MAX_FILE_BYTES)? else { return Ok(None) };
         match decode(bytes) {
             Some((found, _)) if found != self.chain_id.as_str() => {
                 let wanted = self.chain_id.to_string();
                 Err(StoreError::GuardOfOtherChain { path: self.path.clone(), found, wanted })
             }
-            Some((_, list)) => Ok(list),
+            Some((_, copy)) => Ok(Some(copy)),
             None => {
                 tracing::error!(
                     path = %self.path.display(),
                     "the copy of the disowned blocks is damaged: it is made anew from what the store has"
                 );
-                Ok(DisownedList::default())
+                Ok(None)
             }
         }
     }
 
     /// Durable, and whole, when it returns.
-    pub(super) fn write(&self, list: &DisownedList) -> Result<(), StoreError> {
+    pub(super) fn write(&self, list: &DisownedList, stamp: CopyStamp) -> Result<(), StoreError> {
         let aside = beside(&self.path, ".new");
-        let written = atomic_file::replace(&self.path, &aside, &encode(&self.chain_id, list), 0o600, Durability::Power);
+        let bytes = encode(&self.chain_id, list, stamp);
+        let written = atomic_file::replace(&self.path, &aside, &bytes, 0o600, Durability::Power);
         written.map(drop).at(&self.path)
     }
 }
 
 /// The list as of an opening: see invariant 2. The database is made to say the same.
-pub(super) fn settle(db: &Db, view: &DbView, copied: &DisownedList) -> Result<DisownedList, StoreError> {
+pub(super) fn settle(
+    db: &Db,
+    view: &DbView,
+    now: CopyStamp,
+    copy: Option<&FoundCopy>,
+) -> Result<DisownedList, StoreError> {
     let (mut list, mut writes) = (DisownedList::default(), Writes::new());
     let stored: DisownedList = view.disowned()?.into_iter().collect();
-    for disowned in stored.iter().chain(copied.iter()) {
+    let has_come_as_far = |of: CopyStamp| of.store_id == now.store_id && of.commit <= now.commit;
+    let believed = match copy {
+        None => vec![&stored],
+        Some(FoundCopy { stamp: Some(stamp), .. }) if has_come_as_far(*stamp) => vec![&stored],
+        Some(FoundCopy { stamp: Some(_), list }) => vec![list],
+        Some(FoundCopy { stamp: None, list }) => vec![&stored, list],
+    };
+    for disowned in believed.into_iter().flat_map(DisownedList::iter) {
         if view.hash(disowned.id.height)? != Some(disowned.id.hash) && list.len() < DisownedList::MAX {
             list.add(disowned);
         }
@@ -140,9 +173,10 @@ pub(super) fn settle(db: &Db, view: &DbView, copied: &DisownedList) -> Result<Di
     Ok(list)
 }
 
-fn encode(chain_id: &ChainId, list: &DisownedList) -> Vec<u8> {
+fn encode(chain_id: &ChainId, list: &DisownedList, stamp: CopyStamp) -> Vec<u8> {
     let mut encoder = Encoder::default();
-    encoder.raw(&MAGIC).bytes(chain_id.as_str().as_bytes()).u64(saturate::to_u64(list.len()));
+    encoder.raw(&MAGIC).bytes(chain_id.as_str().as_bytes()).raw(&stamp.store_id).u64(stamp.commit);
+    encoder.u64(saturate::to_u64(list.len()));
     for disowned in list.iter() {
         encoder.id(disowned.id).u8(record::encode_disowned_by(disowned.by));
     }
@@ -151,23 +185,28 @@ fn encode(chain_id: &ChainId, list: &DisownedList) -> Vec<u8> {
     encoder.0
 }
 
-fn decode(mut bytes: Vec<u8>) -> Option<(String, DisownedList)> {
+fn decode(mut bytes: Vec<u8>) -> Option<(String, FoundCopy)> {
     let checksum = bytes.split_off(bytes.len().checked_sub(CHECKSUM_BYTES)?);
     if xxh3_64(&bytes).to_be_bytes() != checksum.as_slice() {
         return None;
     }
     let mut decoder = Decoder(Bytes::from(bytes));
-    if decoder.array()? != MAGIC {
+    let magic = decoder.array()?;
+    if ![MAGIC, MAGIC_OF_BEFORE].contains(&magic) {
         return None;
     }
     let chain_id = String::from_utf8(decoder.bytes()?.to_vec()).ok()?;
+    let stamp = match magic {
+        MAGIC => Some(CopyStamp { store_id: decoder.array()?, commit: decoder.u64()? }),
+        _ => None,
+    };
     let number = decoder.u64()?;
     let mut list = DisownedList::default();
     for _ in 0..number {
         let (id, by) = (decoder.id()?, record::decode_disowned_by(decoder.u8()?)?);
         list.add(Disowned { id, by });
     }
-    decoder.end((chain_id, list))
+    decoder.end((chain_id, FoundCopy { list, stamp }))
 }
 
 #[cfg(test)]
@@ -186,12 +225,14 @@ mod tests {
             Disowned { id, by: if number.is_multiple_of(2) { DisownedBy::Da } else { DisownedBy::Operator } }
         };
         let list: DisownedList = (0..DisownedList::MAX as u64).map(disowned).collect();
-        let bytes = encode(&chain_id, &list);
+        let stamp = CopyStamp { store_id: [7; 16], commit: u64::MAX };
+        let copy = |list| FoundCopy { list, stamp: Some(stamp) };
+        let bytes = encode(&chain_id, &list, stamp);
         assert!(bytes.len() as u64 <= MAX_FILE_BYTES, "{} bytes", bytes.len());
-        assert_eq!(decode(bytes), Some((chain_id.to_string(), list)));
+        assert_eq!(decode(bytes), Some((chain_id.to_string(), copy(list))));
 
         let short: DisownedList = (0..3).map(disowned).collect();
-        let bytes = encode(&chain_id, &short);
+        let bytes = encode(&chain_id, &short, stamp);
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;

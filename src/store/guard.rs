@@ -19,7 +19,7 @@ use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 
-use super::disowned::{DisownedCopy, DisownedList};
+use super::disowned::{CopyStamp, DisownedCopy, DisownedList, FoundCopy};
 use super::error::At as _;
 use super::lock::{self, GuardLock};
 use super::record::{Decoder, Encoder};
@@ -74,11 +74,18 @@ fn raised(known: GuardState, entry: GuardEntry) -> Result<GuardState, GuardEntry
     if rises { Ok(GuardState::Signed(entry)) } else { Err(entry) }
 }
 
+/// The list, and of which state it is.
+#[derive(Clone, Debug)]
+pub(super) struct StampedList {
+    pub(super) list: Arc<DisownedList>,
+    pub(super) stamp: CopyStamp,
+}
+
 /// What one commit writes beside the database.
 #[derive(Debug, Default)]
 pub(super) struct GuardWrite {
     /// The list as it is now, when it has changed.
-    pub(super) disowned: Option<Arc<DisownedList>>,
+    pub(super) disowned: Option<StampedList>,
     pub(super) change: Option<GuardChange>,
 }
 
@@ -105,8 +112,8 @@ pub(super) struct Guard {
 pub(super) struct OpenedGuard {
     pub(super) guard: Guard,
     pub(super) state: GuardState,
-    /// The list beside it.
-    pub(super) disowned: DisownedList,
+    /// The list beside it, where there is one.
+    pub(super) disowned: Option<FoundCopy>,
 }
 
 impl Guard {
@@ -156,7 +163,7 @@ impl Guard {
     /// The list first: see invariant 6. Durable when it returns.
     fn carry_out(&mut self, order: &GuardOrder) -> Result<(), StoreError> {
         if let Some(list) = &order.disowned {
-            self.disowned.write(list)?;
+            self.disowned.write(&list.list, list.stamp)?;
         }
         let last = match order.says {
             None | Some(GuardState::Missing) => return Ok(()),
@@ -178,7 +185,7 @@ impl Guard {
 /// What the thread of the guard is to write.
 #[derive(Debug)]
 struct GuardOrder {
-    disowned: Option<Arc<DisownedList>>,
+    disowned: Option<StampedList>,
     /// What the guard is to say, when that is something else than it says.
     says: Option<GuardState>,
 }

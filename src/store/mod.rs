@@ -61,8 +61,8 @@ use crate::sync::{Batch, DaEvidence, GuardEntry, GuardState, Recovered};
 use crate::verify::Rules;
 use apply::ApplyState;
 use db::{Db, Writes};
-use disowned::DisownedList;
-use guard::{Guard, GuardChange, GuardKeeper, GuardWrite, OpenedGuard};
+use disowned::{CopyStamp, DisownedList};
+use guard::{Guard, GuardChange, GuardKeeper, GuardWrite, OpenedGuard, StampedList};
 use open::OpenedStore;
 use paths::Paths;
 use watermark::{Watermark, WatermarkState};
@@ -102,16 +102,20 @@ impl StoreShared {
     fn keep_guard(
         &self,
         opened: Option<OpenedGuard>,
+        commit: u64,
     ) -> Result<(Option<GuardKeeper>, GuardState, Arc<DisownedList>), StoreError> {
-        let copied = opened.as_ref().map(|opened| opened.disowned.clone()).unwrap_or_default();
-        let list = disowned::settle(&self.db, &self.db.view(), &copied).inspect_err(|error| self.note(error))?;
+        let copy = opened.as_ref().and_then(|opened| opened.disowned.as_ref());
+        let stamp = CopyStamp { store_id: self.store_id, commit };
+        let list = disowned::settle(&self.db, &self.db.view(), stamp, copy).inspect_err(|error| self.note(error))?;
         let list = Arc::new(list);
         let Some(OpenedGuard { guard, state, disowned }) = opened else {
             return Ok((None, GuardState::Missing, list));
         };
         let mut keeper = GuardKeeper::start(guard, state)?;
-        if list.iter().any(|known| !disowned.agrees(known)) {
-            keeper.begin(GuardWrite { disowned: Some(Arc::clone(&list)), change: None })?;
+        let copied = disowned.map(|copy| copy.list).unwrap_or_default();
+        if list.iter().any(|known| !copied.agrees(known)) {
+            let stamped = StampedList { list: Arc::clone(&list), stamp };
+            keeper.begin(GuardWrite { disowned: Some(stamped), change: None })?;
             keeper.finish()?;
         }
         Ok((Some(keeper), state, list))
@@ -160,7 +164,7 @@ impl Store {
             open::open(paths, lock, options, rules)?;
         let shared =
             Arc::new(StoreShared { db, paths, format: rules.format, store_id, suspect: AtomicBool::new(false) });
-        let (guard, guard_state, disowned) = shared.keep_guard(opened)?;
+        let (guard, guard_state, disowned) = shared.keep_guard(opened, stamped.commit)?;
         let reader = Reader::new(Arc::clone(&shared));
         let snapshot = reader.snapshot();
         let (recovered, evidence) = snapshot.recover(rules, anchor, guard_state, &disowned)?;
@@ -171,7 +175,7 @@ impl Store {
             watermark,
             guard,
             chain_id: rules.chain_id.to_string(),
-            state: ApplyState { stamped, hard, evidence, consumers, disowned },
+            state: ApplyState { stamped, hard, evidence, consumers, disowned, store_id },
             failed: false,
         };
         Ok((store, reader, recovered))

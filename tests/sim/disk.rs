@@ -353,7 +353,7 @@ struct Snapshot {
     image: Image,
     watermark: Watermark,
     guard: GuardState,
-    disowned: BTreeMap<BlockId, Disowned>,
+    disowned: Option<BTreeMap<BlockId, Disowned>>,
 }
 
 #[derive(Debug)]
@@ -362,8 +362,8 @@ pub struct Disk {
     pub image: Image,
     watermark: Watermark,
     pub guard: GuardState,
-    /// The copy, beside the guard, of what was given up.
-    disowned: BTreeMap<BlockId, Disowned>,
+    /// The copy, beside the guard, of what was given up. Where there is one it counts: it is never behind the image.
+    disowned: Option<BTreeMap<BlockId, Disowned>>,
     /// What the node was told to keep.
     pub history: History,
     initial_height: Height,
@@ -393,7 +393,7 @@ impl Disk {
             watermark: Watermark::of(&image),
             image,
             guard: GuardState::Unused,
-            disowned: BTreeMap::new(),
+            disowned: None,
             history: History::default(),
             initial_height,
             writes: VecDeque::new(),
@@ -495,7 +495,7 @@ impl Disk {
             if let Change::ResetGuard(last) = change {
                 self.guard = GuardState::after(*last);
             }
-            disown(&mut self.disowned, change);
+            disown(self.disowned.get_or_insert_with(|| self.image.disowned.clone()), change);
         }
         batch.guard.map_or(Ok(()), |entry| self.raise_guard(entry))
     }
@@ -564,7 +564,7 @@ impl Disk {
     /// While the process is down: nobody knows any more what the key has signed.
     pub fn lose_guard(&mut self) {
         self.guard = GuardState::Missing;
-        self.disowned.clear();
+        self.disowned = None;
     }
 
     /// What the next process finds.
@@ -577,7 +577,7 @@ impl Disk {
             self.watermark.soft.filter(|soft| *soft >= next).map(|to| DataLoss { from: next, to }).or(heads.lost);
         let behind = |anchor: &Anchor| heads.hard.is_none_or(|hard| hard.height < anchor.id.height);
         let open = image.evidence.values().filter(|evidence| Some(evidence.height) > heads.hard_height());
-        let disowned: BTreeMap<_, _> = image.disowned.iter().chain(&self.disowned).collect();
+        let disowned = self.disowned.as_ref().unwrap_or(&image.disowned);
         Recovered {
             heads,
             sightings: image.sightings.values().cloned().collect(),
@@ -591,7 +591,7 @@ impl Disk {
             anchor: self.watermark.hard.filter(behind),
             guard: self.guard,
             consumers: image.acked.iter().map(|(name, id)| (name.clone(), *id)).collect(),
-            disowned: disowned.into_values().copied().collect(),
+            disowned: disowned.values().copied().collect(),
             lost_words: Vec::new(),
             stored_bytes: image.bytes(),
         }

@@ -8,6 +8,7 @@ use blocksyncd::sync::{
 };
 use blocksyncd::verify::{Rules, Schedule, ScheduleEntry, Tip, VerifiedBlock};
 
+use super::copy_dir::copy_dir;
 use super::tempdir::TempDir;
 use super::{blocks, open, options};
 
@@ -278,6 +279,7 @@ fn what_is_disowned_is_known_beside_the_guard_too() {
 
     // In a store from before, what is stored there is not disowned.
     std::fs::remove_dir_all(&options.dir).expect("the store can be wiped");
+    let of_this_chain = std::fs::read(&copy).expect("it was made again");
     std::fs::rename(&copy, dir.path().join("aside")).expect("there is one");
     filled(&options, 4);
     std::fs::rename(dir.path().join("aside"), &copy).expect("it is put back");
@@ -286,6 +288,66 @@ fn what_is_disowned_is_known_beside_the_guard_too() {
     drop((store, reader));
     // The copy is left alone until something changes: the right store may come back.
     assert_eq!(std::fs::read(&copy).expect("there is one"), of_this_chain);
+}
+
+/// A store that is put back lists what was taken back since; who believed it would not wait for that block.
+#[test]
+fn a_store_of_before_revives_nothing_that_its_copy_has_settled() {
+    let dir = TempDir::in_memory();
+    let options = options(&dir);
+    let chain = filled(&options, 4);
+    let ids: Vec<BlockId> = chain.iter().map(VerifiedBlock::id).collect();
+    let heads = Heads { soft: Some(chain[1].tip()), epoch: Epoch(1), ..open(&options).2.heads };
+    let (mut store, reader, _) = open(&options);
+    let changes = vec![Change::Truncate { from: ids[2].height, epoch: Epoch(1) }, disown(ids[2]), disown(ids[3])];
+    store.commit(&Batch { id: CommitId(2), changes, heads, guard: None }).expect("it is written");
+    drop((store, reader));
+    let before = dir.path().join("before");
+    copy_dir(&options.dir, &before);
+    // DA has the one after all, and an operator settles the other.
+    let (mut store, reader, _) = open(&options);
+    let changes = vec![Change::Append { block: chain[2].clone(), origin: Origin::Da }, Change::Own(ids[3])];
+    let later = Heads { soft: Some(chain[2].tip()), ..heads };
+    store.commit(&Batch { id: CommitId(1), changes, heads: later, guard: None }).expect("it is written");
+    drop((store, reader));
+    assert_eq!(open(&options).2.disowned, []);
+
+    std::fs::remove_dir_all(&options.dir).expect("the store can be wiped");
+    copy_dir(&before, &options.dir);
+    let (mut store, reader, recovered) = open(&options);
+    assert_eq!((recovered.heads.soft_id(), recovered.disowned), (Some(ids[1]), vec![]));
+    // From then on it is its own list that counts again, also without the copy.
+    store.commit(&Batch { id: CommitId(1), changes: vec![disown(ids[2])], heads, guard: None }).expect("it is written");
+    drop((store, reader));
+    let listed = [Disowned { id: ids[2], by: DisownedBy::Da }];
+    assert_eq!(open(&options).2.disowned, listed);
+    std::fs::remove_file(dir.path().join("guard.disowned")).expect("there is one");
+    assert_eq!(open(&options).2.disowned, listed);
+}
+
+/// A copy of the version before does not say of which commit it is: it is what either has.
+#[test]
+fn a_copy_of_before_is_read_and_takes_nothing_from_the_store() {
+    let dir = TempDir::in_memory();
+    let options = options(&dir);
+    let copy = dir.path().join("guard.disowned");
+    let chain = filled(&options, 4);
+    let ids: Vec<BlockId> = chain.iter().map(VerifiedBlock::id).collect();
+    let (mut store, reader, recovered) = open(&options);
+    let heads = Heads { soft: Some(chain[1].tip()), epoch: Epoch(1), ..recovered.heads };
+    let changes = vec![Change::Truncate { from: ids[2].height, epoch: Epoch(1) }, disown(ids[2]), disown(ids[3])];
+    store.commit(&Batch { id: CommitId(2), changes, heads, guard: None }).expect("it is written");
+    drop((store, reader));
+    let bytes = std::fs::read(&copy).expect("there is one");
+    // The magic, the chain's id with its length, then what is new: the store's id and the commit; the number of blocks; one block.
+    let stamp = 8 + 8 + blocks::rules().chain_id.as_str().len();
+    let mut of_before =
+        [&b"BSDISOW\x01"[..], &bytes[8..stamp], &1_u64.to_be_bytes(), &bytes[stamp + 32..][..41]].concat();
+    of_before.extend(xxhash_rust::xxh3::xxh3_64(&of_before).to_be_bytes());
+    std::fs::write(&copy, of_before).expect("it can be replaced");
+    assert_eq!(open(&options).2.disowned.len(), 2);
+    // And it is made anew.
+    assert_eq!(std::fs::read(&copy).expect("there is one").len(), bytes.len());
 }
 
 /// Whatever fails, and however: the list is there before the guard falls.

@@ -4,6 +4,8 @@
 
 #[path = "../support/blocks.rs"]
 mod blocks;
+#[path = "../support/copy_dir.rs"]
+mod copy_dir;
 #[path = "../support/tempdir.rs"]
 mod tempdir;
 
