@@ -403,6 +403,10 @@ mod tests {
         fn is_disowned(&self, _: Hash) -> Result<bool, StoreError> {
             Ok(false)
         }
+
+        fn vetoed(&self) -> Result<Option<BlockId>, StoreError> {
+            Ok(None)
+        }
     }
 
     const WIDE: Bounds = Bounds { max_events: 100, max_bytes: 10_000, with_bodies: true };

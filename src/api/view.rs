@@ -25,6 +25,7 @@ pub trait HostView: Send {
     fn evidence(&self, after: EvidenceId, max: usize) -> Result<Vec<Evidence>, StoreError>;
     fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError>;
     fn is_disowned(&self, hash: Hash) -> Result<bool, StoreError>;
+    fn vetoed(&self) -> Result<Option<BlockId>, StoreError>;
 }
 
 impl dyn HostView + '_ {
@@ -47,6 +48,10 @@ impl ChainView for dyn HostView + '_ {
 
     fn is_given_up(&self, hash: Hash) -> Result<bool, StoreError> {
         self.is_disowned(hash)
+    }
+
+    fn vetoed(&self) -> Result<Option<BlockId>, StoreError> {
+        HostView::vetoed(self)
     }
 }
 
@@ -95,5 +100,9 @@ impl HostView for Snapshot {
 
     fn is_disowned(&self, hash: Hash) -> Result<bool, StoreError> {
         self.is_disowned(hash)
+    }
+
+    fn vetoed(&self) -> Result<Option<BlockId>, StoreError> {
+        self.vetoed()
     }
 }

@@ -188,6 +188,11 @@ impl Snapshot {
         self.noted(self.view.is_disowned(&hash))
     }
 
+    /// The block that a host's execution refuses.
+    pub fn vetoed(&self) -> Result<Option<BlockId>, StoreError> {
+        self.noted(self.view.veto())
+    }
+
     /// What all named consumers have acknowledged, by name.
     pub fn acks(&self) -> Result<Vec<(String, BlockId)>, StoreError> {
         self.noted(self.view.acks())
@@ -219,7 +224,7 @@ impl Snapshot {
         let mut evidence = self.evidence(EvidenceId(0), usize::MAX)?;
         let index: EvidenceIndex = evidence.iter().map(|evidence| (evidence.id, evidence.height)).collect();
         evidence.retain(|evidence| Some(evidence.height) > heads.hard_height());
-        let vetoed = self.noted(self.view.veto())?;
+        let vetoed = self.vetoed()?;
         let halted = self.noted(self.view.halt())?;
         let (consumers, stored_bytes) = (self.acks()?, self.stored_bytes()?);
         let lost_words = self.noted(self.view.lost_words())?;

@@ -17,8 +17,8 @@
 //! 4. A host is never sent below a block that it calls hard, whatever we call hard ourselves. Where our chain was taken back that
 //!    far, the stream ends, and the next one waits until our own hard block has decided.
 //! 5. A host that stands on another branch is sent to the newest block in common once our hard block has decided between the two,
-//!    or a block that it names was given up, and not before. Where its locator hides which branch it is on, it is told what to name:
-//!    nobody guesses, and nobody waits for what will not come without saying so.
+//!    or a block that it names was given up or refused by a host's execution, and not before. Where its locator hides which branch it
+//!    is on, it is told what to name: nobody guesses, and nobody waits for what will not come without saying so.
 //! 6. What cannot be judged yet is waited for; what cannot be said truthfully ends the stream, and the host resumes from its
 //!    own state.
 //! 7. A cursor knows nothing that a host could not say of itself. So a host is told the same on a stream that it has kept, and
@@ -49,6 +49,9 @@ pub trait ChainView {
 
     /// Whether this block was given up: it is part of our chain no more, unless DA has it after all.
     fn is_given_up(&self, hash: Hash) -> Result<bool, Self::Error>;
+
+    /// The block that a host's execution has refused: our chain ends below it until DA or an operator decides.
+    fn vetoed(&self) -> Result<Option<BlockId>, Self::Error>;
 }
 
 /// Where a host wants to begin.
@@ -82,8 +85,8 @@ pub enum WaitsFor {
     Us,
     /// The host's branch and ours part above our hard block: DA is to decide between them, or one is to be given up.
     Da,
-    /// The host is to name its block at this height, too. It has one there, and does not say which, and our hard block is there:
-    /// what the host has either stands on that one, or has lost.
+    /// The host is to name its block at this height, too. It has one there, and does not say which, and our hard block is there, or
+    /// one that a host's execution refused: that tells whether what the host has above it is to be taken back.
     Name(Height),
 }
 

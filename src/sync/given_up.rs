@@ -1,7 +1,8 @@
 //! Blocks that were given up: DA has another one, or an operator said so.
 //!
 //! Invariants:
-//! 1. A block enters the list in the commit that takes it back or gives it up, and leaves it in the commit that stores it again.
+//! 1. A block enters the list in the commit that takes it back or gives it up, and leaves it in the commit that stores it again;
+//!    what was given up for a wrong name, together with a block below it that is stored again.
 //! 2. Bounded by `limits.disowned`. Where there is no room, those go first about which DA has decided, then the highest: what
 //!    stands on a block that is still listed is found by its parents.
 //! 3. What was found to stand on such a block is remembered beside the list, for as long as there is room, and not on disk.
@@ -87,13 +88,29 @@ impl GivenUp {
     /// The block is stored again: it, and what stands on it, may be. What is not known to be given up any more, since it may stand
     /// on this one.
     pub fn own(&mut self, id: BlockId, decision: &mut Decision) -> Vec<(BlockId, Below)> {
-        if self.listed.remove(&id).is_some() {
+        let by = self.listed.remove(&id);
+        if by.is_some() {
             decision.change(Change::Own(id));
         } else if !self.found.contains_key(&id) {
             return Vec::new();
         }
+        let mut forgotten = BTreeMap::new();
+        if by == Some(DisownedBy::Name) {
+            forgotten = self.forget_named_above(id.height, decision);
+        }
         self.found_order.clear();
-        std::mem::take(&mut self.found).into_iter().map(|(id, found)| (id, found.below)).collect()
+        forgotten.extend(std::mem::take(&mut self.found).into_iter().map(|(id, found)| (id, found.below)));
+        forgotten.into_iter().collect()
+    }
+
+    /// The name by which these were given up was wrong: it was that of the lowest one.
+    fn forget_named_above(&mut self, height: Height, decision: &mut Decision) -> BTreeMap<BlockId, Below> {
+        let is_above = |(id, by): (&BlockId, &mut DisownedBy)| id.height > height && *by == DisownedBy::Name;
+        let named: Vec<_> = self.listed.extract_if(.., |id, by| is_above((id, by))).map(|(id, _)| id).collect();
+        for id in &named {
+            decision.change(Change::Own(*id));
+        }
+        named.into_iter().map(|id| (id, Below::Unknown)).collect()
     }
 
     /// The block was found to be given up, and stands on this one.

@@ -355,7 +355,7 @@ impl Syncer {
     #[must_use]
     pub fn heads(&self) -> Heads {
         let heads = *self.chain.heads();
-        if self.is_led_on() { heads } else { Heads { target: heads.soft_id(), ..heads } }
+        if self.is_led_on() { heads } else { Heads { target: self.standing.vetoed().or(heads.soft_id()), ..heads } }
     }
 
     /// Whether blocks are missing above soft that somebody may have who is on our branch.
@@ -375,7 +375,10 @@ impl Syncer {
             Phase::Draining
         } else if self.standing.halted().is_some() {
             Phase::Halted
-        } else if self.is_led_on() {
+        } else if self.is_led_on() || self.standing.vetoed().is_some() {
+            // A block that the execution refuses is there all the same, and this node does not go beyond it.
+            Phase::Syncing
+        } else if self.has_yet_to_begin() && self.exchange.connected_peers() > 0 {
             Phase::Syncing
         } else if self.exchange.connected_peers() == 0 && !self.publishing.has_signer() {
             Phase::WaitingForPeers
@@ -428,11 +431,16 @@ impl Syncer {
         }
     }
 
+    /// Whether the block is not here that the operator trusts the chain to begin with.
+    fn has_yet_to_begin(&self) -> bool {
+        self.chain.heads().soft.is_none() && self.config.history.trusted.is_some()
+    }
+
     /// Why hard does not rise.
     fn hard_waits(&self) -> Option<HardWait> {
         let heads = self.chain.heads();
         let trusted = self.config.history.trusted.map(|trusted| trusted.id);
-        let beginning = trusted.filter(|_| heads.soft.is_none());
+        let beginning = trusted.filter(|_| self.has_yet_to_begin());
         let shown_by_da = heads.hard.is_none() && heads.floor.is_none();
         let unseen = trusted.filter(|trusted| shown_by_da && trusted.height == heads.tail);
         let of_da = self.da.waits_for();

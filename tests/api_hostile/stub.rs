@@ -89,6 +89,10 @@ impl HostView for State {
         Ok(Vec::new())
     }
 
+    fn vetoed(&self) -> Result<Option<BlockId>, StoreError> {
+        Ok(None)
+    }
+
     fn is_disowned(&self, _: Hash) -> Result<bool, StoreError> {
         Ok(false)
     }

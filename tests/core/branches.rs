@@ -316,7 +316,9 @@ fn the_first_block_of_all_can_be_refused() {
     let blocks = chain(2);
     let mut core = Setup::follower().storing(&blocks, 0).start();
     assert_eq!(core.reject(blocks[0].id()), RejectAnswer::Stopped);
-    assert_eq!((core.soft(), core.target()), (None, None));
+    assert_eq!((core.soft(), core.target()), (None, Some(blocks[0].id())), "it exists all the same");
+    let _ = core.connect(1);
+    assert_eq!(core.status().phase, Phase::Syncing, "it is not at the head of its chain");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use blocksyncd::block::Hash;
-use blocksyncd::sync::{BlockQuery, Command, FetchOutcome, Name, PublishAnswer};
+use blocksyncd::sync::{BlockQuery, Command, FetchOutcome, Name, PublishAnswer, Verdict};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{Spec, chain, proposal};
@@ -145,4 +145,22 @@ fn what_is_named_may_be_published_though_it_was_refused() {
     assert!(asks_for_signature(&effects), "{effects:#?}");
     assert_eq!(published(&core.sign(&effects)), PublishAnswer::Accepted(ours[1].id()));
     assert_eq!((core.hard(), core.status().vetoed), (Some(ours[1].id()), None));
+}
+
+/// Of a branch that was given up for a name only its lowest block is named again at first: with it the reason is gone for all.
+#[test]
+fn what_stood_on_a_block_comes_back_with_it() {
+    let blocks = chain(5);
+    for setup in [Setup::follower(), Setup::signer()] {
+        let mut core = setup.named().storing(&blocks, 1).start();
+        let _ = core.report(0, 1, vec![seen_name(1, 0, 2, Name::HostId("wrong".into()))]);
+        let _ = core.operator_may(Command::AbandonBranch(blocks[1].id()));
+        let _ = core.operator_may(Command::RescanDa(1));
+        assert_eq!(core.gossip(&blocks[4]), Verdict::Ignore, "it is given up until then");
+        let _ = core.report(0, 1, vec![seen_name(1, 0, 2, Name::Block(blocks[1].hash()))]);
+        for block in &blocks[1..] {
+            let _ = core.gossip(block);
+        }
+        assert_eq!((core.soft(), core.hard()), (Some(blocks[4].id()), Some(blocks[1].id())));
+    }
 }

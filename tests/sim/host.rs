@@ -41,6 +41,10 @@ impl cursor::ChainView for Image {
     fn is_given_up(&self, hash: Hash) -> Result<bool, Infallible> {
         Ok(self.disowned.keys().any(|id| id.hash == hash))
     }
+
+    fn vetoed(&self) -> Result<Option<BlockId>, Infallible> {
+        Ok(self.vetoed)
+    }
 }
 
 /// What a host has on its own disk.

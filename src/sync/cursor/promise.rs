@@ -99,6 +99,11 @@ impl ChainView for Ours {
         let lines = (1..=TOP).map(|fork| Line::new(fork, THEIRS));
         Ok(lines.filter(|line| line.is_branch_at(self.given_up)).any(|line| line.id(self.given_up).hash == hash))
     }
+
+    /// To whoever resumes, it is a block that was given up.
+    fn vetoed(&self) -> Result<Option<BlockId>, Infallible> {
+        Ok(None)
+    }
 }
 
 /// Something that happens to our chain.

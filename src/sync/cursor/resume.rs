@@ -9,13 +9,13 @@
 //! Invariants:
 //! 1. A host goes on from the newest block in common, and never from one below its hard block.
 //! 2. What it has above that block is taken back only when the fork is decided. Either by our hard block: it is at or above a
-//!    block of the host's that is not ours. Or since a block that the host names there was given up: it, and all that stands on
-//!    it, is part of our chain no more.
+//!    block of the host's that is not ours. Or since a block that the host names there was given up, or refused by a host's
+//!    execution: it, and all that stands on it, is not part of our chain.
 //! 3. A hard block of the host's that is not ours is never answered with a rewind.
 //! 4. A host that waits is told what for. A sparse locator may hide where the host stands: it names no block between the common
 //!    one and our head. Most likely it is just ahead, and perhaps it has the only copy of what is above our head; but it may as
-//!    well stand on a branch that has lost, and wait for ever. Our hard block tells these apart as soon as the host names its own
-//!    block at that height.
+//!    well stand on a branch that has lost, or on a block that was refused, and wait for ever. Our hard block, and the refused one,
+//!    tell these apart as soon as the host names its own block at that height.
 
 use crate::block::{BlockId, Height};
 
@@ -121,26 +121,40 @@ struct Parting {
     on: Option<BlockId>,
     /// The lowest of the host's blocks above it that is another one than ours: the two part at its height, or below.
     elsewhere: Option<Height>,
-    /// The lowest of the host's blocks above it that was given up.
+    /// The lowest of the host's blocks above it that was given up, or refused.
     given_up: Option<Height>,
+    /// The height of a refused block that the host may have, and does not name.
+    unnamed_veto: Option<Height>,
 }
 
 fn parting<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -> Result<Parting, C::Error> {
     // Nothing below their hard block is looked at: whatever else they have, they keep that one.
     let floor = locator.hard.map(|hard| hard.height);
     let candidates = locator.blocks.iter().copied().filter(|block| Some(block.height) > floor).chain(locator.hard);
-    let (mut elsewhere, mut given_up) = (None, None);
+    let vetoed = chain.vetoed()?;
+    let is_named = |vetoed: &BlockId| locator.blocks.iter().any(|block| block.height == vetoed.height);
+    let above = |on: Option<BlockId>| {
+        let unnamed = vetoed.filter(|vetoed| Some(vetoed.height) > on.map(|on| on.height) && !is_named(vetoed));
+        unnamed
+            .map(|vetoed| vetoed.height)
+            .filter(|height| locator.newest().map(|newest| newest.height) > Some(*height))
+    };
+    let mut parting = Parting { on: None, elsewhere: None, given_up: None, unnamed_veto: None };
     for block in candidates {
         match relation(block, heads, chain)? {
             Relation::Above => {}
-            Relation::Other(_) => elsewhere = Some(block.height),
-            Relation::Ours | Relation::Below => return Ok(Parting { on: Some(block), elsewhere, given_up }),
+            Relation::Other(_) => parting.elsewhere = Some(block.height),
+            Relation::Ours | Relation::Below => {
+                parting.on = Some(block);
+                break;
+            }
         }
-        if chain.is_given_up(block.hash)? {
-            given_up = Some(block.height);
+        if vetoed == Some(block) || chain.is_given_up(block.hash)? {
+            parting.given_up = Some(block.height);
         }
     }
-    Ok(Parting { on: None, elsewhere, given_up })
+    parting.unnamed_veto = above(parting.on);
+    Ok(parting)
 }
 
 impl Parting {
@@ -157,8 +171,9 @@ impl Parting {
             self.on.map_or(initial_height, |on| on.height.next()).max(locator.given_from.unwrap_or(initial_height));
         // While we catch up, what is in common may still rise by itself.
         let catching_up = heads.target.map(|target| target.height) > heads.soft_height();
-        match heads.hard_height().filter(|hard| *hard >= unnamed && !catching_up) {
-            Some(hard) => WaitsFor::Name(hard),
+        let hard = heads.hard_height().filter(|hard| *hard >= unnamed && !catching_up);
+        match self.unnamed_veto.or(hard) {
+            Some(deciding) => WaitsFor::Name(deciding),
             None if self.elsewhere.is_some() => WaitsFor::Da,
             None => WaitsFor::Us,
         }

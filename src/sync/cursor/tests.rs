@@ -23,6 +23,8 @@ struct Model {
     retractions: BTreeMap<Epoch, Height>,
     /// Blocks that were given up.
     given_up: Vec<BlockId>,
+    /// The block that a host's execution has refused.
+    vetoed: Option<BlockId>,
 }
 
 impl Model {
@@ -32,7 +34,7 @@ impl Model {
         let mut heads = Heads::empty(h(first));
         heads.soft = blocks.values().last().map(|id| Tip { id: *id, time_unix_nanos: 0 });
         heads.hard = Height::new(hard).and_then(|hard| blocks.get(&hard).copied());
-        Self { blocks, heads, retractions: BTreeMap::new(), given_up: Vec::new() }
+        Self { blocks, heads, retractions: BTreeMap::new(), given_up: Vec::new(), vetoed: None }
     }
 
     /// Takes back everything from `from` on, and puts other blocks there.
@@ -94,6 +96,10 @@ impl ChainView for Model {
 
     fn is_given_up(&self, hash: Hash) -> Result<bool, Infallible> {
         Ok(self.given_up.iter().any(|id| id.hash == hash))
+    }
+
+    fn vetoed(&self) -> Result<Option<BlockId>, Infallible> {
+        Ok(self.vetoed)
     }
 }
 
@@ -288,6 +294,26 @@ fn a_host_is_sent_to_our_branch_when_its_own_was_given_up() {
     assert_eq!(model.say(&mut cursor), "retract:2 3 4");
     // Never below what the host calls hard.
     assert_eq!(model.resume(&ahead, Some(b('b', 5))), Resumed::Waiting(WaitsFor::Us));
+}
+
+/// A stream that was open was sent below what the execution refuses; who comes back is told the same.
+#[test]
+fn a_host_is_sent_below_a_block_that_was_refused() {
+    let mut model = Model::new(1, "aaaa", 1);
+    model.vetoed = Some(b('a', 5));
+    let dense = [b('a', 7), b('a', 6), b('a', 5), b('a', 4), b('a', 3)];
+    let mut cursor = started(model.resume(&dense, Some(b('a', 1))));
+    assert_eq!(model.say(&mut cursor), "retract:4");
+    // Whether it has that very block it is to say.
+    let sparse = [b('a', 7), b('a', 6), b('a', 4)];
+    assert_eq!(model.resume(&sparse, None), Resumed::Waiting(WaitsFor::Name(h(5))));
+    // It has another one, which may come here yet; or none.
+    let elsewhere = [b('b', 7), b('b', 5), b('a', 4)];
+    assert_eq!(model.resume(&elsewhere, None), Resumed::Waiting(WaitsFor::Us));
+    let mut below = started(model.resume(&[b('a', 4)], None));
+    assert_eq!(model.say(&mut below), "hard1");
+    // Never below what the host calls hard.
+    assert_eq!(model.resume(&dense, Some(b('a', 6))), Resumed::Waiting(WaitsFor::Us));
 }
 
 /// What lies in a gap is filled below, and confirmed: the host has none of it, whether its stream is old or new.
