@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use blocksyncd::block::{Lane, PublicKey};
-use blocksyncd::sync::{Change, Command, FetchOutcome, Input, Phase, PublishAnswer, UnknownProposer, Verdict};
+use blocksyncd::sync::{
+    BlockQuery, Change, Command, FetchOutcome, Input, Phase, PublishAnswer, UnknownProposer, Verdict,
+};
 use blocksyncd::verify::{AuthenticBlock, Fault, ScheduleEntry};
 
 use super::blocks::{Spec, branch, chain, h, proposal, public_key};
@@ -244,4 +246,26 @@ fn what_is_awaited_of_another_proposer_is_awaited_no_more() {
     waits_for(&mut core, &other, 6);
     let _ = core.operator_may(rotation(6));
     signs(&mut core, &other);
+}
+
+/// A stranger's key has signed its head, and it has nothing.
+#[test]
+fn who_lies_about_its_head_says_nothing_of_history() {
+    let blocks = chain(2);
+    let mut core = Setup::follower().storing(&blocks, 0).start();
+    let probe = core.connect(1);
+    let fault = Fault::NotScheduled { height: h(900), proposer: public_key(2) };
+    let mut effects = core.answer(probe, &[], FetchOutcome::Invalid(Some(fault.clone())));
+    for _ in 0..6 {
+        for fetch in fetches(&effects) {
+            let outcome = match fetch.query {
+                BlockQuery::Head => FetchOutcome::Invalid(Some(fault.clone())),
+                _ => FetchOutcome::NotFound,
+            };
+            let _ = core.answer(fetch.request, &[], outcome);
+            assert!(!core.status().history_unavailable);
+        }
+        effects = core.pass(Duration::from_secs(10));
+    }
+    assert!(core.status().unknown_proposer.is_some());
 }

@@ -205,7 +205,9 @@ impl Peers {
 
     fn lack(&self, height: Height, is_on_ours: impl Fn(&Peer) -> bool) -> bool {
         let mut ours = self.connected.values().filter(|peer| is_on_ours(peer));
-        let has_pruned = |peer: &&Peer| peer.is_ahead(height) && peer.lacks(height);
+        // A head that nobody signed whom we know may be a lie, until its peer has given anything.
+        let has_proved = |peer: &Peer| peer.gives_from.is_some() || peer.head.is_some_and(|head| head.height >= height);
+        let has_pruned = |peer: &&Peer| peer.is_ahead(height) && has_proved(peer) && peer.lacks(height);
         ours.clone().any(|peer| has_pruned(&peer)) && !ours.any(|peer| peer.could_serve(height))
     }
 
