@@ -82,7 +82,7 @@ enum Phase {
 }
 
 struct Heads {
-  # always: tail <= hard <= soft <= target
+  # always: tail <= hard <= soft <= target, as far as each is there
   tail @0 :UInt64;               # lowest stored height
   hard @1 :UInt64;               # the highest block that DA has confirmed, by what DaEvidence says; 0: none yet
   hardHash @2 :Data;             # empty: none yet
@@ -211,7 +211,7 @@ interface BlockStream {
   ack @1 (upTo :BlockId) -> (known :Bool);
   # "I have processed everything up to here." Durable when it returns, for named consumers: pruning waits for each of
   # them from its first ack on.
-  # known = false: that block is not on our chain, and nothing was recorded.
+  # known = false: that block is not on our chain, or there are 256 consumers already (Admin.forgetConsumer); nothing was recorded.
 }
 
 struct Batch {
@@ -370,7 +370,7 @@ struct PublishResult {
     duplicate @1 :Published;     # the very same block was here already; broadcast once more
     conflict @2 :BlockId;        # another block is stored, or was signed, at this height. Nothing has changed
     notNext @3 :BlockId;         # height: the one that can be published now; hash: of the parent it must have
-    invalid @4 :Text;            # the block itself is wrong; repeating it is useless
+    invalid @4 :Text;            # the block itself is wrong; repeating it is useless (one whose time is ahead of our clock is notReady)
     tooLarge @5 :UInt64;         # Limits.maxBlockBytes
     notReady @6 :Text;           # not yet: says what is waited for
     halted @7 :Text;             # publishing has stopped until an operator acts: says why
@@ -471,7 +471,7 @@ struct ReportResult {
 
 struct ReportTaken {
   scannedThrough @0 :UInt64;     # report on from the DA height after this one. It may be lower than what was reported: by what
-                                 # there was no room for, and by an operator's command
+                                 # there was no room for, by an operator's command, and where bytes are others than were said
   wanted @1 :List(WantedSighting);   # open positions, lowest on DA first, at most 256: report what stands there as signedBlock.
                                  # Until then nothing behind them on DA is judged at their height
   junk @2 :UInt32;               # sightings of this report that are no blocks of this chain: they decide nothing

@@ -124,12 +124,19 @@ impl Config {
         let blocks = BlockBytes { taken: max_block_bytes, of_chain: genesis.max_block_bytes };
         let budget = sections::budget(&settings, blocks)?;
         let (proposer_key, guard) = sections::signer(&settings, &home)?;
+        let p2p = sections::p2p(&settings, &home, &genesis.chain_id, &budget.p2p)?;
+        if proposer_key.as_ref().is_some_and(|key| key.public() == p2p.node_key.public()) {
+            return Err(settings.refuse(
+                "p2p.node_key",
+                "it is the proposer's key, too, which nobody else is to see: make another one",
+            ));
+        }
         let mut config = Self {
             log: log(&settings)?,
             sync: sections::sync(&settings, &genesis, max_block_bytes)?,
             shutdown_grace: sections::shutdown_grace(&settings)?,
             blocks,
-            p2p: sections::p2p(&settings, &home, &genesis.chain_id, &budget.p2p)?,
+            p2p,
             genesis,
             budget,
             api: sections::api(&settings, &home)?,
@@ -148,6 +155,13 @@ impl Config {
         let mut warnings = Vec::new();
         if self.p2p.seeds.is_empty() && self.p2p.policy.persistent.is_empty() {
             warnings.push("p2p.seeds is empty: waiting for peers that dial us".to_owned());
+        }
+        if self.guard.is_some() && self.blocks.taken < self.blocks.of_chain {
+            let largest = units::show_bytes(self.blocks.of_chain);
+            warnings.push(format!(
+                "limits.max_block_bytes is below the chain's {largest}: a node that signs is to wait for every block of its key, and \
+                 cannot even read a larger one: leave it unset"
+            ));
         }
         if let Some(key) = &self.proposer_key {
             let public = key.public();

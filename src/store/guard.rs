@@ -136,6 +136,12 @@ impl Guard {
         self.lock.take_guard(&file)?;
         let slots = match Slots::read(file, MAGIC).at(&self.path)? {
             SlotContents::Damaged(file) => Err(file),
+            SlotContents::Foreign => {
+                return Err(StoreError::Unfit(format!(
+                    "{shown} is no guard, and is left as it is: set signer.guard to a file of its own (unset, it is beside signer.key, \
+                     with `.guard` added to its name)"
+                )));
+            }
             // The slot that cannot be read may have been the newer one.
             SlotContents::Present { slots, whole: false, .. } => Err(slots.into_file()),
             SlotContents::Present { slots, payload, .. } => match decode(payload) {

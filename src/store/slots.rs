@@ -8,7 +8,8 @@
 //! 1. A slot is 512 bytes, the smallest sector, and the two lie 4096 bytes apart, the largest: one torn write damages one
 //!    slot at most.
 //! 2. A write goes to the slot that does not hold the newest payload, so the newest one that was complete stays readable.
-//! 3. The file appears under its name only with both slots valid, so one that is not was torn, or is damaged.
+//! 3. The file appears under its name only with both slots valid, so one that is not was torn, or is damaged; or it is another
+//!    file, and then it is not replaced.
 
 use std::fs::File;
 use std::io;
@@ -21,6 +22,7 @@ use crate::atomic_file::{self, Durability};
 
 const SLOT_BYTES: usize = 512;
 const DISTANCE: u64 = 4096;
+const FILE_BYTES: u64 = DISTANCE + SLOT_BYTES as u64;
 const HEADER_BYTES: usize = 18;
 const CHECKSUM_BYTES: usize = 8;
 
@@ -35,6 +37,8 @@ pub(super) type Magic = [u8; 8];
 pub(super) enum SlotContents {
     /// None of its slots can be trusted.
     Damaged(File),
+    /// It was never such a file, as far as can be told: whatever it is, it is somebody else's.
+    Foreign,
     Present {
         slots: Slots,
         /// Of the newest valid slot.
@@ -72,7 +76,8 @@ impl Slots {
                 let slots = Self { file, magic, generation, next: 1 - slot };
                 SlotContents::Present { slots, payload, whole: valid == 2 }
             }
-            None => SlotContents::Damaged(file),
+            None if may_have_been_one(&file, magic)? => SlotContents::Damaged(file),
+            None => SlotContents::Foreign,
         })
     }
 
@@ -116,6 +121,16 @@ impl Slots {
         self.next = 1 - self.next;
         Ok(())
     }
+}
+
+/// Whether a file none of whose slots is valid looks like what damage leaves of one: it is as long, or begins like one, or has
+/// nothing in it.
+fn may_have_been_one(file: &File, magic: Magic) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut start = [0; SLOT_BYTES];
+    let read = file.read_at(&mut start, 0)?;
+    let start = &start[..read];
+    Ok(length == FILE_BYTES || start.starts_with(&magic) || start.iter().all(|byte| *byte == 0))
 }
 
 fn read_slot(file: &File, slot: u64, magic: Magic) -> io::Result<Option<(u64, Vec<u8>)>> {

@@ -90,7 +90,7 @@ impl Watermark {
                 Some(state) => Ok(Some((Self { slots }, state))),
                 None => Ok(Self::distrust(path)),
             },
-            SlotContents::Damaged(_) => Ok(Self::distrust(path)),
+            SlotContents::Damaged(_) | SlotContents::Foreign => Ok(Self::distrust(path)),
         }
     }
 

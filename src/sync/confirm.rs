@@ -74,7 +74,7 @@ impl Syncer {
 
     fn check_finding(&self, finding: &Finding) -> Result<(), ReportRefusal> {
         let position = finding.position;
-        if position.height == 0 {
+        if position.height == 0 || position.height >= MAX_DA_HEIGHT {
             return Err(ReportRefusal::NoSuchPosition(position));
         }
         self.check_distance(position.height)?;

@@ -187,7 +187,7 @@ fn check_after(last: BlockId, id: BlockId, chain: &Chain, stored: &dyn Stored) -
 /// How soon a publish that came while the peers were being asked may be made again.
 const HEARING_RETRY: Duration = Duration::from_millis(500);
 
-const GUARD_MISSING: &str = "the guard file is missing, so nobody knows what this key has signed: an operator must say the \
+const GUARD_MISSING: &str = "the guard file is missing or damaged, so nobody knows what this key has signed: an operator must say the \
                              last signed block (ctl assert-signed)";
 
 fn guard_strays(last: BlockId) -> String {
@@ -470,11 +470,12 @@ impl Syncer {
         if self.chain.heads().soft.is_some_and(|soft| time_unix_nanos < soft.time_unix_nanos) {
             return Err(PublishAnswer::Invalid("its time is before its parent's".to_owned()));
         }
-        if time_unix_nanos > self.rules.latest_time(ctx.now) {
-            return Err(PublishAnswer::Invalid(
-                "its time is ahead of the sidecar's clock: compare both clocks".to_owned(),
-            ));
+        match time_unix_nanos.saturating_sub(self.rules.latest_time(ctx.now)) {
+            0 => Ok(()),
+            ahead => Err(PublishAnswer::NotYet {
+                why: "its time is ahead of the sidecar's clock: compare both clocks".to_owned(),
+                retry_after: Duration::from_nanos(ahead),
+            }),
         }
-        Ok(())
     }
 }

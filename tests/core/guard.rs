@@ -24,7 +24,7 @@ fn not_ready(core: &mut Core, block: &AuthenticBlock, why: &str) {
 fn without_a_guard_nothing_is_signed() {
     let blocks = chain(1);
     let mut core = Setup::signer().guard(GuardState::Missing).start();
-    not_ready(&mut core, &blocks[0], "guard file is missing");
+    not_ready(&mut core, &blocks[0], "guard file is missing or damaged");
     let effects = core.operator_may(Command::AssertSigned(None));
     assert_eq!(changes(&effects), [Change::ResetGuard(None)]);
     assert_eq!(core.status().not_ready, None);

@@ -1,5 +1,7 @@
 //! Publishing: what is made of a proposal, and why it is refused.
 
+use std::time::Duration;
+
 use blocksyncd::block::{Hash, native};
 use blocksyncd::sync::{
     Anchor, Answer, Change, Command, Effect, GuardEntry, Halt, Input, Origin, Proposal, PublishAnswer, Ticket, Verdict,
@@ -164,9 +166,17 @@ fn its_time_is_between_its_parents_and_the_clocks() {
         assert!(asks_for_signature(&core().propose(proposal(&of(sound)))), "{sound}");
         assert_eq!(core().publish_signed(&of(sound)), PublishAnswer::Accepted(of(sound).id()));
     }
-    for (unsound, why) in [(parent.time_unix_nanos() - 1, "before its parent's"), (latest + 1, "compare both clocks")] {
-        invalid(&core().refusal(proposal(&of(unsound))), why);
-        invalid(&core().publish_signed(&of(unsound)), why);
+    let too_early = of(parent.time_unix_nanos() - 1);
+    invalid(&core().refusal(proposal(&too_early)), "before its parent's");
+    invalid(&core().publish_signed(&too_early), "before its parent's");
+    // Time passes, and clocks are set.
+    let too_late = of(latest + 1_000_000);
+    for answer in [core().refusal(proposal(&too_late)), core().publish_signed(&too_late)] {
+        let retry = Duration::from_millis(1);
+        assert!(
+            matches!(&answer, PublishAnswer::NotYet { why, retry_after } if why.contains("both clocks") && *retry_after == retry),
+            "{answer:?}"
+        );
     }
 }
 

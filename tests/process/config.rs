@@ -137,7 +137,10 @@ fn a_node_takes_no_larger_blocks_than_its_chain() {
     let checked = home.check(&[], &[]);
     assert!(checked.stdout.contains("blocks of at most 1 MiB, DA evidence `named`"), "{checked:?}");
     home.check(&["--set", "limits.max_block_bytes=2MiB"], &[]).refused(78, &["2 MiB is more than the 1 MiB"]);
-    assert_eq!(home.check(&["--set", "limits.max_block_bytes=512KiB"], &[]).code, Some(0));
+    let less = ["--set", "limits.max_block_bytes=512KiB"];
+    let warned = |args: &[&str]| home.check(args, &[]).stdout.contains("wait for every block of its key");
+    assert!(warned(&less) && !warned(&[&less[..], &["--set", "signer.key="]].concat()));
+    home.check(&["--set", "p2p.node_key=proposer.key"], &[]).refused(78, &["the proposer's key, too"]);
 }
 
 #[test]
@@ -345,4 +348,18 @@ fn a_key_that_proposes_nowhere_is_pointed_out() {
     let ended = home.check(&[], &[]);
     assert_eq!(ended.code, Some(0), "the schedule may have been extended with it");
     assert!(ended.stdout.contains("proposes at no height of the genesis file"), "{ended:?}");
+}
+
+/// A guard is replaced once an operator has said what was signed; a key that was named by mistake would be gone then.
+#[test]
+fn what_is_no_guard_is_left_as_it_is() {
+    let home = Home::new();
+    for file in ["proposer.key", "node.key", "genesis.toml"] {
+        let before = fs::read(home.file(file)).unwrap();
+        fs::set_permissions(home.file(file), fs::Permissions::from_mode(0o600)).unwrap();
+        let guard = format!("signer.guard={file}");
+        let ended = run(blocksyncd().arg("run").arg("--home").arg(home.path()).args(["--set", &guard]));
+        assert!(ended.code == Some(78) && ended.stderr.contains("is no guard"), "{ended:?}");
+        assert_eq!(fs::read(home.file(file)).unwrap(), before, "{file}");
+    }
 }

@@ -69,7 +69,7 @@ fn what_the_key_signed_last_is_asserted() {
     // One that is lost does, once.
     std::fs::remove_file(&guard).unwrap();
     let sequencer = place.sequencer(&[]);
-    publish(&sequencer).refused(69, &["not ready", "the guard file is missing", "ctl assert-signed"]);
+    publish(&sequencer).refused(69, &["not ready", "the guard file is missing or damaged", "ctl assert-signed"]);
     order(&sequencer, &["assert-signed", &said(&chain[1])]);
     assert_eq!(sequencer.ask(&["publish", "/dev/null"])["id"]["height"], 3);
     sequencer.stop();

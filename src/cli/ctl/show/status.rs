@@ -266,10 +266,14 @@ fn floor_text(status: &StatusView) -> Option<String> {
 
 fn passed_over_text(status: &StatusView) -> Option<String> {
     let PassedOver { height, proposer, position } = status.lowest_passed_over?;
+    let seen = match status.passed_over {
+        0 => String::new(),
+        seen => format!(" ({seen} such were seen since the start)"),
+    };
     Some(format!(
-        "block {height} at DA height {} is signed by {proposer}, whom the schedule does not name there, and {} such were seen: \
-         if it is right, ctl schedule add",
-        position.height, status.passed_over
+        "block {height} at DA height {} is signed by {proposer}, whom the schedule does not name there{seen}: if it is right, \
+         ctl schedule add",
+        position.height
     ))
 }
 
@@ -451,8 +455,8 @@ mod tests {
             (
                 "PASSED OVER on DA",
                 format!(
-                    "block 9 at DA height 60 is signed by {key}, whom the schedule does not name there, and 2 such were seen: if \
-                     it is right, ctl schedule add"
+                    "block 9 at DA height 60 is signed by {key}, whom the schedule does not name there (2 such were seen since \
+                     the start): if it is right, ctl schedule add"
                 ),
             ),
             (
