@@ -7,7 +7,7 @@ use blocksyncd::sync::{
     Acquaintance, BlockQuery, Change, Command, Effect, FetchOutcome, GuardState, Input, PublishAnswer, RequestId,
     Verdict,
 };
-use blocksyncd::verify::AuthenticBlock;
+use blocksyncd::verify::{AuthenticBlock, Fault, TooLargeHere};
 
 use super::blocks::{branch, chain, proposal, public_key};
 use super::driver::{Core, INSTANT, Setup, asks_for_signature, changes, fetches, peer, published};
@@ -234,4 +234,22 @@ fn a_signature_that_somebody_brought_already_stays_in_the_guard() {
     assert_eq!(published(&effects), PublishAnswer::Duplicate(blocks[1].id()));
     assert_eq!(changes(&effects), []);
     let _ = core.pass(Duration::from_secs(1));
+}
+
+/// What lies at or below soft is no reason to wait, and takes no room: else any number of old blocks would have the peers asked anew.
+#[test]
+fn old_blocks_of_another_branch_hold_nothing_up() {
+    let blocks = chain(4);
+    let mut core = Setup::signer().storing(&blocks[..3], 1).limits(|limits| limits.awaited = 1).start();
+    let _ = core.connect(1);
+    let probe = core.connect(2);
+    let _ = core.give(Input::PeerDown { peer: peer(1) });
+    let _ = core.answer(probe, &blocks[..1], FetchOutcome::Complete);
+    for name in ["b", "c", "d"] {
+        let old = branch(&blocks[..1], name, 1).remove(0);
+        let large = TooLargeHere { id: old.id(), parent: old.parent_hash(), len: 2, max: 1 };
+        let _ = core.gossip_effects(2, Err(Fault::TooLargeHere(Box::new(large))));
+        let _ = core.gossip(&old);
+    }
+    signs(&mut core, &blocks[3]);
 }

@@ -551,3 +551,13 @@ fn da_may_have_another_block_at_the_tail() {
     assert_eq!((tail(&core), core.hard(), core.soft()), (4, Some(other.id()), Some(other.id())));
     assert_eq!(core.heads().base.map(|base| base.id.height), Some(h(3)));
 }
+
+#[test]
+fn the_status_says_how_much_is_stored() {
+    let mut core = Setup::follower().start();
+    core.hold_writes();
+    let effects = core.gossip_effects(1, Ok(chain(1).remove(0)));
+    let commit = commits(&effects)[0].id;
+    let _ = core.give(Input::Durable { commit, stored_bytes: 12_345 });
+    assert_eq!(core.status().stored_bytes, 12_345);
+}

@@ -534,3 +534,46 @@ impl Peer {
         self.latency = Some(self.latency.map_or(took, |latency| (latency * 3 + took) / 4));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn h(height: u64) -> Height {
+        Height::new(height).expect("above 0")
+    }
+
+    fn peer(change: impl FnOnce(&mut Peer)) -> Peer {
+        let id = PeerId::new(b"someone");
+        let mut peers = Peers::new(Timing::default(), 1);
+        peers.up(id.clone(), NOW);
+        let mut peer = peers.connected.remove(&id).expect("it is connected");
+        change(&mut peer);
+        peer
+    }
+
+    #[test]
+    fn who_may_have_the_next_block_is_not_behind() {
+        let reaching = |height| peer(|peer| peer.claimed = Some(h(height)));
+        assert!(reaching(4).is_behind(h(5), NOW));
+        assert!(!reaching(5).is_behind(h(5), NOW));
+        assert!(!peer(|_| {}).is_behind(h(5), NOW), "nobody knows");
+    }
+
+    #[test]
+    fn a_tail_is_looked_for_half_way_up_to_the_head_at_most() {
+        let pruned = peer(|peer| {
+            (peer.claimed, peer.lacks_through, peer.tail_search) = (Some(h(30)), Some(h(10)), 64);
+        });
+        let doubts = [10, 11, 19, 20].map(|height| pruned.doubt(h(height)));
+        assert_eq!(doubts, [Doubt::Pruned, Doubt::MayBePruned, Doubt::MayBePruned, Doubt::None]);
+    }
+
+    #[test]
+    fn a_head_that_was_told_is_known_to_have_been() {
+        assert!(!peer(|_| {}).gave_head());
+        assert!(peer(|peer| peer.record_claimed_head(h(3))).gave_head());
+    }
+}
