@@ -397,7 +397,8 @@ impl World {
     /// Whether nobody has what it needs any more, and it says so: that this is gone, what hard waits for, or that it syncs.
     pub fn lacks_what_is_gone(&self, n: usize) -> bool {
         let Some(status) = self.nodes[n].syncer.as_ref().map(Syncer::status) else { return false };
-        let waits = matches!(status.hard_waits, Some(HardWait::Named { .. })) || status.phase == Phase::Syncing;
+        let named = matches!(status.hard_waits, Some(HardWait::Named { .. } | HardWait::Beginning(_)));
+        let waits = named || status.phase == Phase::Syncing;
         (status.history_unavailable && self.is_history_gone(n))
             || ((status.history_unavailable || waits) && self.is_lost(n))
     }
