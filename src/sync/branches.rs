@@ -45,8 +45,9 @@ impl Syncer {
         let Some(hash) = self.chain.hash(from, ctx.stored) else { return Retraction::Unreadable };
         let tail = self.chain.heads().tail;
         let blocks = self.stored_from(ctx, from);
-        self.chain.truncate(from, parent.filter(|_| from > tail), &mut self.decision);
-        self.retention.retracted(BlockId { height: from, hash }, &self.chain, &mut self.decision);
+        let left = self.retention.bytes_below(from, &self.chain);
+        let gone = self.chain.truncate(from, parent.filter(|_| from > tail), &mut self.decision);
+        self.retention.retracted(BlockId { height: from, hash }, left, &gone, &self.chain, &mut self.decision);
         self.pending.clear();
         self.exchange.branch_changed();
         if self.standing.vetoed().is_some_and(|vetoed| vetoed.height >= from) {

@@ -26,6 +26,9 @@ impl Fresh {
     }
 }
 
+/// What went before it was durable: by which commit each block came, and what it weighs.
+pub(super) type FreshGone = Vec<(CommitId, usize)>;
+
 #[derive(Debug)]
 pub(super) struct Chain {
     heads: Heads,
@@ -167,21 +170,28 @@ impl Chain {
     }
 
     /// Forgets every block below this height, which is not above hard, or not above soft while there is no hard.
-    pub fn prune(&mut self, below: Height, base: Tip, decision: &mut Decision) {
+    pub fn prune(&mut self, below: Height, base: Tip, decision: &mut Decision) -> FreshGone {
         assert!(self.heads.tail < below && self.heads.stores(below), "what is left is stored");
         assert!(self.heads.hard_height().is_none_or(|hard| below <= hard), "only hard blocks are forgotten");
         assert_eq!(base.id.height.next(), below, "what the new tail links to is known");
         let kept = self.fresh.split_off(&below);
-        self.fresh_bytes -= std::mem::replace(&mut self.fresh, kept).values().map(Fresh::bytes).sum::<usize>();
+        let gone = std::mem::replace(&mut self.fresh, kept);
         self.heads.tail = below;
         self.heads.base = Some(base);
         decision.change(Change::Prune { below });
         self.check();
+        self.forget_fresh(&gone)
+    }
+
+    fn forget_fresh(&mut self, gone: &BTreeMap<Height, Fresh>) -> FreshGone {
+        let gone: FreshGone = gone.values().map(|fresh| (fresh.commit, fresh.bytes())).collect();
+        self.fresh_bytes -= gone.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        gone
     }
 
     /// Takes back every block from `from` on; `parent` is the block below it. Forgets the target: what proved it may be
     /// what was taken back.
-    pub fn truncate(&mut self, from: Height, parent: Option<Tip>, decision: &mut Decision) {
+    pub fn truncate(&mut self, from: Height, parent: Option<Tip>, decision: &mut Decision) -> FreshGone {
         assert!(self.heads.stores(from), "only stored blocks can be taken back");
         assert!(self.heads.hard_height().is_none_or(|hard| hard < from), "hard blocks are never taken back");
         assert_eq!(
@@ -189,15 +199,14 @@ impl Chain {
             (from > self.heads.tail).then_some(from),
             "its parent stays"
         );
-        for (_, fresh) in self.fresh.split_off(&from) {
-            self.fresh_bytes -= fresh.bytes();
-        }
+        let gone = self.fresh.split_off(&from);
         self.heads.soft = parent;
         self.heads.epoch = self.heads.epoch.next();
         self.heads.target = self.heads.soft_id();
         self.given_up_targets.clear();
         decision.change(Change::Truncate { from, epoch: self.heads.epoch });
         self.check();
+        self.forget_fresh(&gone)
     }
 
     /// Hardens the block above hard.

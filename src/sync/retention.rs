@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use super::chain::Chain;
+use super::chain::{Chain, FreshGone};
 use super::decision::Decision;
 use super::{Change, CommitId, History, Stored};
 use crate::block::{BlockId, Height};
@@ -29,17 +29,21 @@ pub(super) struct Retention {
     /// What hosts have acknowledged, by the names under which they do.
     consumers: BTreeMap<String, Height>,
     max_consumers: usize,
-    /// Bytes of the stored blocks as of the last durable commit.
+    /// The last durable commit, and the bytes of the blocks that are stored with it.
+    durable: CommitId,
     durable_bytes: u64,
     /// What commits that are not durable yet forget.
-    in_flight: Vec<PruneInFlight>,
+    in_flight: Vec<InFlight>,
     disk: DiskSpace,
 }
 
 /// What a commit that is not durable yet forgets.
 #[derive(Debug)]
-struct PruneInFlight {
+struct InFlight {
+    /// It is on disk once this is.
+    came: CommitId,
     commit: CommitId,
+    /// Of those that are pruned.
     blocks: u64,
     /// About so many.
     bytes: u64,
@@ -60,6 +64,7 @@ impl Retention {
             history,
             consumers: consumers.into_iter().map(|(name, acked)| (name, acked.height)).collect(),
             max_consumers,
+            durable: CommitId::default(),
             durable_bytes: stored_bytes,
             in_flight: Vec::new(),
             disk: DiskSpace::Enough,
@@ -68,7 +73,7 @@ impl Retention {
 
     /// Everything up to this commit is on disk, and the blocks that are stored then have so many bytes.
     pub fn durable(&mut self, commit: CommitId, stored_bytes: u64) {
-        self.durable_bytes = stored_bytes;
+        (self.durable, self.durable_bytes) = (commit, stored_bytes);
         self.in_flight.retain(|prune| prune.commit > commit);
     }
 
@@ -102,10 +107,21 @@ impl Retention {
         }
         let base = chain.parent_tip(below, stored).ok()??;
         let blocks = below.above(tail);
-        let bytes = blocks.saturating_mul(self.mean_block_bytes(chain));
-        chain.prune(below, base, decision);
-        self.in_flight.push(PruneInFlight { commit: decision.next_commit(), blocks, bytes });
+        let left = self.stored_bytes(chain).saturating_sub(blocks.saturating_mul(self.mean_block_bytes(chain)));
+        let gone = chain.prune(below, base, decision);
+        self.goes(left, blocks, &gone, chain, decision);
         Some(base.id.height)
+    }
+
+    /// The present decision, which prunes so many blocks, leaves about so many bytes. What is on disk goes with it; and what was not
+    /// yet, `gone`, once that is there.
+    fn goes(&mut self, left: u64, blocks: u64, gone: &FreshGone, chain: &Chain, decision: &Decision) {
+        let commit = decision.next_commit();
+        let bytes = self.stored_bytes(chain).saturating_sub(left);
+        self.in_flight.push(InFlight { came: self.durable, commit, blocks, bytes });
+        for (came, bytes) in gone.iter().filter(|(came, _)| *came < commit) {
+            self.in_flight.push(InFlight { came: *came, commit, blocks: 0, bytes: saturate::to_u64(*bytes) });
+        }
     }
 
     /// Whether what this consumer acknowledges can be kept.
@@ -119,9 +135,16 @@ impl Retention {
         decision.change(Change::Ack { consumer, up_to });
     }
 
-    /// `first` and what was above it were retracted: nobody has processed them in any sense that counts. Where nothing is
-    /// below it, it is the lowest block that anybody can have processed, and still holds pruning back.
-    pub fn retracted(&mut self, first: BlockId, chain: &Chain, decision: &mut Decision) {
+    /// About how many bytes are stored below this height.
+    pub fn bytes_below(&self, height: Height, chain: &Chain) -> u64 {
+        let above = chain.heads().soft_height().map_or(0, |soft| soft.next().above(height));
+        self.stored_bytes(chain).saturating_sub(above.saturating_mul(self.mean_block_bytes(chain)))
+    }
+
+    /// `first` and what was above it were retracted, and about so many bytes are left: nobody has processed them in any sense that
+    /// counts. Where nothing is below it, it is the lowest block that anybody can have processed, and still holds pruning back.
+    pub fn retracted(&mut self, first: BlockId, left: u64, gone: &FreshGone, chain: &Chain, decision: &mut Decision) {
+        self.goes(left, 0, gone, chain, decision);
         let up_to = chain.heads().top().map_or(first, |top| top.id);
         for (consumer, acked) in &mut self.consumers {
             if *acked >= first.height {
@@ -190,7 +213,8 @@ impl Retention {
     /// Bytes of the stored blocks, with what is decided and not durable yet.
     fn stored_bytes(&self, chain: &Chain) -> u64 {
         let fresh = saturate::to_u64(chain.fresh_bytes());
-        let pruned = self.in_flight.iter().map(|prune| prune.bytes).sum();
+        let goes = self.in_flight.iter().filter(|goes| goes.came <= self.durable);
+        let pruned = goes.map(|goes| goes.bytes).sum();
         self.durable_bytes.saturating_add(fresh).saturating_sub(pruned)
     }
 

@@ -426,6 +426,21 @@ fn no_more_goes_while_the_disk_has_not_removed_what_must() {
     assert!(pruned(&core.write()).is_empty());
 }
 
+/// What is taken back weighs nothing any more, though it is on the disk still.
+#[test]
+fn no_more_goes_while_the_disk_has_not_removed_what_is_taken_back() {
+    let ours = chain(9);
+    let da = branch(&ours[..5], "da", 2);
+    let room = weighing_at_most(weight(&ours[..5]) + ours[0].size());
+    let mut core = settled(Setup::follower().storing(&ours, 3).history(room));
+    core.hold_writes();
+    let seen = ours[3..5].iter().chain(&da).zip(2..).map(|(block, height)| seen_block(height, 0, block)).collect();
+    let (_, effects) = core.report(0, 9, seen);
+    let taken_back = changes(&effects).iter().any(|change| matches!(change, Change::Truncate { .. }));
+    assert!(taken_back, "{effects:?}");
+    assert!(pruned(&effects).is_empty(), "{effects:?}");
+}
+
 /// What may go is not enough: it is as full as if nothing might.
 #[test]
 fn nothing_more_is_taken_in_than_what_may_go_makes_room_for() {

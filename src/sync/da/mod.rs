@@ -517,7 +517,10 @@ impl Da {
             };
             match meaning(&self.sightings, &mut self.digests, holdings, *height, *digest) {
                 Meaning::Nobody => wanted.push(Wanted { position: *position, height: *height, digest: *digest }),
-                Meaning::Ours | Meaning::Of(_) => recognised.push(*position),
+                Meaning::Ours => recognised.push(*position),
+                Meaning::Of(_) if self.sightings.with_digest(*height, *digest).is_some() => recognised.push(*position),
+                // By a block that waits, and may go.
+                Meaning::Of(_) => {}
                 Meaning::Unread => break,
             }
             if wanted.len() == MAX_WANTED {
