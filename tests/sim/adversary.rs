@@ -9,8 +9,11 @@ use blocksyncd::verify::{AuthenticBlock, Fault};
 use bytes::Bytes;
 
 use super::byzantine_answers::{self, Behaviour};
+use super::da::Poster;
 use super::dice::Purpose;
+use super::faults::Twin;
 use super::network::{Message, MessageId};
+use super::tally::State;
 use super::world::World;
 
 #[derive(Debug)]
@@ -19,6 +22,18 @@ pub struct Adversary {
     pub seen: BTreeSet<MessageId>,
     pub messages: u64,
 }
+
+/// What whoever stole the key signs.
+#[derive(Debug, Default)]
+pub struct Fork {
+    /// What it has in common with the main branch.
+    pub base: Vec<AuthenticBlock>,
+    pub blocks: Vec<AuthenticBlock>,
+}
+
+/// Which of the two branches beside the main one.
+const SECOND: usize = 0;
+const THIRD: usize = 1;
 
 impl World {
     pub fn is_alive(&self, index: usize) -> bool {
@@ -45,8 +60,10 @@ impl World {
 
     /// The blocks that an adversary builds its lies on.
     pub fn branch_of(&mut self, index: usize) -> Rc<Vec<AuthenticBlock>> {
-        if self.behaviour_of(index) == Some(Behaviour::Twin) && !self.twin_branch.is_empty() {
-            return Rc::new(self.twin_base.iter().chain(&self.twin_branch).cloned().collect());
+        let is_third = self.plan.third.is_some() && index == self.nodes.len() + THIRD;
+        let fork = &self.forks[if is_third { THIRD } else { SECOND }];
+        if self.behaviour_of(index) == Some(Behaviour::Twin) && !fork.blocks.is_empty() {
+            return Rc::new(fork.base.iter().chain(&fork.blocks).cloned().collect());
         }
         self.main_branch()
     }
@@ -54,7 +71,7 @@ impl World {
     /// What the sequencer's node has, and what it had below its tail: the branch that its top ends. It is asked for often, and so
     /// kept until there is another top.
     pub fn main_branch(&mut self) -> Rc<Vec<AuthenticBlock>> {
-        let top = self.nodes[0].disk.image.heads.top().map(|top| top.id);
+        let top = self.nodes[self.publisher].disk.image.heads.top().map(|top| top.id);
         let kept = self.main_branch.last().map(AuthenticBlock::id);
         if top != kept {
             let block = top.and_then(|top| self.chain.signed(top.hash));
@@ -152,32 +169,59 @@ impl World {
         self.plan.twin.map(|twin| self.chain.initial_height().plus(twin.fork))
     }
 
-    /// Whoever holds the stolen key signs the next block of its branch.
-    pub fn twin_turn(&mut self) {
-        let (Some(twin), Some(fork)) = (self.plan.twin, self.fork_height()) else { return };
-        if self.twin_branch.len() as u64 >= twin.length || self.last_to_publish.is_some() {
+    /// Whoever holds a stolen key signs what comes next on its branch.
+    pub fn twins_turn(&mut self) {
+        for _ in 0..self.plan.twin_burst {
+            self.twin_signs(SECOND, self.plan.twin);
+            self.twin_signs(THIRD, self.plan.third);
+        }
+    }
+
+    fn twin_signs(&mut self, which: usize, twin: Option<Twin>) {
+        let Some(twin) = twin else { return };
+        if self.forks[which].blocks.len() as u64 >= twin.length || self.last_to_publish.is_some() {
             return;
         }
-        let parent = match self.twin_branch.last() {
+        let parent = match self.forks[which].blocks.last() {
             Some(last) => last.clone(),
             None if self.healed => return,
             None => {
-                let base: Vec<_> = self.main_branch().iter().filter(|block| block.height() < fork).cloned().collect();
-                let Some(below) = base.last().filter(|below| below.height().next() == fork).cloned() else { return };
-                self.twin_base = base;
-                below
+                let Some(base) = self.base_of(which, twin) else { return };
+                self.forks[which].base = base;
+                self.forks[which].base.last().expect("it ends below the fork").clone()
             }
         };
         let payload = Bytes::copy_from_slice(&parent.hash().0[..self.plan.payload_bytes.min(32)]);
-        let mut block = self.chain.make(Some(parent.id()), parent.time_unix_nanos() + 1_000_000, &payload);
-        if !self.twins.insert(block.hash()) {
-            block = self.chain.make(Some(parent.id()), parent.time_unix_nanos() + 1_000_001, &payload);
-            self.twins.insert(block.hash());
+        let time = parent.time_unix_nanos() + 1_000_000;
+        let mut block = self.chain.make(Some(parent.id()), time + 2 * which as u64, &payload);
+        if self.twins.contains(&block.hash()) {
+            block = self.chain.make(Some(parent.id()), time + 2 * which as u64 + 1, &payload);
         }
-        self.trace.note(self.now, format_args!("the twin signs {:?}", block.id()));
-        self.twin_branch.push(block.clone());
+        if which == SECOND {
+            self.twins.insert(block.hash());
+        } else {
+            self.tally.count(State::ThirdBranch);
+        }
+        self.trace.note(self.now, format_args!("the twin {which} signs {:?}", block.id()));
+        self.forks[which].blocks.push(block.clone());
         self.chain.publish(block.hash());
-        self.adversary_gossips(0, block.block().bytes().clone());
-        self.post_to_da(&block, true);
+        self.adversary_gossips(which, block.block().bytes().clone());
+        self.post_to_da(&block, [Poster::Twin, Poster::Third][which]);
+    }
+
+    /// What a branch stands on, once there is as much: the third one stands on the second one where that is there already, and this
+    /// is drawn.
+    fn base_of(&mut self, which: usize, twin: Twin) -> Option<Vec<AuthenticBlock>> {
+        let fork = self.chain.initial_height().plus(twin.fork);
+        let below = |block: &&AuthenticBlock| block.height() < fork;
+        let reaches = |base: &Vec<AuthenticBlock>| base.last().is_some_and(|last| last.height().next() == fork);
+        if which == THIRD && self.dice.common(Purpose::Third).bool() {
+            let second = &self.forks[SECOND];
+            let base = second.base.iter().chain(&second.blocks).filter(below).cloned().collect();
+            if reaches(&base) {
+                return Some(base);
+            }
+        }
+        Some(self.main_branch().iter().filter(below).cloned().collect()).filter(reaches)
     }
 }

@@ -12,6 +12,7 @@ use blocksyncd::block::{BlockId, Hash, Height, Lane, native};
 use blocksyncd::sync::{Content, DaEvidence, DaPosition, DaReport, Finding, Found, Name, ReportAnswer, Wanted};
 use blocksyncd::verify::{AuthenticBlock, Fault, Rules, Tip};
 use bytes::Bytes;
+use fastrand::Rng;
 
 use super::byzantine_answers;
 use super::chain::Chain;
@@ -77,17 +78,21 @@ impl Da {
             self.winners.insert(next, winner);
         }
     }
+}
 
-    /// The bytes at a position.
-    fn blob(&self, position: DaPosition) -> Option<&Bytes> {
-        let height = usize::try_from(position.height.checked_sub(1)?).ok()?;
-        self.heights.get(height)?.get(usize::try_from(position.index).ok()?)
-    }
+/// Who posts a block: of the first two only one may be the winner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poster {
+    Publisher,
+    Twin,
+    Third,
 }
 
 /// A host's watch over DA.
 #[derive(Clone, Debug, Default)]
 pub struct Reporter {
+    /// Which of the two that report in turn.
+    pub number: u8,
     /// How it names what it sees, if not as all others do.
     pub by: Option<ReportBy>,
     /// Its next report covers more than there is: everything up to here.
@@ -100,8 +105,13 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    /// Which reports in turn with another one.
+    pub fn second() -> Self {
+        Self { number: 1, ..Self::default() }
+    }
+
     pub fn forget(&mut self) {
-        *self = Self { by: self.by, exaggerates: self.exaggerates, ..Self::default() };
+        *self = Self { number: self.number, by: self.by, exaggerates: self.exaggerates, ..Self::default() };
     }
 
     pub fn answered(&mut self, answer: &ReportAnswer) {
@@ -112,7 +122,8 @@ impl Reporter {
                 self.wanted.clone_from(&taken.wanted);
             }
             ReportAnswer::OutOfOrder { scanned_through } => self.scanned = *scanned_through,
-            ReportAnswer::Refused(_) => {}
+            // It looks at all of it again.
+            ReportAnswer::Refused(_) => self.wanted.clear(),
         }
     }
 }
@@ -163,11 +174,12 @@ impl World {
     }
 
     /// The publisher, or the twin, posts a block.
-    pub fn post_to_da(&mut self, block: &AuthenticBlock, by_twin: bool) {
-        if let (Some(twin), Some(fork)) = (self.plan.twin, self.fork_height())
+    pub fn post_to_da(&mut self, block: &AuthenticBlock, by: Poster) {
+        if by != Poster::Third
+            && let (Some(twin), Some(fork)) = (self.plan.twin, self.fork_height())
             && !self.healed
             && block.height() >= fork
-            && by_twin != twin.wins
+            && (by == Poster::Twin) != twin.wins
             && !self.winner_is_included(fork, twin.wins)
         {
             return self.da.held_back.push(block.clone());
@@ -212,6 +224,7 @@ impl World {
         if self.nodes[n].life().is_none() || self.plan.without_da {
             return;
         }
+        self.change_reporters(n);
         let now = self.now;
         let host = &mut self.hosts[n];
         let reporter = &mut host.reporter;
@@ -278,9 +291,22 @@ impl World {
         let life = host.life;
         // It covers what it has read just now, and nothing else: the sidecar may have been told to forget the rest.
         let (after, scanned_through) = (from.saturating_sub(1), through);
-        let ticket = self.nodes[n].wait(Waits::Report, n, life);
+        let by = self.hosts[n].reporter.number;
+        let ticket = self.nodes[n].wait(Waits::Report { by }, n, life);
         let input = self.mutate_report(ticket, DaReport { after, scanned_through, findings });
         self.handle(n, input);
+    }
+
+    /// Another reporter, which was there before, takes the place of this one.
+    fn change_reporters(&mut self, n: usize) {
+        if self.healed || self.plan.reporters == 0.0 {
+            return;
+        }
+        if self.dice.of(Purpose::Turns, n).f64() < self.plan.reporters {
+            let host = &mut self.hosts[n];
+            std::mem::swap(&mut host.reporter, &mut host.other_reporter);
+            self.tally.count(State::ReportersInTurn);
+        }
     }
 
     fn report_by(&self, n: usize) -> ReportBy {
@@ -305,6 +331,9 @@ impl World {
 
     /// What a host says instead, now and then.
     fn mistake(&mut self, n: usize, what: Found) -> Found {
+        if let (Found::Named(name), false) = (&what, self.healed) {
+            return Found::Named(self.mistaken_name(n, name.clone()));
+        }
         if self.healed || self.plan.report_wrong == 0.0 {
             return what;
         }
@@ -317,6 +346,20 @@ impl World {
         Found::Digest(wrong)
     }
 
+    /// Another name than the right one, now and then.
+    fn mistaken_name(&mut self, n: usize, name: Name) -> Name {
+        if self.plan.name_wrong == 0.0 || self.dice.of(Purpose::Mistakes, n).f64() >= self.plan.name_wrong {
+            return name;
+        }
+        self.tally.count(State::WrongName);
+        let wrong = Hash::of(&self.dice.of(Purpose::Mistakes, n).u64(..).to_le_bytes());
+        match name {
+            Name::HostId(_) => Name::HostId(Bytes::copy_from_slice(&wrong.0)),
+            Name::Payload(_) => Name::Payload(wrong),
+            other => other,
+        }
+    }
+
     /// A reporter looks again at an open position, and gives the bytes, if it has any.
     fn give_wanted(&mut self, n: usize, wanted: Wanted, findings: &mut Vec<Finding>) {
         if self.report_by(n) == ReportBy::NamesAlone {
@@ -325,7 +368,9 @@ impl World {
         let Some(syncer) = &self.nodes[n].syncer else { return };
         let rules = Arc::clone(syncer.rules());
         let Wanted { position, height, .. } = wanted;
-        if let Some(blob) = self.da.blob(position).cloned() {
+        let blobs = self.shown(n, position.height);
+        if let Some(blob) = usize::try_from(position.index).ok().and_then(|index| blobs.get(index)).cloned() {
+            let height = native::decode(&blob, usize::MAX).map_or(height, |found| found.height());
             findings.push(Finding { position, height, what: self.bytes_found(&rules, &blob) });
         }
     }
@@ -334,14 +379,32 @@ impl World {
     fn see(&mut self, n: usize, height: u64, findings: &mut Vec<Finding>) {
         let Some(syncer) = &self.nodes[n].syncer else { return };
         let rules = Arc::clone(syncer.rules());
-        let index = usize::try_from(height - 1).expect("a small DA height");
-        let blobs = self.da.heights[index].clone();
+        let blobs = self.shown(n, height);
         for (index, blob) in (0..).zip(&blobs) {
             if let Some((height_said, what)) = self.see_blob(n, &rules, blob) {
                 let what = self.mistake(n, what);
                 findings.push(Finding { position: DaPosition { height, index }, height: height_said, what });
             }
         }
+    }
+
+    /// What a host is shown of a DA height: whoever is misled sees some of it in another order, and misses some.
+    fn shown(&mut self, n: usize, height: u64) -> Vec<Bytes> {
+        let blobs = height.checked_sub(1).and_then(|index| self.da.heights.get(usize::try_from(index).ok()?));
+        let mut blobs = blobs.cloned().unwrap_or_default();
+        if self.healed || self.misled != Some(n) {
+            return blobs;
+        }
+        // Whenever it looks, it is shown the same.
+        let rng = &mut Rng::with_seed(self.plan.seed ^ height << 8 ^ Purpose::Misled as u64);
+        if rng.f64() < self.plan.misled {
+            rng.shuffle(&mut blobs);
+            if rng.bool() {
+                blobs.pop();
+            }
+            self.tally.count(State::Misled);
+        }
+        blobs
     }
 
     /// What a reporter says of bytes, and of which height; `None`: it leaves them out.

@@ -57,6 +57,20 @@ pub enum Purpose {
     Telling = 22,
     /// By node: when its operator hears of a new key.
     Rotation = 23,
+    /// What the third branch is. No actor.
+    Third = 24,
+    /// By host: which of its reporters reports.
+    Turns = 25,
+    /// By node: what its host is shown of DA that is not so.
+    Misled = 26,
+    /// By node: which part of its store is damaged, and when it cannot be read.
+    Records = 27,
+    /// When the signers change their roles. No actor.
+    Failover = 28,
+    /// By node: which entries are wrong, and what is given up for nothing.
+    Slips = 29,
+    /// By host: what it acknowledges that is elsewhere, and when who watches sleeps.
+    Elsewhere = 30,
 }
 
 #[derive(Debug)]

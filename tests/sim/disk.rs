@@ -8,309 +8,22 @@
 //! 4. Whatever is applied is checked: authentic by its bytes, linked to what is stored below or above it, pruned only where
 //!    nobody needs it, and leaving heads that say what is stored. A batch that breaks this, or the guard's rule, is the core's bug.
 
+mod damage;
+mod image;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use blocksyncd::block::{BlockId, Hash, Header, Height};
+use blocksyncd::block::{BlockId, Height};
 use blocksyncd::sync::{
-    Anchor, Batch, Change, DaNotes, DaPosition, DataLoss, Disowned, Epoch, Evidence, EvidenceId, EvidenceSide,
-    GuardEntry, GuardState, Halt, Heads, History, Origin, ProvedBlock, Recovered, Sighting, Stored, Ticket,
+    Anchor, Batch, Change, DaPosition, DataLoss, Disowned, Epoch, GuardEntry, GuardState, History, Origin, Recovered,
+    Ticket,
 };
-use blocksyncd::verify::{AuthenticBlock, ScheduleEntry, Tip, VerifiedBlock};
+use blocksyncd::verify::{AuthenticBlock, Tip};
 use fastrand::Rng;
 
-/// What is on disk as of one commit. Cloning shares the blocks' bytes.
-#[derive(Clone, Debug)]
-pub struct Image {
-    pub blocks: BTreeMap<Height, (VerifiedBlock, Origin)>,
-    pub heights: BTreeMap<Hash, Height>,
-    pub confirmations: BTreeMap<Height, DaPosition>,
-    pub sightings: BTreeMap<DaPosition, Sighting>,
-    pub da_notes: DaNotes,
-    pub proved: BTreeMap<BlockId, ProvedBlock>,
-    pub retractions: BTreeMap<Epoch, Height>,
-    pub evidence: BTreeMap<EvidenceId, Evidence>,
-    pub schedule: Vec<ScheduleEntry>,
-    pub vetoed: Option<BlockId>,
-    pub halted: Option<Halt>,
-    pub acked: BTreeMap<String, BlockId>,
-    pub disowned: BTreeMap<BlockId, Disowned>,
-    pub heads: Heads,
-    initial_height: Height,
-    /// What the lowest block links to, or the next one will.
-    below: Option<BlockId>,
-    /// Of the stored blocks.
-    bytes: u64,
-}
-
-fn weight(block: &VerifiedBlock) -> u64 {
-    block.block().bytes().len() as u64
-}
-
-impl Image {
-    fn empty(initial_height: Height) -> Self {
-        Self {
-            blocks: BTreeMap::new(),
-            heights: BTreeMap::new(),
-            confirmations: BTreeMap::new(),
-            sightings: BTreeMap::new(),
-            da_notes: DaNotes::default(),
-            proved: BTreeMap::new(),
-            retractions: BTreeMap::new(),
-            evidence: BTreeMap::new(),
-            schedule: Vec::new(),
-            vetoed: None,
-            halted: None,
-            acked: BTreeMap::new(),
-            disowned: BTreeMap::new(),
-            heads: Heads::empty(initial_height),
-            initial_height,
-            below: None,
-            bytes: 0,
-        }
-    }
-
-    pub fn id(&self, height: Height) -> Option<BlockId> {
-        self.blocks.get(&height).map(|(block, _)| block.id())
-    }
-
-    pub fn block(&self, height: Height) -> Option<&VerifiedBlock> {
-        self.blocks.get(&height).map(|(block, _)| block)
-    }
-
-    /// The lowest height taken back by any epoch above `epoch`.
-    pub fn retracted_since(&self, epoch: Epoch) -> Option<Height> {
-        self.retractions.range(epoch.next()..).map(|(_, from)| *from).min()
-    }
-
-    /// Bytes of the stored blocks.
-    pub fn initial_height(&self) -> Height {
-        self.initial_height
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Takes it in above or below what is there.
-    pub fn store(&mut self, block: VerifiedBlock, origin: Origin) {
-        self.bytes += weight(&block);
-        self.heights.insert(block.id().hash, block.id().height);
-        self.blocks.insert(block.id().height, (block, origin));
-    }
-
-    fn forget(&mut self, block: &VerifiedBlock) {
-        self.bytes -= weight(block);
-        self.heights.remove(&block.id().hash);
-    }
-
-    fn truncate(&mut self, from: Height) {
-        for (block, _) in self.blocks.split_off(&from).values() {
-            self.forget(block);
-        }
-        self.confirmations.split_off(&from);
-    }
-
-    /// Up to where the history may go: the lower of what is decided, and of what every consumer has acknowledged.
-    pub fn prune_floor(&self, history: &History) -> Option<Height> {
-        let hard = self.confirmations.keys().next_back().copied();
-        let soft = self.blocks.keys().next_back().copied().filter(|_| history.prune_unconfirmed);
-        let decided = hard.or(soft)?;
-        Some(self.acked.values().map(|acked| acked.height).min().map_or(decided, |acked| acked.min(decided)))
-    }
-
-    fn prune(&mut self, below: Height, history: &History) -> Result<(), String> {
-        if !self.blocks.contains_key(&below) {
-            return Err(format!("pruned below {below}, which is not stored"));
-        }
-        let floor = self.prune_floor(history);
-        if floor.is_none_or(|floor| floor < below) {
-            return Err(format!("pruned below {below}, and nothing may go above {floor:?}; acked: {:?}", self.acked));
-        }
-        let kept = floor.map_or(0, |floor| floor.above(below) + 1);
-        if history.max_bytes.is_none() && history.retain_blocks.is_none_or(|retain| kept < retain.get()) {
-            return Err(format!("pruned below {below}, which leaves {kept} blocks up to {floor:?}: {history:?}"));
-        }
-        let kept = self.blocks.split_off(&below);
-        self.below = self.blocks.last_key_value().map(|(_, (last, _))| last.id());
-        for (block, _) in std::mem::replace(&mut self.blocks, kept).values() {
-            self.forget(block);
-        }
-        self.confirmations = self.confirmations.split_off(&below);
-        Ok(())
-    }
-
-    fn apply(&mut self, batch: &Batch, history: &History) -> Result<(), String> {
-        if self.heads.top().is_none() {
-            let begins = batch.changes.iter().find_map(|change| match change {
-                Change::Append { block, .. } => Some(block.id().height),
-                _ => None,
-            });
-            self.heads.tail = begins.unwrap_or(batch.heads.tail);
-            self.begins_as_trusted(history)?;
-        }
-        for change in &batch.changes {
-            self.change(change, history)?;
-        }
-        let before = self.heads;
-        self.heads = Heads { target: None, ..batch.heads };
-        self.agree(&before)
-    }
-
-    /// An empty store begins at the initial height, or at the block that the operator trusts.
-    fn begins_as_trusted(&self, history: &History) -> Result<(), String> {
-        let trusted = history.trusted.map(|trusted| trusted.id.height);
-        if self.heads.tail == self.initial_height || Some(self.heads.tail) == trusted {
-            return Ok(());
-        }
-        Err(format!("an empty store begins at {}, trusted is {trusted:?}", self.heads.tail))
-    }
-
-    fn change(&mut self, change: &Change, history: &History) -> Result<(), String> {
-        match change {
-            Change::Append { block, origin } => {
-                let top = self.blocks.last_key_value().map(|(_, (top, _))| top.id()).or(self.below);
-                let height = block.id().height;
-                let parent = block.block().header().parent_hash;
-                match top {
-                    Some(top) if height != top.height.next() || parent != Some(top.hash) => {
-                        return Err(format!("{:?} (parent {parent:?}) appended on {top:?}", block.id()));
-                    }
-                    None if height != self.heads.tail => return Err(format!("{:?} appended first", block.id())),
-                    None if height > self.initial_height
-                        && history.trusted.map(|trusted| trusted.id) != Some(block.id()) =>
-                    {
-                        return Err(format!("{:?} appended first, and nobody trusts it", block.id()));
-                    }
-                    _ => {}
-                }
-                if self.blocks.is_empty() {
-                    self.below = Tip::below(block.block()).map(|below| below.id);
-                }
-                self.store(block.clone(), *origin);
-            }
-            Change::Truncate { from, epoch } => {
-                if self.heads.hard_height().is_some_and(|hard| *from <= hard) {
-                    return Err(format!("truncated from {from}, hard is {:?}", self.heads.hard));
-                }
-                self.truncate(*from);
-                self.retractions.insert(*epoch, *from);
-            }
-            Change::Begin { tail, .. } => {
-                if !self.blocks.is_empty() {
-                    return Err(format!("begins at {tail}, and stores blocks"));
-                }
-                self.below = None;
-            }
-            Change::DaNotes(notes) => self.da_notes = notes.clone(),
-            Change::KeepProved(proved) => drop(self.proved.insert(proved.id, *proved)),
-            Change::ForgetProved(id) => drop(self.proved.remove(id)),
-            Change::Confirm { height, position, .. } => {
-                if !self.blocks.contains_key(height) {
-                    return Err(format!("confirmed {height}, which is not stored"));
-                }
-                self.confirmations.insert(*height, *position);
-            }
-            Change::KeepSighting(sighting) => {
-                self.sightings.insert(sighting.position, sighting.clone());
-            }
-            Change::DropSighting(position) => {
-                self.sightings.remove(position);
-            }
-            Change::Evidence(evidence) => {
-                let mut kept = evidence.clone();
-                if let EvidenceSide::Stored(id) = evidence.first {
-                    let stored = self.block(id.height).filter(|stored| stored.id() == id);
-                    let stored = stored.ok_or_else(|| format!("evidence names {id:?}, which is not stored"))?;
-                    kept.first = EvidenceSide::Carried(stored.block().signed_header());
-                }
-                self.evidence.insert(kept.id, kept);
-            }
-            Change::Schedule(entry) => self.schedule.push(*entry),
-            Change::WithdrawSchedule(from) => self.schedule.retain(|entry| entry.from != *from),
-            Change::Veto(vetoed) => self.vetoed = *vetoed,
-            Change::Halt(halted) => self.halted = *halted,
-            Change::Disown(_) | Change::Own(_) => disown(&mut self.disowned, change),
-            // Not in the store: see `Disk`.
-            // And damage takes no words here.
-            Change::ResetGuard(_) | Change::ForgetLost(_) => {}
-            Change::Ack { consumer, up_to } => {
-                self.acked.insert(consumer.clone(), *up_to);
-            }
-            Change::ForgetConsumer(consumer) => {
-                self.acked.remove(consumer);
-            }
-            Change::Prune { below } => self.prune(*below, history)?,
-            Change::Prepend { block, origin } => {
-                let lowest = self.blocks.first_key_value().map(|(_, (lowest, _))| lowest.block().header().parent_hash);
-                if lowest != Some(Some(block.id().hash)) {
-                    return Err(format!("{:?} put below a block with the parent {lowest:?}", block.id()));
-                }
-                self.below = Tip::below(block.block()).map(|below| below.id);
-                self.store(block.clone(), *origin);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the heads say what is stored, and moved as they may.
-    fn agree(&self, before: &Heads) -> Result<(), String> {
-        let heads = &self.heads;
-        let top = self.blocks.last_key_value().map(|(_, (block, _))| block.tip());
-        if heads.soft != top {
-            return Err(format!("soft says {:?}, the store's top is {top:?}", heads.soft));
-        }
-        let lowest = self.blocks.keys().next().copied();
-        if lowest.is_some_and(|lowest| lowest != heads.tail) {
-            return Err(format!("the tail says {}, the lowest block is at {lowest:?}", heads.tail));
-        }
-        if heads.base.map(|base| base.id) != self.below {
-            return Err(format!("the base says {:?}, below the lowest block is {:?}", heads.base, self.below));
-        }
-        if let Some(hard) = heads.hard
-            && (self.id(hard.height) != Some(hard) || !self.confirmations.contains_key(&hard.height))
-        {
-            return Err(format!("hard says {hard:?}, stored there is {:?}", self.id(hard.height)));
-        }
-        if heads.epoch < before.epoch {
-            return Err(format!("epoch fell from {} to {}", before.epoch, heads.epoch));
-        }
-        Ok(())
-    }
-
-    /// The confirmed block at the hard head.
-    fn hard_anchor(&self) -> Option<Anchor> {
-        let id = self.heads.hard?;
-        Some(Anchor { id, position: *self.confirmations.get(&id.height)? })
-    }
-}
-
-/// Keeps the list of what was given up.
-fn disown(list: &mut BTreeMap<BlockId, Disowned>, change: &Change) {
-    match change {
-        Change::Disown(disowned) => drop(list.insert(disowned.id, *disowned)),
-        Change::Own(id) => drop(list.remove(id)),
-        _ => {}
-    }
-}
-
-impl Stored for Image {
-    fn digest(&self, height: Height) -> Option<(Hash, usize)> {
-        let bytes = self.blocks.get(&height)?.0.block().bytes();
-        Some((Hash::of(bytes), bytes.len()))
-    }
-
-    fn confirmation(&self, height: Height) -> Option<DaPosition> {
-        self.confirmations.get(&height).copied()
-    }
-
-    fn hash(&self, height: Height) -> Option<Hash> {
-        self.id(height).map(|id| id.hash)
-    }
-
-    fn header(&self, height: Height) -> Option<Header> {
-        self.block(height).map(|block| block.block().header().clone())
-    }
-}
+pub use damage::{Damage, Record, Unreadable};
+pub use image::Image;
+use image::disown;
 
 /// The fsynced high-water mark: how far the store once was.
 #[derive(Clone, Copy, Debug)]
@@ -324,19 +37,23 @@ impl Watermark {
     fn of(image: &Image) -> Self {
         Self { soft: image.heads.soft_height(), hard: image.hard_anchor(), epoch: image.heads.epoch }
     }
-}
 
-/// What happened to the disk while the node was down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Damage {
-    /// The whole data directory is gone; the guard, beside the key, is not.
-    Wiped,
-    /// An older copy of the whole data directory was put back.
-    Restored,
-    /// The newest part of the store is gone; the watermark knows.
-    TailLost,
-    /// All of the store is gone; the watermark knows.
-    StoreLost,
+    /// What was hard before damage is remembered until as much is hard again.
+    fn after(self, image: &Image) -> Self {
+        let now = Self::of(image);
+        let height = |anchor: &Option<Anchor>| anchor.map(|anchor| anchor.id.height);
+        Self { hard: [self.hard, now.hard].into_iter().max_by_key(height).flatten(), ..now }
+    }
+
+    /// What was hard before damage is the only block that may be stored at its height.
+    fn allows(&self, batch: &Batch) -> Result<(), String> {
+        let Some(hard) = self.hard.map(|anchor| anchor.id) else { return Ok(()) };
+        let other = batch.changes.iter().find_map(|change| match change {
+            Change::Append { block, .. } => Some(block.id()).filter(|id| id.height == hard.height && *id != hard),
+            _ => None,
+        });
+        other.map_or(Ok(()), |other| Err(format!("{other:?} is stored, where {hard:?} was hard once")))
+    }
 }
 
 /// What the writer does next, and says when it is done.
@@ -362,6 +79,10 @@ pub struct Disk {
     pub image: Image,
     watermark: Watermark,
     pub guard: GuardState,
+    /// What the guard was before it rose last.
+    before: GuardState,
+    /// An operator has spoken, and the guard has not been found anew since.
+    asserted: bool,
     /// The copy, beside the guard, of what was given up. Where there is one it counts: it is never behind the image.
     disowned: Option<BTreeMap<BlockId, Disowned>>,
     /// What the node was told to keep.
@@ -375,6 +96,21 @@ pub struct Disk {
     /// In a world with a planted bug: how the disk goes wrong, and what was there before the last write.
     fault: Option<DiskFault>,
     undo: Option<(Image, Watermark, GuardState)>,
+    /// What a write would do that no write may.
+    wrong: Option<String>,
+}
+
+/// Whether what comes later takes back a block that came before, or the guard of it.
+fn takes_back(before: &Batch, later: &Batch) -> bool {
+    let stores = |from: Height| {
+        let is_from = |change: &Change| matches!(change, Change::Append { block, .. } if block.id().height >= from);
+        before.changes.iter().any(is_from)
+    };
+    later.changes.iter().any(|change| match change {
+        Change::Truncate { from, .. } => stores(*from),
+        Change::ResetGuard(last) => before.guard.is_some_and(|guard| Some(guard.last) != *last),
+        _ => false,
+    })
 }
 
 /// How a disk breaks what it promises.
@@ -393,6 +129,8 @@ impl Disk {
             watermark: Watermark::of(&image),
             image,
             guard: GuardState::Unused,
+            before: GuardState::Unused,
+            asserted: false,
             disowned: None,
             history: History::default(),
             initial_height,
@@ -401,7 +139,13 @@ impl Disk {
             backs_up_guard: false,
             fault: None,
             undo: None,
+            wrong: None,
         }
+    }
+
+    /// The core keeps so much evidence in mind.
+    pub fn keeps_evidence(&mut self, most: usize) {
+        self.image.most_evidence = most;
     }
 
     pub fn go_wrong(&mut self, fault: DiskFault) {
@@ -433,7 +177,12 @@ impl Disk {
     /// Takes a decided batch, into the commit that waits last if it may go there; true when a write starts now.
     pub fn commit(&mut self, batch: Batch) -> bool {
         match self.writes.iter_mut().skip(1).next_back() {
-            Some(Write::Commit(waiting)) if waiting.may_absorb(&batch) => waiting.absorb(batch),
+            Some(Write::Commit(waiting)) if waiting.may_absorb(&batch) => {
+                if takes_back(waiting, &batch) {
+                    self.wrong.get_or_insert(format!("{batch:?} takes back what is in one write with it: {waiting:?}"));
+                }
+                waiting.absorb(batch);
+            }
             _ => self.writes.push_back(Write::Commit(Box::new(batch))),
         }
         self.writes.len() == 1
@@ -457,6 +206,9 @@ impl Disk {
 
     /// The write in flight is done: gives what it wrote, and whether the next one starts.
     pub fn written(&mut self) -> Result<(Write, bool), String> {
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong);
+        }
         let write = self.writes.pop_front().ok_or("a write ended that never began")?;
         if self.fault == Some(DiskFault::FsyncLies) {
             self.undo = Some((self.image.clone(), self.watermark, self.guard));
@@ -478,15 +230,48 @@ impl Disk {
         if !rises {
             return Err(format!("the guard was {:?}, and is to be {entry:?} without an operator's word", self.guard));
         }
+        if self.guard != GuardState::Signed(entry) {
+            self.before = self.guard;
+        }
         self.guard = GuardState::Signed(entry);
         Ok(())
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), String> {
+        self.guard_falls_no_further(batch)?;
         self.apply_guard(batch)?;
+        self.watermark.allows(batch)?;
         self.image.apply(batch, &self.history)?;
-        self.watermark = Watermark::of(&self.image);
+        self.watermark = self.watermark.after(&self.image);
         Ok(())
+    }
+
+    /// Without an operator's word the guard falls to what it was before a signature that is not used, or to the top of what is
+    /// left of our chain.
+    fn guard_falls_no_further(&mut self, batch: &Batch) -> Result<(), String> {
+        let resets = batch.changes.iter().filter_map(|change| match change {
+            Change::ResetGuard(last) => Some(*last),
+            _ => None,
+        });
+        let from = batch.changes.iter().find_map(|change| match change {
+            Change::Truncate { from, .. } => from.prev(),
+            _ => None,
+        });
+        let soft = self.image.heads.soft_height();
+        let left = from.map_or(soft, |from| soft.min(Some(from)));
+        for last in resets {
+            let is_old = GuardState::after(last) == self.before || GuardState::after(last) == self.guard;
+            let is_low = left.filter(|left| *left >= self.image.heads.tail) > last.map(|last| last.height);
+            if !std::mem::take(&mut self.asserted) && !is_old && is_low {
+                return Err(format!("the guard falls from {:?} to {last:?}, and {left:?} is left", self.guard));
+            }
+        }
+        Ok(())
+    }
+
+    /// An operator has said what the key signed.
+    pub fn guard_is_asserted(&mut self) {
+        self.asserted = true;
     }
 
     /// What was signed after an operator's word stands above it.
@@ -537,33 +322,10 @@ impl Disk {
         self.snapshots.push(Snapshot { image, watermark, guard: self.guard, disowned: self.disowned.clone() });
     }
 
-    /// While the process is down.
-    pub fn damage(&mut self, damage: Damage, rng: &mut Rng) {
-        let older = match self.snapshots.len() {
-            0 => None,
-            len => Some(self.snapshots[rng.usize(0..len)].clone()),
-        };
-        match (damage, older) {
-            (Damage::Wiped, _) => {
-                self.image = Image::empty(self.initial_height);
-                self.watermark = Watermark::of(&self.image);
-                self.snapshots.clear();
-            }
-            (Damage::Restored, Some(older)) => {
-                (self.image, self.watermark) = (older.image, older.watermark);
-                if self.backs_up_guard {
-                    (self.guard, self.disowned) = (older.guard, older.disowned);
-                }
-            }
-            (Damage::TailLost, Some(older)) => self.image = older.image,
-            (Damage::StoreLost, _) => self.image = Image::empty(self.initial_height),
-            (Damage::Restored | Damage::TailLost, None) => {}
-        }
-    }
-
     /// While the process is down: nobody knows any more what the key has signed.
     pub fn lose_guard(&mut self) {
         self.guard = GuardState::Missing;
+        self.before = GuardState::Missing;
         self.disowned = None;
     }
 
@@ -577,6 +339,7 @@ impl Disk {
             self.watermark.soft.filter(|soft| *soft >= next).map(|to| DataLoss { from: next, to }).or(heads.lost);
         let behind = |anchor: &Anchor| heads.hard.is_none_or(|hard| hard.height < anchor.id.height);
         let open = image.evidence.values().filter(|evidence| Some(evidence.height) > heads.hard_height());
+        let stores = |id: &BlockId| image.id(id.height) == Some(*id);
         let disowned = self.disowned.as_ref().unwrap_or(&image.disowned);
         Recovered {
             heads,
@@ -591,8 +354,8 @@ impl Disk {
             anchor: self.watermark.hard.filter(behind),
             guard: self.guard,
             consumers: image.acked.iter().map(|(name, id)| (name.clone(), *id)).collect(),
-            disowned: disowned.values().copied().collect(),
-            lost_words: Vec::new(),
+            disowned: disowned.values().copied().filter(|disowned| !stores(&disowned.id)).collect(),
+            lost_words: image.lost_words.iter().copied().collect(),
             stored_bytes: image.bytes(),
         }
     }

@@ -1,22 +1,18 @@
-//! Faults that the plan injects into honest nodes: crashes, damage, partitions, full disks, clocks that jump; the moment at
-//! which all of it ends; and an operator who does what the documentation says.
+//! Faults that the plan injects into honest nodes: crashes, damage, partitions, full disks, clocks that jump; and the moment at
+//! which all of it ends.
 
 use std::time::Duration;
 
-use blocksyncd::block::Height;
-use blocksyncd::sync::{Command, Halt, Input};
-use blocksyncd::verify::ScheduleEntry;
+use blocksyncd::sync::{Command, Input};
 
 use super::dice::Purpose;
-use super::disk::Damage;
+use super::disk::{Damage, Record};
 use super::faults::Signing;
 use super::tally::State;
 use super::world::{Event, FAULTS_EVERY, World};
 
 /// After healing, so long an operator waits before it says that what was signed is gone.
-const OPERATOR_PATIENCE: Duration = Duration::from_secs(15);
-/// Each key costs checks.
-const MOST_ROTATIONS: usize = 6;
+pub const OPERATOR_PATIENCE: Duration = Duration::from_secs(15);
 
 impl World {
     fn draw(&mut self, rate: f64) -> bool {
@@ -83,6 +79,37 @@ impl World {
         if self.plan.rescan_rate > 0.0 && self.draw(self.plan.rescan_rate) {
             self.rescan_da(n);
         }
+        if self.plan.failover_rate > 0.0 && self.slips(Purpose::Failover, 0, self.plan.failover_rate) {
+            self.fail_over();
+        }
+        if self.plan.disown_rate > 0.0 && self.slips(Purpose::Slips, n, self.plan.disown_rate) {
+            self.disown_for_nothing(n);
+        }
+        if self.plan.wrong_entry_rate > 0.0 && self.slips(Purpose::Slips, n, self.plan.wrong_entry_rate) {
+            self.add_wrong_entry(n);
+        }
+    }
+
+    fn slips(&mut self, purpose: Purpose, n: usize, rate: f64) -> bool {
+        self.dice.of(purpose, n).f64() < rate * FAULTS_EVERY.as_secs_f64()
+    }
+
+    /// The host at the other node that has the key makes the blocks from now on, and posts what is not hard yet.
+    fn fail_over(&mut self) {
+        let other = 1 - self.publisher;
+        if self.nodes[other].life().is_none() || !self.hosts[other].up {
+            return;
+        }
+        self.trace.note(self.now, format_args!("h{other} publishes from now on"));
+        self.tally.count(State::Failover);
+        self.publishing_goes_on();
+        self.hosts[self.publisher].pending.clear();
+        self.publisher = other;
+        self.publishing_goes_on();
+        let host = &mut self.hosts[other];
+        if !std::mem::replace(&mut host.posts, true) {
+            host.state.posted = host.state.hard.map(|hard| hard.height);
+        }
     }
 
     /// A process ends in order, and starts again.
@@ -94,69 +121,6 @@ impl World {
         self.later(grace, Event::EndDrained { node: n, life });
         let down = Duration::from_millis(self.dice.common(Purpose::Faults).u64(50..2_000));
         self.later(grace + down, Event::StartNode { node: n });
-    }
-
-    /// An operator adds an epoch of the same proposer: every block is as valid as before, but what waits is looked at anew.
-    fn extend_schedule(&mut self, n: usize) {
-        let Some(syncer) = &self.nodes[n].syncer else { return };
-        let from = syncer.heads().next_height().plus(self.dice.of(Purpose::Operator, n).u64(0..12));
-        let entry = ScheduleEntry { from, proposer: self.chain.public_key() };
-        self.operate(n, Command::ExtendSchedule(entry));
-    }
-
-    /// Another key is to sign, from a little above everything that was signed. The sequencer's operator knows at once.
-    fn rotate(&mut self) {
-        if self.chain.entries().len() >= MOST_ROTATIONS {
-            return;
-        }
-        let lowest = self.chain.entries().last().map_or(Height::MIN, |entry| entry.from.next());
-        let from = self.chain.above_all().max(lowest).plus(self.dice.common(Purpose::Rotation).u64(1..10));
-        let entry = self.chain.rotate(from);
-        self.trace.note(self.now, format_args!("from {from} on another key signs: {:?}", entry.proposer));
-        self.tally.count(State::Rotation);
-        self.tell_schedule(0);
-    }
-
-    /// Operators hear of a new key, sooner or later.
-    pub fn schedules_turn(&mut self) {
-        if self.chain.entries().is_empty() || self.plan.rotation_rate == 0.0 {
-            return;
-        }
-        for n in 0..self.nodes.len() {
-            let lags = !self.healed && n > 0 && self.dice.of(Purpose::Rotation, n).f64() < 0.85;
-            if lags {
-                self.tally.add(State::ScheduleLags, u64::from(self.lacks_schedule(n)));
-            } else {
-                self.tell_schedule(n);
-            }
-        }
-        self.switch_signer();
-    }
-
-    /// Whether it does not know of a key that has signed already.
-    fn lacks_schedule(&self, n: usize) -> bool {
-        let top = self.chain.above_all().prev();
-        let Some((syncer, top)) = self.nodes[n].syncer.as_ref().zip(top) else { return false };
-        syncer.rules().schedule.proposer_at(top) != self.chain.proposer_at(top)
-    }
-
-    pub fn tell_schedule(&mut self, n: usize) {
-        for entry in self.chain.entries().to_vec() {
-            let Some(syncer) = &self.nodes[n].syncer else { return };
-            if syncer.rules().schedule.proposer_at(entry.from) != Some(entry.proposer) {
-                self.operate(n, Command::ExtendSchedule(entry));
-            }
-        }
-    }
-
-    /// The sequencer's operator gives it the key that is to sign next.
-    pub fn switch_signer(&mut self) {
-        let next = self.nodes[0].syncer.as_ref().map(|syncer| syncer.heads().next_height());
-        let Some(due) = next.and_then(|next| self.chain.proposer_at(next)) else { return };
-        if self.nodes[0].signs.is_some_and(|signs| signs != due) {
-            self.nodes[0].signs = Some(due);
-            self.handle(0, Input::Signer(Some(due)));
-        }
     }
 
     fn signer_leaves(&mut self) {
@@ -205,9 +169,11 @@ impl World {
         };
         let rest = luck - plan.wipe - plan.backup - plan.loss_of_tail;
         let damage = damage.or((0.0..plan.store_lost).contains(&rest).then_some(Damage::StoreLost));
+        let damage = damage.or_else(|| self.draw_record(n));
         if let Some(damage) = damage {
             self.trace.note(self.now, format_args!("n{n}'s disk: {damage:?}"));
             self.tally.count(State::DiskDamage);
+            self.tally.add(State::RecordDamage, u64::from(matches!(damage, Damage::Record(_))));
             self.nodes[n].disk.damage(damage, self.dice.of(Purpose::Crashes, n));
             self.nodes[n].damaged = true;
             self.oracle.damaged(n);
@@ -223,6 +189,15 @@ impl World {
         }
         let down = Duration::from_millis(self.dice.of(Purpose::Crashes, n).u64(50..5_000));
         self.later(down, Event::StartNode { node: n });
+    }
+
+    /// Which part of its store is damaged, if any.
+    fn draw_record(&mut self, n: usize) -> Option<Damage> {
+        if self.plan.record_damage == 0.0 {
+            return None;
+        }
+        let rng = self.dice.of(Purpose::Records, n);
+        (rng.f64() < self.plan.record_damage).then(|| Damage::Record(rng.choice(Record::ALL).expect("some")))
     }
 
     fn crash_host(&mut self, n: usize, from_backup: bool) {
@@ -268,48 +243,11 @@ impl World {
     /// acted, these come after that.
     pub fn stop_publishing(&mut self) {
         let is_early = self.now < self.plan.faults_last + OPERATOR_PATIENCE + Duration::from_secs(1);
-        if is_early && self.is_stuck(0) {
+        if is_early && self.is_stuck(self.publisher) {
             return self.later(Duration::from_secs(5), Event::NoMoreBlocks);
         }
-        let tip = self.hosts[0].state.tip().map(|tip| tip.height);
-        let stored = self.nodes[0].disk.image.heads.soft_height();
+        let tip = self.hosts[self.publisher].state.tip().map(|tip| tip.height);
+        let stored = self.nodes[self.publisher].disk.image.heads.soft_height();
         self.last_to_publish = tip.max(stored).or(Some(self.chain.initial_height()));
-    }
-
-    /// Whether the key may not sign, as its node says, or its host was answered.
-    fn is_stuck(&self, n: usize) -> bool {
-        let is_not_ready = self.nodes[n].syncer.as_ref().is_some_and(|syncer| syncer.status().not_ready.is_some());
-        is_not_ready || self.hosts[n].refused_since.is_some()
-    }
-
-    /// An operator looks at the nodes, and does what the documentation says.
-    pub fn operator_turn(&mut self) {
-        for n in 0..self.nodes.len() {
-            let Some(syncer) = &self.nodes[n].syncer else { continue };
-            let status = syncer.status();
-            if let (Some(halt), true) = (status.halted, self.plan.operator_abandons) {
-                let (Halt::Diverged { ours, .. } | Halt::Contradicted { ours, .. }) = halt else { continue };
-                if n == 0 {
-                    self.oracle.abandoned(ours.height);
-                }
-                self.operate(n, Command::AbandonBranch(ours));
-            }
-            if status.vetoed.is_some() {
-                self.operate(n, Command::LiftVeto);
-            }
-            if let Some(consumer) = status.pruning_waits_for {
-                // What this one held back is pruned step by step: it takes a moment until all agree again.
-                self.agreed = None;
-                self.operate(n, Command::ForgetConsumer(consumer));
-            }
-            // What was signed, and lost before it reached anybody, is gone: the operator says so.
-            let patience = self.plan.faults_last + OPERATOR_PATIENCE;
-            if n == 0 && self.is_stuck(n) && status.halted.is_none() && self.now > patience {
-                self.hosts[n].refused_since = None;
-                let last = status.heads.soft_id();
-                self.oracle.abandoned(last.map_or(self.chain.initial_height(), |last| last.height.next()));
-                self.operate(n, Command::AssertSigned(last));
-            }
-        }
     }
 }

@@ -25,6 +25,7 @@ use super::faults::Signing;
 use super::mutations::Bug;
 use super::node::Waits;
 use super::tally::State;
+use super::telling::Told;
 use super::world::{Event, World};
 
 impl cursor::ChainView for Image {
@@ -196,7 +197,13 @@ pub struct Host {
     backups: Vec<HostState>,
     /// The open stream, and the life of the node that it is of.
     pub stream: Option<(u64, Cursor)>,
+    /// What was said on it.
+    told: Told,
     pub reporter: Reporter,
+    /// What its node has of the chain it posts to DA, as it made it, or may have.
+    pub posts: bool,
+    /// Which reports in turn with it.
+    pub other_reporter: Reporter,
     /// Waiting for answers, lowest first; only the publisher's.
     pub pending: VecDeque<(Ticket, Height)>,
     pub pending_since: Duration,
@@ -207,14 +214,17 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(initial: Height) -> Self {
+    pub fn new(initial: Height, posts: bool) -> Self {
         Self {
             up: true,
             life: 1,
             state: HostState::new(initial),
             backups: Vec::new(),
             stream: None,
+            told: Told::default(),
             reporter: Reporter::default(),
+            posts,
+            other_reporter: Reporter::second(),
             pending: VecDeque::new(),
             pending_since: Duration::ZERO,
             refused_since: None,
@@ -227,6 +237,7 @@ impl Host {
         self.stream = None;
         self.pending.clear();
         self.reporter.forget();
+        self.other_reporter.forget();
     }
 
     pub fn back_up(&mut self) {
@@ -284,8 +295,8 @@ impl World {
         }
         self.open_stream(n);
         self.read_stream(n);
-        if n == 0 {
-            self.post_blocks();
+        if self.hosts[n].posts {
+            self.post_blocks(n);
         }
         if !self.healed && self.dice.of(Purpose::Host, n).f64() < self.plan.ack {
             self.acknowledge(n);
@@ -311,6 +322,7 @@ impl World {
                 self.trace.note(self.now, format_args!("h{n} resumes at {cursor:?}"));
                 self.hosts[n].state.resumed(initial);
                 self.hosts[n].stream = Some((life, cursor));
+                self.hosts[n].told = Told::on_a_new_stream(&heads);
             }
             Resumed::Waiting(waits_for) => {
                 if let Err(why) = self.hosts[n].state.told_to_wait(waits_for) {
@@ -348,6 +360,10 @@ impl World {
                 return;
             }
             self.trace.note(self.now, format_args!("h{n} is told {step:?}"));
+            let host = &mut self.hosts[n];
+            if let Err(why) = host.told.check(step, &announced, &self.nodes[n].disk.image, &host.state) {
+                return self.fail(format!("h{n}: {why}"));
+            }
             self.count_told(n, &step);
             let told = match step {
                 Step::Soft(height) => self.told_soft(n, height, &mut cursor),
@@ -400,9 +416,10 @@ impl World {
         }
         self.check_told_soft(n, id)?;
         let initial = self.chain.initial_height();
+        let may_publish = self.may_publish(n);
         let state = &mut self.hosts[n].state;
         state.soft(initial, id, parent)?;
-        if n == 0 {
+        if may_publish {
             // It has what it was given, and can publish it again.
             state.made.insert(id.height, given);
         }
@@ -434,7 +451,7 @@ impl World {
         host.pending.clear();
         if n == 0 && self.plan.signing == Signing::ByHost {
             // The host's own word: what it signs from here on replaces what it was told to undo.
-            self.oracle.abandoned(to.map_or(initial, |to| to.height.next()));
+            self.oracle.abandoned(n, to.map_or(initial, |to| to.height.next()));
         }
         Ok(true)
     }
@@ -455,8 +472,9 @@ impl World {
             }
         }
         match (waits, answer) {
-            (Waits::Report, Answer::Report(answer)) => {
-                host.reporter.answered(answer);
+            (Waits::Report { by }, Answer::Report(answer)) => {
+                let reporters = [&mut host.reporter, &mut host.other_reporter];
+                reporters.into_iter().filter(|reporter| reporter.number == by).for_each(|r| r.answered(answer));
             }
             (Waits::Publish, Answer::Publish(answer)) => {
                 let position = host.pending.iter().position(|(pending, _)| *pending == ticket);
@@ -466,7 +484,7 @@ impl World {
                     PublishAnswer::Accepted(_) | PublishAnswer::Duplicate(_) => {}
                     // Another block is there, or was signed: what was made is given up. But what a host has signed by itself, it
                     // has signed: it makes no other one, and waits to be told which block is there.
-                    PublishAnswer::Conflict(_) | PublishAnswer::Invalid(_) => {
+                    PublishAnswer::Conflict(_) | PublishAnswer::Invalid(_) | PublishAnswer::TooLarge { .. } => {
                         if self.plan.signing != Signing::ByHost {
                             host.state.made.split_off(&height);
                         }
@@ -479,10 +497,24 @@ impl World {
         }
     }
 
-    /// A host says how far it has come.
+    /// Whether this host is the one that makes the blocks, or will be.
+    pub fn may_publish(&self, n: usize) -> bool {
+        n == 0 || n == self.publisher || (n == 1 && self.plan.failover_rate > 0.0)
+    }
+
+    /// A host says how far it has come; or names what is not on the chain.
     fn acknowledge(&mut self, n: usize) {
+        let (Some(mut up_to), true) = (self.hosts[n].state.tip(), self.nodes[n].life().is_some()) else { return };
+        if self.plan.ack_elsewhere > 0.0 {
+            let rng = self.dice.of(Purpose::Elsewhere, n);
+            if rng.f64() < self.plan.ack_elsewhere
+                && let Some(elsewhere) = self.chain.any_public(rng)
+            {
+                up_to = elsewhere.id();
+                self.tally.count(State::AckElsewhere);
+            }
+        }
         let host = &self.hosts[n];
-        let (Some(up_to), true) = (host.state.tip(), self.nodes[n].life().is_some()) else { return };
         let life = host.life;
         let consumer = self.dice.of(Purpose::Host, n).u8(0..12);
         let ticket = self.nodes[n].wait(Waits::Ack { consumer }, n, life);
@@ -493,7 +525,7 @@ impl World {
     pub fn veto(&mut self, n: usize) {
         let host = &self.hosts[n];
         let any = self.plan.vetoes_any;
-        if (n == 0 && !any) || !host.up || self.nodes[n].life().is_none() {
+        if (n == self.publisher && !any) || !host.up || self.nodes[n].life().is_none() {
             return;
         }
         let hard = host.state.hard.map(|hard| hard.height);
@@ -501,8 +533,8 @@ impl World {
         let block = if any { self.dice.of(Purpose::Veto, n).choice(soft) } else { soft.last() };
         let Some(block) = block.copied() else { return };
         let life = host.life;
-        if n == 0 {
-            self.oracle.released(block.height);
+        if self.may_publish(n) {
+            self.oracle.released(n, block.height);
         }
         let ticket = self.nodes[n].wait(Waits::Other, n, life);
         self.handle(n, Input::HostRejected { ticket, block });
@@ -515,10 +547,19 @@ impl World {
             Command::LiftVeto => self.tally.count(State::LiftVeto),
             Command::ForgetConsumer(_) => self.tally.count(State::ForgetConsumer),
             Command::RescanDa(_) => self.tally.count(State::RescanDa),
-            Command::ExtendSchedule(_) | Command::WithdrawSchedule(_) | Command::Disown(_) => {}
+            Command::WithdrawSchedule(_) => self.tally.count(State::WithdrawSchedule),
+            Command::Disown(_) => self.tally.count(State::Disown),
+            Command::ExtendSchedule(_) => {}
+        }
+        if let Command::AssertSigned(_) = command {
+            self.nodes[n].disk.guard_is_asserted();
         }
         let life = self.hosts[n].life;
-        let ticket = self.nodes[n].wait(Waits::Other, n, life);
+        let waits = match command {
+            Command::ExtendSchedule(entry) => Waits::Schedule(entry),
+            _ => Waits::Other,
+        };
+        let ticket = self.nodes[n].wait(waits, n, life);
         self.handle(n, Input::Operator { ticket, command });
     }
 

@@ -25,7 +25,7 @@ use blocksyncd::sync::{
     Batch, BlockQuery, Change, DaEvidence, DaPosition, Fetch, HardWait, Heads, MAX_RANGE, Offence, Origin, Phase,
     Syncer, Verdict,
 };
-use blocksyncd::verify::{AuthenticBlock, Tip};
+use blocksyncd::verify::{AuthenticBlock, ScheduleEntry, Tip};
 
 use super::byzantine_answers::Behaviour;
 use super::disk::Image;
@@ -39,32 +39,40 @@ use super::world::{World, index_of};
 /// So long an honest peer has to answer a signer's question for its head, at most.
 const HEARS_WITHIN: Duration = Duration::from_secs(12);
 
+/// A signed block that may have left a process: which, whose, and when.
+#[derive(Clone, Copy, Debug)]
+struct Originated {
+    hash: Hash,
+    by: usize,
+    at: Duration,
+}
+
 /// What outlives every crash: the facts that nodes are held to.
 #[derive(Debug, Default)]
 pub struct Oracle {
     /// Acknowledged to the publisher.
-    acknowledged: BTreeMap<Height, Hash>,
+    acknowledged: BTreeMap<usize, BTreeMap<Height, Hash>>,
     /// Signed blocks of the honest sequencer that may have left its process.
-    originated: BTreeMap<Height, Hash>,
+    originated: BTreeMap<Height, Originated>,
     /// The durable hard head of each node.
     hard: BTreeMap<usize, BlockId>,
 }
 
 impl Oracle {
-    /// An operator took the branch from here on back, at the sequencer's node.
-    pub fn abandoned(&mut self, from: Height) {
-        self.acknowledged.split_off(&from);
+    /// An operator took the branch from here on back, at a signer's node.
+    pub fn abandoned(&mut self, n: usize, from: Height) {
+        self.released(n, from);
         self.originated.split_off(&from);
     }
 
     /// The publisher's host refuses its own branch from here on: it may be taken back. What was signed was signed.
-    pub fn released(&mut self, from: Height) {
-        self.acknowledged.split_off(&from);
+    pub fn released(&mut self, n: usize, from: Height) {
+        self.acknowledged.entry(n).or_default().split_off(&from);
     }
 
     /// The node threw away a signature that it was given, since the world had changed meanwhile.
     pub fn unused(&mut self, id: BlockId) {
-        if self.originated.get(&id.height) == Some(&id.hash) {
+        if self.originated.get(&id.height).is_some_and(|known| known.hash == id.hash) {
             self.originated.remove(&id.height);
         }
     }
@@ -72,9 +80,7 @@ impl Oracle {
     /// The disk of a node is not what it was.
     pub fn damaged(&mut self, n: usize) {
         self.hard.remove(&n);
-        if n == 0 {
-            self.acknowledged.clear();
-        }
+        self.acknowledged.remove(&n);
     }
 }
 
@@ -121,13 +127,14 @@ impl World {
                     if self.chain.truth(block.block().bytes()).is_err() || self.chain.signed(id.hash).is_none() {
                         self.fail(format!("n{n} stored {id:?}, which nobody signed"));
                     }
-                    if n == 0 && *origin == Origin::Published {
+                    if *origin == Origin::Published {
                         self.check_originated(n, id);
                     }
                 }
-                Change::Truncate { from, .. } if n == 0 => {
-                    if let Some((height, hash)) = self.oracle.acknowledged.range(from..).next() {
-                        self.fail(format!("n0 takes back {height}/{hash:?}, which it has acknowledged"));
+                Change::Truncate { from, .. } => {
+                    let acknowledged = self.oracle.acknowledged.get(&n).and_then(|known| known.range(from..).next());
+                    if let Some((height, hash)) = acknowledged {
+                        self.fail(format!("n{n} takes back {height}/{hash:?}, which it has acknowledged"));
                     }
                 }
                 _ => {}
@@ -150,16 +157,14 @@ impl World {
     /// After a crash, and whenever it matters: what was promised is there.
     pub fn check_disk(&mut self, n: usize) {
         let image = &self.nodes[n].disk.image;
-        if n == 0 {
-            let lost = self
-                .oracle
-                .acknowledged
+        if let Some(acknowledged) = self.oracle.acknowledged.get(&n) {
+            let lost = acknowledged
                 .iter()
                 .filter(|(height, _)| **height >= image.heads.tail)
                 .find(|(height, hash)| image.id(**height).is_none_or(|stored| stored.hash != **hash));
             if let Some((height, hash)) = lost {
                 let why =
-                    format!("n0 lost {height}/{hash:?}, which it has acknowledged; it has {:?}", image.id(*height));
+                    format!("n{n} lost {height}/{hash:?}, which it has acknowledged; it has {:?}", image.id(*height));
                 return self.fail(why);
             }
         }
@@ -172,6 +177,9 @@ impl World {
     }
 
     pub fn check_hard(&self, n: usize, id: BlockId) -> Result<(), String> {
+        if self.misled == Some(n) {
+            return Ok(());
+        }
         match self.da.winner(id.height) {
             Some((tip, _)) if tip.id == id => Ok(()),
             other => Err(format!("n{n} has {id:?} as hard, DA decided {:?}", other.map(|(tip, _)| tip.id))),
@@ -182,7 +190,8 @@ impl World {
     fn check_position(&self, n: usize, id: BlockId) -> Result<(), String> {
         let at = self.nodes[n].disk.image.confirmations.get(&id.height).copied();
         let first = self.da.winner(id.height).map(|(_, position)| position);
-        let is_told = at.is_some() && at != Some(DaPosition::IMPLIED);
+        let was_misled = self.plan.misled > 0.0 && n + 1 == self.nodes.len();
+        let is_told = !was_misled && at.is_some() && at != Some(DaPosition::IMPLIED);
         if is_told && at != first && self.plan.report_by.evidence() == DaEvidence::Block {
             return Err(format!("n{n}: {id:?} became hard at {at:?}, and DA has it first at {first:?}"));
         }
@@ -213,7 +222,7 @@ impl World {
             if image.id(id.height) != Some(id) && id.height >= image.heads.tail {
                 return self.fail(format!("n{n} acknowledges {id:?}, which is not on disk"));
             }
-            self.oracle.acknowledged.insert(id.height, id.hash);
+            self.oracle.acknowledged.entry(n).or_default().insert(id.height, id.hash);
         }
     }
 
@@ -229,6 +238,16 @@ impl World {
         self.fail(why);
     }
 
+    /// What an operator has added to the schedule is on disk, or was taken back since.
+    pub fn check_scheduled(&mut self, n: usize, entry: ScheduleEntry) {
+        let knows = |entries: &[ScheduleEntry]| entries.contains(&entry);
+        let Some(syncer) = &self.nodes[n].syncer else { return };
+        let holds_it = syncer.rules().schedule.entries().any(|known| known == entry);
+        if holds_it && !knows(&self.nodes[n].disk.image.schedule) {
+            self.fail(format!("n{n} says that {entry:?} is in the schedule, on disk it is not"));
+        }
+    }
+
     pub fn check_broadcast(&mut self, n: usize, id: BlockId) {
         let image = &self.nodes[n].disk.image;
         let retracted = self.nodes[n].last.is_some_and(|heads| heads.epoch > image.heads.epoch);
@@ -240,8 +259,11 @@ impl World {
 
     /// A signed block of the honest sequencer may have left its process.
     pub fn check_originated(&mut self, n: usize, id: BlockId) {
-        match self.oracle.originated.insert(id.height, id.hash) {
-            Some(before) if before != id.hash && !self.is_dead(before) && self.could_know(n, id.height, before) => {
+        let now = Originated { hash: id.hash, by: n, at: self.now };
+        match self.oracle.originated.insert(id.height, now) {
+            Some(before)
+                if before.hash != id.hash && !self.is_dead(before.hash) && self.could_know(n, id.height, before) =>
+            {
                 self.fail(format!("n{n} signed {id:?}, and {before:?} at that height before"));
             }
             _ => {}
@@ -250,17 +272,17 @@ impl World {
 
     /// Whether the signer could know that this block was signed: from its guard, or, where that may be an old one, from an honest peer
     /// that has had time to show it.
-    fn could_know(&self, n: usize, height: Height, hash: Hash) -> bool {
+    fn could_know(&self, n: usize, height: Height, before: Originated) -> bool {
         let since = self.now.saturating_sub(HEARS_WITHIN);
         let shows = |peer: &usize| {
             let Some(other) = self.nodes.get(*peer).filter(|other| other.life().is_some()) else { return false };
             let heads = other.disk.image.heads;
             // What it answers when it is asked for its head leads there.
-            let has_it =
-                other.disk.image.id(height).is_some_and(|id| id.hash == hash) && heads.soft_height() == Some(height);
+            let has_it = other.disk.image.id(height).is_some_and(|id| id.hash == before.hash)
+                && heads.soft_height() == Some(height);
             has_it && self.net.is_open_since(n, *peer, since) && other.is_older_than(since)
         };
-        !self.plan.guard_restored || self.net.neighbours(n).iter().any(shows)
+        (before.by == n && !self.plan.guard_restored) || before.at <= since && self.net.neighbours(n).iter().any(shows)
     }
 
     /// Whether DA has decided against this block, or against what it stands on.
@@ -341,7 +363,7 @@ impl World {
         Some(Tip { id: parent.id(), time_unix_nanos: parent.time_unix_nanos() })
     }
 
-    /// At the end.
+    /// Now.
     pub fn count_unavailable(&mut self) {
         let says = |node: &&Node| node.syncer.as_ref().is_some_and(|syncer| syncer.status().history_unavailable);
         let count = self.nodes.iter().filter(says).count();
@@ -376,12 +398,15 @@ impl World {
         if heads.soft_id() != Some(expected) || heads.hard != hard {
             return Err(format!("has {heads:?}, {status:?}, host at {:?}", host.state.tip()));
         }
-        // Whoever holds the key can prove heights that nobody needs.
-        if heads.target != Some(expected) && self.plan.twin.is_none() {
+        if heads.target != Some(expected) {
             return Err(format!("has target {:?}", heads.target));
         }
         if node.disk.image.heads.soft_id() != Some(expected) || node.disk.image.heads.hard != hard {
             return Err("has not written everything".to_owned());
+        }
+        let (written, decided) = (node.disk.image.heads, Heads { target: None, ..heads });
+        if node.disk.is_idle() && written != decided {
+            return Err(format!("has not written {decided:?}, but {written:?}"));
         }
         self.history_converged(n, node)?;
         // What was lost before it reached anybody is missed until the chain is that high again.
@@ -458,6 +483,12 @@ fn check_moved(before: &Heads, after: &Heads) -> Result<(), String> {
     }
     if after.soft_height() < before.soft_height() && after.epoch == before.epoch {
         return Err(format!("soft fell from {:?} in one epoch", before.soft));
+    }
+    if let Some(lost) = before.lost
+        && after.lost.is_none()
+        && after.soft_height() < Some(lost.to)
+    {
+        return Err(format!("{lost:?} is said to be back, soft is {:?}", after.soft));
     }
     if let Some(hard) = before.hard
         && after.hard.is_none_or(|now| now.height < hard.height || (now.height == hard.height && now != hard))

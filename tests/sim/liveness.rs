@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use blocksyncd::block::Height;
+use blocksyncd::block::{BlockId, Height};
 use blocksyncd::sync::{DaEvidence, Heads, Status};
 
 use super::faults::Signing;
@@ -64,6 +64,7 @@ fn is_excused(node: &Node, status: &Status) -> bool {
 impl World {
     pub fn look_for_progress(&mut self) {
         self.look_at_publisher();
+        self.count_unavailable();
         for n in 0..self.nodes.len() {
             self.look_at_follower(n);
         }
@@ -71,11 +72,11 @@ impl World {
 
     /// A block was accepted, or the signer was away: the wait begins anew.
     pub fn publishing_goes_on(&mut self) {
-        self.owed[0].accept_since = None;
+        self.owed[self.publisher].accept_since = None;
     }
 
     fn look_at_publisher(&mut self) {
-        let (node, host) = (&self.nodes[0], &self.hosts[0]);
+        let (node, host) = (&self.nodes[self.publisher], &self.hosts[self.publisher]);
         let may_publish = node.syncer.as_ref().is_some_and(|syncer| {
             let status = syncer.status();
             let follows = host.state.tip() == status.heads.soft_id() && host.stream.is_some();
@@ -83,14 +84,14 @@ impl World {
             status.not_ready.is_none() && has_signer && !is_excused(node, &status) && follows && host.up
         });
         let (Some(life), true, None) = (node.life(), may_publish, self.last_to_publish) else {
-            self.owed[0].accept_since = None;
+            self.owed[self.publisher].accept_since = None;
             return;
         };
-        let (of, since) = *self.owed[0].accept_since.get_or_insert((life, self.now));
+        let (of, since) = *self.owed[self.publisher].accept_since.get_or_insert((life, self.now));
         if of != life {
-            self.owed[0].accept_since = None;
+            self.owed[self.publisher].accept_since = None;
         } else if self.now > since + ACCEPT_BOUND {
-            self.fail(format!("n0 may publish since {since:?}, and nothing was accepted"));
+            self.fail(format!("n{} may publish since {since:?}, and nothing was accepted", self.publisher));
         }
     }
 
@@ -119,6 +120,10 @@ impl World {
             return None;
         }
         let (top, next) = (status.heads.top().map(|top| top.id), status.heads.next_height());
+        let is_given_up = |id: &&BlockId| id.height == next && node.disk.image.disowned.contains_key(id);
+        if node.disk.image.disowned.keys().any(|id| is_given_up(&id)) {
+            return None;
+        }
         if node.syncer.as_ref()?.rules().schedule.proposer_at(next) != self.chain.proposer_at(next) {
             return None;
         }

@@ -85,7 +85,7 @@ impl World {
         let Some(life) = self.nodes[n].life() else { return };
         let (request, peer) = (fetch.request, index_of(&fetch.peer));
         if let BlockQuery::Hash(_) = fetch.query {
-            self.tally.count(if n == 0 { State::AwaitedAsked } else { State::WalkStep });
+            self.tally.count(if n == self.publisher { State::AwaitedAsked } else { State::WalkStep });
         }
         let mut query = fetch.query;
         if self.bug == Some(Bug::RangeOneFurther)

@@ -120,6 +120,17 @@ impl Network {
         Self { links }
     }
 
+    /// The honest as in any world; each adversary knows one to three of them.
+    pub fn sparse(honest: usize, adversaries: usize, rng: &mut Rng) -> Self {
+        let mut links = Self::new(honest, 0, rng).links;
+        for adversary in honest..honest + adversaries {
+            for _ in 0..rng.usize(1..=3) {
+                links.insert(ends(rng.usize(0..honest), adversary), Link::default());
+            }
+        }
+        Self { links }
+    }
+
     /// The honest in a ring, and adversaries all around one of them.
     pub fn crowd(honest: usize, adversaries: usize, around: usize, rng: &mut Rng) -> Self {
         let mut links = Self::new(honest, 0, rng).links;

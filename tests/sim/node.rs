@@ -13,15 +13,17 @@ use blocksyncd::sync::{
     Answer, Batch, BlockQuery, Change, CommitId, Effect, GuardEntry, Heads, Input, PublishAnswer, ReportAnswer,
     RequestId, Syncer, Ticket, Timing,
 };
+use blocksyncd::verify::ScheduleEntry;
 use bytes::Bytes;
 
 use super::chain::EPOCH_UNIX_NANOS;
 use super::dice::Purpose;
-use super::disk::{Disk, Write};
+use super::disk::{Disk, Unreadable, Write};
 use super::faults::{Keeps, Signing};
 use super::messages::{OpenFetch, UnjudgedMessage};
 use super::mutations::Bug;
 use super::network::{Answered, Message, MessageId, StreamEnd};
+use super::signer::Heard;
 use super::tally::State;
 use super::world::{Event, World, index_of};
 
@@ -29,11 +31,15 @@ use super::world::{Event, World, index_of};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waits {
     Publish,
-    Report,
+    Report {
+        by: u8,
+    },
     /// Whether what this consumer has processed is known here.
     Ack {
         consumer: u8,
     },
+    /// Whether the schedule has this entry.
+    Schedule(ScheduleEntry),
     Other,
 }
 
@@ -89,6 +95,8 @@ pub struct Node {
     messages: u64,
     /// What the last step left, to compare the next one with.
     pub last: Option<Heads>,
+    /// What this process was told.
+    pub heard: Heard,
 }
 
 impl Node {
@@ -125,6 +133,7 @@ impl Node {
             fetches: BTreeMap::new(),
             messages: 0,
             last: None,
+            heard: Heard::default(),
         }
     }
 
@@ -247,12 +256,31 @@ impl World {
         }
         node.elapsed = now.elapsed;
         self.trace.note(self.now, format_args!("n{n} < {input:?}"));
+        node.heard.input(&input);
         let (before, signed) = (syncer.heads(), signed_in(&input));
-        let effects = syncer.handle(now, input, &node.disk.image);
+        let fails = self.plan.failing_reads > 0.0 && !self.healed;
+        let fails = fails && self.dice.of(Purpose::Records, n).f64() < self.plan.failing_reads;
+        let node = &mut self.nodes[n];
+        let Some(syncer) = &mut node.syncer else { return };
+        let effects = if fails {
+            let store = Unreadable::after(self.dice.of(Purpose::Records, n).u32(0..4), &node.disk.image);
+            let effects = syncer.handle(now, input, &store);
+            if store.has_failed() {
+                // Nothing of what it decided is carried out: the process ends.
+                self.tally.count(State::ReadFailed);
+                return self.crash_for_a_while(n);
+            }
+            effects
+        } else {
+            syncer.handle(now, input, &node.disk.image)
+        };
         let after = syncer.heads();
         let target = |heads: &Heads| heads.target.map(|target| target.height);
         if target(&after) < target(&before) && after.epoch == before.epoch {
             self.tally.count(State::TargetDropped);
+        }
+        if after.epoch != before.epoch {
+            self.nodes[n].heard.asks_anew(self.now);
         }
         self.check_node(n);
         if let Some(id) = signed.filter(|id| puts_back_the_guard(&effects, *id)) {
@@ -271,6 +299,7 @@ impl World {
                 return;
             }
             self.trace.note(self.now, format_args!("n{n} > {effect:?}"));
+            self.check_effect(n, &effect);
             self.carry_out(n, effect);
         }
         self.rearm(n);
@@ -344,7 +373,7 @@ impl World {
                 _ => continue,
             };
             self.tally.count(state);
-            self.tally.add(State::TruncationAtSequencer, u64::from(n == 0 && state == State::Truncation));
+            self.tally.add(State::TruncationAtSequencer, u64::from(n == self.publisher && state == State::Truncation));
         }
     }
 
@@ -379,8 +408,9 @@ impl World {
     /// What is on disk can be read at once; that it is there is told a little later.
     fn tell_soon(&mut self, n: usize, commit: CommitId) {
         let Some(life) = self.nodes[n].life() else { return };
+        let stored_bytes = self.nodes[n].disk.image.bytes();
         if self.plan.untold == Duration::ZERO {
-            return self.on_durable(n, commit);
+            return self.on_durable(n, commit, stored_bytes);
         }
         let span = u64::try_from(self.plan.untold.as_micros()).unwrap_or(0);
         let wait = Duration::from_micros(self.dice.of(Purpose::Telling, n).u64(0..=span));
@@ -388,15 +418,18 @@ impl World {
         // In order.
         node.told_at = node.told_at.max(self.now + wait);
         node.untold += 1;
-        self.later(self.nodes[n].told_at.saturating_sub(self.now), Event::Durable { node: n, life, commit });
+        self.later(
+            self.nodes[n].told_at.saturating_sub(self.now),
+            Event::Durable { node: n, life, commit, stored_bytes },
+        );
     }
 
-    pub fn on_told(&mut self, n: usize, commit: CommitId) {
+    pub fn on_told(&mut self, n: usize, commit: CommitId, stored_bytes: u64) {
         self.nodes[n].untold -= 1;
-        self.on_durable(n, commit);
+        self.on_durable(n, commit, stored_bytes);
     }
 
-    fn on_durable(&mut self, n: usize, commit: CommitId) {
+    fn on_durable(&mut self, n: usize, commit: CommitId, stored_bytes: u64) {
         self.nodes[n].durable = commit;
         while let Some((after, _)) = self.nodes[n].waiting.front()
             && *after <= commit
@@ -404,7 +437,6 @@ impl World {
             let (_, effect) = self.nodes[n].waiting.pop_front().expect("looked at it");
             self.tell(n, effect);
         }
-        let stored_bytes = self.nodes[n].disk.image.bytes();
         self.handle(n, Input::Durable { commit, stored_bytes });
     }
 
@@ -442,6 +474,9 @@ impl World {
         }
         if let (Waits::Ack { consumer }, Answer::Ack(true)) = (waits, &answer) {
             self.check_acked(n, consumer);
+        }
+        if let (Waits::Schedule(entry), Answer::Operator(Ok(()))) = (waits, &answer) {
+            self.check_scheduled(n, entry);
         }
         let delay = Duration::from_micros(self.dice.of(Purpose::Host, host).u64(50..2_000));
         self.later(delay, Event::Answered { host, host_life, waits, ticket, answer });

@@ -112,8 +112,36 @@ states! {
     WrongReport "wrong_report",
     /// A block of the largest size.
     LargeBlock "large_block",
-    /// At the end of the world, a node says so.
+    /// A node says so.
     HistoryUnavailable "history_unavailable",
+
+    // What drawing 4 adds.
+    ThirdBranch "third_branch",
+    WrongName "wrong_name",
+    ReportersInTurn "reporters_in_turn",
+    /// A host is shown a DA height that is not so.
+    Misled "misled",
+    /// A store that followed it is made anew.
+    MadeAnew "made_anew",
+    RecordDamage "record_damage",
+    ReadFailed "read_failed",
+    TrustedAnew "trusted_anew",
+    /// Who signed before signs no more, and the other one does.
+    Failover "failover",
+    /// An operator gives a block up: that nobody asked about, or as the status advises.
+    Disown "disown",
+    DisownAdvised "disown_advised",
+    WrongEntry "wrong_entry",
+    WithdrawSchedule "withdraw_schedule",
+    /// Of exactly the largest size.
+    LargestBlock "largest_block",
+    /// A byte larger.
+    TooLargeBlock "too_large_block",
+    TinyBlock "tiny_block",
+    LongChain "long_chain",
+    ManyPeers "many_peers",
+    AckElsewhere "ack_elsewhere",
+    WatcherSleeps "watcher_sleeps",
 }
 
 /// The states that one world reached.

@@ -4,6 +4,7 @@
 //! from everything that they have, from their newest block alone, from the tip, or from the beginning.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use blocksyncd::block::BlockId;
 use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Resumed, Start, Step};
@@ -12,6 +13,7 @@ use super::dice::Purpose;
 use super::host::HostState;
 use super::node::Node;
 use super::tally::State;
+use super::telling::Told;
 use super::world::World;
 
 /// From where it goes on when it has lost its stream.
@@ -36,10 +38,13 @@ pub struct Watcher {
     /// What comes next may have any height.
     is_at_tip: bool,
     stream: Option<(u64, Cursor)>,
+    /// What was said on it.
+    told: Told,
+    sleeps_until: Duration,
 }
 
 /// Events in one turn, once everything has healed.
-const PACE: usize = 48;
+const PACE: usize = 480;
 
 fn sure<T>(result: Result<T, Infallible>) -> T {
     match result {
@@ -58,7 +63,17 @@ impl World {
                 let filter = if rng.bool() { EventFilter::Soft } else { EventFilter::Hard };
                 let pace = if rng.bool() { 1 } else { PACE };
                 let state = HostState::new(initial);
-                self.watchers.push(Watcher { node, from, filter, pace, state, is_at_tip: false, stream: None });
+                self.watchers.push(Watcher {
+                    node,
+                    from,
+                    filter,
+                    pace,
+                    state,
+                    is_at_tip: false,
+                    stream: None,
+                    told: Told::default(),
+                    sleeps_until: Duration::ZERO,
+                });
             }
         }
     }
@@ -66,12 +81,37 @@ impl World {
     pub fn watchers_turn(&mut self) {
         for index in 0..self.watchers.len() {
             let node = self.watchers[index].node;
+            if self.sleeps(index, node) {
+                continue;
+            }
             if !self.healed && self.dice.of(Purpose::Watch, node).f64() < 0.02 {
                 self.watchers[index].stream = None;
             }
             if let Err(why) = self.watch(index) {
                 self.fail(format!("n{node}'s watcher {:?}: {why}", self.watchers[index]));
             }
+        }
+    }
+
+    /// Whether it does not look for a while.
+    fn sleeps(&mut self, index: usize, node: usize) -> bool {
+        let watcher = &mut self.watchers[index];
+        if self.healed || self.now < watcher.sleeps_until {
+            return !self.healed;
+        }
+        let rng = self.dice.of(Purpose::Elsewhere, node);
+        if self.plan.sleepy > 0.0 && rng.f64() < self.plan.sleepy {
+            watcher.sleeps_until = self.now + Duration::from_millis(rng.u64(1_000..=20_000));
+            self.tally.count(State::WatcherSleeps);
+        }
+        false
+    }
+
+    /// Those who watch this node begin anew.
+    pub fn forget_watchers(&mut self, node: usize) {
+        let initial = self.chain.initial_height();
+        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.node == node) {
+            (watcher.state, watcher.is_at_tip, watcher.stream) = (HostState::new(initial), false, None);
         }
     }
 
@@ -103,6 +143,10 @@ impl World {
                 watcher.is_at_tip = start == Start::Tip;
                 watcher.state.resumed(initial);
                 watcher.stream = Some((life, cursor));
+                watcher.told = Told::on_a_new_stream(&heads);
+                if start == Start::Tip {
+                    watcher.told.knows_of_losses(&heads);
+                }
                 self.tally.count(match watcher.from {
                     From::Genesis => State::WatchedFromGenesis,
                     From::Tip => State::WatchedFromTip,
@@ -130,6 +174,7 @@ impl World {
                 return Ok(());
             }
             self.tally.add(State::StreamLost, u64::from(matches!(step, Step::Lost(_))));
+            watcher.told.check(step, &announced, image, &watcher.state)?;
             let goes_on = watcher.told(step, node, &mut cursor)?;
             if let Step::Hard(height) = step {
                 let id = image.id(height).ok_or("hard, and not stored")?;
@@ -157,7 +202,17 @@ impl World {
 impl Watcher {
     fn nobody(initial: blocksyncd::block::Height) -> Self {
         let (from, filter, state) = (From::Tip, EventFilter::Soft, HostState::new(initial));
-        Self { node: 0, from, filter, pace: 0, state, is_at_tip: false, stream: None }
+        Self {
+            node: 0,
+            from,
+            filter,
+            pace: 0,
+            state,
+            is_at_tip: false,
+            stream: None,
+            told: Told::default(),
+            sleeps_until: Duration::ZERO,
+        }
     }
 
     fn start(&self) -> Start {

@@ -15,7 +15,7 @@ use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::sync::{Answer, CommitId, FetchOutcome, GuardState, Input, PeerId, RequestId, Ticket};
 use blocksyncd::verify::AuthenticBlock;
 
-use super::adversary::Adversary;
+use super::adversary::{Adversary, Fork};
 use super::byzantine_answers::Behaviour;
 use super::chain::Chain;
 use super::da::Da;
@@ -29,7 +29,7 @@ use super::mutations::Bug;
 use super::network::{Network, Packet};
 use super::node::{Node, Waits};
 use super::runner::Run;
-use super::tally::Tally;
+use super::tally::{State, Tally};
 use super::trace::Trace;
 use super::watchers::Watcher;
 
@@ -61,6 +61,8 @@ pub enum Event {
         node: usize,
         life: u64,
         commit: CommitId,
+        /// Of the blocks that are stored then.
+        stored_bytes: u64,
     },
     Signed {
         node: usize,
@@ -183,9 +185,16 @@ pub struct World {
     pub main_branch: Rc<Vec<AuthenticBlock>>,
     /// The blocks of the second branch.
     pub twins: BTreeSet<Hash>,
-    pub twin_branch: Vec<AuthenticBlock>,
-    /// What both branches have below the fork.
-    pub twin_base: Vec<AuthenticBlock>,
+    /// The second and the third branch.
+    pub forks: [Fork; 2],
+    /// Whose node and host make the blocks.
+    pub publisher: usize,
+    /// The node whose host is shown another DA, while it may believe it.
+    pub misled: Option<usize>,
+    /// What operators have added to the schedule and take back: whose, from where on, and when.
+    pub wrong_entries: Vec<(usize, Height, Duration)>,
+    /// Which nodes have taken back what was named rightly after all, and where on DA.
+    pub to_rescan: Vec<(usize, u64)>,
     pub oracle: Oracle,
     pub trace: Trace,
     pub healed: bool,
@@ -203,6 +212,10 @@ pub struct World {
     pub owed: Vec<Owed>,
 }
 
+/// So many adversaries are many.
+const MANY: usize = 12;
+/// So many blocks are a long chain.
+const LONG: u64 = 1_000;
 const LINKS_EVERY: Duration = Duration::from_millis(250);
 pub const FAULTS_EVERY: Duration = Duration::from_millis(200);
 const HOSTS_EVERY: Duration = Duration::from_millis(400);
@@ -222,6 +235,9 @@ impl World {
         let mut behaviours = plan.adversaries.clone();
         if plan.twin.is_some() {
             behaviours.insert(0, Behaviour::Twin);
+        }
+        if plan.third.is_some() {
+            behaviours.insert(1, Behaviour::Twin);
         }
         let mut dice = Dice::new(plan.drawing, plan.seed, plan.honest + behaviours.len());
         let layout = dice.common(Purpose::Layout);
@@ -251,9 +267,10 @@ impl World {
             chain: Chain::new(initial_height, plan.max_block_bytes, checks),
             net: match plan.crowd_around {
                 Some(node) => Network::crowd(plan.honest, behaviours.len(), node, layout),
+                None if plan.sparse => Network::sparse(plan.honest, behaviours.len(), layout),
                 None => Network::new(plan.honest, behaviours.len(), layout),
             },
-            hosts: nodes.iter().map(|_| Host::new(initial_height)).collect(),
+            hosts: nodes.iter().enumerate().map(|(n, _)| Host::new(initial_height, n == 0)).collect(),
             watchers: Vec::new(),
             owed: vec![Owed::default(); nodes.len()],
             nodes,
@@ -264,8 +281,11 @@ impl World {
             da: Da::default(),
             main_branch: Rc::default(),
             twins: BTreeSet::new(),
-            twin_branch: Vec::new(),
-            twin_base: Vec::new(),
+            forks: [Fork::default(), Fork::default()],
+            publisher: 0,
+            misled: (plan.misled > 0.0).then_some(plan.honest - 1),
+            wrong_entries: Vec::new(),
+            to_rescan: Vec::new(),
             oracle: Oracle::default(),
             trace,
             healed: false,
@@ -316,6 +336,7 @@ impl World {
             self.later(Duration::from_millis(20), event);
         }
         self.later(self.plan.block_time, Event::Produce);
+        self.tally.add(State::ManyPeers, u64::from(self.adversaries.len() >= MANY));
         self.schedule_da();
         self.add_watchers();
         if self.plan.operator_always_acts {
@@ -385,11 +406,12 @@ impl World {
     }
 
     fn outcome(&mut self) -> Outcome {
-        self.count_unavailable();
+        let blocks = self.da.last_winner().map_or(0, |id| id.height.above(self.chain.initial_height()) + 1);
+        self.tally.add(State::LongChain, u64::from(blocks >= LONG));
         Outcome {
             steps: self.trace.steps(),
             simulated: self.now,
-            blocks: self.da.last_winner().map_or(0, |id| id.height.above(self.chain.initial_height()) + 1),
+            blocks,
             tally: self.tally.clone(),
             hash: self.trace.hash(),
         }
@@ -402,7 +424,9 @@ impl World {
             Event::PeerDown { node, life, peer } if life_of(self, node) == Some(life) => self.on_peer_down(node, peer),
             Event::Checked { node, life, ticket } if life_of(self, node) == Some(life) => self.on_checked(node, ticket),
             Event::Written { node, life } if life_of(self, node) == Some(life) => self.on_written(node),
-            Event::Durable { node, life, commit } if life_of(self, node) == Some(life) => self.on_told(node, commit),
+            Event::Durable { node, life, commit, stored_bytes } if life_of(self, node) == Some(life) => {
+                self.on_told(node, commit, stored_bytes);
+            }
             Event::Signed { node, life, ticket, outcome } if life_of(self, node) == Some(life) => {
                 self.nodes[node].signing = None;
                 self.handle(node, Input::Signed { ticket, outcome });
@@ -462,7 +486,7 @@ impl World {
                 Duration::from_millis(self.dice.common(Purpose::Lies).u64(200..900))
             }
             Event::TwinTurn => {
-                self.twin_turn();
+                self.twins_turn();
                 self.plan.block_time
             }
             Event::LinksTurn => {

@@ -8,6 +8,7 @@ use super::Waits;
 use crate::dice::Purpose;
 use crate::faults::{Keeps, Plan};
 use crate::mutations::Bug;
+use crate::signer::Heard;
 use crate::tally::State;
 use crate::world::{Event, World};
 
@@ -23,8 +24,10 @@ impl World {
             return self.later(Duration::from_secs(1), Event::StartNode { node: n });
         };
         let told = self.mutate_history(history);
+        let limits = self.plan.limits;
         let node = &mut self.nodes[n];
         node.disk.history = history;
+        node.disk.keeps_evidence(limits.evidence);
         let mut recovered = node.disk.recover();
         self.tally.add(State::AnchorAtStart, u64::from(recovered.anchor.is_some()));
         if bug == Some(Bug::GuardForgotten) {
@@ -33,7 +36,7 @@ impl World {
         if bug == Some(Bug::ConsumersForgotten) {
             recovered.consumers.clear();
         }
-        let mut limits = self.plan.limits;
+        let mut limits = limits;
         if bug == Some(Bug::HeldUnbounded) {
             limits.pending_blocks = usize::MAX;
             limits.pending_bytes = usize::MAX;
@@ -52,6 +55,7 @@ impl World {
         };
         self.trace.note(self.now, format_args!("n{n} starts with {:?}", recovered.heads));
         node.lives += 1;
+        node.heard = Heard::from(self.now, &recovered.disowned);
         node.started = self.now;
         node.elapsed = Duration::ZERO;
         node.announced = None;
@@ -87,6 +91,19 @@ impl World {
         if n > 0 || node.keeps.retain_blocks.or(node.keeps.max_bytes).is_some() {
             node.keeps = Keeps { trusts_one_of: node.keeps.trusts_one_of, ..keeps };
         }
+        self.trust_anew(n);
+    }
+
+    /// Another block is to be trusted: where the store is there already, that changes nothing.
+    fn trust_anew(&mut self, n: usize) {
+        let rng = self.dice.of(Purpose::Records, n);
+        if self.plan.resync == 0.0 || rng.f64() >= self.plan.resync || n == 0 || n == self.publisher {
+            return;
+        }
+        let node = &mut self.nodes[n];
+        node.disk.history.trusted = None;
+        node.keeps.trusts_one_of = rng.bool().then(|| rng.u64(1..=25));
+        self.tally.count(State::TrustedAnew);
     }
 
     /// What its operator has configured; `None` while there is no block to be trusted.
@@ -101,7 +118,7 @@ impl World {
                 pick = self.da.last_winner().map_or(pick, |last| pick.min(last.height));
             }
             trusted = if self.plan.without_da {
-                self.nodes[0].disk.image.id(pick)
+                self.nodes[self.publisher].disk.image.id(pick)
             } else {
                 self.da.winner(pick).map(|(tip, _)| tip.id)
             }

@@ -52,8 +52,8 @@ fn recovered(honest: usize, puppets: usize) -> Result<Recovered, String> {
     scene.until("the node halts", SECOND * 30, |world| {
         world.nodes[0].syncer.as_ref().is_some_and(|syncer| syncer.status().halted.is_some())
     })?;
-    scene.world.twin_base = base;
-    scene.world.twin_branch.clone_from(&lost);
+    scene.world.forks[0].base = base;
+    scene.world.forks[0].blocks.clone_from(&lost);
     scene.world.operator_turn();
     scene.world.schedule_da();
     scene.until("DA's branch is followed", BOUND, |world| {
@@ -111,8 +111,8 @@ fn a_stolen_keys_branch_from_below_hard_does_not_stop_the_sequencer() {
         scene.world.schedule_da();
         scene.until("some are hard", SECOND * 60, |world| hard(world, 0).is_some_and(|id| id.height.get() >= 10))?;
         let base = scene.world.main_branch()[..5].to_vec();
-        scene.world.twin_branch = scene.chain(&base, 199, "by who stole the key");
-        scene.world.twin_base = base;
+        scene.world.forks[0].blocks = scene.chain(&base, 199, "by who stole the key");
+        scene.world.forks[0].base = base;
         scene.meet(0, 1);
         goes_on(&mut scene, 180, |_, _| {})
     });
@@ -141,7 +141,7 @@ fn a_host_that_was_away_is_led_to_das_branch() {
         let mut scene = recovered(2, 1)?.scene;
         scene.meet(1, 2);
         scene.pass(SECOND * 30);
-        let made = scene.world.twin_base.iter().chain(&scene.world.twin_branch);
+        let made = scene.world.forks[0].base.iter().chain(&scene.world.forks[0].blocks);
         let made: Vec<_> = made.map(AuthenticBlock::id).collect();
         let host = &mut scene.world.hosts[1];
         host.lose_node();
