@@ -40,8 +40,8 @@ impl Plan {
     fn long(seed: u64) -> Self {
         let rng = &mut Rng::with_seed(seed ^ 0x0004_1046);
         Self {
-            block_time: millis(rng, 15..=40),
-            pipeline: 4,
+            block_time: millis(rng, 25..=60),
+            pipeline: 2,
             payload_bytes: rng.usize(0..=10),
             write: (Duration::ZERO, millis(rng, 1..=15)),
             untold: millis(rng, 0..=5),

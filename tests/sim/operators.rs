@@ -85,7 +85,11 @@ impl World {
             let Some(proposer) = self.chain.proposer_at(from).filter(|proposer| *proposer == entry.proposer) else {
                 continue;
             };
-            if syncer.rules().schedule.proposer_at(from) != Some(proposer) {
+            let schedule = &syncer.rules().schedule;
+            if schedule.proposer_at(from) != Some(proposer) {
+                // Entries are in order: what is above it has to go first, and comes again.
+                let above: Vec<Height> = schedule.entries().map(|known| known.from).filter(|at| *at >= from).collect();
+                above.into_iter().rev().for_each(|at| self.operate(n, Command::WithdrawSchedule(at)));
                 self.operate(n, Command::ExtendSchedule(ScheduleEntry { from, proposer }));
             }
         }

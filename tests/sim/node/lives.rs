@@ -82,7 +82,7 @@ impl World {
             return;
         }
         let (mut keeps, timing) = (Keeps::draw(rng), Plan::timing(rng));
-        if self.plan.odd_sizes > 0.0 {
+        if self.plan.odd_sizes + self.plan.exact_sizes > 0.0 {
             // One block might be more than all that it would keep.
             keeps.max_bytes = None;
         }
