@@ -118,11 +118,24 @@ impl Schedule {
         if self.entries.last().is_some_and(|(last, _)| entry.from <= last.from) {
             return Err(ScheduleError::NotAscending(entry.from));
         }
+        self.insert(entry)
+    }
+
+    /// Puts an entry where it belongs, also between others.
+    ///
+    /// # Errors
+    /// It is the first one, another one begins there, or its key is none.
+    pub fn insert(&mut self, entry: ScheduleEntry) -> Result<(), ScheduleError> {
+        let index = self.entries.partition_point(|(known, _)| known.from < entry.from);
+        let is_taken = self.entries.get(index).is_some_and(|(known, _)| index == 0 || known.from == entry.from);
+        if is_taken {
+            return Err(ScheduleError::NotAscending(entry.from));
+        }
         let key = VerifyingKey::from_bytes(&entry.proposer.0).map_err(|_| ScheduleError::NotAKey(entry.proposer))?;
         if key.is_weak() {
             return Err(ScheduleError::WeakKey(entry.proposer));
         }
-        self.entries.push((entry, key));
+        self.entries.insert(index, (entry, key));
         Ok(())
     }
 

@@ -5,7 +5,8 @@
 //! 2. A sound guard is never replaced: only one that is missing, or that names a block which is not here; and never by a word
 //!    that what is stored contradicts.
 //! 3. To abandon a branch lowers the guard only where DA has decided against the block that it names.
-//! 4. The schedule changes only above soft, where nothing was decided under the old one; what genesis says stays.
+//! 4. The schedule changes only above soft, where nothing was decided under the old one; what genesis says stays. Only an entry that
+//!    damage took is added where it was, as the block shows that is stored there.
 //! 5. When it changes, a block that is awaited stays so exactly if its proposer is the one that the new schedule has at its height:
 //!    what that key signed stays signed, whatever the operator adds above or below, and what another key signed will never be
 //!    stored. The same goes for the target.
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use super::branches::Retraction;
 use super::waiting::Afterwards;
 use super::{Answer, Change, Command, Ctx, DisownedBy, Halt, LOST_BY_DAMAGE, LostWord, Syncer, Ticket};
-use crate::block::{BlockId, Height};
+use crate::block::{BlockId, Header, Height};
 use crate::verify::{Rules, ScheduleEntry, ScheduleError};
 
 /// Why the schedule stays as it is.
@@ -152,13 +153,26 @@ impl Syncer {
     }
 
     fn extend_schedule(&mut self, ctx: Ctx<'_>, entry: ScheduleEntry) -> Result<(), ScheduleRefusal> {
-        self.check_above_soft(entry.from)?;
         let mut rules = Rules::clone(&self.rules);
-        rules.schedule.append(entry)?;
-        self.decision.change(Change::Schedule(entry));
-        self.lost_words.scheduled(entry.from, &mut self.decision);
+        if self.was_lost(ctx, entry) {
+            rules.schedule.insert(entry)?;
+            self.decision.change(Change::Schedule(entry));
+            self.lost_words.said(LostWord::Schedule(entry.from), &mut self.decision);
+        } else {
+            self.check_above_soft(entry.from)?;
+            rules.schedule.append(entry)?;
+            self.decision.change(Change::Schedule(entry));
+            self.lost_words.scheduled(entry.from, &mut self.decision);
+        }
         self.change_schedule(ctx, rules);
         Ok(())
+    }
+
+    /// Whether damage took an entry that begins here, and it was this one, as the block shows that is stored there.
+    fn was_lost(&self, ctx: Ctx<'_>, entry: ScheduleEntry) -> bool {
+        let is_its = |header: Header| header.proposer == entry.proposer;
+        self.lost_words.has(LostWord::Schedule(entry.from))
+            && self.chain.header(entry.from, ctx.stored).is_some_and(is_its)
     }
 
     fn withdraw_schedule(&mut self, ctx: Ctx<'_>, from: Height) -> Result<(), ScheduleRefusal> {

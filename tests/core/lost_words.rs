@@ -61,6 +61,21 @@ fn an_entry_of_the_schedule_is_added_again_or_need_not_be() {
     assert!(refusal.contains("not above the soft head"), "it is said once: {refusal}");
 }
 
+/// Else nothing that DA has from there on could be judged any more.
+#[test]
+fn an_entry_below_soft_is_added_where_it_was_as_the_blocks_show() {
+    let blocks = chain(3);
+    let mut setup = Setup::follower().storing(&blocks, 1);
+    setup.at.lost_words = vec![LostWord::Schedule(h(2))];
+    let mut core = setup.start();
+    let refusal = core.operator_is_refused(add(2));
+    assert!(refusal.contains("not above the soft head"), "block 2 is another key's: {refusal}");
+    let entry = ScheduleEntry { from: h(2), proposer: blocks[1].block().header().proposer };
+    let effects = core.operator_may(Command::ExtendSchedule(entry));
+    assert_eq!(changes(&effects), [Change::Schedule(entry), Change::ForgetLost(LostWord::Schedule(h(2)))]);
+    assert_eq!(core.syncer().rules().schedule.entries().count(), 2);
+}
+
 #[test]
 fn whoever_has_looked_says_so_by_the_name_of_the_lost_consumers() {
     let forget = || Command::ForgetConsumer(LOST_BY_DAMAGE.to_owned());

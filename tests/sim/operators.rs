@@ -79,8 +79,11 @@ impl World {
 
     pub fn tell_schedule(&mut self, n: usize) {
         for entry in self.chain.entries().to_vec() {
+            if self.nodes[n].disk.image.lost_words.contains(&LostWord::Schedule(entry.from)) {
+                self.operate(n, Command::ExtendSchedule(entry));
+            }
             let Some(syncer) = &self.nodes[n].syncer else { return };
-            // What damage took below soft can be made good above it.
+            // What damage took below soft, and what is not stored any more, can be made good above it.
             let from = entry.from.max(syncer.heads().next_height());
             let Some(proposer) = self.chain.proposer_at(from).filter(|proposer| *proposer == entry.proposer) else {
                 continue;
@@ -194,7 +197,9 @@ impl World {
             // The host may have named it wrongly: it is to look again. Or it is thought that the host was right.
             Halt::Contradicted { ours, position } => {
                 let looks_again = self.dice.of(Purpose::Slips, n).bool() || !self.plan.operator_abandons;
-                if self.plan.name_wrong > 0.0 && (looks_again || self.healed) {
+                // What is named like this once more, when all hosts are right, is so.
+                let is_new = self.healed && self.looked_again.insert((n, position));
+                if self.plan.name_wrong > 0.0 && (if self.healed { is_new } else { looks_again }) {
                     self.operate(n, Command::RescanDa(position.height));
                 } else if self.plan.operator_abandons {
                     self.oracle.released(n, ours.height);
@@ -215,6 +220,11 @@ impl World {
     /// What damage took of what was said.
     fn say_again(&mut self, n: usize) {
         for word in self.nodes[n].disk.image.lost_words.clone() {
+            let entry = self.chain.entries().iter().find(|entry| word == LostWord::Schedule(entry.from)).copied();
+            if let Some(entry) = entry {
+                self.operate(n, Command::ExtendSchedule(entry));
+                continue;
+            }
             self.operate(
                 n,
                 match word {

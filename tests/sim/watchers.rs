@@ -132,6 +132,7 @@ impl World {
         if watcher.stream.is_some_and(|(opened, _)| opened == life) {
             return Ok(());
         }
+        // It was of a process that is gone.
         watcher.stream = None;
         let start = watcher.start();
         let initial = self.chain.initial_height();

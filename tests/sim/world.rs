@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height};
-use blocksyncd::sync::{Answer, CommitId, FetchOutcome, GuardState, Input, PeerId, RequestId, Ticket};
+use blocksyncd::sync::{Answer, CommitId, DaPosition, FetchOutcome, GuardState, Input, PeerId, RequestId, Ticket};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::adversary::{Adversary, Fork};
@@ -195,6 +195,8 @@ pub struct World {
     pub wrong_entries: Vec<(usize, Height, Duration)>,
     /// Which nodes have taken back what was named rightly after all, and where on DA.
     pub to_rescan: Vec<(usize, u64)>,
+    /// Where hosts looked at DA again since everything healed.
+    pub looked_again: BTreeSet<(usize, DaPosition)>,
     pub oracle: Oracle,
     pub trace: Trace,
     pub healed: bool,
@@ -286,6 +288,7 @@ impl World {
             misled: (plan.misled > 0.0).then_some(plan.honest - 1),
             wrong_entries: Vec::new(),
             to_rescan: Vec::new(),
+            looked_again: BTreeSet::new(),
             oracle: Oracle::default(),
             trace,
             healed: false,

@@ -303,7 +303,10 @@ impl Image {
                 self.sightings.remove(position);
             }
             Change::Evidence(evidence) => self.keep_evidence(evidence)?,
-            Change::Schedule(entry) => self.schedule.push(*entry),
+            Change::Schedule(entry) => {
+                self.schedule.push(*entry);
+                self.schedule.sort_unstable_by_key(|entry| entry.from);
+            }
             Change::WithdrawSchedule(from) => self.schedule.retain(|entry| entry.from != *from),
             Change::Veto(vetoed) => self.vetoed = *vetoed,
             Change::Halt(halted) => self.halted = *halted,
