@@ -41,7 +41,7 @@ impl Plan {
         let rng = &mut Rng::with_seed(seed ^ 0x0004_1046);
         Self {
             block_time: millis(rng, 25..=60),
-            pipeline: 2,
+            pipeline: 3,
             payload_bytes: rng.usize(0..=10),
             write: (Duration::ZERO, millis(rng, 1..=15)),
             untold: millis(rng, 0..=5),
@@ -196,7 +196,7 @@ impl Plan {
             guard_restored: signing != Signing::ByHost && by_bytes && !without_da && newer.f64() < 0.3,
             store_lost: if quiet_disk { 0.0 } else { swarm(newer, 0.5, 0.5) },
             guard_loss: if quiet_disk { 0.0 } else { swarm(rng, 0.2, 0.5) },
-            record_damage: if quiet_disk { 0.0 } else { swarm(newest, 0.5, 0.6) },
+            record_damage: if quiet_disk { 0.0 } else { swarm(newest, if twin.is_some() { 0.9 } else { 0.5 }, 0.8) },
             failing_reads: swarm(newest, 0.2, 0.002),
             drain_rate: swarm(rng, 0.4, 0.2),
             reconfigure: swarm(newer, 0.25, 1.0),
@@ -240,7 +240,7 @@ impl Plan {
             report_wrong: if by_bytes { swarm(newer, 0.2, 0.2) } else { 0.0 },
             name_wrong: if by_bytes { 0.0 } else { swarm(newest, 0.4, 0.05) },
             reporters: swarm(newest, 0.2, 0.3),
-            misled: if may_be_misled { swarm(newest, 0.3, 0.4) } else { 0.0 },
+            misled: if may_be_misled { swarm(newest, if twin.is_some() { 0.6 } else { 0.2 }, 0.8) } else { 0.0 },
             report_too_high: swarm(newer, 0.2, 0.1),
             watchers: if newer.f64() < 0.5 { newer.usize(1..=2) } else { 0 },
             sleepy: swarm(newest, 0.4, 0.1),

@@ -242,17 +242,14 @@ impl World {
         is_not_ready || self.hosts[n].refused_since.is_some()
     }
 
-    /// What was signed, and lost before it reached anybody, is gone: the operator says so. Sooner, what the status advises is given
-    /// up, where nobody has it.
+    /// What was signed, and lost before it reached anybody, is gone: the operator says so. What the status advises is given up before
+    /// that.
     fn settle_guard(&mut self, n: usize, status: &Status) {
         let patience = self.plan.faults_last + OPERATOR_PATIENCE;
         if n != self.publisher || !self.is_stuck(n) || status.halted.is_some() || self.now <= patience {
             return;
         }
-        let has = |node: &super::node::Node, id: BlockId| node.disk.image.id(id.height) == Some(id);
-        if let Some(advised) = advised_to_disown(status)
-            && !self.nodes.iter().any(|node| has(node, advised))
-        {
+        if let Some(advised) = advised_to_disown(status) {
             self.tally.count(State::DisownAdvised);
             self.operate(n, Command::Disown(advised));
         }

@@ -217,7 +217,7 @@ pub struct World {
 /// So many adversaries are many.
 const MANY: usize = 12;
 /// So many blocks are a long chain.
-const LONG: u64 = 1_000;
+const LONG: u64 = 600;
 const LINKS_EVERY: Duration = Duration::from_millis(250);
 pub const FAULTS_EVERY: Duration = Duration::from_millis(200);
 const HOSTS_EVERY: Duration = Duration::from_millis(400);
