@@ -356,7 +356,7 @@ impl World {
         match name {
             Name::HostId(_) => Name::HostId(Bytes::copy_from_slice(&wrong.0)),
             Name::Payload(_) => Name::Payload(wrong),
-            other => other,
+            Name::Block(_) => Name::Block(wrong),
         }
     }
 

@@ -246,8 +246,11 @@ impl World {
         if is_early && self.is_stuck(self.publisher) {
             return self.later(Duration::from_secs(5), Event::NoMoreBlocks);
         }
-        let tip = self.hosts[self.publisher].state.tip().map(|tip| tip.height);
+        let host = &self.hosts[self.publisher];
+        let tip = host.state.tip().map(|tip| tip.height);
+        // What is on its way may be accepted still.
+        let proposed = host.pending.back().map(|(_, height)| *height);
         let stored = self.nodes[self.publisher].disk.image.heads.soft_height();
-        self.last_to_publish = tip.max(stored).or(Some(self.chain.initial_height()));
+        self.last_to_publish = tip.max(stored).max(proposed).or(Some(self.chain.initial_height()));
     }
 }

@@ -419,6 +419,15 @@ impl World {
         self.watchers_converged(n, expected, hard)
     }
 
+    /// What everybody stores, in short.
+    pub fn stores(&self) -> String {
+        let stores = |(n, node): (usize, &Node)| {
+            let Heads { tail, soft, .. } = node.disk.image.heads;
+            format!("n{n} {tail}..{:?}", soft.map(|soft| soft.id))
+        };
+        self.nodes.iter().enumerate().map(stores).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether nobody has what it needs any more, and it says so: that this is gone, what hard waits for, or that it syncs.
     pub fn lacks_what_is_gone(&self, n: usize) -> bool {
         let Some(status) = self.nodes[n].syncer.as_ref().map(Syncer::status) else { return false };

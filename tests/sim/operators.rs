@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
-use blocksyncd::sync::{Command, Halt, Input, LOST_BY_DAMAGE, LostWord, Status};
+use blocksyncd::sync::{Command, Halt, HardWait, Input, LOST_BY_DAMAGE, LostWord, Status};
 use blocksyncd::verify::ScheduleEntry;
 
 use super::dice::Purpose;
@@ -168,6 +168,14 @@ impl World {
             if let Some(halt) = status.halted {
                 self.settle_halt(n, halt);
             }
+            if let Some(HardWait::Named { position, .. }) = status.hard_waits
+                && self.healed
+                && self.plan.name_wrong > 0.0
+                && self.looked_again.insert((n, position))
+            {
+                // Nobody has what is named there: the host may have named it wrongly.
+                self.operate(n, Command::RescanDa(position.height));
+            }
             if status.vetoed.is_some() {
                 self.operate(n, Command::LiftVeto);
             }
@@ -196,7 +204,9 @@ impl World {
         match halt {
             // The host may have named it wrongly: it is to look again. Or it is thought that the host was right.
             Halt::Contradicted { ours, position } => {
-                let looks_again = self.dice.of(Purpose::Slips, n).bool() || !self.plan.operator_abandons;
+                // A publisher's may be the only copy: its host looks again first.
+                let is_cautious = !self.plan.operator_abandons || self.may_publish(n);
+                let looks_again = self.dice.of(Purpose::Slips, n).bool() || is_cautious;
                 // What is named like this once more, when all hosts are right, is so.
                 let is_new = self.healed && self.looked_again.insert((n, position));
                 if self.plan.name_wrong > 0.0 && (if self.healed { is_new } else { looks_again }) {

@@ -362,7 +362,7 @@ impl World {
             }
             if self.agreed.is_none() && self.is_out_of_time() {
                 let why = self.why_not_converged.take().unwrap_or_default();
-                return Err(format!("not converged {HEAL_BOUND:?} after healing: {why}"));
+                return Err(format!("not converged {HEAL_BOUND:?} after healing: {why}; {}", self.stores()));
             }
         }
         Err("nothing is left to happen".to_owned())
@@ -373,6 +373,10 @@ impl World {
         let expected = self.da.last_winner();
         // The publisher, who had to wait, goes on.
         self.agreed = self.agreed.filter(|(on, _)| *on == expected && self.da.is_quiet());
+        if self.agreed.is_none() && self.is_making_a_block() {
+            self.why_not_converged = Some("a block is being signed, or written".to_owned());
+            return false;
+        }
         match (self.converged(), self.agreed) {
             (Ok(()), _) => {
                 self.was_excused |= (0..self.nodes.len()).any(|n| self.lacks_what_is_gone(n));
@@ -385,6 +389,12 @@ impl World {
             (Err(why), None) => self.why_not_converged = Some(why),
         }
         false
+    }
+
+    fn is_making_a_block(&self) -> bool {
+        let node = &self.nodes[self.publisher];
+        let decided = node.syncer.as_ref().and_then(|syncer| syncer.heads().soft_id());
+        node.is_signing() || decided != node.disk.image.heads.soft_id()
     }
 
     /// Lets things happen until `done`, or until `end`; says which. For worlds that are set up by hand.

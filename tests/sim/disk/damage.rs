@@ -201,16 +201,10 @@ impl<'a> Unreadable<'a> {
 
     fn read<T>(&self, read: impl FnOnce(&Image) -> Option<T>) -> Option<T> {
         let found = read(self.image)?;
-        match self.left.get().checked_sub(1) {
-            Some(left) => {
-                self.left.set(left);
-                Some(found)
-            }
-            None => {
-                self.has_failed.set(true);
-                None
-            }
-        }
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.unwrap_or(0));
+        self.has_failed.set(self.has_failed.get() || left.is_none());
+        left.map(|_| found)
     }
 }
 
