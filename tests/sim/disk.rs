@@ -254,11 +254,11 @@ impl Disk {
             _ => None,
         });
         let from = batch.changes.iter().find_map(|change| match change {
-            Change::Truncate { from, .. } => from.prev(),
+            Change::Truncate { from, .. } => Some(*from),
             _ => None,
         });
         let soft = self.image.heads.soft_height();
-        let left = from.map_or(soft, |from| soft.min(Some(from)));
+        let left = from.map_or(soft, |from| soft.min(from.prev()));
         for last in resets {
             let is_old = GuardState::after(last) == self.before || GuardState::after(last) == self.guard;
             let is_low = left.filter(|left| *left >= self.image.heads.tail) > last.map(|last| last.height);

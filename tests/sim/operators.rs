@@ -84,7 +84,8 @@ impl World {
             }
             let Some(syncer) = &self.nodes[n].syncer else { return };
             // What damage took below soft, and what is not stored any more, can be made good above it.
-            let from = entry.from.max(syncer.heads().next_height());
+            let is_empty = syncer.heads().soft.is_none();
+            let from = if is_empty { entry.from } else { entry.from.max(syncer.heads().next_height()) };
             let Some(proposer) = self.chain.proposer_at(from).filter(|proposer| *proposer == entry.proposer) else {
                 continue;
             };
