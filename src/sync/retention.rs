@@ -33,13 +33,13 @@ pub(super) struct Retention {
     durable: CommitId,
     durable_bytes: u64,
     /// What commits that are not durable yet forget.
-    in_flight: Vec<InFlight>,
+    in_flight: Vec<Leaving>,
     disk: DiskSpace,
 }
 
 /// What a commit that is not durable yet forgets.
 #[derive(Debug)]
-struct InFlight {
+struct Leaving {
     /// It is on disk once this is.
     came: CommitId,
     commit: CommitId,
@@ -118,9 +118,9 @@ impl Retention {
     fn goes(&mut self, left: u64, blocks: u64, gone: &FreshGone, chain: &Chain, decision: &Decision) {
         let commit = decision.next_commit();
         let bytes = self.stored_bytes(chain).saturating_sub(left);
-        self.in_flight.push(InFlight { came: self.durable, commit, blocks, bytes });
+        self.in_flight.push(Leaving { came: self.durable, commit, blocks, bytes });
         for (came, bytes) in gone.iter().filter(|(came, _)| *came < commit) {
-            self.in_flight.push(InFlight { came: *came, commit, blocks: 0, bytes: saturate::to_u64(*bytes) });
+            self.in_flight.push(Leaving { came: *came, commit, blocks: 0, bytes: saturate::to_u64(*bytes) });
         }
     }
 
