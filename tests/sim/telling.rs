@@ -3,8 +3,8 @@
 //! Invariants:
 //! 1. Nothing is told that was not announced as durable.
 //! 2. Where damage took blocks, that is said before anything else.
-//! 3. A host is sent back only from what this node has taken back since the stream was opened, from what was given up, or from where
-//!    our own hard block has decided.
+//! 3. A host is sent back only from what this node has taken back since the stream was opened, from what was given up, or refused by
+//!    a host's execution, or from where our own hard block has decided.
 
 use blocksyncd::block::{BlockId, Height};
 use blocksyncd::sync::cursor::Step;
@@ -61,7 +61,8 @@ impl Told {
         let mut above = host.chain.iter().filter(is_above).peekable();
         let lowest: Option<Height> = above.peek().map(|id| id.height);
         let is_decided = lowest.is_none_or(|lowest| Some(lowest) <= image.heads.hard_height());
-        let was_taken_back = image.heads.epoch > self.epoch || above.any(|id| image.disowned.contains_key(id));
+        let was_taken_back = image.heads.epoch > self.epoch
+            || above.any(|id| image.disowned.contains_key(id) || image.vetoed == Some(*id));
         self.epoch = image.heads.epoch;
         if is_decided || was_taken_back {
             return Ok(());
