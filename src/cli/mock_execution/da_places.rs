@@ -111,8 +111,8 @@ impl Named {
     }
 }
 
-/// This host's own rule, where its DA is told by names: the first valid block of each height on top of the one below. What it has
-/// said it has to remember, also after a restart: a second name for one height would contradict the first.
+/// This host's own rule, where its DA is reported by names: the first valid block of each height that links to the one below. Names
+/// that were reported are kept over a restart, since a second name for one height would contradict the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     taken: BTreeMap<Height, (DaPosition, Hash)>,

@@ -116,7 +116,7 @@ impl MockHost {
         &self.journal
     }
 
-    /// This place is named: it is remembered before it is told.
+    /// Keeps the name of this place on disk, before it is reported.
     pub fn name(&mut self, named: Named) -> std::io::Result<()> {
         if self.journal.memory().names.has(named) {
             return Ok(());

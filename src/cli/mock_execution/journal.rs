@@ -7,7 +7,7 @@
 //!   retract <height>                         everything above was undone
 //!   intent <height> <time>                   about to publish this height with this time
 //!   posted <height>                          everything up to here is on DA
-//!   named <height> <hash> <DA height> <index>   this place was named, where DA is told by names
+//!   named <height> <hash> <DA height> <index>   the name reported for this place, where DA is reported by names
 //! ```
 //!
 //! Invariants:
