@@ -1,19 +1,19 @@
-//! What is wrong is in the log as it is in the status: once when it begins, once when it is over, and in between when what there is
-//! to say of it has changed.
+//! What is wrong is in the log as it is in the status: a line when it begins, a line when it ends, and in between one when the text
+//! has changed.
 //!
 //! Invariants:
-//! 1. Whoever provokes a condition from outside fills no log: of each there are two lines a minute at most.
-//! 2. What lasts is told, a minute after the line before it at the latest, and so is its end.
+//! 1. A peer that provokes a condition cannot fill the log: there are at most two lines per condition and minute.
+//! 2. A condition that lasts is logged, at the latest one minute after its previous line, and so is its end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::sync::{Status, UnheardRound};
+use crate::sync::{FORKED, Status, UnheardRound};
 
-/// How soon at most a condition is told again.
+/// The shortest time between two lines that a condition holds.
 const REPEAT: Duration = Duration::from_mins(1);
 
-/// What the log has told.
+/// What was logged.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     told: BTreeMap<&'static str, Told>,
@@ -21,12 +21,12 @@ pub(super) struct Conditions {
     unheard: u64,
 }
 
-/// What was told last of one condition.
+/// The last line about one condition.
 #[derive(Debug)]
 struct Told {
-    /// `None`: that it is over.
+    /// `None`: the condition was over.
     text: Option<String>,
-    /// When it was last told to hold.
+    /// When it was last logged that the condition holds.
     at: Duration,
 }
 
@@ -34,7 +34,7 @@ struct Told {
 pub(super) type News = (&'static str, Option<String>);
 
 impl Conditions {
-    /// Compares what holds now with what was told.
+    /// The lines to log now: the present conditions compared with what was logged.
     pub fn news(&mut self, status: &Status, now: Duration) -> Vec<News> {
         conditions(status).into_iter().filter_map(|(name, text)| self.tell(name, text, now)).collect()
     }
@@ -74,7 +74,7 @@ fn conditions(status: &Status) -> Vec<News> {
         ("vetoed", status.vetoed.map(|id| format!("the host's execution refuses {id}: DA decides, or ctl lift-veto"))),
         ("not ready to publish", status.not_ready.clone()),
         ("hard waits", status.hard_waits.map(|waits| waits.to_string())),
-        ("forked", status.forked.then(|| "the sequencer signed another branch, too; only DA can decide".to_owned())),
+        ("forked", status.forked.then(|| FORKED.to_owned())),
         ("history gone", status.history_unavailable.then(|| "no peer has the blocks that are missing here".to_owned())),
         ("unknown proposer", unknown),
         (
@@ -120,7 +120,7 @@ mod tests {
             says(&mut told, second.is_multiple_of(2).then_some(&text), *second)
         };
         assert_eq!((0..600).filter(provoked).count(), 20);
-        // What lasts is told all the same.
+        // A condition that lasts is logged all the same.
         assert!(says(&mut told, Some("for good"), 660));
     }
 }

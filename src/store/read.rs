@@ -156,13 +156,7 @@ impl DbView {
 
     /// The blocks that were given up, in no order.
     pub(super) fn disowned(&self) -> Result<Vec<Disowned>, StoreError> {
-        self.meta_under(keys::DISOWNED)?
-            .into_iter()
-            .map(|(hash, body)| {
-                let disowned = Hash::from_slice(&hash).and_then(|hash| record::decode_disowned(body, hash));
-                disowned.ok_or_else(|| StoreError::damaged("the list of disowned blocks"))
-            })
-            .collect()
+        self.meta_by_hash(keys::DISOWNED, record::decode_disowned, "the list of disowned blocks")
     }
 
     pub(super) fn is_disowned(&self, hash: &Hash) -> Result<bool, StoreError> {
@@ -171,13 +165,7 @@ impl DbView {
 
     /// The blocks that DA has shown, and that are no sightings any more, in no order.
     pub(super) fn proved(&self) -> Result<Vec<ProvedBlock>, StoreError> {
-        self.meta_under(keys::PROVED)?
-            .into_iter()
-            .map(|(hash, body)| {
-                let proved = Hash::from_slice(&hash).and_then(|hash| record::decode_proved(body, hash));
-                proved.ok_or_else(|| StoreError::damaged("what DA has shown"))
-            })
-            .collect()
+        self.meta_by_hash(keys::PROVED, record::decode_proved, "what DA has shown")
     }
 
     /// What hosts and operators had said and damage took.
@@ -241,6 +229,22 @@ impl DbView {
     pub(super) fn da_notes(&self) -> Result<DaNotes, StoreError> {
         let Some(body) = self.get(Space::Sightings, keys::DA_NOTES)? else { return Ok(DaNotes::default()) };
         record::decode_da_notes(body).ok_or_else(|| StoreError::damaged("what is remembered of DA"))
+    }
+
+    /// The records of the meta keyspace whose key is `prefix` and a hash; `what` they are.
+    fn meta_by_hash<T>(
+        &self,
+        prefix: &[u8],
+        decode: impl Fn(Bytes, Hash) -> Option<T>,
+        what: &str,
+    ) -> Result<Vec<T>, StoreError> {
+        self.meta_under(prefix)?
+            .into_iter()
+            .map(|(hash, body)| {
+                let record = Hash::from_slice(&hash).and_then(|hash| decode(body, hash));
+                record.ok_or_else(|| StoreError::damaged(what))
+            })
+            .collect()
     }
 
     /// The records of the meta keyspace whose key starts with `prefix`, without it.

@@ -80,9 +80,7 @@ impl Awaited {
     pub fn knows(&self, id: BlockId) -> bool {
         let stands_on_it =
             |(child, below): (&BlockId, &Below)| child.height == id.height.next() && *below == Below::Block(id.hash);
-        self.blocks.contains_key(&id)
-            || self.steps.contains_key(&id)
-            || self.blocks.iter().chain(&self.steps).any(stands_on_it)
+        self.has(id) || self.steps.contains_key(&id) || self.blocks.iter().chain(&self.steps).any(stands_on_it)
     }
 
     /// What is awaited, lowest first.

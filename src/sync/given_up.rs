@@ -94,10 +94,8 @@ impl GivenUp {
         } else if !self.found.contains_key(&id) {
             return Vec::new();
         }
-        let mut forgotten = BTreeMap::new();
-        if by == Some(DisownedBy::Name) {
-            forgotten = self.forget_named_above(id.height, decision);
-        }
+        let is_named = by == Some(DisownedBy::Name);
+        let mut forgotten = if is_named { self.forget_named_above(id.height, decision) } else { BTreeMap::new() };
         self.found_order.clear();
         forgotten.extend(std::mem::take(&mut self.found).into_iter().map(|(id, found)| (id, found.below)));
         forgotten.into_iter().collect()
@@ -105,12 +103,12 @@ impl GivenUp {
 
     /// The name by which these were given up was wrong: it was that of the lowest one.
     fn forget_named_above(&mut self, height: Height, decision: &mut Decision) -> BTreeMap<BlockId, Below> {
-        let is_above = |(id, by): (&BlockId, &mut DisownedBy)| id.height > height && *by == DisownedBy::Name;
-        let named: Vec<_> = self.listed.extract_if(.., |id, by| is_above((id, by))).map(|(id, _)| id).collect();
-        for id in &named {
-            decision.change(Change::Own(*id));
-        }
-        named.into_iter().map(|id| (id, Below::Unknown)).collect()
+        let named = self.listed.extract_if(.., |id, by| id.height > height && *by == DisownedBy::Name);
+        let forget = |(id, _)| {
+            decision.change(Change::Own(id));
+            (id, Below::Unknown)
+        };
+        named.map(forget).collect()
     }
 
     /// The block was found to be given up, and stands on this one.

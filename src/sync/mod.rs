@@ -443,11 +443,11 @@ impl Syncer {
         let beginning = trusted.filter(|_| self.has_yet_to_begin());
         let shown_by_da = heads.hard.is_none() && heads.floor.is_none();
         let unseen = trusted.filter(|trusted| shown_by_da && trusted.height == heads.tail);
-        let of_da = self.da.waits_for();
-        let is_named = |wait: &HardWait| matches!(wait, HardWait::Named { .. });
-        // While somebody leads to it, what is named is on its way.
-        let named = of_da.filter(|wait| is_named(wait) && !self.is_led_on());
-        let of_da = of_da.filter(|wait| !is_named(wait));
+        let (named, of_da) = match self.da.waits_for() {
+            // While somebody leads to it, what is named is on its way.
+            wait @ Some(HardWait::Named { .. }) => (wait.filter(|_| !self.is_led_on()), None),
+            wait => (None, wait),
+        };
         of_da.or(beginning.map(HardWait::Beginning)).or(unseen.map(HardWait::Trusted)).or(named)
     }
 

@@ -74,7 +74,7 @@ impl Retention {
     /// Everything up to this commit is on disk, and the blocks that are stored then have so many bytes.
     pub fn durable(&mut self, commit: CommitId, stored_bytes: u64) {
         (self.durable, self.durable_bytes) = (commit, stored_bytes);
-        self.in_flight.retain(|prune| prune.commit > commit);
+        self.in_flight.retain(|leaving| leaving.commit > commit);
     }
 
     /// Bytes of the stored blocks as of the last durable commit.

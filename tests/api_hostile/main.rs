@@ -17,8 +17,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use blocksyncd::api::client::{
-    Batch, BlockSigner, Client, ClientError, Event, Hello, Lookup, Payload, ProposedBlock, PublishResult, Roles,
-    Session, Start, Stream, StreamOptions, Which,
+    Batch, BlockSigner, Client, ClientError, Event, Hello, Lookup, Payload, ProposedBlock, PublishResult, Publisher,
+    Roles, Session, Start, Stream, StreamOptions, Which,
 };
 use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::sync::Phase;
@@ -53,6 +53,15 @@ async fn open(sidecar: &Sidecar, roles: Roles) -> Session {
     let client = Client::connect(&sidecar.socket).await.unwrap();
     let hello = Hello { name: "test".into(), chain_id: Some(blocks::chain_id()), roles };
     client.open(&hello, None).await.unwrap()
+}
+
+/// Heights 1 to 4, each with a payload of this byte.
+async fn publish_four(publisher: &Publisher, payload: u8) -> Vec<BlockId> {
+    let mut ids = Vec::new();
+    for height in 1..=4 {
+        ids.push(accepted(publisher.publish(&new_block(height, vec![payload])).await.unwrap()));
+    }
+    ids
 }
 
 fn new_block(height: u64, payload: Vec<u8>) -> ProposedBlock {
@@ -419,10 +428,7 @@ fn a_host_follows_resumes_and_is_told_to_rewind() {
         let sidecar = Sidecar::start(true);
         let session = open(&sidecar, ALL).await;
         let (observer, publisher) = (session.observer.unwrap(), session.publisher.unwrap());
-        let mut ids = Vec::new();
-        for height in 1..=4 {
-            ids.push(accepted(publisher.publish(&new_block(height, vec![0])).await.unwrap()));
-        }
+        let ids = publish_four(&publisher, 0).await;
         sidecar.harden(2);
         let short = |events: Vec<Event>| -> Vec<String> {
             let say = |event| match event {
@@ -471,10 +477,7 @@ fn a_stream_that_waits_says_what_for() {
         let sidecar = Sidecar::start(true);
         let session = open(&sidecar, ALL).await;
         let (observer, publisher) = (session.observer.unwrap(), session.publisher.unwrap());
-        let mut ids = Vec::new();
-        for height in 1..=4 {
-            ids.push(accepted(publisher.publish(&new_block(height, vec![1])).await.unwrap()));
-        }
+        let ids = publish_four(&publisher, 1).await;
         sidecar.harden(2);
         let ahead = BlockId { height: Height::new(9).unwrap(), hash: Hash([9; 32]) };
         let resume = async |named: &[BlockId]| {

@@ -55,6 +55,12 @@ impl Locator {
         Ok(Self { blocks, hard, given_from })
     }
 
+    /// Whether the host has a block at this height, above the common one, and does not say which.
+    fn hides(&self, height: Height, on: Option<BlockId>) -> bool {
+        let is_between = on.is_none_or(|on| on.height < height) && self.newest().is_some_and(|it| it.height > height);
+        is_between && !self.blocks.iter().any(|block| block.height == height)
+    }
+
     /// The host's newest block.
     fn newest(&self) -> Option<BlockId> {
         self.blocks.first().copied().or(self.hard)
@@ -132,13 +138,6 @@ fn parting<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -
     let floor = locator.hard.map(|hard| hard.height);
     let candidates = locator.blocks.iter().copied().filter(|block| Some(block.height) > floor).chain(locator.hard);
     let vetoed = chain.vetoed()?;
-    let is_named = |vetoed: &BlockId| locator.blocks.iter().any(|block| block.height == vetoed.height);
-    let above = |on: Option<BlockId>| {
-        let unnamed = vetoed.filter(|vetoed| Some(vetoed.height) > on.map(|on| on.height) && !is_named(vetoed));
-        unnamed
-            .map(|vetoed| vetoed.height)
-            .filter(|height| locator.newest().map(|newest| newest.height) > Some(*height))
-    };
     let mut parting = Parting { on: None, elsewhere: None, given_up: None, unnamed_veto: None };
     for block in candidates {
         match relation(block, heads, chain)? {
@@ -153,7 +152,7 @@ fn parting<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -
             parting.given_up = Some(block.height);
         }
     }
-    parting.unnamed_veto = above(parting.on);
+    parting.unnamed_veto = vetoed.map(|vetoed| vetoed.height).filter(|height| locator.hides(*height, parting.on));
     Ok(parting)
 }
 

@@ -145,6 +145,9 @@ pub struct Status {
     pub lost_words: Vec<String>,
 }
 
+/// What there is to say where [`Status::forked`] is set.
+pub const FORKED: &str = "the sequencer signed another branch, too; only DA can decide";
+
 /// By somebody whom the schedule does not name there, peers say, are blocks from this height on: it may be behind. A claim: nobody's
 /// signature was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

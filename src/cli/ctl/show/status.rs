@@ -7,7 +7,7 @@ use crate::api::client::{AheadOfClockView, HeadsView, ServerInfo, StatusValue, S
 use crate::block::{BlockId, Height};
 use crate::cli::phase_name;
 use crate::config::units::show_bytes;
-use crate::sync::{Checkpoint, DaEvidence, PassedOver, Phase, Received, UnknownProposer, Wanted};
+use crate::sync::{Checkpoint, DaEvidence, FORKED, PassedOver, Phase, Received, UnknownProposer, Wanted};
 use crate::util::hex::encode as hex;
 
 /// What an operator can do when no peer has the next block.
@@ -228,7 +228,7 @@ fn composed_row(field: &str, status: &StatusView) -> Option<TextRow> {
     Some(match field {
         "storedBytes" => ("stores", stored(status)),
         "sessions" => ("hosts", format!("{} sessions, {} streams", status.sessions, status.streams)),
-        "forked" if status.forked => ("FORKED", "the sequencer signed another branch, too; only DA can decide".into()),
+        "forked" if status.forked => ("FORKED", FORKED.into()),
         "historyUnavailable" if status.history_unavailable => {
             let below = status.info.phase == Phase::Following;
             let gone = if below { HISTORY_GONE_AT_THE_HEAD } else { HISTORY_GONE };
