@@ -86,11 +86,15 @@ pub(super) fn apply(
     assert_hard_stays(&before, &batch.heads);
     applier.assert_absent(batch)?;
     let after = applier.stamp(state, batch.heads)?;
-    let disowned = (after.disowned != state.disowned).then(|| StampedList {
-        list: Arc::clone(&after.disowned),
-        stamp: CopyStamp { store_id: state.store_id, commit: after.stamped.commit },
-    });
-    let guard = GuardWrite { disowned, change: applier.guard_change(batch.guard) };
+    let stamp = CopyStamp { store_id: state.store_id, commit: after.stamped.commit };
+    let stamped = |list| StampedList { list, stamp };
+    let list = &after.disowned;
+    let all = (*list != state.disowned).then(|| Arc::new(list.with_leaving(&state.disowned)));
+    let guard = GuardWrite {
+        afterwards: all.as_ref().filter(|all| *all != list).map(|_| stamped(Arc::clone(list))),
+        disowned: all.map(stamped),
+        change: applier.guard_change(batch.guard),
+    };
     Ok(Applied { writes: applier.writes, state: after, guard })
 }
 

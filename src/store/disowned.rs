@@ -6,7 +6,8 @@
 //! ```
 //!
 //! 1. It is made durable before the guard of the same commit: a crash never leaves a guard that has fallen without the blocks
-//!    for which it fell. It may be ahead of the database, by blocks that are stored still.
+//!    for which it fell. It may be ahead of the database, by blocks that are stored still. What leaves the list leaves the copy only
+//!    once the database has that commit: whatever crashes in between, nothing is missing that was acknowledged.
 //! 2. At start the list is what the newer one of the two has, but for what is stored; from then on both follow it. The copy says
 //!    which commit of which store it is of. The database is the newer one only when it is the same store, and has come as far; one
 //!    that was put back, or made anew, is not: it may list a block that was taken back since, and whoever believes that does not
@@ -66,6 +67,17 @@ impl DisownedList {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// With what of `before` it has no more, for as long as that may still count; not more than may be kept.
+    pub(super) fn with_leaving(&self, before: &Self) -> Self {
+        let mut all = self.clone();
+        for disowned in before.iter().filter(|disowned| !self.contains(&disowned.id.hash)) {
+            if all.len() < Self::MAX {
+                all.add(disowned);
+            }
+        }
+        all
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Disowned> {
@@ -239,5 +251,18 @@ mod tests {
             assert_eq!(decode(damaged), None, "byte {at}");
             assert_eq!(decode(bytes[..at].to_vec()), None, "cut at {at}");
         }
+    }
+
+    #[test]
+    fn what_leaves_the_list_is_there_until_the_commit_is() {
+        let disowned = |number: usize| {
+            let hash = Hash::of(&number.to_be_bytes());
+            Disowned { id: BlockId { height: Height::MIN, hash }, by: DisownedBy::Da }
+        };
+        let list = |numbers: std::ops::Range<usize>| numbers.map(disowned).collect::<DisownedList>();
+        assert_eq!(list(1..4).with_leaving(&list(0..2)), list(0..4));
+        assert_eq!(list(0..4).with_leaving(&list(1..2)), list(0..4), "nothing leaves");
+        let full = list(1..DisownedList::MAX + 1);
+        assert_eq!(full.with_leaving(&list(0..1)), full, "no file is longer than may be read");
     }
 }

@@ -84,8 +84,10 @@ pub(super) struct StampedList {
 /// What one commit writes beside the database.
 #[derive(Debug, Default)]
 pub(super) struct GuardWrite {
-    /// The list as it is now, when it has changed.
+    /// The list as it is now, when it has changed; with what leaves it.
     pub(super) disowned: Option<StampedList>,
+    /// Without that, once the database has the commit.
+    pub(super) afterwards: Option<StampedList>,
     pub(super) change: Option<GuardChange>,
 }
 

@@ -115,7 +115,7 @@ impl StoreShared {
         let copied = disowned.map(|copy| copy.list).unwrap_or_default();
         if list.iter().any(|known| !copied.agrees(known)) {
             let stamped = StampedList { list: Arc::clone(&list), stamp };
-            keeper.begin(GuardWrite { disowned: Some(stamped), change: None })?;
+            keeper.begin(GuardWrite { disowned: Some(stamped), ..GuardWrite::default() })?;
             keeper.finish()?;
         }
         Ok((Some(keeper), state, list))
@@ -230,7 +230,7 @@ impl Store {
     /// Nothing may be signed then: the process must end.
     pub fn guard(&mut self, entry: GuardEntry) -> Result<(), StoreError> {
         let guard = self.guard.as_mut().ok_or_else(no_guard)?;
-        guard.begin(GuardWrite { disowned: None, change: Some(GuardChange::Raise(entry)) })?;
+        guard.begin(GuardWrite { change: Some(GuardChange::Raise(entry)), ..GuardWrite::default() })?;
         guard.finish()
     }
 }
@@ -245,7 +245,7 @@ fn write_both(
     writes: Writes,
     durability: Durability,
     guard: Option<&mut GuardKeeper>,
-    write: GuardWrite,
+    mut write: GuardWrite,
 ) -> Result<(), StoreError> {
     if write.is_empty() {
         return db.write(writes, durability);
@@ -256,11 +256,17 @@ fn write_both(
         None if write.change.is_none() => return db.write(writes, durability),
         None => return Err(no_guard()),
     };
+    let afterwards = write.afterwards.take();
     guard.begin(write)?;
     let written = db.write(writes, durability);
     // Also when the commit failed: whoever comes next must not be given this outcome.
     let guarded = guard.finish();
-    written.and(guarded)
+    written.and(guarded)?;
+    if afterwards.is_some() {
+        guard.begin(GuardWrite { disowned: afterwards, ..GuardWrite::default() })?;
+        guard.finish()?;
+    }
+    Ok(())
 }
 
 /// Bytes that are free for us on the file system of `dir`.
