@@ -449,19 +449,17 @@ impl World {
         if history.max_bytes.is_some_and(|max| image.bytes() > max.get()) && floor != Some(tail) {
             return Err(format!("stores {} bytes from {tail} on, {floor:?}, {history:?}", image.bytes()));
         }
-        // Those who have it may be halted for ever, and those who had it may never get it back.
-        let mut others = self.net.acquainted(n).into_iter().filter(|other| *other < self.nodes.len());
-        let comes = self.plan.operator_abandons && !others.all(|other| self.is_lost(other));
-        let is_gone = !comes && self.is_below_tail_gone(n, image);
+        // Those who have it may be halted for ever. What nobody honest has any more nobody owes, even if somebody else gives it.
+        let is_gone = (!self.plan.operator_abandons && self.is_below_tail_gone(image, &self.net.acquainted(n)))
+            || (self.is_late() && self.is_below_tail_gone(image, &(0..self.nodes.len()).collect::<Vec<_>>()));
         if history.backfills() && tail > self.chain.initial_height() && !is_gone {
             return Err(format!("has not fetched what is below {tail}"));
         }
         Ok(())
     }
 
-    fn is_below_tail_gone(&self, n: usize, image: &Image) -> bool {
+    fn is_below_tail_gone(&self, image: &Image, others: &[usize]) -> bool {
         let Some(below) = image.heads.base.map(|base| base.id) else { return false };
-        let others = self.net.acquainted(n);
         let mut images = others.iter().filter_map(|other| self.nodes.get(*other)).map(|node| &node.disk.image);
         images.all(|image| image.id(below.height) != Some(below))
     }

@@ -141,10 +141,15 @@ impl World {
     /// else had pruned. Its author has time to bring it again first.
     pub fn is_lost(&self, n: usize) -> bool {
         let next = self.nodes[n].disk.image.heads.next_height();
-        self.now + Duration::from_secs(5) > self.plan.faults_last + HEAL_BOUND
+        self.is_late()
             && self.plan.report_by.evidence() == DaEvidence::Named
             && self.da.winner(next).is_some()
             && self.stuck().contains(&n)
+    }
+
+    /// Whether whoever could bring something has had the time for it.
+    pub fn is_late(&self) -> bool {
+        self.now + Duration::from_secs(5) > self.plan.faults_last + HEAL_BOUND
     }
 
     /// The nodes that lack something, and whose neighbours neither have what comes next nor will come by it.
