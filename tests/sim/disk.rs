@@ -16,9 +16,9 @@ use std::collections::{BTreeMap, VecDeque};
 use blocksyncd::block::{BlockId, Height};
 use blocksyncd::sync::{
     Anchor, Batch, Change, DaPosition, DataLoss, Disowned, Epoch, GuardEntry, GuardState, History, Origin, Recovered,
-    Ticket,
+    Seen, Sighting, Ticket,
 };
-use blocksyncd::verify::{AuthenticBlock, Tip};
+use blocksyncd::verify::{AuthenticBlock, Schedule, Tip};
 use fastrand::Rng;
 
 pub use damage::{Damage, Record, Unreadable};
@@ -329,8 +329,14 @@ impl Disk {
         self.disowned = None;
     }
 
-    /// What the next process finds.
-    pub fn recover(&self) -> Recovered {
+    /// What the next process finds. From then on the list of the disowned and its copy are one. What was kept of DA and is of nobody
+    /// whom the schedule names, as far as that is still known, cannot be checked, and does not count as read.
+    pub fn recover(&mut self, genesis: &Schedule) -> Recovered {
+        let mut disowned = self.disowned.take().unwrap_or_else(|| self.image.disowned.clone());
+        disowned.retain(|id, _| self.image.id(id.height) != Some(*id));
+        self.image.disowned.clone_from(&disowned);
+        let listed = disowned.values().copied().collect();
+        self.disowned = Some(disowned);
         let image = &self.image;
         let mut heads = image.heads;
         let next = heads.next_height();
@@ -338,13 +344,19 @@ impl Disk {
         heads.lost =
             self.watermark.soft.filter(|soft| *soft >= next).map(|to| DataLoss { from: next, to }).or(heads.lost);
         let behind = |anchor: &Anchor| heads.hard.is_none_or(|hard| hard.height < anchor.id.height);
+        let schedule = genesis.extended(image.schedule.clone());
+        let is_checked = |sighting: &Sighting| match &sighting.what {
+            Seen::Block(seen) => schedule.names(seen.block.block().header()),
+            Seen::Oversized(seen) => schedule.names(&seen.header),
+            Seen::Digest(_) | Seen::Named(_) => true,
+        };
+        let (sightings, refused) = image.sightings.values().cloned().partition(is_checked);
+        let refused: Vec<Sighting> = refused;
         let open = image.evidence.values().filter(|evidence| Some(evidence.height) > heads.hard_height());
-        let stores = |id: &BlockId| image.id(id.height) == Some(*id);
-        let disowned = self.disowned.as_ref().unwrap_or(&image.disowned);
         Recovered {
             heads,
-            sightings: image.sightings.values().cloned().collect(),
-            refused_sightings: Vec::new(),
+            sightings,
+            refused_sightings: refused.into_iter().map(|refused| refused.position).collect(),
             da_notes: image.da_notes.clone(),
             proved: image.proved.values().copied().collect(),
             evidence: open.cloned().collect(),
@@ -354,7 +366,7 @@ impl Disk {
             anchor: self.watermark.hard.filter(behind),
             guard: self.guard,
             consumers: image.acked.iter().map(|(name, id)| (name.clone(), *id)).collect(),
-            disowned: disowned.values().copied().filter(|disowned| !stores(&disowned.id)).collect(),
+            disowned: listed,
             lost_words: image.lost_words.iter().copied().collect(),
             stored_bytes: image.bytes(),
         }

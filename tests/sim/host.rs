@@ -329,6 +329,10 @@ impl World {
                     self.fail(format!("h{n}: {why}"));
                 }
             }
+            // What its host took for hard was another DA's, and the store that had told it so is gone.
+            Resumed::ForkedBelowHard { .. } if self.was_misled(n) => {
+                self.hosts[n].state = HostState::new(initial);
+            }
             Resumed::ForkedBelowHard { theirs, ours } => {
                 self.fail(format!(
                     "h{n} was told that its hard block {theirs:?} is not on the chain, which has {ours:?}"
@@ -488,9 +492,10 @@ impl World {
                         if self.plan.signing != Signing::ByHost {
                             host.state.made.split_off(&height);
                         }
-                        host.pending.clear();
+                        host.pending.truncate(position);
                     }
-                    _ => host.pending.clear(),
+                    // What was to stand on it is made anew; what is below it has an answer of its own, which may be yet to come.
+                    _ => host.pending.truncate(position),
                 }
             }
             _ => {}

@@ -186,12 +186,16 @@ impl World {
         }
     }
 
+    /// Whether this node's host was ever shown another DA than everybody else's.
+    pub fn was_misled(&self, n: usize) -> bool {
+        self.plan.misled > 0.0 && n + 1 == self.nodes.len()
+    }
+
     /// Where it became hard is where DA has it first, whatever was reported when.
     fn check_position(&self, n: usize, id: BlockId) -> Result<(), String> {
         let at = self.nodes[n].disk.image.confirmations.get(&id.height).copied();
         let first = self.da.winner(id.height).map(|(_, position)| position);
-        let was_misled = self.plan.misled > 0.0 && n + 1 == self.nodes.len();
-        let is_told = !was_misled && at.is_some() && at != Some(DaPosition::IMPLIED);
+        let is_told = !self.was_misled(n) && at.is_some() && at != Some(DaPosition::IMPLIED);
         if is_told && at != first && self.plan.report_by.evidence() == DaEvidence::Block {
             return Err(format!("n{n}: {id:?} became hard at {at:?}, and DA has it first at {first:?}"));
         }
@@ -493,6 +497,8 @@ fn check_moved(before: &Heads, after: &Heads) -> Result<(), String> {
     }
     if let Some(lost) = before.lost
         && after.lost.is_none()
+        // What came back and lost on DA in one batch was back.
+        && after.epoch == before.epoch
         && after.soft_height() < Some(lost.to)
     {
         return Err(format!("{lost:?} is said to be back, soft is {:?}", after.soft));

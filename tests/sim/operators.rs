@@ -188,7 +188,8 @@ impl World {
             if !status.lost_words.is_empty() {
                 self.say_again(n);
             }
-            if self.misled == Some(n) && self.healed {
+            let is_contradicted = matches!(status.halted, Some(Halt::HardContradicted { .. }));
+            if self.healed && (self.misled == Some(n) || (self.was_misled(n) && is_contradicted)) {
                 self.mend_misled(n);
             }
             self.settle_guard(n, &status);

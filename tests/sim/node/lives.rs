@@ -28,7 +28,7 @@ impl World {
         let node = &mut self.nodes[n];
         node.disk.history = history;
         node.disk.keeps_evidence(limits.evidence);
-        let mut recovered = node.disk.recover();
+        let mut recovered = node.disk.recover(&self.chain.rules().schedule);
         self.tally.add(State::AnchorAtStart, u64::from(recovered.anchor.is_some()));
         if bug == Some(Bug::GuardForgotten) {
             recovered.guard = blocksyncd::sync::GuardState::Unused;
