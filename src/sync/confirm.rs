@@ -191,6 +191,10 @@ impl Syncer {
 
     fn judge_next(&mut self, ctx: Ctx<'_>) -> Judging {
         let height = self.chain.next_unconfirmed();
+        if let Some(from) = self.lost_words.entry_missing_at(height, &self.rules.schedule) {
+            self.da.wait_for(HardWait::Schedule(from));
+            return Judging::Ends;
+        }
         let ours = self.chain.hash(height, ctx.stored);
         let trusted = self.config.history.trusted.map(|trusted| trusted.id);
         let holdings = Holdings { chain: &self.chain, pending: &self.pending, stored: ctx.stored };
@@ -231,6 +235,14 @@ impl Syncer {
         self.proved.forget_through(id.height, &mut self.decision);
     }
 
+    /// The block that was hard here before damage took it, where DA has this one on the same parent and before it.
+    fn was_hard_instead(&self, ctx: Ctx<'_>, block: &AuthenticBlock, position: DaPosition) -> Option<BlockId> {
+        let anchor = self.reverse_sync.anchor().filter(|anchor| anchor.id.height == block.height())?;
+        let parent = self.chain.parent_tip(block.height(), ctx.stored).ok()?;
+        let is_other = anchor.id != block.id() && position < anchor.position;
+        (is_other && self.is_scheduled(block) && block.link(parent).is_ok()).then_some(anchor.id)
+    }
+
     /// DA's winner is not what is stored.
     fn follow_winner(
         &mut self,
@@ -242,6 +254,10 @@ impl Syncer {
         if let Err(Fault::FromTheFuture { ahead }) = self.rules.check_time(block, ctx.now) {
             self.believe_after(ctx.now, ahead);
             self.da.wait_for(HardWait::FromTheFuture { position, id: block.id() });
+            return Judging::Ends;
+        }
+        if let Some(hard) = self.was_hard_instead(ctx, block, position) {
+            self.standing.halt(Halt::HardContradicted { hard, da: block.id(), position }, &mut self.decision);
             return Judging::Ends;
         }
         if let Some(hash) = ours {

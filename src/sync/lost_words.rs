@@ -3,12 +3,15 @@
 //! Invariants:
 //! 1. It is told until it was said again, or until an operator says that it need not be; also after a restart.
 //! 2. It leaves the list in the commit that has it said again.
+//! 3. What is lost decides nothing in its absence: while an entry of the schedule is missing, DA is not judged at the heights that it
+//!    governs. A digest of what is stored there says nothing of who may sign it, and other nodes know.
 
 use std::collections::BTreeSet;
 
 use super::decision::Decision;
 use super::{Change, LOST_BY_DAMAGE, LostWord};
 use crate::block::Height;
+use crate::verify::Schedule;
 
 #[derive(Debug)]
 pub(super) struct LostWords {
@@ -28,6 +31,16 @@ impl LostWords {
 
     pub fn has(&self, word: LostWord) -> bool {
         self.lost.contains(&word)
+    }
+
+    /// Where the entry begins that is missing, and that would say who signs this height.
+    pub fn entry_missing_at(&self, height: Height, schedule: &Schedule) -> Option<Height> {
+        let begins = |word: &LostWord| match word {
+            LostWord::Schedule(from) if *from <= height => Some(*from),
+            _ => None,
+        };
+        let missing = self.lost.iter().filter_map(begins).max()?;
+        schedule.entries().all(|known| known.from <= missing || known.from > height).then_some(missing)
     }
 
     /// It was said again, or need not be.

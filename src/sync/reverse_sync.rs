@@ -33,6 +33,11 @@ impl ReverseSync {
         Self { anchor, trusted, known: BTreeMap::new(), max_known, met: false }
     }
 
+    /// What was hard once, and is not yet again.
+    pub fn anchor(&self) -> Option<Anchor> {
+        self.anchor
+    }
+
     /// The only block that may be stored at this height: a pinned one, or what the pinned one ahead of us stands on.
     pub fn pinned(&self, height: Height) -> Option<BlockId> {
         let pinned = [self.anchor.map(|anchor| anchor.id), self.trusted, self.known(height)];

@@ -1,8 +1,8 @@
 //! Hard: what DA decides, and by what.
 
 use blocksyncd::sync::{
-    Anchor, Basis, Change, DaPosition, DaReport, FetchOutcome, Halt, HardWait, Input, Name, Phase, ReportRefusal,
-    ReportTaken,
+    Anchor, Basis, Change, Command, DaPosition, DaReport, FetchOutcome, Halt, HardWait, Input, Name, Phase,
+    ReportRefusal, ReportTaken,
 };
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
@@ -349,13 +349,33 @@ fn what_was_hard_before_a_loss_is_what_comes_back() {
     let mut core = setup.start();
     let _ = core.gossip(&other);
     assert_eq!(core.soft(), Some(blocks[0].id()), "nothing else is taken there");
-    let _ = core.da_has(std::slice::from_ref(&other));
-    assert_eq!(core.soft(), Some(blocks[0].id()), "not even from DA");
+    let _ = core.report(0, 8, vec![seen_block(8, 0, &other)]);
+    assert_eq!(core.soft(), Some(blocks[0].id()), "not even from DA, after it");
+    assert_eq!(core.status().halted, None);
     let _ = core.gossip(&blocks[1]);
     let _ = core.gossip(&blocks[2]);
     assert_eq!(core.soft(), Some(blocks[2].id()));
-    let _ = core.da_has(&blocks[1..]);
+    let _ = core.report(8, 9, blocks[1..].iter().zip(0..).map(|(block, index)| seen_block(9, index, block)).collect());
     assert_eq!(core.hard(), Some(blocks[2].id()));
+}
+
+/// Whoever reported what became hard then, or reports now, is wrong: the node does not stand still without a word.
+#[test]
+fn what_da_has_before_that_which_was_hard_before_a_loss_halts() {
+    let blocks = chain(3);
+    let other = branch(&blocks[..1], "b", 1).remove(0);
+    let halt = Halt::HardContradicted { hard: blocks[1].id(), da: other.id(), position: at(6, 9) };
+    for soft in [1, 2] {
+        let mut setup = Setup::follower().storing(&blocks[..soft], 1);
+        setup.at.anchor = Some(Anchor { id: blocks[1].id(), position: at(7, 0) });
+        let mut core = setup.start();
+        let _ = core.report(0, 8, vec![seen_block(6, 9, &other), seen_block(7, 0, &blocks[1])]);
+        assert_eq!((core.hard(), core.status().halted), (Some(blocks[0].id()), Some(halt)));
+        // It is found that the report was wrong.
+        let _ = core.operator_may(Command::RescanDa(6));
+        let _ = core.report(0, 8, vec![seen_block(7, 0, &blocks[1])]);
+        assert_eq!((core.hard(), core.status().halted), (Some(blocks[1].id()), None));
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! What hosts and operators had said and damage took: it is told until it is said again.
 
-use blocksyncd::sync::{Change, Command, LOST_BY_DAMAGE, LostWord, RejectAnswer};
+use blocksyncd::sync::{Change, Command, HardWait, LOST_BY_DAMAGE, LostWord, RejectAnswer};
 use blocksyncd::verify::ScheduleEntry;
 
 use super::blocks::{chain, h, public_key};
-use super::driver::{Core, Setup, changes};
+use super::driver::{Core, Setup, changes, seen_block, seen_digest};
 
 fn core_without(lost: &[LostWord]) -> Core {
     let mut setup = Setup::follower().storing(&chain(3), 1);
@@ -91,4 +91,30 @@ fn whoever_has_looked_says_so_by_the_name_of_the_lost_consumers() {
     let mut core = setup.start();
     let both = [Change::ForgetLost(LostWord::Unknown), Change::ForgetConsumer(LOST_BY_DAMAGE.to_owned())];
     assert_eq!(changes(&core.operator_may(forget())), both);
+}
+
+/// Others know whose key it was, and pass over what this node would count.
+#[test]
+fn da_is_not_judged_where_an_entry_of_the_schedule_is_missing() {
+    let blocks = chain(4);
+    let entry = |from| ScheduleEntry { from: h(from), proposer: blocks[1].block().header().proposer };
+    let without = |lost: u64, known: Option<u64>| {
+        let mut setup = Setup::follower().storing(&blocks, 1);
+        setup.at.lost_words = vec![LostWord::Schedule(h(lost))];
+        setup.at.schedule = known.map(entry).into_iter().collect();
+        let mut core = setup.start();
+        let _ = core.report(0, 1, vec![seen_digest(1, 0, &blocks[1]), seen_block(1, 1, &blocks[2])]);
+        core
+    };
+    for word in [Command::ExtendSchedule(entry(2)), Command::WithdrawSchedule(h(2))] {
+        let mut core = without(2, None);
+        assert_eq!((core.hard(), core.status().hard_waits), (Some(blocks[0].id()), Some(HardWait::Schedule(h(2)))));
+        let _ = core.operator_may(word);
+        assert_eq!((core.hard(), core.status().hard_waits), (Some(blocks[2].id()), None), "what was read counts");
+    }
+    let core = without(3, None);
+    assert_eq!((core.hard(), core.status().hard_waits), (Some(blocks[1].id()), Some(HardWait::Schedule(h(3)))));
+    assert_eq!(without(2, Some(3)).hard(), Some(blocks[0].id()));
+    assert_eq!(without(1, Some(2)).hard(), Some(blocks[2].id()), "what is missing speaks of others");
+    assert_eq!(without(4, None).hard(), Some(blocks[2].id()));
 }

@@ -138,8 +138,8 @@ impl World {
             return Err(format!("has heard {:?} of {:?} since {:?}", heard.answered, heard.connected, heard.began));
         }
         let header = native::decode_header(header_bytes).map_err(|fault| fault.to_string())?;
-        // What somebody has seen signed already is no new signature.
-        if heard.told.get(&header.height).is_some_and(|told| told.contains(&Hash::of(header_bytes))) {
+        // What somebody has seen signed already is no new signature; and what a signed block stands on was signed before it.
+        if self.is_shown_by_what_was_told(heard, header.height, Hash::of(header_bytes)) {
             return Ok(());
         }
         let alive = |hash: &&Hash| self.is_to_be_awaited(n, **hash, header.parent_hash);
@@ -152,6 +152,16 @@ impl World {
             )),
             None => Ok(()),
         }
+    }
+
+    /// Whether this node was told of the block, or of one that stands on it.
+    fn is_shown_by_what_was_told(&self, heard: &Heard, height: Height, hash: Hash) -> bool {
+        let told = heard.told.range(height..).flat_map(|(_, hashes)| hashes);
+        told.filter_map(|told| self.chain.signed(*told)).any(|told| {
+            let below = |block: &&AuthenticBlock| self.chain.signed(block.parent_hash()?);
+            let down = std::iter::successors(Some(told), below);
+            down.take_while(|block| block.height() >= height).any(|block| block.hash() == hash)
+        })
     }
 
     /// Whether this block, above a chain that ends with `top`, may be part of the chain.

@@ -266,6 +266,8 @@ pub enum HardWait {
     Named { position: DaPosition, height: Height },
     /// The time of the block there is ahead of our clock.
     FromTheFuture { position: DaPosition, id: BlockId },
+    /// Damage took the entry of the schedule that begins here, and it says who signs the next height.
+    Schedule(Height),
     /// The store is to begin with this block, and nobody has given it yet.
     Beginning(BlockId),
     /// The store began with this block, and DA has not shown it yet.
@@ -295,6 +297,11 @@ impl std::fmt::Display for HardWait {
             Self::FromTheFuture { position, id } => {
                 write!(f, "the time of block {id}, at {}, is ahead of our clock: is that right?", at(position))
             }
+            Self::Schedule(from) => write!(
+                f,
+                "the schedule's entry at height {from} was lost, and says who signs the next block: add it again (ctl schedule \
+                 add), or say that there is none (ctl schedule withdraw {from})"
+            ),
             Self::Beginning(id) => write!(
                 f,
                 "sync.from names {id}, and nobody has given that block yet: connect a peer that keeps it, or look whether it is a \
