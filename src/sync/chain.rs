@@ -37,10 +37,18 @@ pub(super) struct Chain {
     fresh_bytes: usize,
     /// Targets above soft that nobody led to; at most [`MAX_GIVEN_UP_TARGETS`].
     given_up_targets: BTreeSet<BlockId>,
+    /// Targets above soft that a higher one took the place of: if nobody leads to that one, nobody led to them.
+    passed_targets: BTreeSet<BlockId>,
 }
 
 /// So many are remembered, the highest ones.
 const MAX_GIVEN_UP_TARGETS: usize = 256;
+
+fn keep_highest(targets: &mut BTreeSet<BlockId>) {
+    while targets.len() > MAX_GIVEN_UP_TARGETS {
+        targets.pop_first();
+    }
+}
 
 /// The store could not say what it has at a height; the node ends on the error behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +63,7 @@ impl Chain {
             fresh: BTreeMap::new(),
             fresh_bytes: 0,
             given_up_targets: BTreeSet::new(),
+            passed_targets: BTreeSet::new(),
         };
         chain.check();
         chain
@@ -148,7 +157,9 @@ impl Chain {
         if self.heads.lost.is_some_and(|lost| block.height() >= lost.to) {
             self.heads.lost = None;
         }
-        self.given_up_targets.retain(|target| target.height > block.height());
+        for targets in [&mut self.given_up_targets, &mut self.passed_targets] {
+            targets.retain(|target| target.height > block.height());
+        }
         self.raise_target(block.id());
         self.received.count(origin);
         decision.change(Change::Append { block: verified, origin });
@@ -204,6 +215,7 @@ impl Chain {
         self.heads.epoch = self.heads.epoch.next();
         self.heads.target = self.heads.soft_id();
         self.given_up_targets.clear();
+        self.passed_targets.clear();
         decision.change(Change::Truncate { from, epoch: self.heads.epoch });
         self.check();
         self.forget_fresh(&gone)
@@ -240,6 +252,10 @@ impl Chain {
     /// A sequencer's signature proves that this block exists.
     pub fn raise_target(&mut self, id: BlockId) {
         if self.is_higher_target(id) {
+            if self.is_behind() {
+                self.passed_targets.extend(self.heads.target);
+                keep_highest(&mut self.passed_targets);
+            }
             self.heads.target = Some(id);
         }
     }
@@ -248,9 +264,8 @@ impl Chain {
     pub fn give_up_target(&mut self) {
         if self.is_behind() {
             self.given_up_targets.extend(self.heads.target);
-        }
-        while self.given_up_targets.len() > MAX_GIVEN_UP_TARGETS {
-            self.given_up_targets.pop_first();
+            self.given_up_targets.append(&mut self.passed_targets);
+            keep_highest(&mut self.given_up_targets);
         }
         self.drop_target();
     }

@@ -188,6 +188,28 @@ fn a_target_that_was_given_up_does_not_rise_again_from_the_same_block() {
     }
 }
 
+/// Nobody led to the highest one, and so nobody led to those before it.
+#[test]
+fn with_a_target_those_are_given_up_whose_place_it_took() {
+    let blocks = chain(3);
+    let replayed = branch(&blocks[..2], "b", 9);
+    let setup = Setup::follower().storing(&blocks[..2], 0);
+    let patience = setup.config.timing.target_patience;
+    let mut core = setup.start();
+    for block in [&replayed[5], &replayed[8]] {
+        let _ = core.gossip(block);
+        assert_eq!(core.target(), Some(block.id()));
+    }
+    let _ = core.pass(patience);
+    for block in [&replayed[5], &replayed[8]] {
+        let _ = core.gossip(block);
+        assert_eq!(core.target(), core.soft());
+    }
+    // What was no target then may be ours.
+    let _ = core.gossip(&replayed[7]);
+    assert_eq!(core.target(), Some(replayed[7].id()));
+}
+
 #[test]
 fn what_was_given_up_is_fetched_as_soon_as_somebody_has_it() {
     let blocks = chain(9);

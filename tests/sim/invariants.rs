@@ -387,12 +387,17 @@ impl World {
         Ok(())
     }
 
+    /// Whether a node is halted, as it should be where DA decided otherwise, and its operator has no remedy.
+    pub fn waits_for_operator(&self, n: usize) -> bool {
+        let status = self.nodes[n].syncer.as_ref().map(blocksyncd::sync::Syncer::status);
+        status.is_some_and(|status| status.halted.is_some()) && !self.plan.operator_abandons
+    }
+
     fn node_converged(&self, n: usize, node: &Node, expected: BlockId) -> Result<(), String> {
         let Some(syncer) = &node.syncer else { return Err("is down".to_owned()) };
         let (status, host) = (syncer.status(), &self.hosts[n]);
         let heads = status.heads;
-        if status.halted.is_some() && !self.plan.operator_abandons {
-            // It waits for its operator, as it should where DA decided otherwise.
+        if self.waits_for_operator(n) {
             return Ok(());
         }
         let hard = Some(expected).filter(|_| !self.plan.without_da);
@@ -402,7 +407,7 @@ impl World {
         if heads.soft_id() != Some(expected) || heads.hard != hard {
             return Err(format!("has {heads:?}, {status:?}, host at {:?}", host.state.tip()));
         }
-        if heads.target != Some(expected) {
+        if heads.target != Some(expected) && !self.is_led_astray(n, node) {
             return Err(format!("has target {:?}", heads.target));
         }
         if node.disk.image.heads.soft_id() != Some(expected) || node.disk.image.heads.hard != hard {

@@ -169,6 +169,24 @@ impl World {
         }
     }
 
+    /// Everybody agreed, and since then somebody looks for what only a liar has, and no part of the chain.
+    pub fn note_who_is_astray(&mut self, expected: Option<BlockId>) {
+        for (n, node) in self.nodes.iter().enumerate() {
+            let target = node.syncer.as_ref().and_then(|syncer| syncer.heads().target);
+            let knows_a_liar = self.net.acquainted(n).into_iter().any(|other| other >= self.nodes.len());
+            if self.agreed.is_some() && knows_a_liar && target > expected {
+                self.astray.entry(n).or_insert(self.now);
+            } else {
+                self.astray.remove(&n);
+            }
+        }
+    }
+
+    /// Whoever is new to a node has to be asked before it knows that nothing leads there.
+    pub fn is_led_astray(&self, n: usize, node: &Node) -> bool {
+        self.astray.get(&n).is_some_and(|since| self.now <= *since + node.timing.target_patience + LOOK_EVERY)
+    }
+
     /// Whether too much time has passed since everything healed.
     pub fn is_out_of_time(&mut self) -> bool {
         for (n, node) in self.nodes.iter().enumerate() {

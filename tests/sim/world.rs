@@ -7,7 +7,7 @@
 //! ```
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -206,6 +206,8 @@ pub struct World {
     why_not_converged: Option<String>,
     /// Which block all agree on, and since when.
     pub agreed: Option<(Option<BlockId>, Duration)>,
+    /// Since when whoever agreed with all has followed what a liar proves to exist.
+    pub astray: BTreeMap<usize, Duration>,
     /// How far all had come when anybody had something new last, and when that was.
     pub moved: (Heights, Duration),
     /// Somebody was let off then, since it lacked what nobody had.
@@ -297,6 +299,7 @@ impl World {
             violation: None,
             why_not_converged: None,
             agreed: None,
+            astray: BTreeMap::new(),
             moved: (Heights::new(), Duration::ZERO),
             was_excused: false,
             dice,
@@ -377,9 +380,11 @@ impl World {
             self.why_not_converged = Some("a block is being signed, or written".to_owned());
             return false;
         }
+        self.note_who_is_astray(expected);
         match (self.converged(), self.agreed) {
             (Ok(()), _) => {
-                self.was_excused |= (0..self.nodes.len()).any(|n| self.lacks_what_is_gone(n));
+                self.was_excused |=
+                    (0..self.nodes.len()).any(|n| self.lacks_what_is_gone(n) || self.waits_for_operator(n));
                 let (_, since) = *self.agreed.get_or_insert((expected, self.now));
                 return self.now >= since + self.plan.stays;
             }
