@@ -235,12 +235,18 @@ impl Syncer {
         self.proved.forget_through(id.height, &mut self.decision);
     }
 
-    /// The block that was hard here before damage took it, where DA has this one on the same parent and before it.
-    fn was_hard_instead(&self, ctx: Ctx<'_>, block: &AuthenticBlock, position: DaPosition) -> Option<BlockId> {
-        let anchor = self.reverse_sync.anchor().filter(|anchor| anchor.id.height == block.height())?;
-        let parent = self.chain.parent_tip(block.height(), ctx.stored).ok()?;
-        let is_other = anchor.id != block.id() && position < anchor.position;
-        (is_other && self.is_scheduled(block) && block.link(parent).is_ok()).then_some(anchor.id)
+    /// What was hard at this height before damage, where DA has another block on the same parent now: the anchor, or what it stands
+    /// on. Everything before that block is reported, so that one of the reports is wrong.
+    fn was_hard_instead(&self, ctx: Ctx<'_>, block: &AuthenticBlock, ours: Option<Hash>) -> Option<BlockId> {
+        let height = block.height();
+        let anchor = self.reverse_sync.anchor()?.id;
+        let was_hard = match ours {
+            Some(hash) if self.chain.contains(anchor, ctx.stored) => BlockId { height, hash },
+            _ => anchor,
+        };
+        let parent = self.chain.parent_tip(height, ctx.stored).ok()?;
+        let is_other = was_hard.height == height && anchor.height >= height && was_hard != block.id();
+        (is_other && self.is_scheduled(block) && block.link(parent).is_ok()).then_some(was_hard)
     }
 
     /// DA's winner is not what is stored.
@@ -256,7 +262,7 @@ impl Syncer {
             self.da.wait_for(HardWait::FromTheFuture { position, id: block.id() });
             return Judging::Ends;
         }
-        if let Some(hard) = self.was_hard_instead(ctx, block, position) {
+        if let Some(hard) = self.was_hard_instead(ctx, block, ours) {
             self.standing.halt(Halt::HardContradicted { hard, da: block.id(), position }, &mut self.decision);
             return Judging::Ends;
         }

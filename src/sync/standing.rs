@@ -137,7 +137,7 @@ impl std::fmt::Display for Halt {
             ),
             Self::HardContradicted { hard, da, position } => write!(
                 f,
-                "DA height {} has {da}, before the position by which {hard} became hard: one of the two was reported wrongly. \
+                "DA height {} has {da}, where {hard} became hard: one of the two was reported wrongly. \
                  When it is this one, have it reported anew (ctl rescan-da --from {}); else this store must be made anew",
                 position.height, position.height
             ),

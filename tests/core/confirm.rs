@@ -349,32 +349,43 @@ fn what_was_hard_before_a_loss_is_what_comes_back() {
     let mut core = setup.start();
     let _ = core.gossip(&other);
     assert_eq!(core.soft(), Some(blocks[0].id()), "nothing else is taken there");
-    let _ = core.report(0, 8, vec![seen_block(8, 0, &other)]);
-    assert_eq!(core.soft(), Some(blocks[0].id()), "not even from DA, after it");
-    assert_eq!(core.status().halted, None);
     let _ = core.gossip(&blocks[1]);
     let _ = core.gossip(&blocks[2]);
     assert_eq!(core.soft(), Some(blocks[2].id()));
-    let _ = core.report(8, 9, blocks[1..].iter().zip(0..).map(|(block, index)| seen_block(9, index, block)).collect());
+    let _ = core.report(0, 9, blocks[1..].iter().zip(0..).map(|(block, index)| seen_block(9, index, block)).collect());
     assert_eq!(core.hard(), Some(blocks[2].id()));
 }
 
 /// Whoever reported what became hard then, or reports now, is wrong: the node does not stand still without a word.
 #[test]
-fn what_da_has_before_that_which_was_hard_before_a_loss_halts() {
+fn where_da_has_another_block_than_was_hard_before_a_loss_it_halts() {
     let blocks = chain(3);
-    let other = branch(&blocks[..1], "b", 1).remove(0);
-    let halt = Halt::HardContradicted { hard: blocks[1].id(), da: other.id(), position: at(6, 9) };
-    for soft in [1, 2] {
+    let other = branch(&blocks[..1], "b", 2);
+    // Stored so far; which was hard; what DA has now, and where; what is contradicted.
+    for (soft, anchor, da, contradicted) in [
+        (1, 2, vec![seen_block(6, 9, &other[0]), seen_block(7, 0, &blocks[1])], 2),
+        (2, 2, vec![seen_block(6, 9, &other[0]), seen_block(7, 0, &blocks[1])], 2),
+        (1, 2, vec![seen_block(8, 0, &other[0])], 2),
+        (3, 3, vec![seen_block(8, 0, &other[0])], 2),
+        (1, 3, vec![seen_block(8, 0, &other[0]), seen_block(8, 1, &other[1])], 3),
+    ] {
         let mut setup = Setup::follower().storing(&blocks[..soft], 1);
-        setup.at.anchor = Some(Anchor { id: blocks[1].id(), position: at(7, 0) });
+        setup.at.anchor = Some(Anchor { id: blocks[anchor - 1].id(), position: at(7, 0) });
         let mut core = setup.start();
-        let _ = core.report(0, 8, vec![seen_block(6, 9, &other), seen_block(7, 0, &blocks[1])]);
-        assert_eq!((core.hard(), core.status().halted), (Some(blocks[0].id()), Some(halt)));
+        let from = da[0].position.height;
+        let _ = core.report(0, 9, da);
+        let halt = core.status().halted;
+        let hard = blocks[contradicted - 1].id();
+        assert!(
+            matches!(halt, Some(Halt::HardContradicted { hard: told, .. }) if told == hard),
+            "{soft} {anchor}: {halt:?}"
+        );
         // It is found that the report was wrong.
-        let _ = core.operator_may(Command::RescanDa(6));
-        let _ = core.report(0, 8, vec![seen_block(7, 0, &blocks[1])]);
-        assert_eq!((core.hard(), core.status().halted), (Some(blocks[1].id()), None));
+        let _ = core.operator_may(Command::RescanDa(from));
+        assert_eq!(core.status().halted, None);
+        let kept = core.hard() == Some(blocks[0].id());
+        let _ = core.report(0, 9, vec![seen_block(9, 0, &blocks[1])]);
+        assert_eq!(core.hard() == Some(blocks[1].id()), kept, "what is hard by now stays");
     }
 }
 

@@ -310,7 +310,7 @@ fn a_halt_says_what_an_operator_has_to_do() {
          ctl abandon-branch {ours}), or not (then have it reported anew: ctl rescan-da --from 7)"
     );
     let hard_contradicted = format!(
-        "DA height 7 has {da}, before the position by which {ours} became hard: one of the two was reported wrongly. When it \
+        "DA height 7 has {da}, where {ours} became hard: one of the two was reported wrongly. When it \
          is this one, have it reported anew (ctl rescan-da --from 7); else this store must be made anew"
     );
     for (halt, said) in [

@@ -376,6 +376,10 @@ impl World {
 
     /// Whether everything agrees; else what does not.
     pub fn converged(&self) -> Result<(), String> {
+        if self.is_lost(self.publisher) {
+            // Its own host named its blocks wrongly, its operator believed it, and nobody else had them.
+            return Ok(());
+        }
         if self.last_to_publish.is_none() || !self.da.is_quiet() {
             return Err("there is more to be published, or for DA to include".to_owned());
         }
@@ -389,7 +393,7 @@ impl World {
 
     /// Whether a node is halted, as it should be where DA decided otherwise, and its operator has no remedy.
     pub fn waits_for_operator(&self, n: usize) -> bool {
-        let status = self.nodes[n].syncer.as_ref().map(blocksyncd::sync::Syncer::status);
+        let status = self.nodes[n].syncer.as_ref().map(Syncer::status);
         status.is_some_and(|status| status.halted.is_some()) && !self.plan.operator_abandons
     }
 

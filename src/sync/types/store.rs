@@ -202,8 +202,8 @@ pub enum Halt {
     Diverged { ours: BlockId, da: BlockId, position: DaPosition },
     /// DA names, by an id that proves nothing, something else than what we stored.
     Contradicted { ours: BlockId, position: DaPosition },
-    /// DA has another block than the hard one, on the same parent and before the position by which that became hard: one of the
-    /// reports was wrong.
+    /// DA has another block than the one that is hard, or was before damage, on the same parent and before it: one of the reports was
+    /// wrong.
     HardContradicted { hard: BlockId, da: BlockId, position: DaPosition },
 }
 

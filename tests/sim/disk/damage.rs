@@ -145,12 +145,17 @@ impl Image {
         self.founded.retain(|name| self.acked.get(name).is_none_or(|acked| acked.height < from));
     }
 
-    /// DA is read again from below the lowest position that is forgotten.
+    /// DA is read again from below the lowest position that is forgotten, or from its beginning where one of them is not known: what
+    /// was fetched below the tail has none.
     fn hard_falls_below(&mut self, from: Height) {
+        let was = self.heads.hard_height().unwrap_or(from);
         let gone = self.confirmations.split_off(&from);
-        let lowest = gone.values().map(|position| position.height).min();
         self.heads.hard = self.confirmations.keys().next_back().and_then(|height| self.id(*height));
-        self.read_again_from(lowest.unwrap_or(0));
+        let lost_from = self.heads.hard_height().map_or(self.heads.tail, Height::next);
+        let lost = was.get().saturating_sub(lost_from.get()) + 1;
+        let all_are_known = gone.len() as u64 == lost;
+        let lowest = gone.values().map(|position| position.height).min();
+        self.read_again_from(lowest.filter(|_| all_are_known).unwrap_or(0));
     }
 
     fn read_again_from(&mut self, da_height: u64) {
