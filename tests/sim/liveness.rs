@@ -189,6 +189,9 @@ impl World {
 
     /// Whether too much time has passed since everything healed.
     pub fn is_out_of_time(&mut self) -> bool {
+        if !self.healed {
+            return false;
+        }
         for (n, node) in self.nodes.iter().enumerate() {
             let Heads { tail, ref hard, ref soft, .. } = node.disk.image.heads;
             let [hard, soft] = [hard.map(|hard| hard.height), soft.map(|soft| soft.id.height)];
