@@ -55,10 +55,11 @@ impl Locator {
         Ok(Self { blocks, hard, given_from })
     }
 
-    /// Whether the host has a block at this height, above the common one, and does not say which.
+    /// Whether the host was given a block at this height, above the common one, and does not say which.
     fn hides(&self, height: Height, on: Option<BlockId>) -> bool {
         let is_between = on.is_none_or(|on| on.height < height) && self.newest().is_some_and(|it| it.height > height);
-        is_between && !self.blocks.iter().any(|block| block.height == height)
+        let was_given = self.given_from.is_none_or(|from| from <= height);
+        is_between && was_given && !self.blocks.iter().any(|block| block.height == height)
     }
 
     /// The host's newest block.
@@ -106,7 +107,7 @@ fn resume_from<C: ChainView + ?Sized>(
     }
     let parting = parting(locator, heads, chain)?;
     if parting.on != Some(newest) && !parting.is_decided(heads) {
-        return Ok(Resumed::Waiting(parting.waits_for(locator, fresh.initial_height, heads)));
+        return Ok(Resumed::Waiting(parting.waits_for(heads)));
     }
     let next = parting.on.map_or(fresh.initial_height, |block| block.height.next());
     Ok(Resumed::Started(Cursor {
@@ -131,6 +132,8 @@ struct Parting {
     given_up: Option<Height>,
     /// The height of a refused block that the host may have, and does not name.
     unnamed_veto: Option<Height>,
+    /// That of our hard block, where the host has a block and does not name it.
+    unnamed_hard: Option<Height>,
 }
 
 fn parting<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -> Result<Parting, C::Error> {
@@ -138,7 +141,7 @@ fn parting<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -
     let floor = locator.hard.map(|hard| hard.height);
     let candidates = locator.blocks.iter().copied().filter(|block| Some(block.height) > floor).chain(locator.hard);
     let vetoed = chain.vetoed()?;
-    let mut parting = Parting { on: None, elsewhere: None, given_up: None, unnamed_veto: None };
+    let mut parting = Parting { on: None, elsewhere: None, given_up: None, unnamed_veto: None, unnamed_hard: None };
     for block in candidates {
         match relation(block, heads, chain)? {
             Relation::Above => {}
@@ -152,7 +155,9 @@ fn parting<C: ChainView + ?Sized>(locator: &Locator, heads: &Heads, chain: &C) -
             parting.given_up = Some(block.height);
         }
     }
-    parting.unnamed_veto = vetoed.map(|vetoed| vetoed.height).filter(|height| locator.hides(*height, parting.on));
+    let hides = |height: &Height| locator.hides(*height, parting.on);
+    (parting.unnamed_veto, parting.unnamed_hard) =
+        (vetoed.map(|vetoed| vetoed.height).filter(hides), heads.hard_height().filter(hides));
     Ok(parting)
 }
 
@@ -164,14 +169,10 @@ impl Parting {
     }
 
     /// What would decide.
-    fn waits_for(&self, locator: &Locator, initial_height: Height, heads: &Heads) -> WaitsFor {
-        // What the host has between the two it does not name, or it would be the common one, or decided.
-        let unnamed =
-            self.on.map_or(initial_height, |on| on.height.next()).max(locator.given_from.unwrap_or(initial_height));
+    fn waits_for(&self, heads: &Heads) -> WaitsFor {
         // While we catch up, what is in common may still rise by itself.
         let catching_up = heads.target.map(|target| target.height) > heads.soft_height();
-        let hard = heads.hard_height().filter(|hard| *hard >= unnamed && !catching_up);
-        match self.unnamed_veto.or(hard) {
+        match self.unnamed_veto.or(self.unnamed_hard.filter(|_| !catching_up)) {
             Some(deciding) => WaitsFor::Name(deciding),
             None if self.elsewhere.is_some() => WaitsFor::Da,
             None => WaitsFor::Us,

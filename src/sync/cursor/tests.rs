@@ -307,6 +307,13 @@ fn a_host_is_sent_below_a_block_that_was_refused() {
     // Whether it has that very block it is to say.
     let sparse = [b('a', 7), b('a', 6), b('a', 4)];
     assert_eq!(model.resume(&sparse, None), Resumed::Waiting(WaitsFor::Name(h(5))));
+    // Unless it was given nothing there.
+    let given_from = |from| {
+        let locator = Locator::new(sparse.to_vec(), None, Height::new(from)).unwrap();
+        resume(&Start::Resume(locator), EventFilter::Soft, h(1), &model.heads, &model).unwrap()
+    };
+    assert_eq!(given_from(5), Resumed::Waiting(WaitsFor::Name(h(5))));
+    assert_eq!(given_from(6), Resumed::Waiting(WaitsFor::Us));
     // It has another one, which may come here yet; or none.
     let elsewhere = [b('b', 7), b('b', 5), b('a', 4)];
     assert_eq!(model.resume(&elsewhere, None), Resumed::Waiting(WaitsFor::Us));
