@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::StoreError;
+use super::da_notes;
 use super::db::{DbView, Writes};
 use super::disowned::{CopyStamp, DisownedList};
 use super::guard::{GuardChange, GuardWrite, StampedList};
@@ -219,7 +220,7 @@ impl Applier<'_> {
             }
             Change::DropSighting(position) => self.remove(Space::Sightings, &keys::position(*position)),
             Change::DaNotes(notes) if *notes == DaNotes::default() => self.remove(Space::Sightings, keys::DA_NOTES),
-            Change::DaNotes(notes) => self.put(Space::Sightings, keys::DA_NOTES, &record::encode_da_notes(notes)),
+            Change::DaNotes(notes) => self.put(Space::Sightings, keys::DA_NOTES, &da_notes::encode(notes)),
             Change::KeepProved(proved) => {
                 self.put(Space::Meta, &keys::proved(&proved.id.hash), &record::encode_proved(*proved));
             }

@@ -28,6 +28,7 @@
 
 mod apply;
 mod check;
+mod da_notes;
 mod db;
 mod disowned;
 mod error;

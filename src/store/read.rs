@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::StoreError;
+use super::da_notes;
 use super::db::DbView;
 use super::genesis::ChainRules;
 use super::keys::{self, Space};
@@ -228,7 +229,7 @@ impl DbView {
 
     pub(super) fn da_notes(&self) -> Result<DaNotes, StoreError> {
         let Some(body) = self.get(Space::Sightings, keys::DA_NOTES)? else { return Ok(DaNotes::default()) };
-        record::decode_da_notes(body).ok_or_else(|| StoreError::damaged("what is remembered of DA"))
+        da_notes::decode(body).ok_or_else(|| StoreError::damaged("what is remembered of DA"))
     }
 
     /// The records of the meta keyspace whose key is `prefix` and a hash; `what` they are.

@@ -14,9 +14,8 @@ use super::keys::Space;
 use super::{StoreError, VERSION};
 use crate::block::{BlockId, Hash, Height, PublicKey, SignedHeader, native};
 use crate::sync::{
-    Anchor, Basis, Confirmation, DaNotes, DaPosition, DataLoss, Disowned, DisownedBy, Epoch, Evidence, EvidenceId,
-    EvidenceSide, Floor, Halt, Heads, LeftOut, Name, Origin, OversizedBlock, PassedOver, PassedOverRest, ProvedBlock,
-    Seen, SeenBlock, Sighting,
+    Anchor, Basis, Confirmation, DaPosition, DataLoss, Disowned, DisownedBy, Epoch, Evidence, EvidenceId, EvidenceSide,
+    Floor, Halt, Heads, Name, Origin, OversizedBlock, ProvedBlock, Seen, SeenBlock, Sighting,
 };
 use crate::util::saturate;
 use crate::verify::{Rules, ScheduleEntry, Tip};
@@ -551,39 +550,6 @@ pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) 
 }
 
 /// The body of what is remembered of DA beside the sightings.
-pub(super) fn encode_da_notes(notes: &DaNotes) -> Vec<u8> {
-    let mut encoder = Encoder::default();
-    encoder.opt(notes.left_out, |encoder, out| {
-        encoder.height(out.height).position(out.position);
-    });
-    encoder.opt(notes.passed_over_above, |encoder, rest| {
-        encoder.height(rest.from).height(rest.through).position(rest.position).raw(&rest.under.0);
-    });
-    for passed in &notes.passed_over {
-        encoder.height(passed.height).raw(&passed.proposer.0).position(passed.position);
-    }
-    encoder.0
-}
-
-pub(super) fn decode_da_notes(body: Bytes) -> Option<DaNotes> {
-    let mut decoder = Decoder(body);
-    let left_out = decoder.opt(|decoder| Some(LeftOut { height: decoder.height()?, position: decoder.position()? }))?;
-    let passed_over_above = decoder.opt(|decoder| {
-        Some(PassedOverRest {
-            from: decoder.height()?,
-            through: decoder.height()?,
-            position: decoder.position()?,
-            under: Hash(decoder.array()?),
-        })
-    })?;
-    let mut passed_over = Vec::new();
-    while !decoder.0.is_empty() {
-        let (height, proposer) = (decoder.height()?, PublicKey(decoder.array()?));
-        passed_over.push(PassedOver { height, proposer, position: decoder.position()? });
-    }
-    Some(DaNotes { left_out, passed_over, passed_over_above })
-}
-
 /// The body of an evidence, both sides carried; its id is the key.
 pub(super) fn encode_evidence(height: Height, first: &SignedHeader, second: &SignedHeader) -> Vec<u8> {
     let mut encoder = Encoder::default();

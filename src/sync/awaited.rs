@@ -182,6 +182,11 @@ impl Awaited {
         Some(self.stalled_since? + STALL).filter(|ends| *ends > self.looked_at)
     }
 
+    /// Something came that is not remembered.
+    pub fn miss(&mut self) {
+        self.missed = Missed::Something;
+    }
+
     /// Whether anything came for which there was no room, once nothing is awaited any more; said once.
     pub fn take_missed(&mut self) -> Missed {
         if self.blocks.is_empty() { std::mem::replace(&mut self.missed, Missed::Nothing) } else { Missed::Nothing }

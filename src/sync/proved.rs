@@ -2,14 +2,25 @@
 //! is to be reported again, the host has corrected itself, or it lost. Whatever became of the sighting, the signature was given.
 //!
 //! Invariant: what DA has shown above hard, and is not on our chain, is a sighting or is remembered here, and either is on disk with
-//! the decision by which DA was reported; so a node that may sign waits for the same blocks after a restart. Bounded by
-//! `limits.awaited`, as what is waited for is: the highest go first.
+//! the decision by which DA was reported; so a node that may sign waits for the same blocks after a restart.
+//!
+//! Bounded by `limits.awaited`, as what is waited for is. Full means wait: of what comes then it is noted that there is more (see
+//! `da/notes.rs`), and a node that may sign waits until there is room again and DA has told it anew, or hard has passed it
+//! ([`Syncer::wait_for_unremembered`](super::Syncer)). Only of what was given up is nothing noted, and it is kept while half is free.
 
 use std::collections::BTreeMap;
 
 use super::decision::Decision;
 use super::{Change, ProvedBlock};
 use crate::block::{BlockId, Height};
+
+/// What became of a block that is to be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Kept {
+    Remembered,
+    NoRoom,
+}
 
 #[derive(Debug)]
 pub(super) struct Proved {
@@ -23,19 +34,24 @@ impl Proved {
         Self { blocks: proved.into_iter().map(|block| (block.id, block)).collect(), max }
     }
 
-    pub fn keep(&mut self, block: ProvedBlock, decision: &mut Decision) {
-        if self.blocks.insert(block.id, block).is_some() {
-            return;
+    pub fn keep(&mut self, block: ProvedBlock, decision: &mut Decision) -> Kept {
+        if self.blocks.contains_key(&block.id) {
+            return Kept::Remembered;
         }
+        if self.blocks.len() >= self.max {
+            return Kept::NoRoom;
+        }
+        self.blocks.insert(block.id, block);
         decision.change(Change::KeepProved(block));
-        while self.blocks.len() > self.max
-            && let Some((highest, _)) = self.blocks.pop_last()
-        {
-            decision.change(Change::ForgetProved(highest));
-        }
+        Kept::Remembered
     }
 
-    /// The block is on our chain.
+    /// Whether half of it is free.
+    pub fn has_room(&self) -> bool {
+        self.blocks.len() <= self.max / 2
+    }
+
+    /// The block is on our chain, or there is no room for what need not be waited for.
     pub fn forget(&mut self, id: BlockId, decision: &mut Decision) {
         if self.blocks.remove(&id).is_some() {
             decision.change(Change::ForgetProved(id));

@@ -31,6 +31,7 @@ impl Beginning {
             sightings: std::mem::take(&mut at.sightings),
             refused: std::mem::take(&mut at.refused_sightings),
             notes: std::mem::take(&mut at.da_notes),
+            gone: Vec::new(),
         };
         let mut changes = Vec::new();
         if (heads.tail, heads.base, heads.floor) != (stored.tail, stored.base, stored.floor) {
@@ -40,10 +41,9 @@ impl Beginning {
             found
         } else {
             // What was signed stays signed.
-            let proved: Vec<_> = found.sightings.iter().filter_map(|seen| seen.what.proved()).collect();
-            changes.extend(proved.iter().copied().map(Change::KeepProved).chain(found.forgotten()));
-            at.proved.extend(proved);
-            DaRecords::default()
+            let (left, forgotten) = found.under_another_beginning();
+            changes.extend(forgotten);
+            left
         };
         Self { heads, da, changes }
     }

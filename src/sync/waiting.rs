@@ -20,7 +20,8 @@ use super::awaited::{Awaited, Missed};
 use super::chain::Chain;
 use super::descent::{Below, BranchView, Stand, below, lowest_given_up, trace};
 use super::given_up::GivenUp;
-use super::{Ctx, DisownedBy, Name, ProvedBlock, Stored, Syncer};
+use super::proved::Kept;
+use super::{Ctx, DaPosition, DisownedBy, Name, ProvedBlock, Stored, Syncer};
 use crate::block::{BlockId, Hash, Header, Height};
 use crate::verify::Fault;
 
@@ -96,10 +97,13 @@ impl Syncer {
     pub(super) fn recall_awaited(&mut self) {
         let heads = *self.chain.heads();
         let soft = heads.soft_height();
-        for gone in self.da.take_gone() {
-            if Some(gone.id.height) > heads.hard_height() && gone.id.height >= heads.tail {
-                self.proved.keep(gone, &mut self.decision);
+        for (position, gone) in self.da.take_gone() {
+            if Some(gone.id.height) > heads.hard_height() {
+                self.remember(position, gone);
             }
+        }
+        if self.da.unremembered().is_some() {
+            self.awaited.miss();
         }
         for ProvedBlock { id, parent, .. } in self.on_record_above(soft) {
             self.awaited.add(id, below(parent));
@@ -125,12 +129,47 @@ impl Syncer {
 
     /// What DA has shown, and is no sighting any more, is remembered, unless it is ours, or DA has decided about its height.
     pub(super) fn keep_proved(&mut self, ctx: Ctx<'_>) {
-        for block in self.da.take_gone() {
+        for (position, block) in self.da.take_gone() {
             let heads = self.chain.heads();
             let is_open = Some(block.id.height) > heads.hard_height() && block.id.height >= heads.tail;
-            if is_open && !self.chain.contains(block.id, ctx.stored) {
-                self.proved.keep(block, &mut self.decision);
+            if is_open
+                && !self.chain.contains(block.id, ctx.stored)
+                && (self.proved.has_room() || !self.is_settled(ctx, &block))
+            {
+                self.remember(position, block);
             }
+        }
+    }
+
+    fn remember(&mut self, position: DaPosition, block: ProvedBlock) {
+        if self.proved.keep(block, &mut self.decision) == Kept::NoRoom {
+            self.da.not_remember(block.id.height, position, &mut self.decision);
+            self.awaited.miss();
+        }
+    }
+
+    /// Whether the block was given up, so that nobody waits for it.
+    fn is_settled(&self, ctx: Ctx<'_>, block: &ProvedBlock) -> bool {
+        self.given_up_by(ctx, block.id, below(block.parent)).is_some()
+    }
+
+    /// There may be room by now for what DA has shown and was not remembered: then it is told anew.
+    fn wait_for_unremembered(&mut self, ctx: Ctx<'_>, missed: Missed) {
+        if self.da.unremembered().is_none() || !self.publishing.may_publish() {
+            return;
+        }
+        if self.awaited.ids().next().is_some() {
+            self.awaited.miss();
+            return;
+        }
+        if missed == Missed::Something {
+            let settled: Vec<_> = self.proved.all().filter(|block| self.is_settled(ctx, block)).collect();
+            for block in settled {
+                self.proved.forget(block.id, &mut self.decision);
+            }
+        }
+        if self.proved.has_room() {
+            self.da.read_unremembered();
         }
     }
 
@@ -200,10 +239,12 @@ impl Syncer {
         };
         self.awaited.set_first(first);
         self.settle_guard(ctx);
-        if self.awaited.take_missed() == Missed::Something {
+        let missed = self.awaited.take_missed();
+        if missed == Missed::Something {
             self.notice_what_is_on_record(ctx);
             self.hear_again(ctx);
         }
+        self.wait_for_unremembered(ctx, missed);
     }
 
     /// Where the parents of a block lead that is awaited, or named by anybody.
@@ -444,9 +485,17 @@ impl Syncer {
 // ---- What is said of it --------------------------------------------------------------------------------------------
 
 impl Syncer {
+    fn awaits_unremembered(&self) -> Option<String> {
+        let more = self.da.unremembered()?;
+        Some(format!(
+            "DA has shown more blocks up to height {} than are remembered: the host is to report DA again, up to DA height {}",
+            more.height, more.through.height
+        ))
+    }
+
     /// Why nothing can be signed now, as far as others' blocks are the reason.
     pub(super) fn awaits(&self) -> Option<String> {
-        let (id, stand) = self.awaited.first()?;
+        let Some((id, stand)) = self.awaited.first() else { return self.awaits_unremembered() };
         let what = format!("block {} is proved to exist ({id})", id.height);
         let soft = self.chain.heads().soft_id();
         Some(match stand {

@@ -10,7 +10,8 @@ use blocksyncd::verify::{AuthenticBlock, ScheduleEntry};
 
 use super::blocks::{Spec, branch, chain, h, public_key};
 use super::driver::{
-    Core, Setup, ahead, at, changes, commits, digest, junk_of, kept_block, open, seen_block, seen_digest, seen_name,
+    Core, Setup, ahead, at, changes, commits, digest, junk, junk_of, kept_block, open, seen_block, seen_digest,
+    seen_name,
 };
 
 // ---- Schedules that are behind --------------------------------------------------------------------------------------
@@ -374,4 +375,24 @@ fn a_start_says_at_once_from_where_da_is_read_again() {
     let mut setup = Setup::follower().storing(&chain(2), 1);
     (setup.at.heads.scanned_through, setup.at.refused_sightings) = (9, vec![at(5, 0)]);
     assert_eq!(setup.start().heads().scanned_through, 4);
+}
+
+/// A copy of what was said there wrongly was left out; and the host goes on reporting where it was when this node ended.
+#[test]
+fn that_a_word_was_replaced_is_remembered_over_a_restart() {
+    let ours = chain(1);
+    let x = branch(&ours, "x", 1).remove(0);
+    let setup = || Setup::follower().storing(&ours, 1);
+    let mut core = setup().start();
+    let mut effects = core.report(0, 1, vec![seen_digest(3, 0, &x), seen_digest(3, 1, &x)]).1;
+    effects.extend(core.report(1, 2, vec![junk(3, 0)]).1);
+    let mut core = setup().after(&effects).start();
+    let (answer, _) = core.report(2, 3, vec![]);
+    assert_eq!((answer.scanned_through, answer.wanted), (2, vec![]));
+    let (answer, _) = core.report(2, 3, vec![junk(3, 0), seen_digest(3, 1, &x)]);
+    assert_eq!((answer.scanned_through, answer.wanted), (3, vec![open(3, 1, &x)]));
+    // Everything is to be told anew as it is.
+    let mut core = setup().after(&effects).start();
+    let effects = [effects, core.operator_may(Command::RescanDa(1))].concat();
+    assert_eq!(setup().after(&effects).at.da_notes, DaNotes::default());
 }

@@ -379,6 +379,11 @@ impl Core {
         self.syncer.peer_standings(self.now).remove(&peer(name)).unwrap_or_default()
     }
 
+    /// Whether this block is what a node that may sign waits for first.
+    pub fn awaits(&self, block: &AuthenticBlock) -> bool {
+        self.status().not_ready.is_some_and(|why| why.contains(&format!("({})", block.id())))
+    }
+
     pub fn syncer(&self) -> &Syncer {
         &self.syncer
     }

@@ -1,8 +1,7 @@
 //! What a node that may sign waits for after a restart: all that it waited for before, but for what only peers had told. Each test
 //! starts a second process from what the first one committed, with no peer to tell it anything.
 
-use blocksyncd::block::BlockId;
-use blocksyncd::sync::{Change, Command, Disowned, DisownedBy, Effect, Halt, Verdict};
+use blocksyncd::sync::{Change, Command, DaNotes, Disowned, DisownedBy, Effect, Halt, Input, Verdict};
 use blocksyncd::verify::{AuthenticBlock, ScheduleEntry};
 
 use super::blocks::{Spec, branch, chain, h, proposal, public_key};
@@ -86,18 +85,61 @@ fn what_was_shown_is_remembered_no_longer_than_it_matters() {
     assert!(forgets_proved(&effects, &other));
 }
 
-/// As many as are waited for at once, and the highest go first.
+/// As many as are waited for at once. Of more it is remembered that there are more: nothing is signed before DA has told them anew,
+/// and they are settled, too.
 #[test]
-fn so_many_are_remembered_as_are_waited_for() {
+fn more_than_can_be_remembered() {
     let ours = chain(1);
-    let mine = branch(&ours, "x", 5);
-    let mut setup = Setup::signer().storing(&ours, 1);
-    setup = setup.limits(|limits| (limits.sightings, limits.awaited) = (1, 2));
+    let strays: Vec<_> = (0..6).map(|name| branch(&branch(&ours, &format!("{name}"), 1), "x", 1).remove(0)).collect();
+    let setup = || {
+        let setup = Setup::signer().storing(&ours, 1);
+        setup.limits(|limits| (limits.sightings, limits.awaited) = (1, 2))
+    };
+    let shown: Vec<_> = (0..).zip(&strays).map(|(index, block)| seen_block(1, index, block)).collect();
+    let mut core = setup().start();
+    let mut effects = core.report(0, 1, shown.clone()).1;
+    let next = branch(&ours, "b", 1).remove(0);
+    let mut settled = Vec::new();
+    while settled.len() < strays.len() {
+        let kept = setup().after(&effects).at.proved.len();
+        assert!(kept <= 2, "{kept}");
+        refuses(&mut core, &next);
+        core = setup().after(&effects).start();
+        effects.extend(core.give(Input::Wakeup));
+        refuses(&mut core, &next);
+        while let Some(awaited) = strays.iter().find(|block| core.awaits(block)) {
+            assert!(!settled.contains(&awaited.id()));
+            settled.push(awaited.id());
+            effects.extend(core.operator_may(Command::Disown(awaited.id())));
+        }
+        let scanned = core.heads().scanned_through;
+        if scanned == 0 {
+            refuses(&mut core, &next);
+            effects.extend(core.report(0, 1, shown.clone()).1);
+        }
+    }
+    signs(&mut core, &next);
+    signs(&mut setup().after(&effects).start(), &next);
+}
+
+/// What DA has decided about need not be told anew.
+#[test]
+fn more_than_could_be_remembered_until_da_decided() {
+    let ours = chain(3);
+    let strays: Vec<_> = (0..4).map(|name| branch(&ours[..1], &format!("{name}"), 1).remove(0)).collect();
+    let setup = Setup::signer().storing(&ours, 1).limits(|limits| (limits.sightings, limits.awaited) = (1, 1));
     let mut core = setup.start();
-    let shown = (0..).zip(&mine[1..]).map(|(index, block)| seen_block(1, index, block)).collect();
-    let (_, effects) = core.report(0, 1, shown);
-    let kept: Vec<BlockId> = Setup::signer().after(&effects).at.proved.iter().map(|proved| proved.id).collect();
-    assert_eq!(kept, [mine[3].id(), mine[2].id()]);
+    let shown = [seen_block(2, 0, &ours[1])].into_iter().chain((1..).zip(&strays).map(|(i, it)| seen_block(2, i, it)));
+    // The cursor is below, so that nothing is judged yet.
+    let effects = core.report(0, 1, shown.collect()).1;
+    let noted = changes(&effects).into_iter().rev().find_map(|change| match change {
+        Change::DaNotes(notes) => notes.unremembered,
+        _ => None,
+    });
+    assert_eq!(noted.map(|more| more.height), Some(h(2)));
+    let effects = core.report(1, 2, vec![]).1;
+    assert_eq!(core.hard(), Some(ours[1].id()));
+    assert!(changes(&effects).contains(&Change::DaNotes(DaNotes::default())));
 }
 
 /// DA is to be reported again, or was reported otherwise: the signature was given all the same.

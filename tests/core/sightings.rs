@@ -310,7 +310,11 @@ fn the_same_word_once_more_says_nothing_new() {
     let effects = core.report(1, 1, vec![seen_digest(5, 0, &blocks[0])]).1;
     assert_eq!(
         changes(&effects),
-        [Change::DropSighting(at(5, 0)), Change::KeepSighting(kept_digest(5, 0, &blocks[0]))]
+        [
+            Change::DropSighting(at(5, 0)),
+            Change::KeepSighting(kept_digest(5, 0, &blocks[0])),
+            Change::DaNotes(DaNotes { again_from: Some(at(5, 1)), ..DaNotes::default() })
+        ]
     );
 }
 

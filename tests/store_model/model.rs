@@ -7,7 +7,7 @@ use blocksyncd::store::Snapshot;
 use blocksyncd::sync::{
     Basis, Batch, Change, CommitId, Confirmation, DaNotes, DaPosition, Disowned, DisownedBy, Epoch, Evidence,
     EvidenceId, EvidenceSide, GuardEntry, GuardState, Halt, Heads, LeftOut, Name, Origin, OversizedBlock, PassedOver,
-    PassedOverRest, ProvedBlock, Recovered, Seen, SeenBlock, Sighting,
+    PassedOverRest, ProvedBlock, Recovered, Seen, SeenBlock, Sighting, Unremembered,
 };
 use blocksyncd::verify::{ScheduleEntry, Tip, VerifiedBlock};
 use bytes::Bytes;
@@ -306,6 +306,8 @@ impl Model {
                 position,
                 under,
             }),
+            again_from: random.bool().then_some(position),
+            unremembered: random.bool().then_some(Unremembered { height, from: position, through: position.next() }),
         };
         Change::DaNotes(self.da_notes.clone())
     }

@@ -15,6 +15,7 @@
 //! 3. Before the cursor a position says something new only where it is open: its digest is known, and its bytes are not. From the
 //!    cursor on the newest word counts. That a report says nothing of a position says nothing: one DA height may take several.
 //!    Where a word was replaced, the cursor does not pass before what follows it was told once more: copies of it were left out.
+//!    That is noted on disk, since a host may go on where it was when this node ended.
 //! 4. What is taken is what the schedule of that moment makes of it, whatever it was checked by. Bytes that are not here any more and
 //!    of which the schedule says otherwise now are reported again.
 //! 5. What peers give is no sighting. It may be recognised as what stands at an open position, by its digest and by nothing else.
@@ -55,15 +56,13 @@ pub(super) struct Da {
     sightings: Sightings,
     /// Everything before this position on DA has been reported, and kept until it was judged, or noted.
     known_before: DaPosition,
-    /// No report covers what follows, before it has been told once more.
-    again_from: Option<DaPosition>,
     notes: DaNotes,
     /// The notes as they were written last.
     written: DaNotes,
     digests: Digests,
     doubts: Doubts,
     /// Blocks whose sightings were forgotten, whatever for, and nobody has asked for since.
-    gone: Vec<ProvedBlock>,
+    gone: Vec<(DaPosition, ProvedBlock)>,
     /// Positions whose bytes may have to be asked for: those that are known by their digest and were not recognised, in...
     unrecognised: BTreeSet<DaPosition>,
     /// ...this epoch.
@@ -85,15 +84,21 @@ pub(super) struct DaRecords {
     pub sightings: Vec<Sighting>,
     pub refused: Vec<DaPosition>,
     pub notes: DaNotes,
+    /// Blocks that were seen, and whose sightings are not kept.
+    pub gone: Vec<(DaPosition, ProvedBlock)>,
 }
 
 impl DaRecords {
-    /// The changes by which none of it is kept.
-    pub fn forgotten(self) -> impl Iterator<Item = Change> {
-        let Self { sightings, refused, notes } = self;
+    /// What is kept of it under another beginning, under which DA is read anew: that blocks were signed. And the changes by which the
+    /// rest is forgotten.
+    pub fn under_another_beginning(self) -> (Self, Vec<Change>) {
+        let Self { sightings, refused, notes, mut gone } = self;
+        let left = DaNotes { unremembered: notes.unremembered, ..DaNotes::default() };
+        gone.extend(sightings.iter().filter_map(|seen| Some((seen.position, seen.what.proved()?))));
         let positions = sightings.into_iter().map(|seen| seen.position).chain(refused);
-        let notes = (notes != DaNotes::default()).then(|| Change::DaNotes(DaNotes::default()));
-        positions.map(Change::DropSighting).chain(notes)
+        let noted = (notes != left).then(|| Change::DaNotes(left.clone()));
+        let changes = positions.map(Change::DropSighting).chain(noted).collect();
+        (Self { notes: left, gone, ..Self::default() }, changes)
     }
 }
 
@@ -132,12 +137,11 @@ impl Da {
             max_block_bytes: limits.max_block_bytes,
             sightings: Sightings::new(limits.sightings, limits.sighting_bytes),
             known_before: DaPosition::after_height(heads.scanned_through),
-            again_from: None,
             notes: records.notes.clone(),
             written: records.notes,
             digests: Digests::new(limits.sightings),
             doubts: Doubts::default(),
-            gone: Vec::new(),
+            gone: records.gone,
             unrecognised: BTreeSet::new(),
             recognised_in: heads.epoch,
             wanted: Vec::new(),
@@ -196,7 +200,7 @@ impl Da {
         let next = chain.next_unconfirmed();
         while let Some(shed) = self.sightings.shed() {
             self.forgotten(shed.position, decision);
-            self.gone.extend(shed.what.proved());
+            self.gone(shed.position, &shed.what);
             if shed.height <= next {
                 // What lies before it can be judged all the same, or there would never be room.
                 self.read_again_from(shed.position);
@@ -207,6 +211,11 @@ impl Da {
         self.read_left_out(next);
         self.known_before = self.known_before.max(DaPosition::after_height(chain.heads().da_floor()));
         chain.set_scanned_through(self.known_before.height.saturating_sub(1));
+        self.notes.told_before(self.known_before);
+        self.write_notes(decision);
+    }
+
+    fn write_notes(&mut self, decision: &mut Decision) {
         if self.notes != self.written {
             self.written = self.notes.clone();
             decision.change(Change::DaNotes(self.notes.clone()));
@@ -226,7 +235,20 @@ impl Da {
     /// The same, whatever the present report covers.
     fn report_again_from(&mut self, position: DaPosition) {
         self.read_again_from(position);
-        self.again_from = Some(self.again_from.map_or(position, |again| again.min(position)));
+        self.notes.again_from = Some(self.notes.again_from.map_or(position, |again| again.min(position)));
+    }
+
+    /// Of what was shown there, it could not be remembered that this was. Said after the decision was settled.
+    pub fn not_remember(&mut self, height: Height, position: DaPosition, decision: &mut Decision) {
+        self.notes.not_remember(height, position);
+        self.write_notes(decision);
+    }
+
+    /// There is room for what could not be remembered.
+    pub fn read_unremembered(&mut self) {
+        if let Some(position) = self.notes.take_unremembered() {
+            self.read_again_from(position);
+        }
     }
 
     /// Of this height, which is judged next, there may be something for which there was no room.
@@ -242,7 +264,7 @@ impl Da {
 impl Da {
     /// A report is taken: what it brings from the cursor on is told once more.
     pub fn begin_report(&mut self) {
-        self.again_from.take_if(|again| *again <= self.known_before);
+        self.notes.again_from.take_if(|again| *again <= self.known_before);
     }
 
     /// Takes one finding of a report.
@@ -344,7 +366,7 @@ impl Da {
         }
         if self.notes.leaves_out(height, position) {
             self.notes.leave_out(height, position);
-            self.gone.extend(what.proved());
+            self.gone(position, &what);
             return;
         }
         let sighting = Sighting { position, height, what };
@@ -366,9 +388,13 @@ impl Da {
     /// What was seen there decides nothing: what comes after it on DA is judged next.
     pub fn forget(&mut self, position: DaPosition, decision: &mut Decision) {
         if let Some(sighting) = self.sightings.remove(position) {
-            self.gone.extend(sighting.what.proved());
+            self.gone(position, &sighting.what);
             self.forgotten(position, decision);
         }
+    }
+
+    fn gone(&mut self, position: DaPosition, what: &Seen) {
+        self.gone.extend(what.proved().map(|proved| (position, proved)));
     }
 
     fn forgotten(&mut self, position: DaPosition, decision: &mut Decision) {
@@ -381,7 +407,7 @@ impl Da {
         // Not if what it was based on is to be reported again itself.
         if after < self.known_before.height {
             let end = DaPosition::after_height(through);
-            let end = self.again_from.take_if(|again| *again < end).unwrap_or(end);
+            let end = self.notes.again_from.take_if(|again| *again < end).unwrap_or(end);
             self.known_before = self.known_before.max(end);
         }
     }

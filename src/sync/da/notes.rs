@@ -4,9 +4,11 @@
 //! 1. What there was no room for is at or above `left_out.height`, and at or above `left_out.position`.
 //! 2. What was passed over above hard is in `passed_over` with its height and key, or within `passed_over_above`.
 //! 3. At most [`MAX_PASSED_OVER`] are told apart; of more the highest heights are merged into one.
+//! 4. What was shown and could not be remembered is within `unremembered`, until hard has passed it or DA has been read again from
+//!    before its first position to behind its last.
 
 use crate::block::{Hash, Height};
-use crate::sync::{DaNotes, DaPosition, LeftOut, PassedOver, PassedOverRest};
+use crate::sync::{DaNotes, DaPosition, LeftOut, PassedOver, PassedOverRest, Unremembered};
 use crate::verify::Schedule;
 
 /// Of each height and key the lowest position counts: enough for a rotation, and for some who only pretend one.
@@ -71,8 +73,30 @@ impl DaNotes {
         lowest
     }
 
+    /// There is no room to remember that this block was shown.
+    pub(super) fn not_remember(&mut self, height: Height, position: DaPosition) {
+        let more = self.unremembered.unwrap_or(Unremembered { height, from: position, through: position });
+        self.unremembered = Some(Unremembered {
+            height: more.height.max(height),
+            from: more.from.min(position),
+            through: more.through.max(position),
+        });
+    }
+
+    /// From where on DA is to be read again for what was not remembered, unless it is already.
+    pub(super) fn take_unremembered(&mut self) -> Option<DaPosition> {
+        let more = self.unremembered.as_mut().filter(|more| more.from <= more.through)?;
+        Some(std::mem::replace(&mut more.from, more.through.next()))
+    }
+
+    /// Everything before this position has been told.
+    pub(super) fn told_before(&mut self, known_before: DaPosition) {
+        self.unremembered.take_if(|more| more.from > more.through && known_before > more.through);
+    }
+
     /// Nothing at or below this height matters any more.
     pub(super) fn forget_through(&mut self, height: Height) {
+        self.unremembered.take_if(|more| more.height <= height);
         self.passed_over.retain(|passed| passed.height > height);
         self.passed_over_above.take_if(|rest| rest.through <= height);
     }
@@ -80,6 +104,10 @@ impl DaNotes {
     /// Everything from this position on is reported again.
     pub(super) fn forget_from(&mut self, position: DaPosition) {
         self.left_out.take_if(|out| out.position >= position);
+        self.again_from.take_if(|again| *again >= position);
+        if self.unremembered.is_some_and(|more| more.from >= position) {
+            self.take_unremembered();
+        }
         self.passed_over.retain(|passed| passed.position < position);
         self.passed_over_above.take_if(|rest| rest.position >= position);
     }

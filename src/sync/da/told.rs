@@ -2,7 +2,7 @@
 
 use super::Da;
 use crate::block::{Hash, Header, Height};
-use crate::sync::{Checkpoint, HardWait, Heads, Name, PassedOver, ProvedBlock, Wanted};
+use crate::sync::{Checkpoint, DaPosition, HardWait, Heads, Name, PassedOver, ProvedBlock, Unremembered, Wanted};
 
 impl Da {
     /// Sightings that wait to be judged.
@@ -35,9 +35,14 @@ impl Da {
     }
 
     /// The blocks that were seen, and that no sighting tells of any more; told once.
-    pub fn take_gone(&mut self) -> Vec<ProvedBlock> {
+    pub fn take_gone(&mut self) -> Vec<(DaPosition, ProvedBlock)> {
         let gone = std::mem::take(&mut self.gone);
-        gone.into_iter().filter(|block| !self.sightings.has_block(block.id)).collect()
+        gone.into_iter().filter(|(_, block)| !self.sightings.has_block(block.id)).collect()
+    }
+
+    /// That DA has shown more blocks than are remembered.
+    pub fn unremembered(&self) -> Option<Unremembered> {
+        self.notes.unremembered
     }
 
     pub fn waits_for(&self) -> Option<HardWait> {

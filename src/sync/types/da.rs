@@ -326,12 +326,25 @@ pub struct DaNotes {
     pub passed_over: Vec<PassedOver>,
     /// Those for which there was no room.
     pub passed_over_above: Option<PassedOverRest>,
+    /// Some word below this position was replaced: no report covers what follows it, before that has been told once more.
+    pub again_from: Option<DaPosition>,
+    /// Blocks that DA has shown, beside the sightings, and of which there was no room to remember more.
+    pub unremembered: Option<Unremembered>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     pub height: Height,
     pub position: DaPosition,
+}
+
+/// They are between these positions, both included, and up to this height.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unremembered {
+    pub height: Height,
+    /// From here on they have yet to be told anew.
+    pub from: DaPosition,
+    pub through: DaPosition,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -16,7 +16,7 @@ pub use chain::{DataLoss, Evidence, EvidenceSide, Heads};
 pub use da::{
     Basis, Checkpoint, Confirmation, Content, DaNotes, DaReport, Finding, Floor, Found, HardWait, LeftOut,
     MAX_DA_HEIGHT, MAX_REPORT_SPAN, MAX_WANTED, Name, OversizedBlock, PassedOver, PassedOverRest, ReportAnswer,
-    ReportRefusal, ReportTaken, Seen, SeenBlock, Sighting, Wanted,
+    ReportRefusal, ReportTaken, Seen, SeenBlock, Sighting, Unremembered, Wanted,
 };
 pub use exchange::{BlockQuery, Fetch, FetchOutcome, Fetched, MAX_RANGE, Offence, Verdict};
 pub use host::{
