@@ -25,6 +25,7 @@ mod doubts;
 mod judgement;
 mod news;
 mod notes;
+mod records;
 mod sightings;
 mod told;
 
@@ -42,6 +43,7 @@ use crate::util::saturate;
 use crate::verify::{AuthenticBlock, Schedule};
 
 pub(super) use judgement::Judgement;
+pub(super) use records::DaRecords;
 
 use digests::{DigestAnswer, Digests};
 use doubts::Doubts;
@@ -76,30 +78,6 @@ pub(super) struct Da {
     passed_over: u64,
     /// Findings at or below the trusted block.
     below_trusted: u64,
-}
-
-/// What was on disk at start.
-#[derive(Debug, Default)]
-pub(super) struct DaRecords {
-    pub sightings: Vec<Sighting>,
-    pub refused: Vec<DaPosition>,
-    pub notes: DaNotes,
-    /// Blocks that were seen, and whose sightings are not kept.
-    pub gone: Vec<(DaPosition, ProvedBlock)>,
-}
-
-impl DaRecords {
-    /// What is kept of it under another beginning, under which DA is read anew: that blocks were signed. And the changes by which the
-    /// rest is forgotten.
-    pub fn under_another_beginning(self) -> (Self, Vec<Change>) {
-        let Self { sightings, refused, notes, mut gone } = self;
-        let left = DaNotes { unremembered: notes.unremembered, ..DaNotes::default() };
-        gone.extend(sightings.iter().filter_map(|seen| Some((seen.position, seen.what.proved()?))));
-        let positions = sightings.into_iter().map(|seen| seen.position).chain(refused);
-        let noted = (notes != left).then(|| Change::DaNotes(left.clone()));
-        let changes = positions.map(Change::DropSighting).chain(noted).collect();
-        (Self { notes: left, gone, ..Self::default() }, changes)
-    }
 }
 
 /// What became of a finding.
