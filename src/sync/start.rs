@@ -52,10 +52,12 @@ impl Beginning {
 fn first_heads(stored: Heads, anchor: Option<Anchor>, history: History, rules: &Rules) -> Heads {
     let is_lost = stored.lost.is_some() || anchor.is_some();
     let goes_on = stored.soft.is_some() || (stored.base.is_some() && !is_lost);
+    // What was lost is fetched again from the former tail on, where it is known what that links to. Nothing else leads there.
+    let may_begin_lower = !is_lost || stored.base.is_none();
     let mut heads = match history.trusted {
         _ if goes_on => stored,
-        Some(trusted) if !is_lost || trusted.id.height >= stored.tail => begin_with(trusted, stored),
-        None if !is_lost => begin_at_the_start(stored, rules),
+        Some(trusted) if may_begin_lower || trusted.id.height >= stored.tail => begin_with(trusted, stored),
+        None if may_begin_lower => begin_at_the_start(stored, rules),
         _ => stored,
     };
     heads.scanned_through = heads.scanned_through.max(heads.da_floor());
@@ -65,20 +67,19 @@ fn first_heads(stored: Heads, anchor: Option<Anchor>, history: History, rules: &
 fn begin_with(trusted: Trusted, stored: Heads) -> Heads {
     let tail = trusted.id.height;
     let floor = trusted.da.map(|da| Floor { id: trusted.id, da });
-    let lost = stored.lost.filter(|lost| lost.to >= tail);
-    Heads {
-        tail,
-        base: None,
-        floor,
-        scanned_through: scanned_for(tail, floor, stored),
-        lost: lost.map(|lost| DataLoss { from: lost.from.max(tail), to: lost.to }),
-        ..stored
-    }
+    let scanned_through = scanned_for(tail, floor, stored);
+    Heads { tail, base: None, floor, scanned_through, lost: lost_from(tail, stored), ..stored }
 }
 
 fn begin_at_the_start(stored: Heads, rules: &Rules) -> Heads {
     let tail = rules.initial_height;
-    Heads { tail, floor: None, scanned_through: scanned_for(tail, None, stored), ..stored }
+    let scanned_through = scanned_for(tail, None, stored);
+    Heads { tail, floor: None, scanned_through, lost: lost_from(tail, stored), ..stored }
+}
+
+/// What is missing where an empty store begins.
+fn lost_from(tail: Height, stored: Heads) -> Option<DataLoss> {
+    stored.lost.filter(|lost| lost.to >= tail).map(|lost| DataLoss { from: tail, to: lost.to })
 }
 
 /// How far DA is known for another beginning: what it had below the former one was not kept.

@@ -172,6 +172,25 @@ fn a_start_that_led_to_nothing_is_forgotten() {
     }
 }
 
+/// Everything that it had is lost, and it is told to begin elsewhere: nothing would ever link to where it began.
+#[test]
+fn after_a_loss_of_everything_it_begins_where_it_is_told_to() {
+    let blocks = chain(8);
+    for (trusted, begins_at) in [(Some(4), 5), (Some(6), 7), (Some(2), 3), (None, 1)] {
+        let mut setup = Setup::follower();
+        setup.config.history.trusted = trusted.map(|index: usize| Trusted { id: blocks[index].id(), da: None });
+        setup.at.heads.tail = h(5);
+        setup.at.heads.lost = Some(DataLoss { from: h(5), to: h(8) });
+        let mut core = setup.start();
+        let lost = Some(DataLoss { from: h(begins_at), to: h(8) });
+        assert_eq!((core.heads().tail, core.heads().lost), (h(begins_at), lost), "{trusted:?}");
+        for block in &blocks[usize::try_from(begins_at).expect("small") - 1..] {
+            let _ = core.gossip(block);
+        }
+        assert_eq!((core.soft(), core.heads().lost), (Some(blocks[7].id()), None), "{trusted:?}");
+    }
+}
+
 #[test]
 fn of_what_da_has_only_what_is_at_or_above_it_is_kept() {
     let blocks = chain(6);
