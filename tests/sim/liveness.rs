@@ -169,12 +169,12 @@ impl World {
         }
     }
 
-    /// Everybody agreed, and since then somebody looks for what only a liar has, and no part of the chain.
+    /// Everybody agreed, and since then somebody looks for what only a liar has, and is no part of the chain. It may have come by others.
     pub fn note_who_is_astray(&mut self, expected: Option<BlockId>) {
         for (n, node) in self.nodes.iter().enumerate() {
             let target = node.syncer.as_ref().and_then(|syncer| syncer.heads().target);
-            let knows_a_liar = self.net.acquainted(n).into_iter().any(|other| other >= self.nodes.len());
-            if self.agreed.is_some() && knows_a_liar && target > expected {
+            let is_lied_to = self.plan.adversaries_persist && !self.adversaries.is_empty();
+            if self.agreed.is_some() && is_lied_to && target > expected {
                 self.astray.entry(n).or_insert(self.now);
             } else {
                 self.astray.remove(&n);
