@@ -20,6 +20,8 @@ use super::blocks;
 use super::tempdir::TempDir;
 
 const TASK: &str = "STORE_CRASH_TASK";
+/// What a child says first, before its number: whoever runs it below another program kills it by that.
+pub const PID: &str = "PID ";
 
 /// What a child is to do.
 #[derive(Clone, Debug)]
@@ -87,6 +89,7 @@ impl Task {
 #[test]
 fn child() {
     let Some(task) = Task::from_env() else { return };
+    say(&format!("{PID}{}", std::process::id()));
     let (mut store, reader, recovered) =
         Store::open(&options(&task.dir, task.durability), &blocks::rules()).expect("the store opens");
     let mut workload = Workload::new(&reader, &recovered, task.seed, task.payload);
@@ -112,7 +115,7 @@ pub struct Workload {
     pub guard: Option<BlockId>,
     guarded: bool,
     pub disowned: BTreeSet<BlockId>,
-    /// What was taken back, and may come again.
+    /// What was taken back last, lowest first, and may come again.
     taken_back: Vec<VerifiedBlock>,
     random: fastrand::Rng,
     payload: usize,
@@ -126,6 +129,8 @@ pub struct Workload {
 }
 
 const REACH: u64 = 6;
+/// The list of the disowned is kept about so long.
+const MAX_DISOWNED: usize = 12;
 /// A store begins above so many blocks.
 const BELOW: u64 = 40;
 
@@ -183,12 +188,19 @@ impl Workload {
             self.guarded = true;
             changes.push(Change::ResetGuard(None));
         }
-        if self.random.u8(..) < 20 {
+        // As a branch that DA decides against, and then for again: both come in writes of their own.
+        let comes_again = self.next_taken_back().is_some() && self.random.u8(..) < 150;
+        if comes_again {
+            self.store_again(&mut changes);
+        } else if self.random.u8(..) < 100 {
             self.truncate(&mut changes);
+        } else {
+            self.taken_back.clear();
+            for _ in 0..self.random.u8(1..4) {
+                self.append_new(&mut changes);
+            }
         }
-        for _ in 0..self.random.u8(1..4) {
-            self.append(&mut changes);
-        }
+        self.own(&mut changes);
         if self.random.u8(..) < 60 {
             self.confirm(&mut changes);
         }
@@ -218,17 +230,37 @@ impl Workload {
         format!("TRY {}", Known::of(&self.heads, self.guard, &self.disowned).line(batch))
     }
 
-    fn append(&mut self, changes: &mut Vec<Change>) {
-        let parent = self.recent.last_key_value().map(|(_, block)| block).or(self.below.last()).cloned();
-        let follows =
-            |block: &VerifiedBlock| block.block().header().parent_hash == parent.as_ref().map(|top| top.id().hash);
-        let known = self.taken_back.iter().position(follows).filter(|_| self.random.bool());
-        let block = if let Some(known) = known {
-            self.taken_back.swap_remove(known)
-        } else {
-            let size = self.random.usize(self.payload / 2..=self.payload);
-            blocks::extend(parent.as_ref(), 1, size, self.heads.epoch.0).remove(0)
-        };
+    fn top(&self) -> Option<&VerifiedBlock> {
+        self.recent.last_key_value().map(|(_, block)| block).or(self.below.last())
+    }
+
+    fn append_new(&mut self, changes: &mut Vec<Change>) {
+        let size = self.random.usize(self.payload / 2..=self.payload);
+        let block = blocks::extend(self.top(), 1, size, self.heads.epoch.0).remove(0);
+        self.append(block, changes);
+    }
+
+    /// Which of what was taken back follows.
+    fn next_taken_back(&self) -> Option<usize> {
+        let top = self.top().map(|top| top.id().hash);
+        self.taken_back.iter().position(|block| block.block().header().parent_hash == top)
+    }
+
+    fn store_again(&mut self, changes: &mut Vec<Change>) {
+        while let Some(next) = self.next_taken_back() {
+            let block = self.taken_back.remove(next);
+            self.append(block, changes);
+        }
+    }
+
+    /// As an operator owns a block again, or as the core forgets the oldest.
+    fn own(&mut self, changes: &mut Vec<Change>) {
+        if self.disowned.len() > MAX_DISOWNED || self.random.u8(..) < 20 {
+            changes.extend(self.disowned.pop_first().map(Change::Own));
+        }
+    }
+
+    fn append(&mut self, block: VerifiedBlock, changes: &mut Vec<Change>) {
         self.disowned.remove(&block.id());
         if self.heads.top().is_none() {
             self.heads.tail = block.id().height;
@@ -256,14 +288,15 @@ impl Workload {
         self.heads.epoch = self.heads.epoch.next();
         changes.push(Change::Truncate { from, epoch: self.heads.epoch });
         // As an operator abandons a branch.
-        if self.random.bool() {
+        if self.random.u8(..) < 200 {
             self.disowned.extend(taken_back.values().map(VerifiedBlock::id));
             let disown = |block: &VerifiedBlock| Change::Disown(Disowned { id: block.id(), by: DisownedBy::Da });
             changes.extend(taken_back.values().map(disown));
             self.guard = self.heads.soft_id();
             changes.push(Change::ResetGuard(self.guard));
         }
-        self.taken_back = taken_back.into_values().collect();
+        // What was taken back before stands on it.
+        self.taken_back.splice(0..0, taken_back.into_values());
     }
 
     /// A few blocks, up to hard.
@@ -340,6 +373,7 @@ impl Known {
                 Change::Prune { below } => line = format!("{line} ~{below}"),
                 Change::Truncate { from, .. } => line = format!("{line} -{from}"),
                 Change::Disown(disowned) => line = format!("{line} !{}", disowned.id),
+                Change::Own(id) => line = format!("{line} ?{id}"),
                 _ => {}
             }
         }
@@ -360,6 +394,8 @@ impl Known {
                 next.chain = next.chain.split_off(&below.parse().ok()?);
             } else if let Some(id) = word.strip_prefix('!') {
                 next.disowned.insert(id.to_owned());
+            } else if let Some(id) = word.strip_prefix('?') {
+                next.disowned.remove(id);
             } else {
                 let id = word.strip_prefix('+')?;
                 next.disowned.remove(id);
@@ -468,7 +504,8 @@ impl Told {
 
     fn difference(&self, found: &Known) -> String {
         let head = |known: &Known| (known.span(), known.hard, known.epoch, known.scanned);
-        let (found, acknowledged) = (head(found), head(&self.acknowledged));
-        format!("(tail..soft, hard, epoch, DA) is {found:?}, acknowledged was {acknowledged:?}")
+        let (is, was) = (head(found), head(&self.acknowledged));
+        let lost: Vec<_> = self.acknowledged.disowned.difference(&found.disowned).collect();
+        format!("(tail..soft, hard, epoch, DA) is {is:?}, acknowledged was {was:?}; disowned no more: {lost:?}")
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! | rig | how the child dies |
 //! |---|---|
-//! | `kill` | SIGKILL at random moments |
+//! | `kill` | SIGKILL at random moments, also while one of the files that a commit writes side by side is slow |
 //! | `syscalls` | SIGKILL at an exact system call, the first start included (strace) |
 //! | `power` | the power goes: sectors that were not synced are dropped or torn (a recording by strace, replayed) |
 //! | `damage` | not at all: bytes are flipped, files cut short or deleted |
