@@ -14,7 +14,8 @@
 //!    wait for the block, and signs another one. The other mistake, an entry that is in neither list, makes a signer wait for a
 //!    block that nobody needs, until an operator says so. Copies of before do not say what they are of: then it is what either
 //!    has, and what they tell differently is as the copy has it.
-//! 3. It is replaced as a whole, and never followed through a link.
+//! 3. It is replaced as a whole, and never followed through a link. One that cannot be read is told, and made anew at that very
+//!    start, also where there is nothing to list: no later start finds it so, or misses it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -106,6 +107,34 @@ pub(super) struct FoundCopy {
     pub(super) stamp: Option<CopyStamp>,
 }
 
+/// What is in the copy's file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum CopyContents {
+    /// There is none.
+    Missing,
+    /// It cannot be trusted.
+    Damaged,
+    Says(FoundCopy),
+}
+
+impl CopyContents {
+    pub(super) fn says(&self) -> Option<&FoundCopy> {
+        match self {
+            Self::Missing | Self::Damaged => None,
+            Self::Says(copy) => Some(copy),
+        }
+    }
+
+    /// Whether it must be written, so that nothing of `list` is known to the database alone.
+    pub(super) fn is_short_of(&self, list: &DisownedList) -> bool {
+        match self {
+            Self::Missing => list.len() != 0,
+            Self::Damaged => true,
+            Self::Says(copy) => list.iter().any(|known| !copy.list.agrees(known)),
+        }
+    }
+}
+
 /// The copy's file, which need not exist yet.
 #[derive(Debug)]
 pub(super) struct DisownedCopy {
@@ -118,21 +147,21 @@ impl DisownedCopy {
         Self { path: beside(guard, ".disowned"), chain_id: chain_id.clone() }
     }
 
-    /// What is in it; `None`, if it is not there or cannot be trusted, which is logged.
-    pub(super) fn read(&self) -> Result<Option<FoundCopy>, StoreError> {
-        let Some(bytes) = lock::read_private(&self.path, MAX_FILE_BYTES)? else { return Ok(None) };
+    /// What is in it; damage is logged.
+    pub(super) fn read(&self) -> Result<CopyContents, StoreError> {
+        let Some(bytes) = lock::read_private(&self.path, MAX_FILE_BYTES)? else { return Ok(CopyContents::Missing) };
         match decode(bytes) {
             Some((found, _)) if found != self.chain_id.as_str() => {
                 let wanted = self.chain_id.to_string();
                 Err(StoreError::GuardOfOtherChain { path: self.path.clone(), found, wanted })
             }
-            Some((_, copy)) => Ok(Some(copy)),
+            Some((_, copy)) => Ok(CopyContents::Says(copy)),
             None => {
                 tracing::error!(
                     path = %self.path.display(),
                     "the copy of the disowned blocks is damaged: it is made anew from what the store has"
                 );
-                Ok(None)
+                Ok(CopyContents::Damaged)
             }
         }
     }

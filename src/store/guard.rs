@@ -19,7 +19,7 @@ use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 
-use super::disowned::{CopyStamp, DisownedCopy, DisownedList, FoundCopy};
+use super::disowned::{CopyContents, CopyStamp, DisownedCopy, DisownedList};
 use super::error::At as _;
 use super::lock::{self, GuardLock};
 use super::record::{Decoder, Encoder};
@@ -114,8 +114,8 @@ pub(super) struct Guard {
 pub(super) struct OpenedGuard {
     pub(super) guard: Guard,
     pub(super) state: GuardState,
-    /// The list beside it, where there is one.
-    pub(super) disowned: Option<FoundCopy>,
+    /// The list beside it.
+    pub(super) disowned: CopyContents,
 }
 
 impl Guard {

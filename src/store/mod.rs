@@ -105,7 +105,7 @@ impl StoreShared {
         opened: Option<OpenedGuard>,
         commit: u64,
     ) -> Result<(Option<GuardKeeper>, GuardState, Arc<DisownedList>), StoreError> {
-        let copy = opened.as_ref().and_then(|opened| opened.disowned.as_ref());
+        let copy = opened.as_ref().and_then(|opened| opened.disowned.says());
         let stamp = CopyStamp { store_id: self.store_id, commit };
         let list = disowned::settle(&self.db, &self.db.view(), stamp, copy).inspect_err(|error| self.note(error))?;
         let list = Arc::new(list);
@@ -113,8 +113,7 @@ impl StoreShared {
             return Ok((None, GuardState::Missing, list));
         };
         let mut keeper = GuardKeeper::start(guard, state)?;
-        let copied = disowned.map(|copy| copy.list).unwrap_or_default();
-        if list.iter().any(|known| !copied.agrees(known)) {
+        if disowned.is_short_of(&list) {
             let stamped = StampedList { list: Arc::clone(&list), stamp };
             keeper.begin(GuardWrite { disowned: Some(stamped), ..GuardWrite::default() })?;
             keeper.finish()?;

@@ -200,7 +200,10 @@ impl Opening<'_> {
     /// The watermark, made or written if it does not say `state` already.
     fn bring_up(&self, watermark: Option<Watermark>, state: &WatermarkState, db: &Db) -> Result<Watermark, StoreError> {
         let Some(mut watermark) = watermark else { return Watermark::create(&self.paths.watermark, state) };
-        if self.marked.as_ref() != Some(state) {
+        if !watermark.is_whole() {
+            tracing::warn!(path = %self.paths.watermark.display(), "a half of the high-water mark was torn: it is written anew");
+        }
+        if self.marked.as_ref() != Some(state) || !watermark.is_whole() {
             match self.options.durability {
                 // What the watermark will vouch for must not be younger than what is on disk.
                 Durability::Power => db.sync()?,

@@ -4,7 +4,8 @@
 //! 1. It is written after the commit that it describes: it never claims what the database does not have.
 //! 2. It has the number of that commit: a database with a higher number is ahead of it, whatever it took back; so a crash between
 //!    the two writes cannot look like a loss.
-//! 3. Its hard block is the highest that was ever hard, also while the store itself is behind it.
+//! 3. What of it cannot be read is said, and made anew at that very start.
+//! 4. Its hard block is the highest that was ever hard, also while the store itself is behind it.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -75,6 +76,8 @@ impl WatermarkState {
 #[derive(Debug)]
 pub(super) struct Watermark {
     slots: Slots,
+    /// Whether both slots are valid; else the next write mends the other one.
+    whole: bool,
 }
 
 impl Watermark {
@@ -86,8 +89,8 @@ impl Watermark {
             Err(error) => return Err(StoreError::io(path, &error)),
         };
         match Slots::read(file, MAGIC).at(path)? {
-            SlotContents::Present { slots, payload, .. } => match WatermarkState::decode(payload) {
-                Some(state) => Ok(Some((Self { slots }, state))),
+            SlotContents::Present { slots, payload, whole } => match WatermarkState::decode(payload) {
+                Some(state) => Ok(Some((Self { slots, whole }, state))),
                 None => Ok(Self::distrust(path)),
             },
             SlotContents::Damaged(_) | SlotContents::Foreign => Ok(Self::distrust(path)),
@@ -100,7 +103,12 @@ impl Watermark {
     }
 
     pub(super) fn create(path: &Path, state: &WatermarkState) -> Result<Self, StoreError> {
-        Ok(Self { slots: Slots::create(path, MAGIC, &state.encode(), 0o600).at(path)? })
+        Ok(Self { slots: Slots::create(path, MAGIC, &state.encode(), 0o600).at(path)?, whole: true })
+    }
+
+    /// Whether a crash now, in the middle of a write, would leave something of it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
     }
 
     pub(super) fn write(
@@ -109,7 +117,9 @@ impl Watermark {
         state: &WatermarkState,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        self.slots.write(&state.encode(), durability).at(path)
+        self.slots.write(&state.encode(), durability).at(path)?;
+        self.whole = true;
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ mod copy_dir;
 #[path = "../support/tempdir.rs"]
 mod tempdir;
 
+mod beside;
 mod edges;
 mod model;
 
