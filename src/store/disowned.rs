@@ -24,10 +24,11 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::db::{Db, DbView, Writes};
+use super::encoding::{Decoder, Encoder};
 use super::error::At as _;
 use super::keys::{self, Space};
 use super::lock::{self, beside};
-use super::record::{self, Decoder, Encoder};
+use super::record;
 use super::{Durability, StoreError};
 use crate::atomic_file;
 use crate::block::{ChainId, Hash};

@@ -11,9 +11,10 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::db::{Db, DbView, Writes};
+use super::encoding::{Decoder, Encoder};
 use super::error::intact;
 use super::keys::{self, Space};
-use super::record::{self, About, Decoder, Encoder};
+use super::record::{self, About};
 use super::{Durability, StoreError};
 use crate::block::PublicKey;
 use crate::sync::DaEvidence;

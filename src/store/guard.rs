@@ -20,9 +20,9 @@ use std::thread::{Builder, JoinHandle};
 use bytes::Bytes;
 
 use super::disowned::{CopyContents, CopyStamp, DisownedCopy, DisownedList};
+use super::encoding::{Decoder, Encoder};
 use super::error::At as _;
 use super::lock::{self, GuardLock};
-use super::record::{Decoder, Encoder};
 use super::slots::{SlotContents, Slots};
 use super::{Durability, StoreError};
 use crate::block::{BlockId, ChainId};

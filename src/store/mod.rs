@@ -31,6 +31,7 @@ mod check;
 mod da_notes;
 mod db;
 mod disowned;
+mod encoding;
 mod error;
 mod files;
 mod genesis;

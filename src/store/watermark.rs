@@ -13,8 +13,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::encoding::{Decoder, Encoder};
 use super::error::At as _;
-use super::record::{Decoder, Encoder, decode_floor, decode_heads, encode_floor, encode_heads};
+use super::record::{decode_floor, decode_heads, encode_floor, encode_heads};
 use super::slots::{SlotContents, Slots};
 use super::{Durability, StoreError};
 use crate::sync::{Anchor, Heads};
