@@ -26,7 +26,7 @@
 //!   7  node                         <- where everything meets, and nothing is decided
 //!   6  api   p2p                    <- do not know each other; may read the store
 //!   5  store                        <- knows what a Batch is, not why
-//!   4  atomic_file  private_file    <- for whoever writes a small file, or reads a secret one
+//!   4  atomic_file  foreign_file    <- for whoever writes a small file, or reads one that may be anything
 //!   3  sync                         <- decides; owns the types that the modules share
 //!   2  verify
 //!   1  block  clock
@@ -52,11 +52,11 @@ pub mod cli;
 #[cfg(feature = "sidecar")]
 pub mod config;
 #[cfg(feature = "sidecar")]
+pub mod foreign_file;
+#[cfg(feature = "sidecar")]
 pub mod node;
 #[cfg(feature = "sidecar")]
 pub mod p2p;
-#[cfg(feature = "sidecar")]
-pub mod private_file;
 #[cfg(feature = "sidecar")]
 pub mod store;
 #[cfg(feature = "sidecar")]

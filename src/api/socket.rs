@@ -25,6 +25,7 @@ use interprocess::os::unix::local_socket::ListenerOptionsExt as _;
 use tokio::net::UnixStream;
 
 use super::StartError;
+use crate::foreign_file;
 
 /// What `sockaddr_un` can hold, without the closing zero: 108 bytes on Linux, 104 on the BSDs and on macOS.
 pub const MAX_SOCKET_PATH_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -60,13 +61,10 @@ impl SocketLock {
         let mut lock_path = OsString::from(path);
         lock_path.push(".lock");
         let lock_path = PathBuf::from(lock_path);
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(says(&lock_path))?;
+        let mut options = OpenOptions::new();
+        let options = options.create(true).truncate(false).write(true).mode(0o600);
+        let lock = foreign_file::open(&lock_path, options)
+            .map_err(|why| StartError::Io(format!("{}: {why}", lock_path.display())))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(StartError::InUse(path.to_owned())),

@@ -1,9 +1,9 @@
 //! The file system, as far as settings need it: small texts are read, and what will be written into is looked at.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use super::error::ConfigError;
+use crate::foreign_file::{self, Unusable};
 
 /// The longest configuration or genesis file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -20,12 +20,10 @@ pub(super) fn check_writable(path: &Path) -> Result<(), String> {
 
 /// Reads a whole file of UTF-8, of at most 1 MiB.
 pub(super) fn read_text(path: &Path, what: &str) -> Result<String, ConfigError> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| ConfigError::open(path, what, &error))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(ConfigError::config(format!("the {what} {} is larger than 1 MiB", path.display())));
-    }
+    let bytes = foreign_file::read(path, MAX_FILE_BYTES).map_err(|why| match why {
+        Unusable::Io(error) => ConfigError::open(path, what, &error),
+        Unusable::TooLong(_) => ConfigError::config(format!("the {what} {} is larger than 1 MiB", path.display())),
+        why @ Unusable::NotAFile(_) => ConfigError::config(format!("the {what} {} {why}", path.display())),
+    })?;
     String::from_utf8(bytes).map_err(|_| ConfigError::config(format!("the {what} {} is not UTF-8", path.display())))
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. A key is taken only from a regular file of our own user that nobody else may read, reached without a symbolic link
-//!    as its last step ([`private_file`]). A link, and then root's file that a group may read, is taken where the caller says so.
+//!    as its last step ([`private`]). A link, and then root's file that a group may read, is taken where the caller says so.
 //! 2. A key file is never overwritten, and is on disk, with its directory entry, when [`create`] returns.
 //! 3. Seeds are wiped from memory when dropped, and have no text form.
 
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::error::ConfigError;
 use crate::atomic_file;
 use crate::block::PublicKey;
-use crate::private_file::{self, Links, Owner, Unfit};
+use crate::foreign_file::private::{self, Links, Owner, Unfit};
 use crate::util::hex;
 
 /// A secret seed.
@@ -60,7 +60,7 @@ pub fn read(path: &Path, what: &str, links: Links) -> Result<KeySeed, ConfigErro
     // Whoever hands keys over does it as root, and a mask shows as the rights of a group.
     let handed_over = is_credential(path) || (links == Links::Followed && !rustix::process::geteuid().is_root());
     let owner = if handed_over { Owner::UsOrRoot } else { Owner::Us };
-    let file = private_file::open(path, OpenOptions::new().read(true), links, owner).map_err(|why| match why {
+    let file = private::open(path, OpenOptions::new().read(true), links, owner).map_err(|why| match why {
         Unfit::Io(error) => ConfigError::open(path, what, &error),
         Unfit::Mode { .. } => ConfigError::config(format!("the {what} {shown} {why}, and think of the key as known")),
         why => ConfigError::config(format!("the {what} {shown} {why}")),

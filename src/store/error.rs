@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::block::BlockId;
+use crate::foreign_file::Unusable;
 
 /// Why the store cannot be opened, read or written. Each says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +30,7 @@ pub enum StoreError {
     /// What only one process may have could be opened by two.
     #[error("cannot lock {path}: {why}")]
     NoLocks { path: PathBuf, why: String },
-    /// A file beside the key is not what it must be.
+    /// A file beside the key, or in the data directory, is not what it must be.
     #[error("{0}")]
     Unfit(String),
     /// What was to be signed is refused by the file that knows what was.
@@ -51,6 +52,13 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged { what: what.into() }
+    }
+
+    pub(super) fn unusable(path: &Path, why: Unusable) -> Self {
+        match why {
+            Unusable::Io(error) => Self::io(path, &error),
+            why => Self::Unfit(format!("{} {why}", path.display())),
+        }
     }
 
     /// Names the path, and knows a full disk when it sees one.

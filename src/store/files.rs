@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::StoreError;
 use super::error::At as _;
+use crate::foreign_file;
 
 /// Where what is cut off a damaged database goes: only what the last repair cut is kept.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ fn is_sound(keyspace: &Path) -> Result<bool, StoreError> {
         let Some(manifest) = manifest(keyspace)? else { return Ok(false) };
         let Some(tables) = tables(&manifest) else { return Ok(false) };
         for table in tables {
-            let file = File::open(keyspace.join("tables").join(table.to_string()))?;
+            let file = foreign_file::open_to_read(&keyspace.join("tables").join(table.to_string()))?;
             let Some(directory) = directory(&file)? else { return Ok(false) };
             if sections(directory).is_none() {
                 return Ok(false);
@@ -95,17 +96,25 @@ fn is_sound(keyspace: &Path) -> Result<bool, StoreError> {
     };
     match check() {
         Ok(sound) => Ok(sound),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => Ok(false),
-        Err(error) => Err(StoreError::io(keyspace, &error)),
+        Err(error) => match error.kind() {
+            // The last one: it is no file at all, or much too long.
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Ok(false),
+            _ => Err(StoreError::io(keyspace, &error)),
+        },
     }
 }
 
+/// What fjall writes has 25.
+const MAX_CURRENT_BYTES: u64 = 1 << 10;
+/// About 33 for each table, of which there are thousands at most.
+const MAX_MANIFEST_BYTES: u64 = 64 << 20;
+
 /// The manifest that `current` names, if it is the one that `current` means.
 fn manifest(keyspace: &Path) -> io::Result<Option<Bytes>> {
-    let current = fs::read(keyspace.join("current"))?;
+    let current = foreign_file::read(&keyspace.join("current"), MAX_CURRENT_BYTES)?;
     let mut fields = Fields(Bytes::from(current));
     let (Some(number), Some(checksum), Some(0)) = (fields.u64(), fields.u128(), fields.u8()) else { return Ok(None) };
-    let manifest = fs::read(keyspace.join(format!("v{number}")))?;
+    let manifest = foreign_file::read(&keyspace.join(format!("v{number}")), MAX_MANIFEST_BYTES)?;
     Ok((xxh3_128(&manifest) == checksum).then(|| manifest.into()))
 }
 

@@ -32,6 +32,7 @@ use super::StoreError;
 use super::error::At as _;
 use super::files::Aside;
 use crate::atomic_file::sync_dir;
+use crate::foreign_file;
 use crate::util::saturate;
 
 const TRAILER: [u8; 4] = *b"FJL\x03";
@@ -92,7 +93,7 @@ fn list(db: &Path) -> Result<BTreeMap<u64, PathBuf>, StoreError> {
 /// Keeps what is about to be cut, for somebody to look at. That it works out is not worth failing for: the disk may be full.
 fn keep(aside: &mut Aside, journal: &Path, from: u64) {
     let mut copy = || {
-        let mut source = File::open(journal)?;
+        let mut source = foreign_file::open_to_read(journal)?;
         source.seek(SeekFrom::Start(from))?;
         let name = journal.file_name().unwrap_or_default();
         let mut target = File::create(aside.dir()?.join(name))?;
@@ -106,7 +107,7 @@ fn keep(aside: &mut Aside, journal: &Path, from: u64) {
 /// How many bytes from `from` on there are before the zeros at the end.
 fn meaningful(path: &Path, from: u64) -> io::Result<u64> {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
-    let mut file = File::open(path)?;
+    let mut file = foreign_file::open_to_read(path)?;
     let mut buffer = vec![0; ZEROS.len()];
     let (mut len, mut position) = (0, from);
     while let Some(data) = next_data(&file, position)? {
@@ -145,7 +146,7 @@ struct JournalScan {
 }
 
 fn scan(path: &Path, journals: &mut Journals, last_sequence: &mut Option<u64>) -> io::Result<JournalScan> {
-    let file = File::open(path)?;
+    let file = foreign_file::open_to_read(path)?;
     let len = file.metadata()?.len();
     let mut reader = JournalReader { file: BufReader::with_capacity(1 << 16, file), position: 0, len };
     let mut good_end = 0;

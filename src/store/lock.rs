@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::error::At as _;
-use crate::private_file::{self, Links, Owner, Unfit};
+use crate::foreign_file::private::{self, Links, Owner, Unfit};
 
 /// Why a lock was not taken.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl GuardLock {
         let path = beside(guard, ".lock");
         let open = || {
             let mut options = OpenOptions::new();
-            private_file::open(&path, options.read(true).write(true).create(true), Links::Refused, Owner::Us)
+            private::open(&path, options.read(true).write(true).create(true), Links::Refused, Owner::Us)
         };
         let (beside, again) = (open().map_err(unfit(&path))?, open().map_err(unfit(&path))?);
         let lock = Self { guard: guard.to_owned(), beside };
@@ -104,7 +104,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// The guard's file, ours alone; `None` when there is none.
 pub(super) fn open_guard(path: &Path) -> Result<Option<File>, StoreError> {
     let mut options = OpenOptions::new();
-    match private_file::open(path, options.read(true).write(true), Links::Refused, Owner::Us) {
+    match private::open(path, options.read(true).write(true), Links::Refused, Owner::Us) {
         Ok(file) => Ok(Some(file)),
         Err(Unfit::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(unfit(path)(why)),

@@ -149,7 +149,7 @@ impl Store {
             Err(StoreError::Damaged { what }) => {
                 tracing::error!("{what} is damaged on disk: everything is checked");
                 let paths = Paths::new(&options.dir);
-                paths.request_full_check().map_err(|error| StoreError::io(&paths.dir, &error))?;
+                paths.request_full_check()?;
                 Self::try_open(options, rules)
             }
             other => other,

@@ -4,15 +4,18 @@
 //! 1. Whatever is made here for the first time is made under a name of its own and renamed: `store` is complete, or not there;
 //!    then `store.repaired` is, if anything ever was.
 //! 2. Of damaged stores only the latest is kept.
+//! 3. A data directory that is made is ours alone, and so is its lock: whoever can open that can hold it, and keep us from starting.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::error::At as _;
 use super::lock::{self, NotLocked};
 use crate::atomic_file::sync_dir;
+use crate::foreign_file;
 
 /// Where everything lies.
 #[derive(Clone, Debug)]
@@ -101,9 +104,9 @@ impl Paths {
     }
 
     /// The next opening is to check everything.
-    pub(super) fn request_full_check(&self) -> io::Result<()> {
-        File::create(&self.suspect)?.sync_all()?;
-        sync_dir(&self.dir)
+    pub(super) fn request_full_check(&self) -> Result<(), StoreError> {
+        open_to_make(&self.suspect)?.sync_all().at(&self.suspect)?;
+        sync_dir(&self.dir).at(&self.dir)
     }
 
     pub(super) fn is_full_check_wanted(&self) -> bool {
@@ -120,8 +123,9 @@ impl Paths {
 
     /// The directory, made if need be, is this process's for as long as the file is open.
     pub(super) fn lock(&self) -> Result<File, StoreError> {
-        fs::create_dir_all(&self.dir).at(&self.dir)?;
-        let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).at(&self.lock);
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).at(&self.dir)?;
+        self.warn_of_others().at(&self.dir)?;
+        let open = || open_to_make(&self.lock);
         let lock = open()?;
         match lock::take(&lock, &open()?) {
             Ok(()) => Ok(lock),
@@ -129,4 +133,41 @@ impl Paths {
             Err(NotLocked::Impossible(why)) => Err(StoreError::NoLocks { path: self.lock.clone(), why }),
         }
     }
+
+    /// The mode of a directory that was there is its owner's choice, who may not know what it leads to.
+    fn warn_of_others(&self) -> io::Result<()> {
+        let mode = fs::metadata(&self.dir)?.mode() & 0o7777;
+        let (rights, dir) = (mode & reaching(&self.dir)?, self.dir.display());
+        if rights & 0o022 != 0 {
+            tracing::warn!("other users can change what is in the data directory (mode {mode:04o}): chmod 700 {dir}");
+        } else if rights != 0 {
+            tracing::warn!("other users can look into the data directory (mode {mode:04o}): chmod 700 {dir}");
+        }
+        Ok(())
+    }
+}
+
+/// Of whom the rights to `dir` count, as bits of a mode: who can come as far, through all directories above it.
+fn reaching(dir: &Path) -> io::Result<u32> {
+    const GROUP: u32 = 0o070;
+    const OTHERS: u32 = 0o007;
+    let mut who = GROUP | OTHERS;
+    for above in fs::canonicalize(dir)?.ancestors().skip(1) {
+        let mode = fs::metadata(above)?.mode();
+        if mode & 0o001 == 0 {
+            who &= !OTHERS;
+        }
+        // Whoever is in the group below need not be in the one here.
+        if mode & 0o011 == 0 {
+            who &= !GROUP;
+        }
+    }
+    Ok(who)
+}
+
+/// A file of which only the existence, or the lock, says something; made if need be.
+fn open_to_make(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).mode(0o600);
+    foreign_file::open(path, options).map_err(|why| StoreError::unusable(path, why))
 }

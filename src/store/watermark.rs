@@ -18,6 +18,7 @@ use super::error::At as _;
 use super::record::{decode_floor, decode_heads, encode_floor, encode_heads};
 use super::slots::{SlotContents, Slots};
 use super::{Durability, StoreError};
+use crate::foreign_file::{self, Unusable};
 use crate::sync::{Anchor, Heads};
 
 const MAGIC: [u8; 8] = *b"BSMARK\0\x01";
@@ -84,10 +85,10 @@ pub(super) struct Watermark {
 impl Watermark {
     /// `None` when there is none, or none that can be trusted, which is logged.
     pub(super) fn open(path: &Path) -> Result<Option<(Self, WatermarkState)>, StoreError> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
+        let file = match foreign_file::open(path, OpenOptions::new().read(true).write(true)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::io(path, &error)),
+            Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(StoreError::unusable(path, why)),
         };
         match Slots::read(file, MAGIC).at(path)? {
             SlotContents::Present { slots, payload, whole } => match WatermarkState::decode(payload) {

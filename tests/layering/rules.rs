@@ -10,7 +10,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("verify", 2),
     ("sync", 3),
     ("atomic_file", 4),
-    ("private_file", 4),
+    ("foreign_file", 4),
     ("store", 5),
     ("api", 6),
     ("p2p", 6),

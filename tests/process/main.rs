@@ -14,6 +14,7 @@ mod earlier;
 mod guard;
 mod init;
 mod lifecycle;
+mod odd_files;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/tracer.rs"]

@@ -10,8 +10,10 @@ use blocksyncd::sync::{Batch, Change, CommitId, Disowned, DisownedBy};
 use super::tempdir::TempDir;
 use super::{blocks, open, options};
 
+type Damage = fn(Vec<u8>) -> Vec<u8>;
+
 /// Each way to be unreadable.
-const DAMAGES: [(&str, fn(Vec<u8>) -> Vec<u8>); 5] = [
+const DAMAGES: [(&str, Damage); 5] = [
     ("nothing in it", |_| Vec::new()),
     ("garbage", |_| b"no such file".repeat(1000)),
     ("garbage of the same length", |bytes| vec![7; bytes.len()]),

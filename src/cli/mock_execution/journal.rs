@@ -25,6 +25,7 @@ use super::da_places::{Named, Names};
 use super::ledger::{Executed, Ledger};
 use crate::atomic_file::{self, DEFAULT_MODE, Durability};
 use crate::block::{BlockId, ChainId, Hash, Height};
+use crate::foreign_file::{self, Unusable};
 use crate::sync::DaPosition;
 
 const MAGIC: &str = "blocksyncd-mock-execution 1";
@@ -204,13 +205,11 @@ impl Journal {
 
 fn read(path: &Path) -> Result<Option<String>, String> {
     let problem = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(problem(&error)),
-        Ok(metadata) if metadata.len() > MAX_BYTES => return Err(problem(&"too large to be a mock execution's state")),
-        Ok(_) => {}
+    match foreign_file::read(path, MAX_BYTES) {
+        Err(Unusable::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(problem(&why)),
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| problem(&error)),
     }
-    std::fs::read_to_string(path).map(Some).map_err(|error| problem(&error))
 }
 
 fn parse(text: &str, first_line: &str, initial: Height) -> Result<Memory, String> {

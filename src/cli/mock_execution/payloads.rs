@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::rlp;
 use crate::block::Height;
+use crate::foreign_file;
 
 /// The largest payload file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -27,11 +28,7 @@ impl Payloads {
     /// One sentence that names the file.
     pub fn read(path: &Path) -> Result<Self, String> {
         let problem = |why: &dyn std::fmt::Display| format!("payload file {}: {why}", path.display());
-        let bytes = std::fs::metadata(path).map_err(|error| problem(&error))?.len();
-        if bytes > MAX_FILE_BYTES {
-            return Err(problem(&format!("it has {bytes} bytes, the limit is {MAX_FILE_BYTES}")));
-        }
-        let file = std::fs::read(path).map_err(|error| problem(&error))?;
+        let file = foreign_file::read(path, MAX_FILE_BYTES).map_err(|why| problem(&why))?;
         rlp::split_lists(&file.into()).map(Self::Cycled).map_err(|error| problem(&error))
     }
 

@@ -10,8 +10,7 @@
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use super::address;
 use super::gate::{Ban, Bans};
 use super::policy::{self, MAX_PERSISTENT};
 use crate::atomic_file::{self, DEFAULT_MODE, Durability};
+use crate::foreign_file::{self, Unusable};
 use crate::util::printable::{Escape, Limit, printable};
 
 pub use writer::AddressBookWriter;
@@ -201,8 +201,8 @@ impl AddressBook {
     }
 
     /// Reads it back; what cannot be understood is left out, and counted.
-    fn from_text(text: &str, bans: &mut Bans, now: Duration) -> Result<(Self, usize), Unreadable> {
-        let file: FileIn = serde_json::from_str(text)?;
+    fn from_bytes(bytes: &[u8], bans: &mut Bans, now: Duration) -> Result<(Self, usize), Unreadable> {
+        let file: FileIn = serde_json::from_slice(bytes)?;
         if file.version != VERSION {
             return Err(Unreadable::Version(file.version));
         }
@@ -237,12 +237,10 @@ impl AddressBook {
 
     /// What the file says; nothing, when there is none.
     pub fn read(path: &Path, bans: &mut Bans, now: Duration) -> Self {
-        let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
-        let understood = match read {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
-            Err(error) => Err(error.into()),
-            Ok(_) => Self::from_text(&text, bans, now),
+        let understood = match foreign_file::read(path, MAX_FILE_BYTES) {
+            Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
+            Err(why) => Err(io::Error::from(why).into()),
+            Ok(bytes) => Self::from_bytes(&bytes, bans, now),
         };
         match understood {
             Ok((book, 0)) => book,
@@ -343,12 +341,12 @@ mod tests {
         let (book, bans, peer) = sample();
         let text = book.to_text(&bans);
         let mut read_bans = Bans::default();
-        let (read, left_out) = AddressBook::from_text(&text, &mut read_bans, NOW).expect("whole");
+        let (read, left_out) = AddressBook::from_bytes(text.as_bytes(), &mut read_bans, NOW).expect("whole");
         assert_eq!((&read.entries, left_out), (&book.entries, 0));
         assert!(read_bans.iter().eq(bans.iter()));
         assert_eq!(read.get(&peer).map(|entry| entry.blocks), Some(3));
         let mut later = Bans::default();
-        AddressBook::from_text(&text, &mut later, NOW + Duration::from_mins(1)).expect("whole");
+        AddressBook::from_bytes(text.as_bytes(), &mut later, NOW + Duration::from_mins(1)).expect("whole");
         assert_eq!(later.iter().count(), 0);
     }
 
@@ -357,10 +355,10 @@ mod tests {
         let (book, bans, peer) = sample();
         let text = book.to_text(&bans).replace("192.0.2.0/24", "192.0.2.0/99").replace(&peer.to_base58(), "nobody");
         let mut read_bans = Bans::default();
-        let (read, left_out) = AddressBook::from_text(&text, &mut read_bans, NOW).expect("half of it");
+        let (read, left_out) = AddressBook::from_bytes(text.as_bytes(), &mut read_bans, NOW).expect("half of it");
         assert_eq!((read.entries.len(), read_bans.iter().count(), left_out), (1, 0, 3));
         for bad in ["", "{", "[]", "{\"version\":2}", "{\"version\":1,\"peers\":7}"] {
-            assert!(AddressBook::from_text(bad, &mut Bans::default(), NOW).is_err(), "{bad}");
+            assert!(AddressBook::from_bytes(bad.as_bytes(), &mut Bans::default(), NOW).is_err(), "{bad}");
         }
     }
 
@@ -416,10 +414,10 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_the_file_contains_it_is_read(text in ".*", cut in any::<prop::sample::Index>()) {
-            let _ = AddressBook::from_text(&text, &mut Bans::default(), NOW);
+            let _ = AddressBook::from_bytes(text.as_bytes(), &mut Bans::default(), NOW);
             let (book, bans, _) = sample();
             let whole = book.to_text(&bans);
-            let _ = AddressBook::from_text(&whole[..cut.index(whole.len())], &mut Bans::default(), NOW);
+            let _ = AddressBook::from_bytes(&whole.as_bytes()[..cut.index(whole.len())], &mut Bans::default(), NOW);
         }
     }
 }

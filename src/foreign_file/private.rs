@@ -1,10 +1,9 @@
 //! Files that are for nobody's eyes, or hands, but ours: keys, and the guard of what a key has signed.
 //!
 //! Invariants:
-//! 1. What is looked at is what was opened: kind, owner and mode are those of the open file, and nothing can be put in its
-//!    place in between.
+//! 1. What is looked at is what was opened: owner and mode, too, are those of the open file, and nothing can be put in its place in
+//!    between.
 //! 2. The last step of the path is no symbolic link, unless the caller allows it.
-//! 3. To open never waits, not even for the other end of a pipe.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,6 +11,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+
+use super::Unusable;
 
 /// Whether the last step of a path may be a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +36,8 @@ pub enum Owner {
 pub enum Unfit {
     #[error("is a symbolic link: name the file itself")]
     Link,
-    #[error("is not a regular file")]
-    NotAFile,
+    #[error("is {0}, and not a regular file")]
+    NotAFile(&'static str),
     #[error("belongs to user {owner}, and this process runs as {us}: chown {us} {path}")]
     Owner { owner: u32, us: u32, path: String },
     #[error("can be read by others (mode {mode:04o}): chmod 600 {path}")]
@@ -47,14 +48,9 @@ pub enum Unfit {
 
 /// Opens `path` with `options`, to which it adds flags of its own. A file that is made is `0600`.
 pub fn open(path: &Path, options: &mut OpenOptions, links: Links, owner: Owner) -> Result<File, Unfit> {
-    let mut flags = OFlags::NONBLOCK;
-    flags.set(OFlags::NOFOLLOW, links == Links::Refused);
-    let flags = i32::try_from(flags.bits()).map_err(|error| Unfit::Io(io::Error::other(error)))?;
-    let file = options.custom_flags(flags).mode(0o600).open(path).map_err(|error| refusal(path, links, error))?;
+    let flags = if links == Links::Refused { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let file = super::open_with(path, options.mode(0o600), flags).map_err(|why| refusal(path, links, why))?;
     let meta = file.metadata().map_err(Unfit::Io)?;
-    if !meta.is_file() {
-        return Err(Unfit::NotAFile);
-    }
     let us = rustix::process::geteuid().as_raw();
     let handed_over = owner == Owner::UsOrRoot && meta.uid() == 0;
     let shown = || path.display().to_string();
@@ -68,13 +64,14 @@ pub fn open(path: &Path, options: &mut OpenOptions, links: Links, owner: Owner) 
     Ok(file)
 }
 
-/// The system says nothing that a person understands when it meets a link, or a directory that was to be written.
-fn refusal(path: &Path, links: Links, error: io::Error) -> Unfit {
+/// The system says nothing that a person understands when it meets a link.
+fn refusal(path: &Path, links: Links, why: Unusable) -> Unfit {
+    let error = match why {
+        Unusable::NotAFile(kind) => return Unfit::NotAFile(kind),
+        why => io::Error::from(why),
+    };
     let is_link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
-    if is_link && links == Links::Refused && path.is_symlink() {
-        return Unfit::Link;
-    }
-    if error.kind() == io::ErrorKind::IsADirectory { Unfit::NotAFile } else { Unfit::Io(error) }
+    if is_link && links == Links::Refused && path.is_symlink() { Unfit::Link } else { Unfit::Io(error) }
 }
 
 #[cfg(test)]
@@ -99,9 +96,9 @@ mod tests {
         symlink(&path, &link).expect("it can be made");
         assert!(matches!(read(&link, Links::Refused, Owner::Us), Err(Unfit::Link)));
         assert!(read(&link, Links::Followed, Owner::Us).is_ok());
-        assert!(matches!(read(&dir, Links::Refused, Owner::Us), Err(Unfit::NotAFile)));
+        assert!(matches!(read(&dir, Links::Refused, Owner::Us), Err(Unfit::NotAFile("a directory"))));
         let writes = open(&dir, OpenOptions::new().write(true), Links::Refused, Owner::Us);
-        assert!(matches!(writes, Err(Unfit::NotAFile)));
+        assert!(matches!(writes, Err(Unfit::NotAFile("a directory"))));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).expect("ours");
         for owner in [Owner::Us, Owner::UsOrRoot] {
             assert!(matches!(read(&link, Links::Followed, owner), Err(Unfit::Mode { mode: 0o604, .. })));
