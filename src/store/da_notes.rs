@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::record::{Decoder, Encoder};
+use super::encoding::{Decoder, Encoder};
 use crate::block::{Hash, PublicKey};
 use crate::sync::{DaNotes, LeftOut, PassedOver, PassedOverRest, Unremembered};
 
