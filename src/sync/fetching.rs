@@ -63,7 +63,7 @@ impl Syncer {
             BlockQuery::Head => self.use_head(ctx, &open.peer, fetched),
             BlockQuery::Hash(hash) => self.use_by_hash(ctx, hash, fetched),
             BlockQuery::Range { from, amount } if open.below_tail => {
-                self.use_below_tail(&open.peer, from, amount, fetched)
+                self.use_below_tail(ctx, &open.peer, from, amount, fetched)
             }
             BlockQuery::Range { from, amount } => self.use_range(ctx, &open.peer, from, amount, fetched),
         }
@@ -172,7 +172,14 @@ impl Syncer {
         self.rules.check_time(block, ctx.now).is_err() || !self.is_scheduled(block)
     }
 
-    fn use_below_tail(&mut self, peer: &PeerId, from: Height, amount: u64, fetched: &Fetched) -> AnswerUse {
+    fn use_below_tail(
+        &mut self,
+        ctx: Ctx<'_>,
+        peer: &PeerId,
+        from: Height,
+        amount: u64,
+        fetched: &Fetched,
+    ) -> AnswerUse {
         let Fetched { blocks, outcome } = fetched;
         let count = saturate::to_u64(blocks.len());
         let is_run = run_of(from, amount, blocks).len() == blocks.len();
@@ -201,6 +208,7 @@ impl Syncer {
                 self.exchange.mark_elsewhere_at(peer, block.height());
                 return AnswerUse::Useless;
             }
+            self.own(ctx, block.id());
         }
         self.backfill.answered_in_full(amount);
         AnswerUse::Served { given: count }

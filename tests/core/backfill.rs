@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use blocksyncd::block::BlockId;
 use blocksyncd::sync::{
-    Change, Effect, Fetch, FetchOutcome, Finding, Found, History, Input, Offence, RejectAnswer, RequestId,
+    Change, Disowned, DisownedBy, Effect, Fetch, FetchOutcome, Finding, Found, History, Input, Offence, RejectAnswer,
+    RequestId,
 };
 use blocksyncd::verify::AuthenticBlock;
 
@@ -57,6 +58,22 @@ fn asking(blocks: &[AuthenticBlock], tail: usize, amount: u64) -> (Core, Fetch) 
 /// Gives a sound answer, and says what is asked for next.
 fn go_on(core: &mut Core, blocks: &[AuthenticBlock], request: RequestId, run: (u64, u64)) -> Vec<Effect> {
     core.answer(request, honest(blocks, run), FetchOutcome::Complete)
+}
+
+/// It was given up for a wrong name, say, before the store was made anew with a block on top of it.
+#[test]
+fn what_was_given_up_and_is_fetched_again_is_given_up_no_more() {
+    let blocks = chain(9);
+    let given_up = blocks[2].id();
+    for by in [DisownedBy::Name, DisownedBy::Da, DisownedBy::Operator] {
+        let mut setup = setup(&blocks, 4);
+        setup.at.disowned = vec![Disowned { id: given_up, by }];
+        let mut core = setup.start();
+        let effects = core.connect_at(1, &blocks[8]);
+        let effects = go_on(&mut core, &blocks, range_request(&effects).request, asked(&effects));
+        assert_eq!(prepended(&effects)[0], given_up, "{by:?}");
+        assert!(changes(&effects).contains(&Change::Own(given_up)), "{by:?}");
+    }
 }
 
 // ------------------------------------------------------------------------------------------------- when
