@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use blocksyncd::block::Height;
+use blocksyncd::block::{BlockId, Hash, Height};
 use blocksyncd::verify::{AuthenticBlock, Fault};
 use bytes::Bytes;
 
@@ -207,6 +207,17 @@ impl World {
         self.chain.publish(block.hash());
         self.adversary_gossips(which, block.block().bytes().clone());
         self.post_to_da(&block, [Poster::Twin, Poster::Third][which]);
+    }
+
+    /// Whoever stole the key signs a block on one that nobody has, and shows it.
+    pub fn orphan_is_signed(&mut self) {
+        let Some(soft) = self.nodes[self.publisher].disk.image.heads.soft else { return };
+        let rng = self.dice.common(Purpose::Orphans);
+        let below = BlockId { height: soft.id.height.plus(rng.u64(1..=5)), hash: Hash::of(&rng.u64(..).to_le_bytes()) };
+        let block = self.chain.make(Some(below), soft.time_unix_nanos + 1_000_000, &Bytes::from_static(b"orphan"));
+        self.trace.note(self.now, format_args!("the twin signs {:?} on {below:?}, which nobody has", block.id()));
+        self.tally.count(State::Orphan);
+        self.adversary_gossips(SECOND, block.block().bytes().clone());
     }
 
     /// What a branch stands on, once there is as much: the third one stands on the second one where that is there already, and this

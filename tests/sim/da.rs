@@ -49,13 +49,30 @@ impl Da {
         self.pending.push((not_before, bytes));
     }
 
-    /// The winner at `height`, as far as DA goes now. It never changes: what comes later has a higher position.
+    /// The winner at `height`, as far as DA goes now. It never changes, unless DA reorganises: what comes later has a higher position.
     pub fn winner(&self, height: Height) -> Option<(Tip, DaPosition)> {
         self.winners.get(&height).copied()
     }
 
+    /// The DA heights of the first and of the last of several blocks of this height.
+    pub fn decided_between(&self, height: Height) -> Option<(u64, u64)> {
+        let at = self.valid.get(&height).filter(|at| at.values().any(|block| Some(block) != at.values().next()))?;
+        Some((at.keys().next()?.height, at.keys().next_back()?.height))
+    }
+
     pub fn last_winner(&self) -> Option<BlockId> {
         self.winners.last_key_value().map(|(_, (tip, _))| tip.id)
+    }
+
+    /// Takes what is from this height on; what is left is as if nothing had been above.
+    pub fn take_from(&mut self, height: u64, chain: &mut Chain) -> Vec<Bytes> {
+        let kept = usize::try_from(height.saturating_sub(1)).unwrap_or(usize::MAX);
+        let mut heights = std::mem::take(&mut self.heights);
+        let taken = heights.split_off(kept.min(heights.len()));
+        self.valid.clear();
+        self.winners.clear();
+        heights.into_iter().for_each(|blobs| self.include(blobs, chain));
+        taken.into_iter().flatten().collect()
     }
 
     pub fn include(&mut self, bytes: Vec<Bytes>, chain: &mut Chain) {

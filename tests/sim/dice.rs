@@ -71,6 +71,14 @@ pub enum Purpose {
     Slips = 29,
     /// By host: what it acknowledges that is elsewhere, and when who watches sleeps.
     Elsewhere = 30,
+    /// When DA reorganises, and into what. No actor.
+    Reorganises = 31,
+    /// By node: with which limits it starts.
+    Limits = 32,
+    /// When a block on nothing is signed, and how high. No actor.
+    Orphans = 33,
+    /// By node: when what a host calls hard is refused.
+    Refuses = 34,
 }
 
 #[derive(Debug)]
@@ -81,7 +89,7 @@ pub struct Dice {
 }
 
 /// More than there are.
-const PURPOSES: usize = 32;
+const PURPOSES: usize = 48;
 
 impl Dice {
     /// For so many actors.

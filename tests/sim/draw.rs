@@ -34,6 +34,24 @@ impl Plan {
             33 | 98 => Self::many(seed),
             _ => Self::mixed(seed),
         }
+        .with_newest(seed)
+    }
+
+    /// What the newest drawing adds is drawn after all else, so that what else a seed means stays as it is.
+    fn with_newest(self, seed: u64) -> Self {
+        let rng = &mut Rng::with_seed(seed ^ 0x0005_d3a5);
+        let has_twin = self.twin.is_some();
+        let decides = self.report_by.evidence() == DaEvidence::Block && !self.without_da;
+        // A host that signs by itself and begins anew would itself be the equivocating sequencer.
+        let may_reorganise = decides && self.misled == 0.0 && self.signing != Signing::ByHost;
+        let strength = |is_possible: bool, drawn: f64| if is_possible { drawn } else { 0.0 };
+        Self {
+            relimit: swarm(rng, 0.25, 1.0),
+            orphan_rate: strength(decides && has_twin, swarm(rng, 0.5, 0.6)),
+            refuses_hard: strength(decides, swarm(rng, 0.7, 5.0)),
+            da_reorganises: strength(may_reorganise, swarm(rng, if has_twin { 0.8 } else { 0.2 }, 0.1)),
+            ..self
+        }
     }
 
     /// Blocks come fast, and there are more of them than one answer, one commit or one decision takes.
@@ -194,7 +212,7 @@ impl Plan {
             backup: if quiet_disk { 0.0 } else { swarm(rng, 0.5, 0.4) },
             loss_of_tail: if quiet_disk { 0.0 } else { swarm(rng, 0.6, 0.6) },
             guard_restored: signing != Signing::ByHost && by_bytes && !without_da && newer.f64() < 0.3,
-            store_lost: if quiet_disk { 0.0 } else { swarm(newer, 0.5, 0.5) },
+            store_lost: if quiet_disk { 0.0 } else { swarm(newer, 0.5, 0.7) },
             guard_loss: if quiet_disk { 0.0 } else { swarm(rng, 0.2, 0.5) },
             record_damage: if quiet_disk { 0.0 } else { swarm(newest, if twin.is_some() { 0.9 } else { 0.5 }, 0.8) },
             failing_reads: swarm(newest, 0.2, 0.002),
@@ -206,6 +224,8 @@ impl Plan {
             failover_rate: if may_fail_over { swarm(newest, 0.8, 0.2) } else { 0.0 },
             disown_rate: if by_bytes && !without_da { swarm(newest, 0.2, 0.2) } else { 0.0 },
             wrong_entry_rate,
+            relimit: 0.0,
+            orphan_rate: 0.0,
             rotation_rate,
             signer_leaves_rate: if signing == Signing::Outside { swarm(newer, 0.4, 0.2) } else { 0.0 },
 
@@ -224,6 +244,7 @@ impl Plan {
             republish: swarm(rng, 0.4, 0.2),
             veto_rate: swarm(rng, 0.3, 0.04),
             vetoes_any: by_bytes && !without_da && newer.f64() < 0.4,
+            refuses_hard: 0.0,
             ack: swarm(rng, 0.5, 0.5),
             ack_elsewhere: newest.f64() * 0.3,
             extend_rate: if rotation_rate + wrong_entry_rate > 0.0 { 0.0 } else { swarm(rng, 0.2, 0.2) },
@@ -242,6 +263,7 @@ impl Plan {
             reporters: swarm(newest, 0.2, 0.3),
             misled: if may_be_misled { swarm(newest, if twin.is_some() { 0.6 } else { 0.2 }, 0.8) } else { 0.0 },
             report_too_high: swarm(newer, 0.2, 0.1),
+            da_reorganises: 0.0,
             watchers: if newer.f64() < 0.5 { newer.usize(1..=2) } else { 0 },
             sleepy: swarm(newest, 0.4, 0.1),
         }
@@ -270,7 +292,7 @@ impl Plan {
     }
 
     /// Small ones in some worlds, so that every bound is met.
-    fn limits(rng: &mut Rng) -> Limits {
+    pub fn limits(rng: &mut Rng) -> Limits {
         let limits = Limits::default();
         if rng.f64() < 0.6 {
             return limits;

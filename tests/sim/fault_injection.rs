@@ -14,6 +14,12 @@ use super::world::{Event, FAULTS_EVERY, World};
 /// After healing, so long an operator waits before it says that what was signed is gone.
 pub const OPERATOR_PATIENCE: Duration = Duration::from_secs(15);
 
+/// So long before everything heals a block on nothing is signed: whoever signs waits for it until an operator acts.
+const ORPHANS_COME_LATE: Duration = Duration::from_secs(5);
+
+/// Of the looks at a fork that DA has decided just now: it may decide otherwise.
+const REVERSED: f64 = 0.5;
+
 impl World {
     fn draw(&mut self, rate: f64) -> bool {
         self.dice.common(Purpose::Faults).f64() < rate * FAULTS_EVERY.as_secs_f64()
@@ -85,8 +91,29 @@ impl World {
         if self.plan.disown_rate > 0.0 && self.slips(Purpose::Slips, n, self.plan.disown_rate) {
             self.disown_for_nothing(n);
         }
+        self.inject_newest(n);
         if self.plan.wrong_entry_rate > 0.0 && self.slips(Purpose::Slips, n, self.plan.wrong_entry_rate) {
             self.add_wrong_entry(n);
+        }
+    }
+
+    /// What drawing 5 adds.
+    fn inject_newest(&mut self, n: usize) {
+        let is_late = self.now + ORPHANS_COME_LATE > self.plan.faults_last;
+        if is_late && self.plan.orphan_rate > 0.0 && self.slips(Purpose::Orphans, 0, self.plan.orphan_rate) {
+            self.orphan_is_signed();
+        }
+        if self.plan.da_reorganises > 0.0 && self.slips(Purpose::Reorganises, 0, self.plan.da_reorganises) {
+            self.da_reorganises();
+        }
+        if self.plan.da_reorganises > 0.0
+            && let Some(from) = self.da_may_be_reversed()
+            && self.dice.common(Purpose::Reorganises).f64() < REVERSED
+        {
+            self.da_is_replaced(from);
+        }
+        if self.plan.refuses_hard > 0.0 && self.slips(Purpose::Refuses, n, self.plan.refuses_hard) {
+            self.refuse_hard(n);
         }
     }
 
@@ -177,6 +204,7 @@ impl World {
             self.nodes[n].disk.damage(damage, self.dice.of(Purpose::Crashes, n));
             self.nodes[n].damaged = true;
             self.oracle.damaged(n);
+            self.old_store_is_back(n);
         }
         if n == 0 && self.dice.of(Purpose::Crashes, n).f64() < self.plan.guard_loss {
             self.nodes[n].disk.lose_guard();
@@ -221,6 +249,7 @@ impl World {
         self.trace.note(self.now, format_args!("everything heals"));
         self.healed = true;
         self.net.unblock();
+        self.take_all_sizes();
         for n in 0..self.nodes.len() {
             self.nodes[n].wall_offset = 0;
             if n > 0 && n + 1 == self.nodes.len() && self.plan.clock_stays != 0 {

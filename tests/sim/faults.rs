@@ -10,7 +10,7 @@ use super::byzantine_answers::Behaviour;
 
 /// The version of the drawing: a seed means what it means only together with this. It rises with every change that makes a seed
 /// mean another world: of what is drawn here, or of what the run draws on its way.
-pub const DRAWING: u32 = 4;
+pub const DRAWING: u32 = 5;
 
 /// How reporters name what they saw on DA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +184,10 @@ pub struct Plan {
     pub disown_rate: f64,
     /// How often an operator adds a wrong entry to the schedule, and takes it back later.
     pub wrong_entry_rate: f64,
+    /// Of starts: the operator has set other limits and another policy than before.
+    pub relimit: f64,
+    /// How often whoever stole the key signs a block on what nobody has, shortly before everything heals.
+    pub orphan_rate: f64,
 
     pub skew: Duration,
     pub clock_jump_rate: f64,
@@ -202,6 +206,8 @@ pub struct Plan {
     pub veto_rate: f64,
     /// Any soft block may be refused, not the newest one alone; also by the publisher's host.
     pub vetoes_any: bool,
+    /// How often another host refuses what a host calls hard, and its node does not any more.
+    pub refuses_hard: f64,
     /// A host says how far it has come, under one of more names than are kept.
     pub ack: f64,
     /// Of these: it names a block that is not on the chain.
@@ -230,6 +236,8 @@ pub struct Plan {
     pub misled: f64,
     /// Of reports: it covers far more than there is.
     pub report_too_high: f64,
+    /// How often the newest part of DA is replaced.
+    pub da_reorganises: f64,
     /// How many more streams each node has, of hosts that only watch.
     pub watchers: usize,
     /// Of turns: whoever only watches does not look for a while.
@@ -305,6 +313,8 @@ impl Plan {
             failover_rate: 0.0,
             disown_rate: 0.0,
             wrong_entry_rate: 0.0,
+            relimit: 0.0,
+            orphan_rate: 0.0,
 
             skew: Duration::ZERO,
             clock_jump_rate: 0.0,
@@ -321,6 +331,7 @@ impl Plan {
             republish: 0.0,
             veto_rate: 0.0,
             vetoes_any: false,
+            refuses_hard: 0.0,
             ack: 0.0,
             ack_elsewhere: 0.0,
             extend_rate: 0.0,
@@ -339,6 +350,7 @@ impl Plan {
             reporters: 0.0,
             misled: 0.0,
             report_too_high: 0.0,
+            da_reorganises: 0.0,
             watchers: 0,
             sleepy: 0.0,
             without_da: false,

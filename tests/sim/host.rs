@@ -240,6 +240,12 @@ impl Host {
         self.other_reporter.forget();
     }
 
+    /// Its home is made anew, and what was copied of it is of no use any more.
+    pub fn make_anew(&mut self, initial: Height) {
+        self.state = HostState::new(initial);
+        self.backups.clear();
+    }
+
     pub fn back_up(&mut self) {
         self.backups.push(self.state.clone());
     }
@@ -333,6 +339,8 @@ impl World {
             Resumed::ForkedBelowHard { .. } if self.was_misled(n) => {
                 self.hosts[n].state = HostState::new(initial);
             }
+            // It is made anew when its operator looks.
+            Resumed::ForkedBelowHard { .. } if self.has_old_da(n) => {}
             Resumed::ForkedBelowHard { theirs, ours } => {
                 self.fail(format!(
                     "h{n} was told that its hard block {theirs:?} is not on the chain, which has {ours:?}"
@@ -538,6 +546,23 @@ impl World {
         let block = if any { self.dice.of(Purpose::Veto, n).choice(soft) } else { soft.last() };
         let Some(block) = block.copied() else { return };
         let life = host.life;
+        if self.may_publish(n) {
+            self.oracle.released(n, block.height);
+        }
+        let ticket = self.nodes[n].wait(Waits::Other, n, life);
+        self.handle(n, Input::HostRejected { ticket, block });
+    }
+
+    /// Another host of the same node refuses a block that this one calls hard, and that the node, whose store is an older one, does not.
+    pub fn refuse_hard(&mut self, n: usize) {
+        let (node, host) = (&self.nodes[n], &self.hosts[n]);
+        let Some(syncer) = node.syncer.as_ref().filter(|_| host.up && host.stream.is_some()) else { return };
+        let (theirs, ours) = (host.state.hard.map(|hard| hard.height), syncer.heads().hard_height());
+        let is_hard_there = |id: &&BlockId| Some(id.height) > ours && Some(id.height) <= theirs;
+        let stored = |id: &&BlockId| node.disk.image.id(id.height) == Some(**id);
+        let known: Vec<BlockId> = host.state.chain.iter().filter(is_hard_there).filter(stored).copied().collect();
+        let (life, Some(block)) = (host.life, self.dice.of(Purpose::Refuses, n).choice(known)) else { return };
+        self.tally.count(State::HardRefused);
         if self.may_publish(n) {
             self.oracle.released(n, block.height);
         }

@@ -77,6 +77,11 @@ impl Oracle {
         }
     }
 
+    /// It is so, wherever on DA it was seen.
+    pub fn is_hard(&mut self, n: usize, hard: Option<BlockId>) {
+        self.hard.extend(hard.map(|hard| (n, hard)));
+    }
+
     /// The disk of a node is not what it was.
     pub fn damaged(&mut self, n: usize) {
         self.hard.remove(&n);
@@ -87,8 +92,8 @@ impl Oracle {
 impl World {
     /// After every input.
     pub fn check_node(&mut self, n: usize) {
-        let limits = self.plan.limits;
         let node = &mut self.nodes[n];
+        let limits = node.limits;
         let Some(syncer) = &node.syncer else { return };
         let heads = syncer.heads();
         let status = syncer.status();
@@ -177,7 +182,7 @@ impl World {
     }
 
     pub fn check_hard(&self, n: usize, id: BlockId) -> Result<(), String> {
-        if self.misled == Some(n) {
+        if self.misled == Some(n) || self.has_old_da(n) {
             return Ok(());
         }
         match self.da.winner(id.height) {
@@ -195,7 +200,7 @@ impl World {
     fn check_position(&self, n: usize, id: BlockId) -> Result<(), String> {
         let at = self.nodes[n].disk.image.confirmations.get(&id.height).copied();
         let first = self.da.winner(id.height).map(|(_, position)| position);
-        let is_told = !self.was_misled(n) && at.is_some() && at != Some(DaPosition::IMPLIED);
+        let is_told = !self.was_misled(n) && !self.has_old_da(n) && at.is_some() && at != Some(DaPosition::IMPLIED);
         if is_told && at != first && self.plan.report_by.evidence() == DaEvidence::Block {
             return Err(format!("n{n}: {id:?} became hard at {at:?}, and DA has it first at {first:?}"));
         }
@@ -233,7 +238,7 @@ impl World {
     /// What a consumer has acknowledged is on disk, under one of as many names as are kept.
     pub fn check_acked(&mut self, n: usize, consumer: u8) {
         let acked = &self.nodes[n].disk.image.acked;
-        let is_kept = acked.contains_key(&consumer_name(consumer)) && acked.len() <= self.plan.limits.consumers;
+        let is_kept = acked.contains_key(&consumer_name(consumer)) && acked.len() <= self.nodes[n].most_consumers;
         // What is written may be ahead of what is told.
         if is_kept || self.nodes[n].has_untold() {
             return;
@@ -301,6 +306,13 @@ impl World {
         false
     }
 
+    /// What DA has decided against by now, whoever had signed it may have signed another one since, whatever DA says later.
+    pub fn what_died_is_released(&mut self) {
+        let mut originated = std::mem::take(&mut self.oracle.originated);
+        originated.retain(|_, known| !self.is_dead(known.hash));
+        self.oracle.originated = originated;
+    }
+
     pub fn check_received(&mut self, n: usize, from: usize, message: &Message) {
         if from < self.nodes.len() && self.chain.truth(&message.bytes).is_err() {
             self.fail(format!("n{from} passed on to n{n} what is no block"));
@@ -335,7 +347,7 @@ impl World {
         let peer = index_of(&fetch.peer);
         let open = self.nodes[n].fetches_at(peer).len();
         // One head request, and three by hash, may be open beside the others.
-        if open > self.plan.limits.requests_per_peer + 3 {
+        if open > self.nodes[n].limits.requests_per_peer + 3 {
             self.fail(format!("n{n} has {open} requests open at {peer} already"));
         }
         if let BlockQuery::Range { amount, .. } = fetch.query

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Height};
 use blocksyncd::sync::{DaEvidence, Heads, Status};
+use blocksyncd::verify::VerifiedBlock;
 
 use super::faults::Signing;
 use super::node::Node;
@@ -132,7 +133,8 @@ impl World {
             let image = &other.disk.image;
             let below = next.prev().filter(|below| *below >= image.heads.tail).and_then(|below| image.id(below));
             let fits = below.or(image.heads.base.map(|base| base.id)) == top;
-            image.id(next).is_some() && fits && self.net.is_open(n, peer)
+            let is_taken = |block: &VerifiedBlock| block.block().bytes().len() <= node.limits.max_block_bytes;
+            image.block(next).is_some_and(is_taken) && fits && self.net.is_open(n, peer)
         };
         self.net.neighbours(n).into_iter().any(has_it).then_some(next)
     }

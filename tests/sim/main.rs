@@ -50,6 +50,7 @@ mod network;
 mod node;
 mod operators;
 mod publisher;
+mod reorganisation;
 mod runner;
 mod scene;
 mod signer;

@@ -59,7 +59,8 @@ impl World {
         let Some(unjudged) = node.gossip.get(&ticket) else { return };
         let peer = peer_id(unjudged.from);
         let rules = Arc::clone(node.syncer.as_ref().expect("its process is there").rules());
-        let outcome = self.chain.check(&rules, &unjudged.message.bytes);
+        let most = node.limits.max_block_bytes;
+        let outcome = self.chain.check(&rules, &unjudged.message.bytes).and_then(|block| block.within(most));
         self.handle(n, Input::Gossip { peer, ticket, outcome });
         if self.nodes[n].gossip.contains_key(&ticket) {
             self.fail(format!("n{n}: gossip {ticket} was not judged at once"));
@@ -163,9 +164,9 @@ impl World {
         }
         let mut fetched = Fetched { blocks: Vec::new(), outcome };
         let Some(syncer) = &self.nodes[n].syncer else { return };
-        let rules = Arc::clone(syncer.rules());
+        let (rules, most) = (Arc::clone(syncer.rules()), self.nodes[n].limits.max_block_bytes);
         for body in &open.arrived {
-            match self.chain.check(&rules, body) {
+            match self.chain.check(&rules, body).and_then(|block| block.within(most)) {
                 Ok(block) => fetched.blocks.push(block),
                 Err(fault) => {
                     self.tally.count(State::AnswerInvalid);

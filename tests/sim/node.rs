@@ -10,8 +10,8 @@ use blocksyncd::block::{BlockId, Hash, Height, PublicKey};
 use blocksyncd::clock::Now;
 use blocksyncd::sync::serve::{self, RangeRequest, Span};
 use blocksyncd::sync::{
-    Answer, Batch, BlockQuery, Change, CommitId, Effect, GuardEntry, Heads, Input, PublishAnswer, ReportAnswer,
-    RequestId, Syncer, Ticket, Timing,
+    Answer, Batch, BlockQuery, Change, CommitId, Effect, GuardEntry, Heads, Input, Limits, Policy, PublishAnswer,
+    ReportAnswer, RequestId, Syncer, Ticket, Timing,
 };
 use blocksyncd::verify::ScheduleEntry;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::chain::EPOCH_UNIX_NANOS;
 use super::dice::Purpose;
 use super::disk::{Disk, Unreadable, Write};
-use super::faults::{Keeps, Signing};
+use super::faults::{Keeps, Plan, Signing};
 use super::messages::{OpenFetch, UnjudgedMessage};
 use super::mutations::Bug;
 use super::network::{Answered, Message, MessageId, StreamEnd};
@@ -40,6 +40,10 @@ pub enum Waits {
     },
     /// Whether the schedule has this entry.
     Schedule(ScheduleEntry),
+    /// Whether DA, which was replaced so many times, is read again.
+    ReadsReplaced {
+        of: u64,
+    },
     Other,
 }
 
@@ -55,6 +59,10 @@ pub struct Node {
     /// What its operator has configured.
     pub keeps: Keeps,
     pub timing: Timing,
+    pub limits: Limits,
+    pub policy: Policy,
+    /// As many consumers as it has ever been allowed to keep.
+    pub most_consumers: usize,
     /// `None`: the process is down.
     pub syncer: Option<Syncer>,
     pub announced: Option<Heads>,
@@ -100,11 +108,14 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(initial_height: Height, keeps: Keeps, timing: Timing) -> Self {
+    pub fn new(initial_height: Height, keeps: Keeps, plan: &Plan) -> Self {
         Self {
             disk: Disk::new(initial_height),
             keeps,
-            timing,
+            timing: plan.timing,
+            limits: plan.limits,
+            policy: plan.policy,
+            most_consumers: plan.limits.consumers,
             syncer: None,
             announced: None,
             signs: None,
@@ -477,6 +488,9 @@ impl World {
         }
         if let (Waits::Schedule(entry), Answer::Operator(Ok(()))) = (waits, &answer) {
             self.check_scheduled(n, entry);
+        }
+        if let (Waits::ReadsReplaced { of }, Answer::Operator(Ok(()))) = (waits, &answer) {
+            self.reads_replaced_da(n, of);
         }
         let delay = Duration::from_micros(self.dice.of(Purpose::Host, host).u64(50..2_000));
         self.later(delay, Event::Answered { host, host_life, waits, ticket, answer });

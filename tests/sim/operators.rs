@@ -9,7 +9,6 @@ use blocksyncd::verify::ScheduleEntry;
 use super::dice::Purpose;
 use super::disk::Damage;
 use super::fault_injection::OPERATOR_PATIENCE;
-use super::host::HostState;
 use super::tally::State;
 use super::world::{Event, World};
 
@@ -192,6 +191,7 @@ impl World {
             if self.healed && (self.misled == Some(n) || (self.was_misled(n) && is_contradicted)) {
                 self.mend_misled(n);
             }
+            self.read_replaced_da(n);
             self.settle_guard(n, &status);
         }
         if self.healed {
@@ -203,7 +203,12 @@ impl World {
     }
 
     fn settle_halt(&mut self, n: usize, halt: Halt) {
+        if self.has_old_da(n) {
+            return;
+        }
         match halt {
+            // What was hard stands behind another block now, or is not on DA at all.
+            Halt::HardContradicted { .. } if self.replaced_from.is_some() => self.make_anew(n),
             // The host may have named it wrongly: it is to look again. Or it is thought that the host was right.
             Halt::Contradicted { ours, position } => {
                 // A publisher's may be the only copy: its host looks again first.
@@ -281,13 +286,19 @@ impl World {
             self.misled = None;
             return self.operate(n, Command::RescanDa(heads.da_floor() + 1));
         }
+        self.misled = None;
+        self.make_anew(n);
+    }
+
+    /// The store, and what hosts have made of it.
+    pub fn make_anew(&mut self, n: usize) {
         self.crash_node(n);
         self.nodes[n].disk.damage(Damage::Wiped, self.dice.of(Purpose::Crashes, n));
         self.nodes[n].damaged = true;
         self.oracle.damaged(n);
         self.tally.count(State::MadeAnew);
-        self.misled = None;
-        self.hosts[n].state = HostState::new(self.chain.initial_height());
+        let initial = self.chain.initial_height();
+        self.hosts[n].make_anew(initial);
         self.forget_watchers(n);
         self.later(Duration::from_millis(100), Event::StartNode { node: n });
     }

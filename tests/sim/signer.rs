@@ -189,7 +189,16 @@ impl World {
         let hard = heads.hard;
         let is_decided = |block: &&AuthenticBlock| Some(block.height()) <= hard.map(|hard| hard.height);
         let ours: BTreeSet<Hash> = down(top).take_while(|block| !is_decided(block)).map(AuthenticBlock::hash).collect();
+        let is_given_up = |hash: Hash| node.heard.given_up.iter().any(|id| id.hash == hash);
         for block in down(Some(hash)) {
+            // What nobody has may be given up, too.
+            if block.parent_hash().is_some_and(is_given_up) {
+                return false;
+            }
+            let stands_on_hard = hard.is_some_and(|hard| block.height() == hard.height.next());
+            if stands_on_hard && block.parent_hash() != hard.map(|hard| hard.hash) {
+                return false;
+            }
             if node.heard.given_up.contains(&block.id()) || block.height() < heads.tail {
                 return false;
             }

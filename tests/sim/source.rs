@@ -66,9 +66,9 @@ source_of_struct!(Plan {
     drawing, seed, honest, keeps, adversaries, sparse, crowd_around, adversaries_persist, twin, third, twin_burst, policy, operator_abandons,
     operator_always_acts, initial_height, faults_last, stays, block_time, da_block_time, payload_bytes, odd_sizes, exact_sizes, max_block_bytes, limits, timing, delay, loss,
     duplicate, reorder, reset, partial, stall, partition_rate, asymmetric, disconnect_rate, not_sent, lasting, write, write_stall, untold,
-    storage_full_rate, crash_rate, wipe, backup, loss_of_tail, guard_restored, store_lost, guard_loss, record_damage, failing_reads, drain_rate, reconfigure, resync, rescan_rate, rotation_rate, signer_leaves_rate, second_signer, failover_rate, disown_rate, wrong_entry_rate, skew, clock_jump_rate, clock_stays, pool, check,
-    signing, signer_fails, pipeline, host_crash_rate, host_backup, other_block, republish, veto_rate, vetoes_any, ack, ack_elsewhere, extend_rate,
-    report_by, report_late, report_repeat, da_outage, da_delay, da_repost, da_junk, report_junk, careless, report_wrong, name_wrong, reporters, misled, report_too_high, watchers, sleepy, without_da,
+    storage_full_rate, crash_rate, wipe, backup, loss_of_tail, guard_restored, store_lost, guard_loss, record_damage, failing_reads, drain_rate, reconfigure, resync, rescan_rate, rotation_rate, signer_leaves_rate, second_signer, failover_rate, disown_rate, wrong_entry_rate, relimit, orphan_rate, skew, clock_jump_rate, clock_stays, pool, check,
+    signing, signer_fails, pipeline, host_crash_rate, host_backup, other_block, republish, veto_rate, vetoes_any, refuses_hard, ack, ack_elsewhere, extend_rate,
+    report_by, report_late, report_repeat, da_outage, da_delay, da_repost, da_junk, report_junk, careless, report_wrong, name_wrong, reporters, misled, report_too_high, da_reorganises, watchers, sleepy, without_da,
 } "Plan::quiet()");
 
 impl Source for Duration {

@@ -142,6 +142,19 @@ states! {
     ManyPeers "many_peers",
     AckElsewhere "ack_elsewhere",
     WatcherSleeps "watcher_sleeps",
+
+    // What drawing 5 adds.
+    OtherLimits "other_limits",
+    /// It takes no block that is larger than so much, and others do.
+    TakesOnlySmall "takes_only_small",
+    OtherPolicy "other_policy",
+    DaReorganised "da_reorganised",
+    /// And decides otherwise than before.
+    DaReversed "da_reversed",
+    /// An operator has DA read again after that.
+    ReadReorganised "read_reorganised",
+    Orphan "orphan",
+    HardRefused "hard_refused",
 }
 
 /// The states that one world reached.

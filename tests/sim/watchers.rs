@@ -115,6 +115,11 @@ impl World {
         }
     }
 
+    /// What those who watch this node have.
+    pub fn states_of_watchers(&self, node: usize) -> impl Iterator<Item = &HostState> {
+        self.watchers.iter().filter(move |watcher| watcher.node == node).map(|watcher| &watcher.state)
+    }
+
     fn watch(&mut self, index: usize) -> Result<(), String> {
         let mut watcher = std::mem::replace(&mut self.watchers[index], Watcher::nobody(self.chain.initial_height()));
         let told = self.open(&mut watcher).and_then(|()| self.read(&mut watcher));
@@ -157,6 +162,7 @@ impl World {
                 Ok(())
             }
             Resumed::Waiting(waits_for) => watcher.state.told_to_wait(waits_for),
+            Resumed::ForkedBelowHard { .. } if self.has_old_da(watcher.node) => Ok(()),
             Resumed::ForkedBelowHard { theirs, ours } => Err(format!("its hard {theirs:?} is not ours, {ours:?}")),
         }
     }

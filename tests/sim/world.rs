@@ -115,6 +115,10 @@ pub enum Event {
         backup: Option<usize>,
     },
     SignerBack,
+    /// The operator hears that DA has reorganised.
+    HearsOfReorganisation {
+        node: usize,
+    },
     Unblock,
     StorageFree {
         node: usize,
@@ -191,6 +195,9 @@ pub struct World {
     pub publisher: usize,
     /// The node whose host is shown another DA, while it may believe it.
     pub misled: Option<usize>,
+    /// From where on DA was replaced, for those whose operators have not acted yet; and the lowest that ever was.
+    pub old_da: BTreeMap<usize, u64>,
+    pub replaced_from: Option<u64>,
     /// What operators have added to the schedule and take back: whose, from where on, and when.
     pub wrong_entries: Vec<(usize, Height, Duration)>,
     /// Which nodes have taken back what was named rightly after all, and where on DA.
@@ -245,8 +252,7 @@ impl World {
         }
         let mut dice = Dice::new(plan.drawing, plan.seed, plan.honest + behaviours.len());
         let layout = dice.common(Purpose::Layout);
-        let mut nodes: Vec<Node> =
-            (0..plan.honest).map(|n| Node::new(initial_height, plan.keeps[n], plan.timing)).collect();
+        let mut nodes: Vec<Node> = (0..plan.honest).map(|n| Node::new(initial_height, plan.keeps[n], &plan)).collect();
         let signers = if plan.second_signer { 2 } else { 1 };
         for node in &mut nodes[signers..] {
             // Followers hold no key.
@@ -288,6 +294,8 @@ impl World {
             forks: [Fork::default(), Fork::default()],
             publisher: 0,
             misled: (plan.misled > 0.0).then_some(plan.honest - 1),
+            old_da: BTreeMap::new(),
+            replaced_from: None,
             wrong_entries: Vec::new(),
             to_rescan: Vec::new(),
             looked_again: BTreeSet::new(),
@@ -474,6 +482,7 @@ impl World {
             Event::StartNode { node } => self.start_node(node),
             Event::RestartHost { host, backup } => self.hosts[host].restart(backup),
             Event::SignerBack => self.signer_is_back(),
+            Event::HearsOfReorganisation { node } => self.read_replaced_da(node),
             Event::Unblock => self.net.unblock(),
             Event::StorageFree { node } => self.set_storage_full(node, false),
             Event::Heal => self.heal(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blocksyncd::sync::{Acquaintance, CommitId, Config, History, Input, Syncer, Trusted};
+use blocksyncd::sync::{Acquaintance, CommitId, Config, History, Input, Policy, Syncer, Trusted};
 
 use super::Waits;
 use crate::dice::Purpose;
@@ -19,13 +19,14 @@ impl World {
             return;
         }
         self.reconfigure(n);
+        self.relimit(n);
         let Some(history) = self.history_of(n) else {
             // Its operator waits until there is something to trust.
             return self.later(Duration::from_secs(1), Event::StartNode { node: n });
         };
         let told = self.mutate_history(history);
-        let limits = self.plan.limits;
         let node = &mut self.nodes[n];
+        let limits = node.limits;
         node.disk.history = history;
         node.disk.keeps_evidence(limits.evidence);
         let mut recovered = node.disk.recover(&self.chain.rules().schedule);
@@ -46,7 +47,7 @@ impl World {
         let config = Config {
             rules: self.chain.rules().clone(),
             signs,
-            on_divergence: self.plan.policy,
+            on_divergence: node.policy,
             da_evidence: self.plan.report_by.evidence(),
             known_peers: Acquaintance::Nobody,
             history: told,
@@ -92,6 +93,49 @@ impl World {
             node.keeps = Keeps { trusts_one_of: node.keeps.trusts_one_of, ..keeps };
         }
         self.trust_anew(n);
+    }
+
+    /// Other limits, and another policy. In the end each takes what the chain allows.
+    fn relimit(&mut self, n: usize) {
+        if self.plan.relimit == 0.0 {
+            return;
+        }
+        if self.healed {
+            self.nodes[n].limits.max_block_bytes = self.plan.limits.max_block_bytes;
+        }
+        let rng = self.dice.of(Purpose::Limits, n);
+        if rng.f64() >= self.plan.relimit {
+            return;
+        }
+        let mut limits = Plan::limits(rng);
+        let (is_small, small) = (rng.f64() < 0.3, rng.usize(700..=4_000));
+        let policy = if rng.bool() { Policy::FollowDa } else { Policy::Halt };
+        let plan = &self.plan;
+        limits.max_block_bytes = plan.limits.max_block_bytes;
+        if plan.odd_sizes + plan.exact_sizes > 0.0 {
+            // The largest block has room, as the plan would have it.
+            limits.pending_bytes = limits.pending_bytes.max(plan.limits.pending_bytes);
+            limits.commit_bytes = limits.commit_bytes.max(plan.limits.commit_bytes);
+            limits.sighting_bytes = limits.sighting_bytes.max(plan.limits.sighting_bytes);
+        }
+        if is_small && !self.healed && !self.may_publish(n) && !(n == 1 && plan.second_signer) {
+            limits.max_block_bytes = small;
+            self.tally.count(State::TakesOnlySmall);
+        }
+        let node = &mut self.nodes[n];
+        self.tally.count(State::OtherLimits);
+        self.tally.add(State::OtherPolicy, u64::from(node.policy != policy));
+        node.most_consumers = node.most_consumers.max(limits.consumers);
+        (node.limits, node.policy) = (limits, policy);
+    }
+
+    /// Whoever takes small blocks only begins anew, to take all that the chain allows.
+    pub fn take_all_sizes(&mut self) {
+        for n in 0..self.nodes.len() {
+            if self.nodes[n].limits.max_block_bytes < self.plan.limits.max_block_bytes {
+                self.crash_node(n);
+            }
+        }
     }
 
     /// Another block is to be trusted: where the store is there already, that changes nothing.
