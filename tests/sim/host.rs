@@ -553,23 +553,6 @@ impl World {
         self.handle(n, Input::HostRejected { ticket, block });
     }
 
-    /// Another host of the same node refuses a block that this one calls hard, and that the node, whose store is an older one, does not.
-    pub fn refuse_hard(&mut self, n: usize) {
-        let (node, host) = (&self.nodes[n], &self.hosts[n]);
-        let Some(syncer) = node.syncer.as_ref().filter(|_| host.up && host.stream.is_some()) else { return };
-        let (theirs, ours) = (host.state.hard.map(|hard| hard.height), syncer.heads().hard_height());
-        let is_hard_there = |id: &&BlockId| Some(id.height) > ours && Some(id.height) <= theirs;
-        let stored = |id: &&BlockId| node.disk.image.id(id.height) == Some(**id);
-        let known: Vec<BlockId> = host.state.chain.iter().filter(is_hard_there).filter(stored).copied().collect();
-        let (life, Some(block)) = (host.life, self.dice.of(Purpose::Refuses, n).choice(known)) else { return };
-        self.tally.count(State::HardRefused);
-        if self.may_publish(n) {
-            self.oracle.released(n, block.height);
-        }
-        let ticket = self.nodes[n].wait(Waits::Other, n, life);
-        self.handle(n, Input::HostRejected { ticket, block });
-    }
-
     pub fn operate(&mut self, n: usize, command: Command) {
         match command {
             Command::AbandonBranch(_) => self.tally.count(State::AbandonBranch),

@@ -7,11 +7,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use blocksyncd::block::BlockId;
+use blocksyncd::sync::Input;
 use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Resumed, Start, Step};
 
 use super::dice::Purpose;
 use super::host::HostState;
-use super::node::Node;
+use super::node::{Node, Waits};
 use super::tally::State;
 use super::telling::Told;
 use super::world::World;
@@ -113,6 +114,23 @@ impl World {
         for watcher in self.watchers.iter_mut().filter(|watcher| watcher.node == node) {
             (watcher.state, watcher.is_at_tip, watcher.stream) = (HostState::new(initial), false, None);
         }
+    }
+
+    /// Another host of the same node refuses a block that this one calls hard, and that the node, whose store is an older one, does not.
+    pub fn refuse_hard(&mut self, n: usize) {
+        let (node, host) = (&self.nodes[n], &self.hosts[n]);
+        let Some(syncer) = node.syncer.as_ref().filter(|_| host.up && host.stream.is_some()) else { return };
+        let (theirs, ours) = (host.state.hard.map(|hard| hard.height), syncer.heads().hard_height());
+        let is_hard_there = |id: &&BlockId| Some(id.height) > ours && Some(id.height) <= theirs;
+        let stored = |id: &&BlockId| node.disk.image.id(id.height) == Some(**id);
+        let known: Vec<BlockId> = host.state.chain.iter().filter(is_hard_there).filter(stored).copied().collect();
+        let (life, Some(block)) = (host.life, self.dice.of(Purpose::Refuses, n).choice(known)) else { return };
+        self.tally.count(State::HardRefused);
+        if self.may_publish(n) {
+            self.oracle.released(n, block.height);
+        }
+        let ticket = self.nodes[n].wait(Waits::Other, n, life);
+        self.handle(n, Input::HostRejected { ticket, block });
     }
 
     /// What those who watch this node have.
