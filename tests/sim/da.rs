@@ -71,7 +71,9 @@ impl Da {
         let taken = heights.split_off(kept.min(heights.len()));
         self.valid.clear();
         self.winners.clear();
-        heights.into_iter().for_each(|blobs| self.include(blobs, chain));
+        for blobs in heights {
+            self.include(blobs, chain);
+        }
         taken.into_iter().flatten().collect()
     }
 

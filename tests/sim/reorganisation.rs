@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::{Command, Input};
+use blocksyncd::sync::{Command, Input, Syncer};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::dice::Purpose;
@@ -61,7 +61,9 @@ impl World {
                 heights[at].push(blob);
             }
         }
-        heights.into_iter().for_each(|blobs| self.da.include(blobs, &mut self.chain));
+        for blobs in heights {
+            self.da.include(blobs, &mut self.chain);
+        }
         self.trace.note(self.now, format_args!("DA is another one from {from} on"));
         self.tally.count(State::DaReorganised);
         let is_reversed = before.is_some() && at_fork(self).is_some_and(|now| Some(now) != before);
@@ -91,7 +93,7 @@ impl World {
     /// The operator does what the documentation says. What DA decides now may be on its way there still: then he looks again later.
     pub fn read_replaced_da(&mut self, n: usize) {
         let Some(from) = self.old_da.get(&n).copied() else { return };
-        let Some(heads) = self.nodes[n].syncer.as_ref().map(|syncer| syncer.heads()) else { return };
+        let Some(heads) = self.nodes[n].syncer.as_ref().map(Syncer::heads) else { return };
         let called_hard = self.called_hard(n);
         if called_hard.iter().any(|id| self.decided(*id) == Some(Decided::Against)) {
             self.old_da.remove(&n);
@@ -123,10 +125,10 @@ impl World {
         let down = |block: &&AuthenticBlock| self.chain.signed(block.parent_hash()?);
         let mut branch = std::iter::successors(self.chain.signed(id.hash), down).map(AuthenticBlock::id);
         let (ours, winner) = branch.find_map(|ours| Some((ours, self.da.winner(ours.height)?.0.id)))?;
-        match winner == ours {
-            false => Some(Decided::Against),
-            true => (ours == id).then_some(Decided::For),
+        if winner != ours {
+            return Some(Decided::Against);
         }
+        (ours == id).then_some(Decided::For)
     }
 
     /// What the node, its operator, its host and those who watch it take to be decided.

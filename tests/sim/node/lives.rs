@@ -118,7 +118,8 @@ impl World {
             limits.commit_bytes = limits.commit_bytes.max(plan.limits.commit_bytes);
             limits.sighting_bytes = limits.sighting_bytes.max(plan.limits.sighting_bytes);
         }
-        if is_small && !self.healed && !self.may_publish(n) && !(n == 1 && plan.second_signer) {
+        let may_sign = self.may_publish(n) || (n == 1 && plan.second_signer);
+        if is_small && !self.healed && !may_sign {
             limits.max_block_bytes = small;
             self.tally.count(State::TakesOnlySmall);
         }
