@@ -124,7 +124,7 @@ impl Paths {
     /// The directory, made if need be, is this process's for as long as the file is open.
     pub(super) fn lock(&self) -> Result<File, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).at(&self.dir)?;
-        self.warn_of_others().at(&self.dir)?;
+        self.warn_of_others();
         let open = || open_to_make(&self.lock);
         let lock = open()?;
         match lock::take(&lock, &open()?) {
@@ -135,15 +135,16 @@ impl Paths {
     }
 
     /// The mode of a directory that was there is its owner's choice, who may not know what it leads to.
-    fn warn_of_others(&self) -> io::Result<()> {
-        let mode = fs::metadata(&self.dir)?.mode() & 0o7777;
-        let (rights, dir) = (mode & reaching(&self.dir)?, self.dir.display());
+    fn warn_of_others(&self) {
+        let Ok(found) = fs::metadata(&self.dir) else { return };
+        // Where we may not look at what is above, anybody may come through it.
+        let (mode, reaching) = (found.mode() & 0o7777, reaching(&self.dir).unwrap_or(0o077));
+        let (rights, dir) = (mode & reaching, self.dir.display());
         if rights & 0o022 != 0 {
             tracing::warn!("other users can change what is in the data directory (mode {mode:04o}): chmod 700 {dir}");
         } else if rights != 0 {
             tracing::warn!("other users can look into the data directory (mode {mode:04o}): chmod 700 {dir}");
         }
-        Ok(())
     }
 }
 
