@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::copy_dir::copy_dir;
-use super::process::{Sidecar, TempDir, blocksyncd, init_sequencer, run};
+use super::process::{Sidecar, Signal, TempDir, blocksyncd, init_sequencer, run};
 
 type Make = fn(&Path);
 
@@ -26,6 +26,15 @@ const ODDITIES: [(&str, Make); 5] = [
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// All that a sidecar says from its start to its end.
+#[track_caller]
+fn log_of_a_run(home: &Path) -> String {
+    let mut sidecar = Sidecar::start(home, &[]);
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.wait().code(), Some(0), "{}", sidecar.log());
+    sidecar.log()
 }
 
 /// What becomes of the start.
@@ -75,10 +84,9 @@ fn a_start_never_hangs_on_what_is_no_file() {
                     assert!(ended.stderr.contains(path.file_name().unwrap().to_str().unwrap()), "{name}: {ended:?}");
                 }
                 start => {
-                    let sidecar = Sidecar::start(&home, &[]);
-                    let told = sidecar.log().contains(&path.display().to_string());
-                    assert_eq!(told, start == Start::GoesOn, "{name}, {kind}: {}", sidecar.log());
-                    sidecar.stop();
+                    let log = log_of_a_run(&home);
+                    let told = log.contains(&path.display().to_string());
+                    assert_eq!(told, start == Start::GoesOn, "{name}, {kind}: {log}");
                 }
             }
         }
@@ -95,22 +103,19 @@ fn what_is_made_in_the_data_directory_is_ours_alone() {
         chmod(above, 0o755);
     }
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    let sidecar = Sidecar::start(&home, &[]);
+    let log = log_of_a_run(&home);
     assert_eq!((mode(&home.join("data")), mode(&home.join("data/lock"))), (0o700, 0o600));
-    assert!(!sidecar.log().contains("chmod"), "{}", sidecar.log());
-    sidecar.stop();
+    assert!(!log.contains("chmod"), "{log}");
 
     // What was there is left as it is.
     for (wider, words) in [(0o750, "can look into"), (0o777, "can change what is in")] {
         chmod(&home.join("data"), wider);
-        let sidecar = Sidecar::start(&home, &[]);
-        assert!(sidecar.log().contains(words) && sidecar.log().contains("chmod 700"), "{}", sidecar.log());
+        let log = log_of_a_run(&home);
+        assert!(log.contains(words) && log.contains("chmod 700"), "{log}");
         assert_eq!(mode(&home.join("data")), wider);
-        sidecar.stop();
     }
     // Nobody comes as far.
     chmod(&home, 0o700);
-    let sidecar = Sidecar::start(&home, &[]);
-    assert!(!sidecar.log().contains("chmod"), "{}", sidecar.log());
-    sidecar.stop();
+    let log = log_of_a_run(&home);
+    assert!(!log.contains("chmod"), "{log}");
 }
