@@ -8,13 +8,15 @@
 //!    once there is ([`Awaited::take_missed`]).
 //! 3. What soft has passed on another branch, above hard, is remembered: it is awaited again when soft falls. What the awaited blocks
 //!    stand on further below is, as long as anything is awaited. Both bounded the same way.
-//! 4. What a block stands on never changes, so that a long way down is gone once, and from where it ended when more is known.
+//! 4. What a block stands on never changes, so that a long way down is gone once, and from where it ended when more is known: above
+//!    soft, and below (`walked.rs`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Heads;
-use super::descent::{Below, Stand};
+use super::descent::{Below, Gone, Stand};
+use super::walked::Walked;
 use crate::block::{BlockId, Height};
 
 /// For how long soft may stand still before the parents of what is awaited are asked for by their hashes: what is on our branch
@@ -38,8 +40,10 @@ pub(super) struct Awaited {
     stalled_since: Option<Duration>,
     /// What is waited for first, and where its parents lead.
     first: Option<(BlockId, Stand)>,
-    /// The last long way down.
+    /// The last long way down to a height above soft.
     way_down: Option<WayDown>,
+    /// The one below soft.
+    walked: Option<Walked>,
 }
 
 /// What stands below a block was followed down to a height, or as far as it is known.
@@ -69,6 +73,7 @@ impl Awaited {
             stalled_since: None,
             first: None,
             way_down: None,
+            walked: None,
         }
     }
 
@@ -112,6 +117,7 @@ impl Awaited {
     /// The block was given up.
     pub fn remove(&mut self, id: BlockId) {
         self.blocks.remove(&id);
+        self.walked.take_if(|walked| walked.has(id));
     }
 
     /// The schedule has changed: what its proposer signed stays.
@@ -138,6 +144,7 @@ impl Awaited {
         }
         if self.blocks.is_empty() {
             self.steps.retain(|id, _| Some(id.height) > heads.hard_height());
+            self.walked = None;
             self.stalled_since = None;
         } else if self.soft != soft || self.stalled_since.is_none() {
             self.stalled_since = Some(now);
@@ -162,6 +169,19 @@ impl Awaited {
 
     pub fn note_reached(&mut self, from: BlockId, to: Height, reached: BlockId) {
         self.way_down = Some(WayDown { from, to, reached });
+    }
+
+    /// The way down from this block below soft, as far as it was gone already.
+    pub fn gone(&self, block: BlockId, heads: &Heads) -> Option<Gone> {
+        self.walked.as_ref()?.gone(block, heads)
+    }
+
+    pub fn take_walked(&mut self) -> Option<Walked> {
+        self.walked.take()
+    }
+
+    pub fn note_walked(&mut self, walked: Walked) {
+        self.walked = Some(walked);
     }
 
     /// Whether it could be remembered what this block stands on.

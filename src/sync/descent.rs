@@ -43,6 +43,20 @@ pub trait BranchView {
 
     /// Up to where DA has decided for our chain; a block that is merely trusted decides nothing.
     fn decided(&self) -> Option<Height>;
+
+    /// The rest of a way down from this block, which was looked at before.
+    fn gone_before(&self, _block: BlockId) -> Option<Gone> {
+        None
+    }
+}
+
+/// A way down, each block of which is known to be neither ours nor given up, and to be another one than ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The lowest block of it...
+    pub first: BlockId,
+    /// ...and the one that it stands on.
+    pub to: BlockId,
 }
 
 /// Where the parents of a block lead.
@@ -61,7 +75,11 @@ pub enum Stand {
 /// The lowest block that was given up of those that `block` stands on, itself included, as far as they are known.
 pub fn lowest_given_up(block: BlockId, view: &impl BranchView) -> Option<BlockId> {
     let (mut next, mut found) = (Some(block), None);
-    while let Some(lowest) = next {
+    while let Some(mut lowest) = next {
+        if let Some(gone) = view.gone_before(lowest) {
+            found = is_at_or_below(gone.first, view.decided()).then_some(gone.first).or(found);
+            lowest = gone.to;
+        }
         let ours = view.ours(lowest.height);
         if ours == Some(lowest.hash) {
             return found;
@@ -79,13 +97,23 @@ pub fn lowest_given_up(block: BlockId, view: &impl BranchView) -> Option<BlockId
 
 /// Whether DA has decided for `ours`, which is another one.
 fn is_decided(block: BlockId, ours: Option<Hash>, view: &impl BranchView) -> bool {
-    ours.is_some_and(|ours| ours != block.hash) && view.decided().is_some_and(|decided| block.height <= decided)
+    ours.is_some_and(|ours| ours != block.hash) && is_at_or_below(block, view.decided())
+}
+
+fn is_at_or_below(block: BlockId, decided: Option<Height>) -> bool {
+    decided.is_some_and(|decided| block.height <= decided)
 }
 
 /// Follows the parents of `block` down.
 pub fn trace(block: BlockId, view: &impl BranchView) -> Stand {
     let (mut lowest, mut first) = (block, None);
     loop {
+        if let Some(gone) = view.gone_before(lowest) {
+            if is_at_or_below(gone.first, view.decided()) {
+                return Stand::GivenUp;
+            }
+            (lowest, first) = (gone.to, Some(gone.first));
+        }
         let ours = view.ours(lowest.height);
         if ours == Some(lowest.hash) {
             return Stand::Ours { on: lowest, first };

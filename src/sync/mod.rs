@@ -43,6 +43,7 @@ mod start;
 mod strangers;
 mod types;
 mod waiting;
+mod walked;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

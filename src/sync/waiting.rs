@@ -18,9 +18,10 @@
 
 use super::awaited::{Awaited, Missed};
 use super::chain::Chain;
-use super::descent::{Below, BranchView, Stand, below, lowest_given_up, trace};
+use super::descent::{Below, BranchView, Gone, Stand, below, lowest_given_up, trace};
 use super::given_up::GivenUp;
 use super::proved::Kept;
+use super::walked::Walked;
 use super::{Ctx, DaPosition, DisownedBy, Name, ProvedBlock, Stored, Syncer};
 use crate::block::{BlockId, Hash, Header, Height};
 use crate::verify::Fault;
@@ -86,6 +87,13 @@ impl BranchView for View<'_> {
 
     fn decided(&self) -> Option<Height> {
         self.decided
+    }
+
+    fn gone_before(&self, block: BlockId) -> Option<Gone> {
+        match self.knowledge {
+            Knowledge::Awaited(awaited) => awaited.gone(block, self.chain.heads()),
+            Knowledge::Block(..) => None,
+        }
     }
 }
 
@@ -238,6 +246,7 @@ impl Syncer {
             }
         };
         self.awaited.set_first(first);
+        self.note_walked(ctx);
         self.settle_guard(ctx);
         let missed = self.awaited.take_missed();
         if missed == Missed::Something {
@@ -245,6 +254,29 @@ impl Syncer {
             self.hear_again(ctx);
         }
         self.wait_for_unremembered(ctx, missed);
+    }
+
+    /// The way down from what is awaited first was looked at as far as it is known.
+    fn note_walked(&mut self, ctx: Ctx<'_>) {
+        let Some((first, Stand::Open(missing))) = self.awaited.first() else { return };
+        let heads = *self.chain.heads();
+        let Some(soft) = heads.soft_height().filter(|soft| missing.height < *soft) else { return };
+        let known = self.awaited.take_walked();
+        let highest = known.as_ref().map_or(soft, |known| known.highest().min(soft));
+        let from = self.way_down(ctx, first, highest);
+        let mut walked = match known {
+            Some(known) if known.leads_from(from, &heads) => known,
+            _ => Walked::from(self.way_down(ctx, first, soft), &heads),
+        };
+        let view = self.view(ctx, Knowledge::Awaited(&self.awaited), Counting::Settled);
+        while let end = walked.end()
+            && end != missing
+            && view.ours(end.height).is_some()
+            && let (Below::Block(hash), Some(height)) = (view.below(end), end.height.prev())
+        {
+            walked.go_on(BlockId { height, hash });
+        }
+        self.awaited.note_walked(walked);
     }
 
     /// Where the parents of a block lead that is awaited, or named by anybody.

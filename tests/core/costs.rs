@@ -4,11 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use blocksyncd::sync::{GuardEntry, GuardState, Input};
+use blocksyncd::sync::{BlockQuery, Fetch, FetchOutcome, GuardEntry, GuardState, Input};
 use blocksyncd::verify::AuthenticBlock;
 
 use super::blocks::{branch, chain};
-use super::driver::{Core, Setup};
+use super::driver::{Core, Setup, fetches};
 
 const SHORT: usize = 125;
 const LONG: usize = 32 * SHORT;
@@ -23,6 +23,10 @@ fn grows_with(run: impl Fn(&[AuthenticBlock], &[AuthenticBlock]) -> Duration) {
     let ours = chain(3);
     let other = branch(&ours[..1], "b", LONG);
     let (short, long) = (least(|| run(&ours, &other[..SHORT])), least(|| run(&ours, &other)));
+    is_in_proportion(short, long);
+}
+
+fn is_in_proportion(short: Duration, long: Duration) {
     assert!(long < short * 300, "{short:?} for {SHORT}, {long:?} for {LONG}");
 }
 
@@ -68,4 +72,29 @@ fn a_long_branch_that_is_awaited() {
         }
         began.elapsed()
     });
+}
+
+/// What a block above soft stands on is asked for by its hash, down to where the branch leaves ours, far below.
+fn walk_down(ours: &[AuthenticBlock], theirs: &[AuthenticBlock]) -> Duration {
+    let mut core = Setup::signer().storing(ours, 1).start();
+    let mut effects = core.connect_at(1, &theirs[theirs.len() - 1]);
+    effects.extend(core.pass(Duration::from_secs(1)));
+    let began = Instant::now();
+    for block in theirs[..theirs.len() - 1].iter().rev() {
+        let by_hash = |fetch: &Fetch| fetch.query == BlockQuery::Hash(block.hash());
+        let asked = fetches(&effects).into_iter().find(by_hash).expect("it is asked for").request;
+        effects = core.answer(asked, std::slice::from_ref(block), FetchOutcome::Complete);
+    }
+    assert!(core.status().not_ready.is_some_and(|why| why.contains("DA decides")));
+    began.elapsed()
+}
+
+#[test]
+fn a_long_way_down_by_hash() {
+    let walk = |length: usize| {
+        let ours = chain(length);
+        let theirs = branch(&ours[..1], "b", length);
+        least(|| walk_down(&ours, &theirs))
+    };
+    is_in_proportion(walk(SHORT), walk(LONG));
 }

@@ -138,6 +138,20 @@ fn a_branch_that_leaves_ours_where_da_has_decided_stops_nobody() {
     assert_eq!(core.status().not_ready, None);
 }
 
+/// An operator knows before the way down has come to its end.
+#[test]
+fn what_a_walk_has_passed_may_be_given_up() {
+    let ours = chain(6);
+    let other = branch(&ours[..1], "b", 7);
+    let mut core = Setup::signer().storing(&ours, 1).start();
+    let _ = core.connect_at(1, &other[6]);
+    let effects = core.pass(SECOND);
+    let asked = walk(&mut core, effects, &other[2..]);
+    assert_eq!(asked.last(), Some(&other[1].hash()));
+    let _ = core.operator_may(Command::Disown(other[3].id()));
+    accepts(&mut core, &branch(&ours, "a", 1)[0]);
+}
+
 #[test]
 fn what_is_replayed_after_a_restart_is_given_up_still() {
     let (ours, lost) = (chain(6), branch(&chain(5), "b", 3));
