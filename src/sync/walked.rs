@@ -141,7 +141,7 @@ mod tests {
                 .flat_map(|decided| (0..=end).flat_map(move |up| (1..=end).map(move |known| (decided, up, known))))
             {
                 let given_up = Some(given_up).filter(|height| *height > 0);
-                let plain = View { decided, given_up, known, ..plain.clone() };
+                let plain = View { known, decided, given_up, ..plain.clone() };
                 let fast = View { walked: Some((&walked, heads)), ..plain.clone() };
                 for from in end..=TOP + 1 {
                     let from = plain.at(from);
