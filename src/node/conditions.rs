@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::sync::{FORKED, Status, UnheardRound};
+use crate::sync::{FORKED, Status, UnheardRound, history_gone};
 
 /// The shortest time between two lines that a condition holds.
 const REPEAT: Duration = Duration::from_mins(1);
@@ -62,21 +62,14 @@ impl Conditions {
 
 /// Everything that holds a node up, by name.
 fn conditions(status: &Status) -> Vec<News> {
-    let unknown = status.unknown_proposer.map(|unknown| {
-        let (height, proposer) = (unknown.height, unknown.proposer);
-        format!(
-            "peers have blocks of height {height} and above by {proposer}, whom the schedule does not name there: if it proposes \
-             there, extend the schedule (ctl schedule add)"
-        )
-    });
     vec![
         ("halted", status.halted.map(|halt| halt.to_string())),
         ("vetoed", status.vetoed.map(|id| format!("the host's execution refuses {id}: DA decides, or ctl lift-veto"))),
         ("not ready to publish", status.not_ready.clone()),
         ("hard waits", status.hard_waits.map(|waits| waits.to_string())),
         ("forked", status.forked.then(|| FORKED.to_owned())),
-        ("history gone", status.history_unavailable.then(|| "no peer has the blocks that are missing here".to_owned())),
-        ("unknown proposer", unknown),
+        ("history gone", status.history_unavailable.then(|| history_gone(status.phase).to_owned())),
+        ("unknown proposer", status.unknown_proposer.map(|unknown| unknown.to_string())),
         (
             "ahead of clock",
             status.ahead_of_clock.map(|_| "blocks are refused, since their time is ahead of our clock".to_owned()),

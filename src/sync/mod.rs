@@ -376,10 +376,11 @@ impl Syncer {
             Phase::Draining
         } else if self.standing.halted().is_some() {
             Phase::Halted
-        } else if self.is_led_on() || self.standing.vetoed().is_some() {
+        } else if self.is_led_on()
             // A block that the execution refuses is there all the same, and this node does not go beyond it.
-            Phase::Syncing
-        } else if self.has_yet_to_begin() && self.exchange.connected_peers() > 0 {
+            || self.standing.vetoed().is_some()
+            || (self.has_yet_to_begin() && self.exchange.connected_peers() > 0)
+        {
             Phase::Syncing
         } else if self.exchange.connected_peers() == 0 && !self.publishing.has_signer() {
             Phase::WaitingForPeers

@@ -148,6 +148,29 @@ pub struct Status {
 /// What there is to say where [`Status::forked`] is set.
 pub const FORKED: &str = "the sequencer signed another branch, too; only DA can decide";
 
+/// What there is to say where [`Status::history_unavailable`] is set.
+#[must_use]
+pub const fn history_gone(phase: Phase) -> &'static str {
+    match phase {
+        // Nobody leads above our head at the moment.
+        Phase::Following => "no peer has the next block, or what lies below the tail: add one that keeps more",
+        _ => {
+            "no peer has the next block any more: report it from DA, add a peer that keeps more, or begin later (sync.from)"
+        }
+    }
+}
+
+impl std::fmt::Display for UnknownProposer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { height, proposer, .. } = self;
+        write!(
+            f,
+            "peers have blocks of height {height} and above by {proposer}, whom the schedule does not name there: if it proposes \
+             there, extend the schedule (ctl schedule add)"
+        )
+    }
+}
+
 /// By somebody whom the schedule does not name there, peers say, are blocks from this height on: it may be behind. A claim: nobody's
 /// signature was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ pub use da::{
 pub use exchange::{BlockQuery, Fetch, FetchOutcome, Fetched, MAX_RANGE, Offence, Verdict};
 pub use host::{
     AheadOfClock, Answer, Command, FORKED, Phase, Proposal, PublishAnswer, Received, RejectAnswer, Status,
-    UnknownProposer,
+    UnknownProposer, history_gone,
 };
 pub use ids::{CommitId, DaPosition, Epoch, EvidenceId, Origin, PeerId, RequestId, Ticket};
 pub use peers::{BanInfo, PeerInfo, PeerList, PeerOrder, PeerStanding};

@@ -7,16 +7,8 @@ use crate::api::client::{AheadOfClockView, HeadsView, ServerInfo, StatusValue, S
 use crate::block::{BlockId, Height};
 use crate::cli::phase_name;
 use crate::config::units::show_bytes;
-use crate::sync::{Checkpoint, DaEvidence, FORKED, PassedOver, Phase, Received, UnknownProposer, Wanted};
+use crate::sync::{Checkpoint, DaEvidence, FORKED, PassedOver, Received, UnknownProposer, Wanted, history_gone};
 use crate::util::hex::encode as hex;
-
-/// What an operator can do when no peer has the next block.
-const HISTORY_GONE: &str = "no peer has the next block any more: report it from DA, add a peer that keeps more, or \
-                            begin later (sync.from)";
-
-/// The same, where nobody leads above our head at the moment.
-const HISTORY_GONE_AT_THE_HEAD: &str =
-    "no peer has the next block, or what lies below the tail: add one that keeps more";
 
 impl Printer {
     pub fn info(self, info: &ServerInfo) -> Result<(), Failure> {
@@ -202,10 +194,8 @@ fn value_texts(value: &StatusValue<'_>) -> Vec<String> {
     }
 }
 
-fn unknown_text(UnknownProposer { height, proposer, count }: &UnknownProposer) -> String {
-    format!(
-        "peers have {count} blocks of height {height} and above by {proposer}: if it proposes there, ctl schedule add"
-    )
+fn unknown_text(unknown: &UnknownProposer) -> String {
+    format!("{unknown}; {} such were seen", unknown.count)
 }
 
 fn ahead_text(AheadOfClockView { blocks, last_by, since }: &AheadOfClockView) -> String {
@@ -229,11 +219,7 @@ fn composed_row(field: &str, status: &StatusView) -> Option<TextRow> {
         "storedBytes" => ("stores", stored(status)),
         "sessions" => ("hosts", format!("{} sessions, {} streams", status.sessions, status.streams)),
         "forked" if status.forked => ("FORKED", FORKED.into()),
-        "historyUnavailable" if status.history_unavailable => {
-            let below = status.info.phase == Phase::Following;
-            let gone = if below { HISTORY_GONE_AT_THE_HEAD } else { HISTORY_GONE };
-            ("HISTORY GONE", gone.into())
-        }
+        "historyUnavailable" if status.history_unavailable => ("HISTORY GONE", history_gone(status.info.phase).into()),
         "floor" => ("begins on DA", floor_text(status)?),
         "lowestPassedOver" => ("PASSED OVER on DA", passed_over_text(status)?),
         "pruningWaitsFor" => {
@@ -300,7 +286,7 @@ mod tests {
     use crate::api::client::Limits;
     use crate::block::{Hash, PublicKey};
     use crate::store::Durability;
-    use crate::sync::DaPosition;
+    use crate::sync::{DaPosition, Phase};
 
     fn id(height: u64) -> BlockId {
         BlockId { height: Height::new(height).unwrap(), hash: Hash([7; 32]) }
@@ -442,7 +428,7 @@ mod tests {
         let (hash, key) = (Hash([7; 32]), PublicKey([3; 32]));
         vec![
             ("FORKED", "the sequencer signed another branch, too; only DA can decide".to_owned()),
-            ("HISTORY GONE", HISTORY_GONE.to_owned()),
+            ("HISTORY GONE", history_gone(Phase::Syncing).to_owned()),
             ("HALTED", "it diverged".to_owned()),
             ("not ready", "no guard".to_owned()),
             ("VETOED by the host", format!("6/{hash}")),
@@ -459,10 +445,7 @@ mod tests {
                      the start): if it is right, ctl schedule add"
                 ),
             ),
-            (
-                "UNKNOWN PROPOSER",
-                format!("peers have 4 blocks of height 9 and above by {key}: if it proposes there, ctl schedule add"),
-            ),
+            ("UNKNOWN PROPOSER", format!("{}; 4 such were seen", troubled().unknown_proposer.unwrap())),
             (
                 "AHEAD OF CLOCK",
                 "12 blocks were refused in 1m 30s: the last one is 1h 10s ahead of our clock: is that right?"
