@@ -589,7 +589,8 @@ struct Status {
   forked @4 :Bool;               # somebody holds another branch that the sequencer signed; only DA can decide
   halt @5 :Text;                 # why publishing has stopped; empty: it has not
   vetoed @6 :BlockId;            # what the host's execution refuses; null: nothing
-  notReady @7 :Text;             # why nothing can be published now; empty: something can, or this node does not sign
+  notReady @7 :Text;             # why nothing can be published now; empty: something can (see awaitsSigner), or this
+                                 # node does not sign
   wanted @8 :List(WantedSighting);   # open positions on DA: the host is to report what stands there
   heldBlocks @9 :UInt32;         # verified blocks that wait for those before them
   openRequests @10 :UInt32;
@@ -619,6 +620,8 @@ struct Status {
   aheadOfClock @30 :AheadOfClock;   # blocks are refused, since their time is ahead of our clock; null: none
   lostWords @31 :List(Text);     # what hosts and operators had said and damage took (a veto, entries of the schedule, or nobody
                                  # knows what): each says what is to be said again. Empty: nothing
+  awaitsSigner @32 :Bool;        # this node has a guard, and no key: blocks are signed once a host passes a signer to `open`; until
+                                 # then it takes those that a host has signed itself (`publishSigned`)
 }
 
 struct PassedOver {

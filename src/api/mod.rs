@@ -170,6 +170,8 @@ pub struct NodeStatus {
     pub uptime: Duration,
     /// Each with `/p2p/<peer id>`.
     pub listen: Vec<String>,
+    /// There is a guard, and nobody's key to sign with.
+    pub awaits_signer: bool,
 }
 
 /// The running API. Dropping it ends it at once and removes the socket.

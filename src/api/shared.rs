@@ -162,9 +162,10 @@ impl ApiServer {
 
     /// What the node says of itself, together with what only the API knows.
     pub async fn write_status(&self, to: wire::status::Builder<'_>) -> Result<(), Error> {
-        let NodeStatus { core, uptime, listen } = self.ask(|reply| Request::Status { reply }).await?;
+        let NodeStatus { core, uptime, listen, awaits_signer } = self.ask(|reply| Request::Status { reply }).await?;
         let (sessions, streams) = (self.sessions.get(), self.streams.get());
-        status::write(to, &StatusNow { info: self.info(), core: &core, uptime, listen: &listen, sessions, streams });
+        let info = self.info();
+        status::write(to, &StatusNow { info, core: &core, uptime, listen: &listen, awaits_signer, sessions, streams });
         Ok(())
     }
 

@@ -36,6 +36,7 @@ pub(super) struct StatusNow<'a> {
     pub core: &'a Status,
     pub uptime: Duration,
     pub listen: &'a [String],
+    pub awaits_signer: bool,
     pub sessions: u32,
     pub streams: u32,
 }
@@ -352,6 +353,13 @@ status! {
             set_texts(to.reborrow().init_lost_words(count(words.len())), words);
         },
         read: |from| texts(from.get_lost_words()?)?,
+    }
+    /// There is a guard, and nobody's key to sign with.
+    awaits_signer: bool {
+        json: "awaitsSigner",
+        text: None,
+        write: |to, now| to.set_awaits_signer(now.awaits_signer),
+        read: |from| from.get_awaits_signer(),
     }
     /// Lost to damage and not fetched again yet: first and last height.
     lost: Option<(Height, Height)> {

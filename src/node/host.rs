@@ -55,6 +55,7 @@ impl Node {
                     core: self.syncer.status(),
                     uptime: self.clock.now().elapsed,
                     listen: self.listen.clone(),
+                    awaits_signer: self.has_guard && self.signer.is_none(),
                 };
                 let _ = reply.send(status);
             }

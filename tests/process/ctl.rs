@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use super::process::{Sidecar, TempDir, blocksyncd, call, init_sequencer, run};
 
+/// A peer that is nowhere.
+const STRANGER: &str = "12D3KooWRCJf2Z72hoJeejNyZfEYazyBw7fx4uxGy9ApAFQxfYtu";
+
 struct Running {
     dir: TempDir,
     sidecar: Sidecar,
@@ -43,6 +46,32 @@ fn where_nobody_answers_there_is_no_health() {
     late.refused(69, &["did not answer within 300ms"]);
 
     call(["ctl", "info"]).refused(64, &["--home DIR, or --socket PATH"]);
+}
+
+/// A seed that says nothing is waited for before anything is signed: so the call waits, too, and then says for what.
+#[test]
+fn a_publish_is_tried_for_most_of_its_timeout_and_then_says_what_it_waits_for() {
+    let dir = TempDir::new();
+    init_sequencer(&dir.join("h"), "demo");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let seed = format!("/ip4/127.0.0.1/tcp/{}/p2p/{STRANGER}", silent.local_addr().unwrap().port());
+    let sidecar = Sidecar::start(&dir.join("h"), &["--set", &format!("p2p.seeds={seed}")]);
+    let late = sidecar.ctl(&["--timeout", "1s", "publish", "/dev/null"]);
+    late.refused(69, &["not ready, though it was tried for 800ms (see --timeout)", "peers"]);
+}
+
+/// It can be published to all the same: by a host that signs.
+#[test]
+fn a_node_with_a_guard_and_no_key_says_so() {
+    let dir = TempDir::new();
+    let home = dir.join("h");
+    let made =
+        call(["init", home.to_str().unwrap(), "--chain-id", "demo", "--proposer", super::drain::KEY, "--host-signs"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let sidecar = Sidecar::start(&home, &[]);
+    assert!(sidecar.ctl(&["status"]).stdout.contains("NO SIGNER"));
+    let status = sidecar.ask(&["status"]);
+    assert_eq!((&status["awaitsSigner"], &status["notReady"]), (&true.into(), &serde_json::Value::Null));
 }
 
 #[test]

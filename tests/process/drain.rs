@@ -12,7 +12,7 @@ use blocksyncd::block::{BlockId, Height, PublicKey};
 use super::process::{DEADLINE, Sidecar, Signal, TempDir, call};
 
 /// The public key of RFC 8032's first test vector. Nothing is ever signed with it here.
-const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+pub const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
 
 /// A signer that says when it is asked, and answers only when its caller is gone.
 struct Silent {
@@ -53,6 +53,7 @@ impl Waiting {
         let socket = sidecar.socket();
         let host = std::thread::spawn(move || publish(socket, Silent { asked, end: at_end }));
         is_asked.recv_timeout(DEADLINE).expect("the signer is asked");
+        assert_eq!(sidecar.ask(&["status"])["awaitsSigner"], false);
         Self { sidecar, end, host, _dir: dir }
     }
 

@@ -150,7 +150,7 @@ fn scripts_find_the_same_keys_in_every_version() {
         (
             &["status"],
             format!(
-                "{{aheadOfClock backfills belowFloor floor forked halt hardWaitsFor heldBlocks historyUnavailable info{info} listen lost \
+                "{{aheadOfClock awaitsSigner backfills belowFloor floor forked halt hardWaitsFor heldBlocks historyUnavailable info{info} listen lost \
                  lostWords lowestPassedOver maxBytes notReady openRequests passedOver peers pendingSightings pruneUnconfirmed \
                  pruningWaitsFor received{{da gossip published range}} retainBlocks sessions storageFull storedBytes streams \
                  unknownProposer uptimeMs vetoed wanted}}"

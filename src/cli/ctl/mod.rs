@@ -36,9 +36,9 @@ pub struct CtlArgs {
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
-    /// How long an answer may take, as 10s
-    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
-    timeout: Duration,
+    /// How long an answer may take, as 10s; without it 10s, and for publish, which waits while peers are heard, 45s
+    #[arg(long, global = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -224,6 +224,16 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
     PublicKey::from_hex(text).ok_or_else(|| "it must be a public key of 64 hex digits".into())
 }
 
+impl Verb {
+    /// How long an answer may take, if nothing is said.
+    const fn timeout(&self) -> Duration {
+        match self {
+            Self::Publish(_) => publish::TIMEOUT,
+            _ => Duration::from_secs(10),
+        }
+    }
+}
+
 /// As blocks are printed everywhere: `12/9f86d081...`.
 fn block_id(text: &str) -> Result<BlockId, String> {
     BlockId::from_text(text).ok_or_else(|| "it must be a height, a slash, and a hash of 64 hex digits".into())
@@ -238,7 +248,8 @@ pub fn run(args: &CtlArgs) -> Result<(), Failure> {
         return print(SCHEMA.trim_end());
     }
     let (socket, trusted) = find(&args.target)?;
-    let context = CallContext { socket, trusted, printer: Printer { json: args.json }, timeout: args.timeout };
+    let timeout = args.timeout.unwrap_or_else(|| args.verb.timeout());
+    let context = CallContext { socket, trusted, printer: Printer { json: args.json }, timeout };
     local(async {
         if let Verb::Tail(tail) = &args.verb {
             return tail::run(&context, tail).await;

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -12,10 +13,13 @@ use super::{CallContext, Code, Failure, granted, height, hello};
 use crate::api::client::{ProposedBlock, PublishResult, Published, Publisher, Roles, patiently};
 use crate::block::Height;
 use crate::clock::Clock;
+use crate::sync::hearing::PATIENCE;
 use crate::util::hex;
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 30;
+/// How long the whole call may take, if nothing is said: longer than a sidecar waits for its peers before it signs.
+pub const TIMEOUT: Duration = Duration::from_secs(PATIENCE.as_secs() * 3 / 2);
 
 #[derive(Debug, clap::Args)]
 pub struct PublishArgs {
@@ -35,6 +39,8 @@ pub struct PublishArgs {
     #[arg(long, conflicts_with_all = ["height", "host_id", "time"])]
     signed: bool,
 }
+
+const _: () = assert!(TIMEOUT.as_secs() * 4 / 5 > PATIENCE.as_secs());
 
 fn host_id(text: &str) -> Result<Bytes, String> {
     hex::decode(text.as_bytes()).map(Bytes::from).ok_or_else(|| "it must be an even number of hex digits".into())
@@ -61,7 +67,7 @@ pub async fn run(context: &CallContext, args: &PublishArgs) -> Result<(), Failur
         };
         patiently(patience, || publisher.publish(&block)).await?
     };
-    show(context.printer, &result)
+    show(context.printer, &result, patience)
 }
 
 fn read_input(file: &Path) -> Result<Bytes, Failure> {
@@ -96,8 +102,9 @@ fn published(printer: Printer, result: &str, published: &Published) -> Result<()
     )
 }
 
-/// Every answer is printed; those that did not publish the block are failures, too.
-fn show(printer: Printer, result: &PublishResult) -> Result<(), Failure> {
+/// Every answer is printed; those that did not publish the block are failures, too. `patience`: for how long it was tried while the
+/// sidecar said that it would not be long.
+fn show(printer: Printer, result: &PublishResult, patience: Duration) -> Result<(), Failure> {
     // In text, the failure says all.
     let refused = |code: Code, message: String, line: Value| {
         if printer.json {
@@ -127,6 +134,11 @@ fn show(printer: Printer, result: &PublishResult) -> Result<(), Failure> {
             format!("too large: a block may have {max_block_bytes} bytes"),
             json!({ "result": "tooLarge", "maxBlockBytes": max_block_bytes }),
         ),
+        PublishResult::NotReady { why, retry_after: Some(_) } => {
+            let tried = humantime::format_duration(patience);
+            let name = format!("not ready, though it was tried for {tried} (see --timeout)");
+            because(Code::Unavailable, &name, "notReady", why)
+        }
         PublishResult::NotReady { why, .. } => because(Code::Unavailable, "not ready", "notReady", why),
         PublishResult::Halted(why) => because(Code::Unavailable, "halted", "halted", why),
         PublishResult::StorageFull => refused(

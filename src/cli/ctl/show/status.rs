@@ -10,6 +10,9 @@ use crate::config::units::show_bytes;
 use crate::sync::{Checkpoint, DaEvidence, FORKED, PassedOver, Received, UnknownProposer, Wanted, history_gone};
 use crate::util::hex::encode as hex;
 
+/// What there is to say of a node that has a guard and no key.
+const NO_SIGNER: &str = "a host is to pass one to `open` (or set signer.key); blocks that a host has signed itself are taken";
+
 impl Printer {
     pub fn info(self, info: &ServerInfo) -> Result<(), Failure> {
         self.say(|| info_json(info), || columns(&info_rows(info)))
@@ -234,6 +237,7 @@ fn composed_row(field: &str, status: &StatusView) -> Option<TextRow> {
             };
             ("DISK FULL", format!("nothing is taken in: {why}; it goes on by itself"))
         }
+        "awaitsSigner" if status.awaits_signer => ("NO SIGNER", NO_SIGNER.into()),
         "lost" => {
             let (from, to) = status.lost?;
             ("LOST to damage", format!("heights {from} to {to}; they are fetched again"))
@@ -368,6 +372,7 @@ mod tests {
             pruning_waits_for: None,
             storage_full: false,
             lost_words: Vec::new(),
+            awaits_signer: false,
             lost: None,
         }
     }
@@ -402,6 +407,7 @@ mod tests {
             pruning_waits_for: Some("prover".into()),
             storage_full: true,
             lost_words: vec!["the host's veto".into(), "the schedule's entry at height 7".into()],
+            awaits_signer: true,
             lost: Some((Height::MIN, id(3).height)),
             ..quiet()
         }
@@ -462,6 +468,7 @@ mod tests {
             ),
             ("SAY AGAIN", "the host's veto".to_owned()),
             ("SAY AGAIN", "the schedule's entry at height 7".to_owned()),
+            ("NO SIGNER", NO_SIGNER.to_owned()),
             ("LOST to damage", "heights 1 to 3; they are fetched again".to_owned()),
         ]
     }
@@ -515,6 +522,7 @@ mod tests {
             "pruningWaitsFor": "prover",
             "storageFull": true,
             "lostWords": ["the host's veto", "the schedule's entry at height 7"],
+            "awaitsSigner": true,
             "lost": { "from": 1, "to": 3 },
         });
         assert_eq!(status_json(&troubled()), line);
