@@ -270,10 +270,8 @@ async fn serve(args: &MockArgs, production: &Production, host: &RefCell<MockHost
     }
     let made = Notify::new();
     let produce = async {
-        match &session.publisher {
-            Some(publisher) => produce::produce(host, publisher, info, rules, production, &made).await,
-            None => std::future::pending().await,
-        }
+        let Some(publisher) = &session.publisher else { return std::future::pending().await };
+        produce::produce(host, publisher, info, rules, production, &made).await
     };
     let post = async {
         match (&session.publisher, da) {

@@ -11,7 +11,8 @@ use crate::sync::{Checkpoint, DaEvidence, FORKED, PassedOver, Received, UnknownP
 use crate::util::hex::encode as hex;
 
 /// What there is to say of a node that has a guard and no key.
-const NO_SIGNER: &str = "a host is to pass one to `open` (or set signer.key); blocks that a host has signed itself are taken";
+const NO_SIGNER: &str =
+    "a host is to pass one to `open` (or set signer.key); blocks that a host has signed itself are taken";
 
 impl Printer {
     pub fn info(self, info: &ServerInfo) -> Result<(), Failure> {
