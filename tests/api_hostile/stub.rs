@@ -263,7 +263,12 @@ impl Node {
                 lost_words: Vec::new(),
             };
             if answers.wait_for(|answering| *answering).await.is_ok() {
-                drop(reply.send(NodeStatus { core, uptime: Duration::from_secs(1), listen: vec![] }));
+                drop(reply.send(NodeStatus {
+                    core,
+                    uptime: Duration::from_secs(1),
+                    listen: vec![],
+                    awaits_signer: false,
+                }));
             }
         });
     }
