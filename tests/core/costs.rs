@@ -79,6 +79,8 @@ fn walk_down(ours: &[AuthenticBlock], theirs: &[AuthenticBlock]) -> Duration {
     let mut core = Setup::signer().storing(ours, 1).start();
     let mut effects = core.connect_at(1, &theirs[theirs.len() - 1]);
     effects.extend(core.pass(Duration::from_secs(1)));
+    // With each the disk of these tests counts all that it has.
+    core.hold_writes();
     let began = Instant::now();
     for block in theirs[..theirs.len() - 1].iter().rev() {
         let by_hash = |fetch: &Fetch| fetch.query == BlockQuery::Hash(block.hash());
