@@ -177,7 +177,10 @@ impl World {
             let target = node.syncer.as_ref().and_then(|syncer| syncer.heads().target);
             let is_lied_to = self.plan.adversaries_persist && !self.adversaries.is_empty();
             if self.agreed.is_some() && is_lied_to && target > expected {
-                self.astray.entry(n).or_insert(self.now);
+                let since = self.astray.entry(n).or_insert((target, self.now));
+                if since.0 != target {
+                    *since = (target, self.now);
+                }
             } else {
                 self.astray.remove(&n);
             }
@@ -186,7 +189,7 @@ impl World {
 
     /// Whoever is new to a node has to be asked before it knows that nothing leads there.
     pub fn is_led_astray(&self, n: usize, node: &Node) -> bool {
-        self.astray.get(&n).is_some_and(|since| self.now <= *since + node.timing.target_patience + LOOK_EVERY)
+        self.astray.get(&n).is_some_and(|(_, since)| self.now <= *since + node.timing.target_patience + LOOK_EVERY)
     }
 
     /// Whether too much time has passed since everything healed.

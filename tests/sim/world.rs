@@ -214,7 +214,7 @@ pub struct World {
     /// Which block all agree on, and since when.
     pub agreed: Option<(Option<BlockId>, Duration)>,
     /// Since when whoever agreed with all has followed what a liar proves to exist.
-    pub astray: BTreeMap<usize, Duration>,
+    pub astray: BTreeMap<usize, (Option<BlockId>, Duration)>,
     /// How far all had come when anybody had something new last, and when that was.
     pub moved: (Heights, Duration),
     /// Somebody was let off then, since it lacked what nobody had.
