@@ -10,6 +10,7 @@ mod peers;
 mod replays;
 mod rotation;
 mod unknown_hash;
+mod wrong_words;
 
 use std::time::Duration;
 
