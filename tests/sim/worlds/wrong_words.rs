@@ -19,9 +19,9 @@ fn named(limits: Limits) -> Scene {
     Scene::new(Plan { report_by: ReportBy::HostId, limits, ..Plan::calm(2, Vec::new()) })
 }
 
-/// The host of node 1 says that the block of this height has this id, at the DA height of the same number.
-fn says(scene: &mut Scene, height: u64, id: Bytes) {
-    let position = DaPosition { height, index: 0 };
+/// The host of node 1 says that at this DA height is the block of this height, with this id.
+fn says(scene: &mut Scene, at: u64, height: u64, id: Bytes) {
+    let position = DaPosition { height: at, index: 0 };
     let height = Height::new(height).expect("above 0");
     let findings = vec![Finding { position, height, what: Found::Named(Name::HostId(id)) }];
     let report = DaReport { after: position.height - 1, scanned_through: position.height, findings };
@@ -44,14 +44,16 @@ fn the_names_that_hosts_give_are_bounded_in_bytes() {
             let mut scene = named(Limits { sighting_bytes: room, ..Limits::default() });
             scene.start(1);
             for height in 2..=40 {
-                says(&mut scene, height, vec![7; length].into());
+                says(&mut scene, height - 1, height, vec![7; length].into());
             }
             let names =
                 scene.world.nodes[1].disk.image.sightings.values().filter_map(|sighting| match &sighting.what {
                     Seen::Named(Name::HostId(id)) => Some(id.len()),
                     _ => None,
                 });
-            let bytes: usize = names.sum();
+            let (count, bytes) = names.fold((0, 0), |(count, bytes), name| (count + 1, bytes + name));
+            let are_kept = length > 64 || count > 10;
+            ensure(are_kept, || format!("only {count} names are kept"))?;
             ensure(bytes <= room, || format!("{bytes} bytes of names are kept, there is room for {room}"))?;
         }
         Ok(())
@@ -68,7 +70,7 @@ fn a_wrong_name_that_is_said_anew_costs_nothing() {
         scene.confirm(1, blocks[0].height());
         scene.da_has_each(&blocks);
         scene.start(1);
-        says(&mut scene, 2, Bytes::from_static(b"another"));
+        says(&mut scene, 2, 2, Bytes::from_static(b"another"));
         let halted = scene.status(1).halted;
         let is_named = matches!(halted, Some(Halt::Contradicted { ours, .. }) if ours == blocks[1].id());
         ensure(is_named, || format!("halted: {halted:?}"))?;
