@@ -100,17 +100,9 @@ pub struct Disk {
     wrong: Option<String>,
 }
 
-/// Whether what comes later takes back a block that came before, or the guard of it.
-fn takes_back(before: &Batch, later: &Batch) -> bool {
-    let stores = |from: Height| {
-        let is_from = |change: &Change| matches!(change, Change::Append { block, .. } if block.id().height >= from);
-        before.changes.iter().any(is_from)
-    };
-    later.changes.iter().any(|change| match change {
-        Change::Truncate { from, .. } => stores(*from),
-        Change::ResetGuard(last) => before.guard.is_some_and(|guard| Some(guard.last) != *last),
-        _ => false,
-    })
+/// Whether this takes back what may have been answered while another write waited: that begins a write of its own.
+fn takes_back(later: &Batch) -> bool {
+    later.changes.iter().any(|change| matches!(change, Change::Truncate { .. } | Change::ResetGuard(_)))
 }
 
 /// How a disk breaks what it promises.
@@ -178,8 +170,9 @@ impl Disk {
     pub fn commit(&mut self, batch: Batch) -> bool {
         match self.writes.iter_mut().skip(1).next_back() {
             Some(Write::Commit(waiting)) if waiting.may_absorb(&batch) => {
-                if takes_back(waiting, &batch) {
-                    self.wrong.get_or_insert(format!("{batch:?} takes back what is in one write with it: {waiting:?}"));
+                if takes_back(&batch) {
+                    self.wrong
+                        .get_or_insert(format!("{batch:?} takes something back, and is in one write with {waiting:?}"));
                 }
                 waiting.absorb(batch);
             }

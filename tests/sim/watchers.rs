@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use blocksyncd::block::BlockId;
-use blocksyncd::sync::Input;
 use blocksyncd::sync::cursor::{self, Cursor, EventFilter, LinkCheck, Resumed, Start, Step};
+use blocksyncd::sync::{Epoch, Input};
 
 use super::dice::Purpose;
 use super::host::HostState;
@@ -26,6 +26,8 @@ enum From {
     /// It names one block.
     Newest,
     Everything,
+    /// As the one before; and it looks again only when two rewinds have come, to be told of both.
+    Missed,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Watcher {
     /// What was said on it.
     told: Told,
     sleeps_until: Duration,
+    /// Up to which rewind it has looked.
+    epoch: Epoch,
 }
 
 /// Events in one turn, once everything has healed.
@@ -56,7 +60,10 @@ fn sure<T>(result: Result<T, Infallible>) -> T {
 
 impl World {
     pub fn add_watchers(&mut self) {
+        let initial = self.chain.initial_height();
         for node in 0..self.nodes.len() {
+            let lags = Watcher { node, from: From::Missed, pace: PACE, ..Watcher::nobody(initial) };
+            self.laggards.push(lags);
             for _ in 0..self.plan.watchers {
                 let initial = self.chain.initial_height();
                 let rng = self.dice.of(Purpose::Watch, node);
@@ -74,6 +81,7 @@ impl World {
                     stream: None,
                     told: Told::default(),
                     sleeps_until: Duration::ZERO,
+                    epoch: Epoch(0),
                 });
             }
         }
@@ -90,6 +98,26 @@ impl World {
             }
             if let Err(why) = self.watch(index) {
                 self.fail(format!("n{node}'s watcher {:?}: {why}", self.watchers[index]));
+            }
+        }
+    }
+
+    /// One beside each node, who looks only when nothing was taken back since, or twice. It draws nothing.
+    pub fn laggards_turn(&mut self) {
+        for index in 0..self.laggards.len() {
+            let watcher = &self.laggards[index];
+            let (node, reads) = (watcher.node, watcher.stream.map(|(life, _)| life));
+            let Some(epoch) = self.nodes[node].announced.map(|heads| heads.epoch) else { continue };
+            if reads.is_some() && reads == self.nodes[node].life() && epoch.0 == watcher.epoch.0 + 1 {
+                continue;
+            }
+            let nobody = Watcher::nobody(self.chain.initial_height());
+            let mut watcher = std::mem::replace(&mut self.laggards[index], nobody);
+            watcher.epoch = epoch;
+            let told = self.open(&mut watcher).and_then(|()| self.read(&mut watcher));
+            self.laggards[index] = watcher;
+            if let Err(why) = told {
+                self.fail(format!("n{node}'s laggard {:?}: {why}", self.laggards[index]));
             }
         }
     }
@@ -111,7 +139,7 @@ impl World {
     /// Those who watch this node begin anew.
     pub fn forget_watchers(&mut self, node: usize) {
         let initial = self.chain.initial_height();
-        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.node == node) {
+        for watcher in self.watchers.iter_mut().chain(&mut self.laggards).filter(|watcher| watcher.node == node) {
             (watcher.state, watcher.is_at_tip, watcher.stream) = (HostState::new(initial), false, None);
         }
     }
@@ -135,7 +163,11 @@ impl World {
 
     /// What those who watch this node have.
     pub fn states_of_watchers(&self, node: usize) -> impl Iterator<Item = &HostState> {
-        self.watchers.iter().filter(move |watcher| watcher.node == node).map(|watcher| &watcher.state)
+        self.watchers
+            .iter()
+            .chain(&self.laggards)
+            .filter(move |watcher| watcher.node == node)
+            .map(|watcher| &watcher.state)
     }
 
     fn watch(&mut self, index: usize) -> Result<(), String> {
@@ -176,6 +208,7 @@ impl World {
                     From::Tip => State::WatchedFromTip,
                     From::Newest => State::WatchedFromOne,
                     From::Everything => State::WatchedFromAll,
+                    From::Missed => return Ok(()),
                 });
                 Ok(())
             }
@@ -198,7 +231,8 @@ impl World {
                 watcher.stream = Some((life, cursor));
                 return Ok(());
             }
-            self.tally.add(State::StreamLost, u64::from(matches!(step, Step::Lost(_))));
+            let is_lost = watcher.from != From::Missed && matches!(step, Step::Lost(_));
+            self.tally.add(State::StreamLost, u64::from(is_lost));
             watcher.told.check(step, &announced, image, &watcher.state)?;
             let goes_on = watcher.told(step, node, &mut cursor)?;
             if let Step::Hard(height) = step {
@@ -237,6 +271,7 @@ impl Watcher {
             stream: None,
             told: Told::default(),
             sleeps_until: Duration::ZERO,
+            epoch: Epoch(0),
         }
     }
 
@@ -246,7 +281,7 @@ impl Watcher {
             (From::Genesis, _) => Start::Genesis,
             (From::Tip, _) => Start::Tip,
             (From::Newest, Some(tip)) => Start::Resume(state.locator_of(vec![tip])),
-            (From::Newest | From::Everything, _) => Start::Resume(state.locator()),
+            (From::Newest | From::Everything | From::Missed, _) => Start::Resume(state.locator()),
         }
     }
 

@@ -184,6 +184,8 @@ pub struct World {
     pub adversaries: Vec<Adversary>,
     pub hosts: Vec<Host>,
     pub watchers: Vec<Watcher>,
+    /// Who has missed something, beside each node.
+    pub laggards: Vec<Watcher>,
     pub da: Da,
     /// The branch of the sequencer's node; see [`World::main_branch`].
     pub main_branch: Rc<Vec<AuthenticBlock>>,
@@ -282,6 +284,7 @@ impl World {
             },
             hosts: nodes.iter().enumerate().map(|(n, _)| Host::new(initial_height, n == 0)).collect(),
             watchers: Vec::new(),
+            laggards: Vec::new(),
             owed: vec![Owed::default(); nodes.len()],
             nodes,
             adversaries: behaviours
@@ -498,6 +501,7 @@ impl World {
             Event::HostsTurn => {
                 (0..self.hosts.len()).for_each(|n| self.host_regular_turn(n));
                 self.watchers_turn();
+                self.laggards_turn();
                 HOSTS_EVERY
             }
             Event::Produce => {
