@@ -12,6 +12,7 @@
 //! 8. No queue is above its bound.
 //! 9. Nothing is pruned above hard, or that a consumer has not acknowledged, or that the operator wants kept: checked where
 //!    it is written, in [`super::disk`].
+//! 10. No peer is asked for the same range again and again.
 //!
 //! Liveness: once everything has healed all honest nodes, their hosts and DA agree within a bound, and everybody keeps as much
 //! as its operator wants; who needs what nobody has any more says so.
@@ -38,6 +39,10 @@ use super::world::{World, index_of};
 
 /// So long an honest peer has to answer a signer's question for its head, at most.
 const HEARS_WITHIN: Duration = Duration::from_secs(12);
+
+/// A peer is asked for the same range no more often than so, within so long; a third of all answers may be lost.
+const ASKED_AGAIN: u32 = 60;
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A signed block that may have left a process: which, whose, and when.
 #[derive(Clone, Copy, Debug)]
@@ -350,10 +355,29 @@ impl World {
         if open > self.nodes[n].limits.requests_per_peer + 3 {
             self.fail(format!("n{n} has {open} requests open at {peer} already"));
         }
+        if let BlockQuery::Range { from, .. } = fetch.query {
+            self.check_asked_again(n, peer, from);
+        }
         if let BlockQuery::Range { amount, .. } = fetch.query
             && !(1..=MAX_RANGE).contains(&amount)
         {
             self.fail(format!("n{n} asks for {amount} blocks"));
+        }
+    }
+
+    /// A peer that gave nothing of use rests, or is asked for something else.
+    fn check_asked_again(&mut self, n: usize, peer: usize, from: Height) {
+        let now = self.now;
+        let (since, count) = self.nodes[n].ranges.entry((peer, from)).or_insert((now, 0));
+        if now > *since + ASKED_WITHIN {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        let count = *count;
+        // Who takes small blocks only asks for a large one until an operator lets it in.
+        let takes_all = self.nodes[n].limits.max_block_bytes >= self.plan.limits.max_block_bytes;
+        if takes_all && count > ASKED_AGAIN {
+            self.fail(format!("n{n} asks {peer} for the range from {from} on again and again"));
         }
     }
 

@@ -99,6 +99,8 @@ pub struct Node {
     pub checking: usize,
     pub checked_until: Duration,
     pub fetches: BTreeMap<RequestId, OpenFetch>,
+    /// How often this process has asked a peer for a range from here on, and since when.
+    pub ranges: BTreeMap<(usize, Height), (Duration, u32)>,
     /// Never starts again, so that no two messages have one id.
     messages: u64,
     /// What the last step left, to compare the next one with.
@@ -142,6 +144,7 @@ impl Node {
             checking: 0,
             checked_until: Duration::ZERO,
             fetches: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             messages: 0,
             last: None,
             heard: Heard::default(),

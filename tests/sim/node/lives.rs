@@ -63,6 +63,7 @@ impl World {
         node.last = None;
         // Whoever asked while it was down was told so.
         node.waits.clear();
+        node.ranges.clear();
         node.syncer = Some(Syncer::recover(config, recovered, self.plan.seed ^ node.lives));
         if node.storage_full {
             self.handle(n, Input::StorageFull(true));
