@@ -356,6 +356,30 @@ fn two_who_never_answer_do_not_keep_a_slower_one_from_being_asked() {
     assert_eq!(asked, [1, 1, 2, 2, 3, 3].map(peer));
 }
 
+/// It answers in time, and slowly. The other one failed once, which is no reason to ask it never again.
+#[test]
+fn one_that_drips_does_not_keep_a_quicker_one_that_failed_from_being_asked() {
+    let blocks = chain(200);
+    let mut core = setup(&blocks, 190).start();
+    let effects = core.connect_at(1, &blocks[199]);
+    let _ = core.connect_at(2, &blocks[199]);
+    let mut effects = core.answer(range_request(&effects).request, &[], FetchOutcome::Timeout);
+    assert_eq!(ranges(&effects)[0].0, peer(2), "the first one failed");
+    let mut asked_of = Vec::new();
+    while tail(&core) > 100 {
+        let fetch = range_request(&effects);
+        core.sleep(if fetch.peer == peer(2) { Duration::from_secs(2) } else { INSTANT });
+        let (from, amount) = asked(&effects);
+        let given = if fetch.peer == peer(2) { amount.min(2) } else { amount };
+        // What drips is the lowest of what was asked for, so that little of it reaches up to the tail.
+        let (run, outcome) = ((from, given), if given < amount { FetchOutcome::Cut } else { FetchOutcome::Complete });
+        asked_of.push(fetch.peer);
+        effects = core.answer(fetch.request, honest(&blocks, run), outcome);
+    }
+    let tried = asked_of.iter().position(|asked| *asked == peer(1)).expect("the quicker one is tried again");
+    assert!(asked_of[tried..].iter().all(|asked| *asked == peer(1)), "and it stays with it: {asked_of:?}");
+}
+
 #[test]
 fn what_takes_too_long_is_asked_of_another_one() {
     let blocks = chain(40);

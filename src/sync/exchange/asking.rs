@@ -33,6 +33,9 @@ const SMALL_GAP: u64 = 2;
 
 /// At most this many peers that were behind are asked together whether they are so still.
 const PROBED_BEHIND: usize = 3;
+/// Of so many requests below the tail, one on average goes to somebody quicker who failed before: else one failure would put a good
+/// peer behind one that drips for ever.
+const TRY_ANOTHER_EVERY: u32 = 8;
 
 impl Exchange {
     /// When there is something to do here, whatever happens: a deadline, a head to ask for, a peer that has rested.
@@ -89,6 +92,7 @@ impl Exchange {
         let SpanBelow { last, mut amount } = span;
         let sizes = self.sizes();
         let max_open = self.limits.requests_per_peer;
+        let tries_another = self.rng.u32(0..TRY_ANOTHER_EVERY) == 0;
         loop {
             // No lower than height 1: see [`SpanBelow`].
             let from = Height::new(last.get() - (amount - 1)).unwrap_or(last);
@@ -97,8 +101,9 @@ impl Exchange {
             let best = able.min_by_key(|(_, peer)| {
                 (peer.failures(), peer.doubt(from), peer.is_elsewhere(), !peer.serves(), peer.cost())
             });
-            let best = best.map(|(id, _)| id.clone());
-            if let Some(peer) = best {
+            let another =
+                best.filter(|_| tries_another).and_then(|(_, best)| self.quicker_below(best, from, last, now));
+            if let Some(peer) = another.or(best).map(|(id, _)| id.clone()) {
                 let bytes = if amount == 1 { sizes.next_answer_bytes(1) } else { sizes.answer_bytes(amount) };
                 let open = self.request(now, &peer, BlockQuery::Range { from, amount }, bytes);
                 self.send(OpenRequest { below_tail: true, ..open }, decision);
@@ -110,6 +115,14 @@ impl Exchange {
             // Some peer may have a part of it.
             amount /= 2;
         }
+    }
+
+    /// Of those who answer sooner than the best one, and are behind it since they failed, whoever failed longest ago.
+    fn quicker_below(&self, best: &Peer, from: Height, last: Height, now: Duration) -> Option<(&PeerId, &Peer)> {
+        let is_quicker = |(_, peer): &(&PeerId, &Peer)| {
+            peer.can_serve_below(from, last, now, self.limits.requests_per_peer) && peer.cost() < best.cost()
+        };
+        self.peers.iter().filter(is_quicker).min_by_key(|(_, peer)| peer.failed_at())
     }
 
     /// Whether blocks below the tail are being asked for.

@@ -519,6 +519,10 @@ impl Peer {
         self.serves
     }
 
+    pub fn failed_at(&self) -> Option<Duration> {
+        self.failed_at
+    }
+
     /// How often it failed since it was last of use.
     pub fn failures(&self) -> u32 {
         self.failures
