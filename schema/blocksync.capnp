@@ -297,7 +297,7 @@ enum HardBasis {
 }
 
 struct Retract {
-  to @0 :BlockId;                # the newest block that stays, which may be the last one of a gap; height 0: nothing stays
+  to @0 :BlockId;                # the newest block that stays, which may be one of a gap; height 0: nothing stays
   epoch @1 :UInt64;
 }
 

@@ -63,7 +63,7 @@ impl Syncer {
             BlockQuery::Head => self.use_head(ctx, &open.peer, fetched),
             BlockQuery::Hash(hash) => self.use_by_hash(ctx, hash, fetched),
             BlockQuery::Range { from, amount } if open.below_tail => {
-                self.use_below_tail(ctx, &open.peer, from, amount, fetched)
+                self.use_below_tail(ctx, &open.peer, (from, amount), fetched)
             }
             BlockQuery::Range { from, amount } => self.use_range(ctx, &open.peer, from, amount, fetched),
         }
@@ -176,11 +176,9 @@ impl Syncer {
         &mut self,
         ctx: Ctx<'_>,
         peer: &PeerId,
-        from: Height,
-        amount: u64,
-        fetched: &Fetched,
+        (from, amount): (Height, u64),
+        Fetched { blocks, outcome }: &Fetched,
     ) -> AnswerUse {
-        let Fetched { blocks, outcome } = fetched;
         let count = saturate::to_u64(blocks.len());
         let is_run = run_of(from, amount, blocks).len() == blocks.len();
         let offence = if is_run { offence_of(outcome) } else { Some(Offence::BadRange) };
@@ -194,8 +192,8 @@ impl Syncer {
         if count < amount {
             return self.use_part_below_tail(peer, from, amount, count, outcome);
         }
+        // That may have changed since it was asked for.
         if !tail_may_fall(&self.chain, &self.da) {
-            // That has changed since it was asked for.
             return AnswerUse::Neutral;
         }
         for block in blocks.iter().rev() {

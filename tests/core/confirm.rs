@@ -2,7 +2,7 @@
 
 use blocksyncd::sync::{
     Anchor, Basis, Change, Command, DaPosition, DaReport, FetchOutcome, Halt, HardWait, Input, Name, Phase,
-    ReportRefusal, ReportTaken,
+    RejectAnswer, ReportRefusal, ReportTaken,
 };
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
@@ -386,6 +386,20 @@ fn where_da_has_another_block_than_was_hard_before_a_loss_it_halts() {
         let kept = core.hard() == Some(blocks[0].id());
         let _ = core.report(0, 9, vec![seen_block(9, 0, &blocks[1])]);
         assert_eq!(core.hard() == Some(blocks[1].id()), kept, "what is hard by now stays");
+    }
+}
+
+/// Others were told that it is hard.
+#[test]
+fn what_was_hard_before_a_loss_is_refused_by_no_host() {
+    let blocks = chain(4);
+    let mut setup = Setup::follower().storing(&blocks, 1);
+    setup.at.anchor = Some(Anchor { id: blocks[2].id(), position: at(7, 0) });
+    let mut core = setup.start();
+    for (block, answer) in
+        [(&blocks[1], RejectAnswer::Hard), (&blocks[2], RejectAnswer::Hard), (&blocks[3], RejectAnswer::Stopped)]
+    {
+        assert_eq!(core.reject(block.id()), answer, "{:?}", block.id());
     }
 }
 

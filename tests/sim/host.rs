@@ -171,10 +171,9 @@ impl HostState {
     pub fn retract(&mut self, initial: Height, to: Option<BlockId>) -> Result<(), String> {
         let keep = to.map_or(0, |to| self.above(to.height));
         let newest = keep.checked_sub(1).and_then(|index| self.chain.get(index)).copied();
-        // Right below the lowest block that it was told after a gap.
-        let gap_to = to.map(|to| to.height).filter(|to| {
-            newest.map(|newest| newest.height) < Some(*to) && (self.gap_to == Some(*to) || self.at(to.next()).is_some())
-        });
+        // Into the gap below the lowest block that it was told: it has what it was told to pass over.
+        let gap_to =
+            to.map(|to| to.height).filter(|to| newest.map(|newest| newest.height) < Some(*to) && *to < self.given_from);
         if newest != to && gap_to.is_none() {
             let tip = self.tip();
             return Err(format!("told to go back to {to:?}, the host has {newest:?} there, its tip is {tip:?}"));
