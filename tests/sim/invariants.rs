@@ -365,8 +365,14 @@ impl World {
         }
     }
 
-    /// A peer that gave nothing of use rests, or is asked for something else.
+    /// A peer that gave nothing of use rests, or is asked for something else. One on another branch may be asked with each new head of
+    /// its: that might be ours.
     fn check_asked_again(&mut self, n: usize, peer: usize, from: Height) {
+        let soft = self.nodes[n].disk.image.heads.soft_id();
+        let is_elsewhere = |other: &Node| soft.is_some_and(|soft| other.disk.image.id(soft.height) != Some(soft));
+        if self.nodes.get(peer).is_some_and(is_elsewhere) {
+            return;
+        }
         let now = self.now;
         let (since, count) = self.nodes[n].ranges.entry((peer, from)).or_insert((now, 0));
         if now > *since + ASKED_WITHIN {
@@ -412,8 +418,9 @@ impl World {
 
     /// Whether everything agrees; else what does not.
     pub fn converged(&self) -> Result<(), String> {
-        if self.is_lost(self.publisher) {
-            // Its own host named its blocks wrongly, its operator believed it, and nobody else had them.
+        // Its own host named its blocks wrongly, its operator believed it, and nobody else had them; or it is halted for good. What
+        // others have of it may never come to DA.
+        if self.is_lost(self.publisher) || (self.is_late() && self.waits_for_operator(self.publisher)) {
             return Ok(());
         }
         if self.last_to_publish.is_none() || !self.da.is_quiet() {

@@ -138,8 +138,8 @@ impl World {
             return Err(format!("has heard {:?} of {:?} since {:?}", heard.answered, heard.connected, heard.began));
         }
         let header = native::decode_header(header_bytes).map_err(|fault| fault.to_string())?;
-        // What somebody has seen signed already is no new signature; and what a signed block stands on was signed before it.
-        if self.is_shown_by_what_was_told(heard, header.height, Hash::of(header_bytes)) {
+        // What was signed before is no new signature.
+        if self.chain.signed(Hash::of(header_bytes)).is_some() {
             return Ok(());
         }
         let alive = |hash: &&Hash| self.is_to_be_awaited(n, **hash, header.parent_hash);
@@ -161,16 +161,6 @@ impl World {
     /// then it does not hear of.
     fn was_told_more_than_it_remembers(&self, n: usize) -> bool {
         self.nodes[n].heard.told.values().map(BTreeSet::len).sum::<usize>() > self.plan.limits.awaited
-    }
-
-    /// Whether this node was told of the block, or of one that stands on it.
-    fn is_shown_by_what_was_told(&self, heard: &Heard, height: Height, hash: Hash) -> bool {
-        let told = heard.told.range(height..).flat_map(|(_, hashes)| hashes);
-        told.filter_map(|told| self.chain.signed(*told)).any(|told| {
-            let below = |block: &&AuthenticBlock| self.chain.signed(block.parent_hash()?);
-            let down = std::iter::successors(Some(told), below);
-            down.take_while(|block| block.height() >= height).any(|block| block.hash() == hash)
-        })
     }
 
     /// Whether this block, above a chain that ends with `top`, may be part of the chain.
