@@ -149,6 +149,15 @@ impl World {
             && self.stuck().contains(&n)
     }
 
+    /// Whether DA names, above what is hard for the publisher, a block that nobody has any more: what is published there in its place is
+    /// another one, and taken back.
+    pub fn is_named_and_gone(&self) -> bool {
+        let heads = self.nodes[self.publisher].disk.image.heads;
+        let named = self.da.winner(heads.hard_height().map_or(heads.tail, Height::next)).map(|(tip, _)| tip.id);
+        let is_here = |id: BlockId| self.nodes.iter().any(|node| node.disk.image.id(id.height) == Some(id));
+        self.is_late() && self.plan.report_by.evidence() == DaEvidence::Named && named.is_some_and(|id| !is_here(id))
+    }
+
     /// Whether whoever could bring something has had the time for it.
     pub fn is_late(&self) -> bool {
         self.now + Duration::from_secs(5) > self.plan.faults_last + HEAL_BOUND

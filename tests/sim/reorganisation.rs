@@ -97,8 +97,10 @@ impl World {
         let called_hard = self.called_hard(n);
         if called_hard.iter().any(|id| self.decided(*id) == Some(Decided::Against)) {
             self.old_da.remove(&n);
+            self.make_anew(n);
+            // What was in flight when it died was of its former settings.
             self.nodes[n].disk.history.trusted = None;
-            return self.make_anew(n);
+            return;
         }
         if called_hard.iter().any(|id| self.decided(*id).is_none()) || !self.nodes[n].disk.is_idle() {
             return self.later(Duration::from_secs(2), Event::HearsOfReorganisation { node: n });
