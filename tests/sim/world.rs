@@ -387,7 +387,7 @@ impl World {
         let expected = self.da.last_winner();
         // The publisher, who had to wait, goes on.
         self.agreed = self.agreed.filter(|(on, _)| *on == expected && self.da.is_quiet());
-        if self.agreed.is_none() && self.is_making_a_block() {
+        if self.agreed.is_none() && self.is_making_a_block() && !self.is_named_and_gone() {
             self.why_not_converged = Some("a block is being signed, or written".to_owned());
             return false;
         }
