@@ -274,6 +274,10 @@ impl World {
     /// A signed block of the honest sequencer may have left its process.
     pub fn check_originated(&mut self, n: usize, id: BlockId) {
         let now = Originated { hash: id.hash, by: n, at: self.now };
+        // It may leave late, when its branch was given up already: that the key is free there was said before.
+        if self.nodes[n].heard.has_given_up(id) {
+            return;
+        }
         match self.oracle.originated.insert(id.height, now) {
             Some(before)
                 if before.hash != id.hash && !self.is_dead(before.hash) && self.could_know(n, id.height, before) =>

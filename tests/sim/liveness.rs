@@ -180,12 +180,12 @@ impl World {
         }
     }
 
-    /// Everybody agreed, and since then somebody looks for what only a liar has, and is no part of the chain. It may have come by others.
+    /// Everybody agreed, and since then somebody looks for what is no part of the chain: a liar has it, others relay it, or DA, which is
+    /// read again, shows what lost.
     pub fn note_who_is_astray(&mut self, expected: Option<BlockId>) {
         for (n, node) in self.nodes.iter().enumerate() {
             let target = node.syncer.as_ref().and_then(|syncer| syncer.heads().target);
-            let is_lied_to = self.plan.adversaries_persist && !self.adversaries.is_empty();
-            if self.agreed.is_some() && is_lied_to && target > expected {
+            if self.agreed.is_some() && target > expected {
                 let since = self.astray.entry(n).or_insert((target, self.now));
                 if since.0 != target {
                     *since = (target, self.now);

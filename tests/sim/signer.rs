@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use blocksyncd::block::{BlockId, Hash, Height, native};
 use blocksyncd::sync::{
-    BlockQuery, Change, Content, Disowned, DisownedBy, Effect, FetchOutcome, Found, Input, PeerId, RequestId,
+    BlockQuery, Change, Content, Disowned, DisownedBy, Effect, FetchOutcome, Found, Input, PeerId, Recovered, RequestId,
 };
 use blocksyncd::verify::AuthenticBlock;
 use bytes::Bytes;
@@ -34,13 +34,16 @@ pub struct Heard {
     has_an_answer: bool,
     told: BTreeMap<Height, BTreeSet<Hash>>,
     given_up: BTreeSet<BlockId>,
+    /// So many blocks it may have known of from its start.
+    recalled: usize,
 }
 
 impl Heard {
     /// A life begins, in which these blocks are given up already.
-    pub fn from(now: Duration, given_up: &[Disowned]) -> Self {
-        let mut heard = Self { began: now, ..Self::default() };
-        for disowned in given_up {
+    pub fn from(now: Duration, at: &Recovered) -> Self {
+        let recalled = 2 * at.evidence.len() + at.proved.len() + at.sightings.len() + at.disowned.len();
+        let mut heard = Self { began: now, recalled, ..Self::default() };
+        for disowned in &at.disowned {
             heard.give_up(disowned);
         }
         heard
@@ -53,6 +56,10 @@ impl Heard {
         } else {
             self.given_up.insert(disowned.id);
         }
+    }
+
+    pub fn has_given_up(&self, id: BlockId) -> bool {
+        self.given_up.contains(&id)
     }
 
     fn told(&mut self, block: &AuthenticBlock) {
@@ -160,7 +167,8 @@ impl World {
     /// Whether more blocks came than it may wait for. For what there was no room it asks the peers again, and what is no peer's head by
     /// then it does not hear of.
     fn was_told_more_than_it_remembers(&self, n: usize) -> bool {
-        self.nodes[n].heard.told.values().map(BTreeSet::len).sum::<usize>() > self.plan.limits.awaited
+        let heard = &self.nodes[n].heard;
+        heard.recalled + heard.told.values().map(BTreeSet::len).sum::<usize>() > self.plan.limits.awaited
     }
 
     /// Whether this block, above a chain that ends with `top`, may be part of the chain.

@@ -325,7 +325,8 @@ impl Watcher {
             }
             Step::Retract { to, .. } => {
                 self.state.retract(image.initial_height(), to)?;
-                if self.filter == EventFilter::Hard {
+                // A store that is gone does not know what was hard, and whether one of the two events was given is not known to it.
+                if self.filter == EventFilter::Hard && !node.damaged {
                     return Err(format!("hard blocks are taken back to {to:?}"));
                 }
             }

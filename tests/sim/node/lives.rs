@@ -56,7 +56,7 @@ impl World {
         };
         self.trace.note(self.now, format_args!("n{n} starts with {:?}", recovered.heads));
         node.lives += 1;
-        node.heard = Heard::from(self.now, &recovered.disowned);
+        node.heard = Heard::from(self.now, &recovered);
         node.started = self.now;
         node.elapsed = Duration::ZERO;
         node.announced = None;
