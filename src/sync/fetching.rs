@@ -21,6 +21,9 @@ use crate::block::{Hash, Height};
 use crate::util::saturate;
 use crate::verify::{AuthenticBlock, Fault};
 
+/// The next block is ahead of our clock by no more than a moment: what is above it is no use before.
+const BELIEVABLE_SOON: Duration = Duration::from_secs(5);
+
 // ---- Answers -------------------------------------------------------------------------------------------------------
 
 impl Syncer {
@@ -311,6 +314,11 @@ impl Syncer {
     }
 
     fn ask_above(&mut self, now: Duration, through: Height) {
+        // The next block is on DA, and ahead of our clock for a moment; what is above it is so for longer, and would be fetched once more
+        // for each block that becomes believable.
+        if self.believable_at.is_some_and(|at| at <= now + BELIEVABLE_SOON) {
+            return;
+        }
         self.exchange.ask_above(now, through, &self.chain, &self.pending, &mut self.decision);
     }
 

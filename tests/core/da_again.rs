@@ -10,8 +10,8 @@ use blocksyncd::verify::{AuthenticBlock, ScheduleEntry};
 
 use super::blocks::{Spec, branch, chain, h, public_key};
 use super::driver::{
-    Core, Setup, ahead, at, changes, commits, digest, junk, junk_of, kept_block, open, seen_block, seen_digest,
-    seen_name,
+    Core, Setup, ahead, at, changes, commits, digest, junk, junk_of, kept_block, open, peer, ranges, seen_block,
+    seen_digest, seen_name,
 };
 
 // ---- Schedules that are behind --------------------------------------------------------------------------------------
@@ -235,6 +235,19 @@ fn hard_stands_still_for_a_block_ahead_of_our_clock_and_says_so() {
     let wakeup = core.next_wakeup().expect("it looks again");
     let _ = core.pass(wakeup.saturating_sub(core.elapsed()));
     assert_eq!((core.hard(), core.status().hard_waits), (Some(early.id()), None));
+}
+
+/// Else all of it would be fetched once more for each block that becomes believable.
+#[test]
+fn while_the_next_block_is_ahead_of_our_clock_nothing_above_it_is_fetched() {
+    let blocks = chain(5);
+    let mut core = Setup::follower().storing(&blocks[..1], 1).start();
+    let early = Spec { time_unix_nanos: Some(ahead(&core, 1)), ..Spec::of("b") }.on(Some(&blocks[0]));
+    let _ = core.report(0, 2, vec![seen_block(1, 0, &early)]);
+    assert_eq!(ranges(&core.connect_at(1, &blocks[4])), [], "it is above the early one");
+    let wakeup = core.next_wakeup().expect("it looks again");
+    let effects = core.pass(wakeup.saturating_sub(core.elapsed()));
+    assert_eq!((core.hard(), ranges(&effects)), (Some(early.id()), vec![(peer(1), 3, 2)]));
 }
 
 // ---- Reports that were wrong -----------------------------------------------------------------------------------------
