@@ -168,7 +168,7 @@ impl World {
     /// then it does not hear of.
     fn was_told_more_than_it_remembers(&self, n: usize) -> bool {
         let heard = &self.nodes[n].heard;
-        heard.recalled + heard.told.values().map(BTreeSet::len).sum::<usize>() > self.plan.limits.awaited
+        heard.recalled + heard.told.values().map(BTreeSet::len).sum::<usize>() > self.nodes[n].limits.awaited
     }
 
     /// Whether this block, above a chain that ends with `top`, may be part of the chain.

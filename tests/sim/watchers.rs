@@ -213,7 +213,7 @@ impl World {
                 Ok(())
             }
             Resumed::Waiting(waits_for) => watcher.state.told_to_wait(waits_for),
-            Resumed::ForkedBelowHard { .. } if self.has_old_da(watcher.node) => Ok(()),
+            Resumed::ForkedBelowHard { .. } if self.has_old_da(watcher.node) || self.was_misled(watcher.node) => Ok(()),
             Resumed::ForkedBelowHard { theirs, ours } => Err(format!("its hard {theirs:?} is not ours, {ours:?}")),
         }
     }
