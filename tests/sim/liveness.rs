@@ -26,8 +26,8 @@ use super::world::World;
 pub const HEAL_BOUND: Duration = Duration::from_secs(75);
 
 /// Who has much to fetch, a few blocks with each answer, is given more, while anybody has something new within this: a request that is
-/// given up, twice, and a rest.
-const STILL: Duration = Duration::from_secs(15);
+/// given up, six times, and rests. Where a third of all answers is lost, four in a row are 1 of 81, and there are many in such a world.
+const STILL: Duration = Duration::from_secs(30);
 /// And this at most.
 const LONGEST: Duration = Duration::from_mins(10);
 
