@@ -240,13 +240,11 @@ impl Syncer {
     fn was_hard_instead(&self, ctx: Ctx<'_>, block: &AuthenticBlock, ours: Option<Hash>) -> Option<BlockId> {
         let height = block.height();
         let anchor = self.reverse_sync.anchor()?.id;
-        let was_hard = match ours {
-            Some(hash) if self.chain.contains(anchor, ctx.stored) => BlockId { height, hash },
-            _ => anchor,
-        };
+        let stored = ours.filter(|_| height <= anchor.height && self.chain.contains(anchor, ctx.stored));
+        let was_hard = stored.map(|hash| BlockId { height, hash }).or(self.reverse_sync.was_hard(height))?;
         let parent = self.chain.parent_tip(height, ctx.stored).ok()?;
-        let is_other = was_hard.height == height && anchor.height >= height && was_hard != block.id();
-        (is_other && self.is_scheduled(block) && block.link(parent).is_ok()).then_some(was_hard)
+        let is_sound = self.is_scheduled(block) && block.link(parent).is_ok();
+        (is_sound && was_hard != block.id()).then_some(was_hard)
     }
 
     /// DA's winner is not what is stored.

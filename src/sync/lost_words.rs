@@ -49,15 +49,6 @@ impl LostWords {
             decision.change(Change::ForgetLost(word));
         }
     }
-
-    /// The schedule has an entry that begins at this height. What is missing below it can be added no more.
-    pub fn scheduled(&mut self, from: Height, decision: &mut Decision) {
-        let is_said = |word: &LostWord| matches!(word, LostWord::Schedule(lost) if *lost <= from);
-        let said: Vec<_> = self.lost.iter().copied().filter(is_said).collect();
-        for word in said {
-            self.said(word, decision);
-        }
-    }
 }
 
 impl std::fmt::Display for LostWord {

@@ -162,17 +162,18 @@ impl Syncer {
             self.check_above_soft(entry.from)?;
             rules.schedule.append(entry)?;
             self.decision.change(Change::Schedule(entry));
-            self.lost_words.scheduled(entry.from, &mut self.decision);
         }
         self.change_schedule(ctx, rules);
         Ok(())
     }
 
-    /// Whether damage took an entry that begins here, and it was this one, as the block shows that is stored there.
+    /// Whether damage took an entry that begins here, and it may have been this one, as far as a block is stored there that shows it. It
+    /// is put back where it was, also below entries that were added since.
     fn was_lost(&self, ctx: Ctx<'_>, entry: ScheduleEntry) -> bool {
+        let is_above_soft = Some(entry.from) > self.chain.heads().soft_height();
         let is_its = |header: Header| header.proposer == entry.proposer;
         self.lost_words.has(LostWord::Schedule(entry.from))
-            && self.chain.header(entry.from, ctx.stored).is_some_and(is_its)
+            && (is_above_soft || self.chain.header(entry.from, ctx.stored).is_some_and(is_its))
     }
 
     fn withdraw_schedule(&mut self, ctx: Ctx<'_>, from: Height) -> Result<(), ScheduleRefusal> {

@@ -38,6 +38,14 @@ impl ReverseSync {
         self.anchor
     }
 
+    /// What was hard once at this height, as far as it is known: the anchor, or what it stands on.
+    pub fn was_hard(&self, height: Height) -> Option<BlockId> {
+        let anchor = self.anchor?.id;
+        let leads_from_trusted = self.trusted.is_some_and(|trusted| (height..anchor.height).contains(&trusted.height));
+        let known = self.known(height).filter(|_| height < anchor.height && !leads_from_trusted);
+        known.or(Some(anchor).filter(|anchor| anchor.height == height))
+    }
+
     /// The only block that may be stored at this height: a pinned one, or what the pinned one ahead of us stands on.
     pub fn pinned(&self, height: Height) -> Option<BlockId> {
         let pinned = [self.anchor.map(|anchor| anchor.id), self.trusted, self.known(height)];

@@ -45,13 +45,21 @@ fn a_veto_that_is_said_again_or_lifted_is_lost_no_more() {
 #[test]
 fn an_entry_of_the_schedule_is_added_again_or_need_not_be() {
     let lost = [2, 5, 9].map(|from| LostWord::Schedule(h(from)));
-    // What was below soft can only be made good above it.
+    // In whatever order: each is put back where it was.
     let mut core = core_without(&lost);
-    let effects = core.operator_may(add(5));
-    let [first, second] = [lost[0], lost[1]].map(Change::ForgetLost);
-    let entry = Change::Schedule(ScheduleEntry { from: h(5), proposer: public_key(2) });
-    assert_eq!(changes(&effects), [entry, first, second]);
+    for (from, left) in [(9, 2), (5, 1)] {
+        let effects = core.operator_may(add(from));
+        let entry = Change::Schedule(ScheduleEntry { from: h(from), proposer: public_key(2) });
+        assert_eq!(changes(&effects), [entry, Change::ForgetLost(LostWord::Schedule(h(from)))]);
+        assert_eq!(core.status().lost_words.len(), left);
+    }
+    // Another one says nothing of them.
+    let _ = core.operator_may(add(12));
     assert_eq!(core.status().lost_words.len(), 1);
+    assert_eq!(
+        core.syncer().rules().schedule.entries().map(|entry| entry.from).collect::<Vec<_>>(),
+        [1, 5, 9, 12].map(h)
+    );
 
     let mut core = core_without(&lost);
     let effects = core.operator_may(Command::WithdrawSchedule(h(2)));
