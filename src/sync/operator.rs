@@ -167,13 +167,16 @@ impl Syncer {
         Ok(())
     }
 
-    /// Whether damage took an entry that begins here, and it may have been this one, as far as a block is stored there that shows it. It
-    /// is put back where it was, also below entries that were added since.
+    /// Whether damage took an entry that begins here, and it may have been this one: so it is where the lowest block that is stored of
+    /// those which it governs is its proposer's, or there is none. It is put back where it was, also below entries that were added since.
     fn was_lost(&self, ctx: Ctx<'_>, entry: ScheduleEntry) -> bool {
-        let is_above_soft = Some(entry.from) > self.chain.heads().soft_height();
+        let heads = self.chain.heads();
+        let lowest = entry.from.max(heads.tail);
+        let is_between = |known: ScheduleEntry| entry.from < known.from && known.from <= lowest;
+        let is_shown = heads.stores(lowest) && !self.rules.schedule.entries().any(is_between);
         let is_its = |header: Header| header.proposer == entry.proposer;
         self.lost_words.has(LostWord::Schedule(entry.from))
-            && (is_above_soft || self.chain.header(entry.from, ctx.stored).is_some_and(is_its))
+            && (!is_shown || self.chain.header(lowest, ctx.stored).is_some_and(is_its))
     }
 
     fn withdraw_schedule(&mut self, ctx: Ctx<'_>, from: Height) -> Result<(), ScheduleRefusal> {

@@ -84,6 +84,22 @@ fn an_entry_below_soft_is_added_where_it_was_as_the_blocks_show() {
     assert_eq!(core.syncer().rules().schedule.entries().count(), 2);
 }
 
+/// The block with which it began is pruned: the lowest one that is left shows whose it was.
+#[test]
+fn an_entry_below_the_tail_is_added_where_it_was() {
+    let blocks = chain(6);
+    let its = blocks[4].block().header().proposer;
+    let entry = |from, proposer| Command::ExtendSchedule(ScheduleEntry { from: h(from), proposer });
+    let mut setup = Setup::follower().storing(&blocks, 5).pruned_below(&blocks[4]);
+    setup.at.lost_words = vec![LostWord::Schedule(h(2)), LostWord::Schedule(h(3))];
+    let mut core = setup.start();
+    let _ = core.operator_is_refused(entry(3, public_key(2)));
+    let _ = core.operator_may(entry(3, its));
+    // Of what the lower one governed nothing is left.
+    let _ = core.operator_may(entry(2, public_key(2)));
+    assert_eq!(core.status().lost_words, [""; 0]);
+}
+
 #[test]
 fn whoever_has_looked_says_so_by_the_name_of_the_lost_consumers() {
     let forget = || Command::ForgetConsumer(LOST_BY_DAMAGE.to_owned());

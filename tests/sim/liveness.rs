@@ -185,7 +185,9 @@ impl World {
     pub fn note_who_is_astray(&mut self, expected: Option<BlockId>) {
         for (n, node) in self.nodes.iter().enumerate() {
             let target = node.syncer.as_ref().and_then(|syncer| syncer.heads().target);
-            if self.agreed.is_some() && target > expected {
+            // Where liars persist, each block of theirs is one more reason, for a while.
+            let may_be = self.agreed.is_some() || self.plan.adversaries_persist;
+            if may_be && target > expected {
                 let since = self.astray.entry(n).or_insert((target, self.now));
                 if since.0 != target {
                     *since = (target, self.now);
