@@ -330,6 +330,8 @@ impl Disk {
         self.image.disowned.clone_from(&disowned);
         let listed = disowned.values().copied().collect();
         self.disowned = Some(disowned);
+        self.image.leads_back =
+            self.watermark.hard.is_some_and(|anchor| self.image.heads.hard_height() < Some(anchor.id.height));
         let image = &self.image;
         let mut heads = image.heads;
         let next = heads.next_height();

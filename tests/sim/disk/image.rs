@@ -32,6 +32,8 @@ pub struct Image {
     pub halted: Option<Halt>,
     pub acked: BTreeMap<String, BlockId>,
     pub disowned: BTreeMap<BlockId, Disowned>,
+    /// The process that runs found that something was hard before a loss.
+    pub leads_back: bool,
     pub heads: Heads,
     /// What damage took of what was said.
     pub lost_words: BTreeSet<LostWord>,
@@ -69,6 +71,7 @@ impl Image {
             halted: None,
             acked: BTreeMap::new(),
             disowned: BTreeMap::new(),
+            leads_back: false,
             heads: Heads::empty(initial_height),
             lost_words: BTreeSet::new(),
             founded: BTreeSet::new(),
@@ -190,6 +193,8 @@ impl Image {
 
     fn given_up_is_gone(&self, lost: Option<BlockId>) -> Result<(), String> {
         let stored = |id: &&BlockId| self.id(id.height) == Some(**id);
+        // Back to what was hard before a loss: of what lost by that nothing is said before DA shows it.
+        let lost = lost.filter(|_| !self.leads_back);
         if let Some(both) = self.disowned.keys().find(stored) {
             return Err(format!("{both:?} is given up, and stored"));
         }

@@ -18,6 +18,10 @@ impl World {
         if self.nodes[n].syncer.is_some() {
             return;
         }
+        if self.healed && self.was_misled(n) {
+            // Its operator may have it read DA anew once more, whatever it had written of that.
+            self.misled = Some(n);
+        }
         self.reconfigure(n);
         self.relimit(n);
         let Some(history) = self.history_of(n) else {
