@@ -330,8 +330,9 @@ impl Disk {
         self.image.disowned.clone_from(&disowned);
         let listed = disowned.values().copied().collect();
         self.disowned = Some(disowned);
+        let pinned = [self.watermark.hard.map(|anchor| anchor.id), self.history.trusted.map(|trusted| trusted.id)];
         self.image.leads_back =
-            self.watermark.hard.is_some_and(|anchor| self.image.heads.hard_height() < Some(anchor.id.height));
+            pinned.into_iter().flatten().any(|pinned| self.image.heads.hard_height() < Some(pinned.height));
         let image = &self.image;
         let mut heads = image.heads;
         let next = heads.next_height();

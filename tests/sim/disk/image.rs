@@ -32,7 +32,7 @@ pub struct Image {
     pub halted: Option<Halt>,
     pub acked: BTreeMap<String, BlockId>,
     pub disowned: BTreeMap<BlockId, Disowned>,
-    /// The process that runs found that something was hard before a loss.
+    /// The process that runs is to have a block above hard that was hard before a loss, or that its operator trusts.
     pub leads_back: bool,
     pub heads: Heads,
     /// What damage took of what was said.
@@ -193,7 +193,7 @@ impl Image {
 
     fn given_up_is_gone(&self, lost: Option<BlockId>) -> Result<(), String> {
         let stored = |id: &&BlockId| self.id(id.height) == Some(**id);
-        // Back to what was hard before a loss: of what lost by that nothing is said before DA shows it.
+        // Back to the branch of such a block: of what lost by that nothing is said before DA shows it.
         let lost = lost.filter(|_| !self.leads_back);
         if let Some(both) = self.disowned.keys().find(stored) {
             return Err(format!("{both:?} is given up, and stored"));
