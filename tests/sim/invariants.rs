@@ -197,10 +197,12 @@ impl World {
         }
     }
 
-    /// Two blocks with the same payload, an empty one say, have one name where hosts name payloads.
+    /// Two blocks with the same payload, an empty one say, have one name where hosts name payloads, or their own ids: these are of the
+    /// payload here.
     fn have_one_name(&self, one: BlockId, other: BlockId) -> bool {
         let payload = |id: BlockId| self.chain.signed(id.hash).map(|block| block.block().header().payload_hash);
-        self.plan.report_by == ReportBy::PayloadHash && payload(one) == payload(other)
+        let names_it = matches!(self.plan.report_by, ReportBy::PayloadHash | ReportBy::HostId);
+        names_it && payload(one) == payload(other)
     }
 
     /// Whether this node's host was ever shown another DA than everybody else's.
