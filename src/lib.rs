@@ -26,7 +26,7 @@
 //!   7  node                         <- where everything meets, and nothing is decided
 //!   6  api   p2p                    <- do not know each other; may read the store
 //!   5  store                        <- knows what a Batch is, not why
-//!   4  atomic_file  foreign_file    <- for whoever writes a small file, or reads one that may be anything
+//!   4  atomic_file  foreign_file    <- small files are written, and files of any kind are read
 //!   3  sync                         <- decides; owns the types that the modules share
 //!   2  verify
 //!   1  block  clock

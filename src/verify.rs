@@ -171,6 +171,12 @@ impl Schedule {
         self.at(height).map(|(entry, _)| entry.proposer)
     }
 
+    /// Whether an entry that begins at `from` would be the one in force at `height`: no other one begins between them.
+    #[must_use]
+    pub fn leaves_to(&self, from: Height, height: Height) -> bool {
+        self.entries().all(|known| known.from <= from || known.from > height)
+    }
+
     /// The hash of all entries: two schedules that differ in any have not the same.
     #[must_use]
     pub fn hash(&self) -> Hash {

@@ -170,7 +170,7 @@ pub struct NodeStatus {
     pub uptime: Duration,
     /// Each with `/p2p/<peer id>`.
     pub listen: Vec<String>,
-    /// There is a guard, and nobody's key to sign with.
+    /// There is a guard, but no signer: neither a key file nor a host's `Signer`.
     pub awaits_signer: bool,
 }
 

@@ -354,7 +354,7 @@ status! {
         },
         read: |from| texts(from.get_lost_words()?)?,
     }
-    /// There is a guard, and nobody's key to sign with.
+    /// There is a guard, but no signer: neither a key file nor a host's `Signer`.
     awaits_signer: bool {
         json: "awaitsSigner",
         text: None,

@@ -1,4 +1,4 @@
-//! Files that somebody else may have put there: settings, keys, what an earlier process left. A path may lead to anything.
+//! Files that another user or process may have put there: settings, keys, what an earlier process left. A path may lead to anything.
 //!
 //! Invariants:
 //! 1. To open never waits, not even for the other end of a pipe, and makes no terminal ours.
@@ -23,6 +23,14 @@ pub enum Unusable {
     TooLong(u64),
     #[error("cannot be read: {0}")]
     Io(io::Error),
+}
+
+impl Unusable {
+    /// Whether nothing is there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// For callers to whom a file is good or bad, whatever the reason: what we will not use is invalid.
@@ -60,7 +68,7 @@ fn open_with(path: &Path, options: &mut OpenOptions, flags: OFlags) -> Result<Fi
     if kind.is_file() { Ok(file) } else { Err(Unusable::NotAFile(name_of(kind))) }
 }
 
-/// What some kinds of files say when they are opened helps nobody: that a socket is no device, that a directory is one.
+/// To open a socket or a directory fails with an error of the system that does not say what it is; this says it.
 fn refusal(path: &Path, error: io::Error) -> Unusable {
     let of_its_kind = error.kind() == io::ErrorKind::IsADirectory
         || error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error());

@@ -14,8 +14,8 @@
 //!    wait for the block, and signs another one. The other mistake, an entry that is in neither list, makes a signer wait for a
 //!    block that nobody needs, until an operator says so. Copies of before do not say what they are of: then it is what either
 //!    has, and what they tell differently is as the copy has it.
-//! 3. It is replaced as a whole, and never followed through a link. One that cannot be read is told, and made anew at that very
-//!    start, also where there is nothing to list: no later start finds it so, or misses it.
+//! 3. It is replaced as a whole, and never followed through a link. An unreadable copy is logged and
+//!    rewritten at that start, also where the list is empty, so that no later start finds it again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

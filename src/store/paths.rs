@@ -4,7 +4,8 @@
 //! 1. Whatever is made here for the first time is made under a name of its own and renamed: `store` is complete, or not there;
 //!    then `store.repaired` is, if anything ever was.
 //! 2. Of damaged stores only the latest is kept.
-//! 3. A data directory that is made is ours alone, and so is its lock: whoever can open that can hold it, and keep us from starting.
+//! 3. A data directory that is made is ours alone, and so is its lock: a user who can open the lock can hold it, and keep us from
+//!    starting.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -158,7 +159,7 @@ fn reaching(dir: &Path) -> io::Result<u32> {
         if mode & 0o001 == 0 {
             who &= !OTHERS;
         }
-        // Whoever is in the group below need not be in the one here.
+        // The group here may be another one than the group of `dir`.
         if mode & 0o011 == 0 {
             who &= !GROUP;
         }

@@ -422,7 +422,6 @@ pub(super) fn decode_sighting(body: Bytes, position: DaPosition, rules: &Rules) 
     Some(SightingRecord::Sound(Sighting { position, height, what }))
 }
 
-/// The body of what is remembered of DA beside the sightings.
 /// The body of an evidence, both sides carried; its id is the key.
 pub(super) fn encode_evidence(height: Height, first: &SignedHeader, second: &SignedHeader) -> Vec<u8> {
     let mut encoder = Encoder::default();

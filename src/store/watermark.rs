@@ -4,11 +4,10 @@
 //! 1. It is written after the commit that it describes: it never claims what the database does not have.
 //! 2. It has the number of that commit: a database with a higher number is ahead of it, whatever it took back; so a crash between
 //!    the two writes cannot look like a loss.
-//! 3. What of it cannot be read is said, and made anew at that very start.
+//! 3. An unreadable slot is logged, and rewritten at that start.
 //! 4. Its hard block is the highest that was ever hard, also while the store itself is behind it.
 
 use std::fs::OpenOptions;
-use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use super::error::At as _;
 use super::record::{decode_floor, decode_heads, encode_floor, encode_heads};
 use super::slots::{SlotContents, Slots};
 use super::{Durability, StoreError};
-use crate::foreign_file::{self, Unusable};
+use crate::foreign_file;
 use crate::sync::{Anchor, Heads};
 
 const MAGIC: [u8; 8] = *b"BSMARK\0\x01";
@@ -87,7 +86,7 @@ impl Watermark {
     pub(super) fn open(path: &Path) -> Result<Option<(Self, WatermarkState)>, StoreError> {
         let file = match foreign_file::open(path, OpenOptions::new().read(true).write(true)) {
             Ok(file) => file,
-            Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) if why.is_missing() => return Ok(None),
             Err(why) => return Err(StoreError::unusable(path, why)),
         };
         match Slots::read(file, MAGIC).at(path)? {

@@ -57,13 +57,10 @@ impl Syncer {
         Retraction::Done
     }
 
-    /// Whether DA has decided the block's height, or had before damage, and the block is on our chain again: it was told so.
+    /// Whether DA has decided the block's height; or had before damage, for this block, which is stored again. Hosts were told so.
     fn is_or_was_hard(&self, ctx: Ctx<'_>, block: BlockId) -> bool {
-        let is_below = |hard: BlockId| block.height <= hard.height;
-        let anchor = self.reverse_sync.anchor().map(|anchor| anchor.id);
-        let was_hard = |anchor| self.chain.contains(anchor, ctx.stored) && self.chain.contains(block, ctx.stored);
-        self.chain.heads().hard.is_some_and(is_below)
-            || anchor.is_some_and(|anchor| is_below(anchor) && was_hard(anchor))
+        let is_decided = self.chain.heads().hard_height().is_some_and(|hard| block.height <= hard);
+        is_decided || self.stored_as_once_hard(ctx, block.height) == Some(block)
     }
 
     /// The host's execution refuses a block.

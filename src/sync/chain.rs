@@ -37,7 +37,7 @@ pub(super) struct Chain {
     fresh_bytes: usize,
     /// Targets above soft that nobody led to; at most [`MAX_GIVEN_UP_TARGETS`].
     given_up_targets: BTreeSet<BlockId>,
-    /// Targets above soft that a higher one took the place of: if nobody leads to that one, nobody led to them.
+    /// Former targets above soft that a higher one replaced: when that one is given up, so are they.
     passed_targets: BTreeSet<BlockId>,
 }
 

@@ -235,13 +235,19 @@ impl Syncer {
         self.proved.forget_through(id.height, &mut self.decision);
     }
 
+    /// The block of ours that was hard before damage, and is stored again: the anchor, or what it stands on.
+    pub(super) fn stored_as_once_hard(&self, ctx: Ctx<'_>, height: Height) -> Option<BlockId> {
+        let anchor = self.reverse_sync.anchor()?.id;
+        let is_back = height <= anchor.height && self.chain.contains(anchor, ctx.stored);
+        let hash = self.chain.hash(height, ctx.stored).filter(|_| is_back)?;
+        Some(BlockId { height, hash })
+    }
+
     /// What was hard at this height before damage, where DA has another block on the same parent now: the anchor, or what it stands
     /// on. Everything before that block is reported, so that one of the reports is wrong.
-    fn was_hard_instead(&self, ctx: Ctx<'_>, block: &AuthenticBlock, ours: Option<Hash>) -> Option<BlockId> {
+    fn was_hard_instead(&self, ctx: Ctx<'_>, block: &AuthenticBlock) -> Option<BlockId> {
         let height = block.height();
-        let anchor = self.reverse_sync.anchor()?.id;
-        let stored = ours.filter(|_| height <= anchor.height && self.chain.contains(anchor, ctx.stored));
-        let was_hard = stored.map(|hash| BlockId { height, hash }).or(self.reverse_sync.was_hard(height))?;
+        let was_hard = self.stored_as_once_hard(ctx, height).or(self.reverse_sync.was_hard(height))?;
         let parent = self.chain.parent_tip(height, ctx.stored).ok()?;
         let is_sound = self.is_scheduled(block) && block.link(parent).is_ok();
         (is_sound && was_hard != block.id()).then_some(was_hard)
@@ -260,7 +266,7 @@ impl Syncer {
             self.da.wait_for(HardWait::FromTheFuture { position, id: block.id() });
             return Judging::Ends;
         }
-        if let Some(hard) = self.was_hard_instead(ctx, block, ours) {
+        if let Some(hard) = self.was_hard_instead(ctx, block) {
             self.standing.halt(Halt::HardContradicted { hard, da: block.id(), position }, &mut self.decision);
             return Judging::Ends;
         }

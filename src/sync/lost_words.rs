@@ -40,7 +40,7 @@ impl LostWords {
             _ => None,
         };
         let missing = self.lost.iter().filter_map(begins).max()?;
-        schedule.entries().all(|known| known.from <= missing || known.from > height).then_some(missing)
+        schedule.leaves_to(missing, height).then_some(missing)
     }
 
     /// It was said again, or need not be.

@@ -6,7 +6,7 @@
 //!    that what is stored contradicts.
 //! 3. To abandon a branch lowers the guard only where DA has decided against the block that it names.
 //! 4. The schedule changes only above soft, where nothing was decided under the old one; what genesis says stays. Only an entry that
-//!    damage took is added where it was, as the block shows that is stored there.
+//!    damage took is put back where it was, unless a stored block shows that it was another one.
 //! 5. When it changes, a block that is awaited stays so exactly if its proposer is the one that the new schedule has at its height:
 //!    what that key signed stays signed, whatever the operator adds above or below, and what another key signed will never be
 //!    stored. The same goes for the target.
@@ -156,24 +156,22 @@ impl Syncer {
         let mut rules = Rules::clone(&self.rules);
         if self.was_lost(ctx, entry) {
             rules.schedule.insert(entry)?;
-            self.decision.change(Change::Schedule(entry));
-            self.lost_words.said(LostWord::Schedule(entry.from), &mut self.decision);
         } else {
             self.check_above_soft(entry.from)?;
             rules.schedule.append(entry)?;
-            self.decision.change(Change::Schedule(entry));
         }
+        self.decision.change(Change::Schedule(entry));
+        self.lost_words.said(LostWord::Schedule(entry.from), &mut self.decision);
         self.change_schedule(ctx, rules);
         Ok(())
     }
 
-    /// Whether damage took an entry that begins here, and it may have been this one: so it is where the lowest block that is stored of
-    /// those which it governs is its proposer's, or there is none. It is put back where it was, also below entries that were added since.
+    /// Whether damage took an entry that begins here, and this may be that one: unless the lowest stored block that it would govern is
+    /// another proposer's. Then it is put back where it was, also below entries that were added since.
     fn was_lost(&self, ctx: Ctx<'_>, entry: ScheduleEntry) -> bool {
         let heads = self.chain.heads();
         let lowest = entry.from.max(heads.tail);
-        let is_between = |known: ScheduleEntry| entry.from < known.from && known.from <= lowest;
-        let is_shown = heads.stores(lowest) && !self.rules.schedule.entries().any(is_between);
+        let is_shown = heads.stores(lowest) && self.rules.schedule.leaves_to(entry.from, lowest);
         let is_its = |header: Header| header.proposer == entry.proposer;
         self.lost_words.has(LostWord::Schedule(entry.from))
             && (!is_shown || self.chain.header(lowest, ctx.stored).is_some_and(is_its))

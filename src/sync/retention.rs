@@ -107,7 +107,7 @@ impl Retention {
         }
         let base = chain.parent_tip(below, stored).ok()??;
         let blocks = below.above(tail);
-        let left = self.stored_bytes(chain).saturating_sub(blocks.saturating_mul(self.mean_block_bytes(chain)));
+        let left = self.bytes_without(blocks, chain);
         let gone = chain.prune(below, base, decision);
         self.goes(left, blocks, &gone, chain, decision);
         Some(base.id.height)
@@ -138,7 +138,12 @@ impl Retention {
     /// About how many bytes are stored below this height.
     pub fn bytes_below(&self, height: Height, chain: &Chain) -> u64 {
         let above = chain.heads().soft_height().map_or(0, |soft| soft.next().above(height));
-        self.stored_bytes(chain).saturating_sub(above.saturating_mul(self.mean_block_bytes(chain)))
+        self.bytes_without(above, chain)
+    }
+
+    /// About how many bytes are stored but for so many blocks.
+    fn bytes_without(&self, blocks: u64, chain: &Chain) -> u64 {
+        self.stored_bytes(chain).saturating_sub(blocks.saturating_mul(self.mean_block_bytes(chain)))
     }
 
     /// `first` and what was above it were retracted, and about so many bytes are left: nobody has processed them in any sense that

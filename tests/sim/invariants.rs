@@ -433,10 +433,8 @@ impl World {
     pub fn converged(&self) -> Result<(), String> {
         // Its own host named its blocks wrongly, its operator believed it, and nobody else had them; or it is halted for good. What
         // others have of it may never come to DA.
-        if self.is_lost(self.publisher)
-            || self.is_named_and_gone()
-            || (self.is_late() && self.waits_for_operator(self.publisher))
-        {
+        let is_halted_for_good = self.is_late() && self.waits_for_operator(self.publisher);
+        if self.is_publishers_chain_gone() || is_halted_for_good {
             return Ok(());
         }
         if self.last_to_publish.is_none() || !self.da.is_quiet() {

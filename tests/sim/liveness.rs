@@ -143,10 +143,17 @@ impl World {
     /// else had pruned. Its author has time to bring it again first.
     pub fn is_lost(&self, n: usize) -> bool {
         let next = self.nodes[n].disk.image.heads.next_height();
-        self.is_late()
-            && self.plan.report_by.evidence() == DaEvidence::Named
-            && self.da.winner(next).is_some()
-            && self.stuck().contains(&n)
+        self.is_late_and_named() && self.da.winner(next).is_some() && self.stuck().contains(&n)
+    }
+
+    /// Whether what the publisher needs to go on is gone, in either way.
+    pub fn is_publishers_chain_gone(&self) -> bool {
+        self.is_lost(self.publisher) || self.is_named_and_gone()
+    }
+
+    /// Everybody has had the time to bring a block, and a name on DA does not bring it.
+    fn is_late_and_named(&self) -> bool {
+        self.is_late() && self.plan.report_by.evidence() == DaEvidence::Named
     }
 
     /// Whether DA names, above what is hard for the publisher, a block that nobody has any more: what is published there in its place is
@@ -155,7 +162,7 @@ impl World {
         let heads = self.nodes[self.publisher].disk.image.heads;
         let named = self.da.winner(heads.hard_height().map_or(heads.tail, Height::next)).map(|(tip, _)| tip.id);
         let is_here = |id: BlockId| self.nodes.iter().any(|node| node.disk.image.id(id.height) == Some(id));
-        self.is_late() && self.plan.report_by.evidence() == DaEvidence::Named && named.is_some_and(|id| !is_here(id))
+        self.is_late_and_named() && named.is_some_and(|id| !is_here(id))
     }
 
     /// Whether whoever could bring something has had the time for it.

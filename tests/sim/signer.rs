@@ -149,10 +149,10 @@ impl World {
         if self.chain.signed(Hash::of(header_bytes)).is_some() {
             return Ok(());
         }
-        let alive = |hash: &&Hash| self.is_to_be_awaited(n, **hash, header.parent_hash);
         if self.was_told_more_than_it_remembers(n) {
             return Ok(());
         }
+        let alive = |hash: &&Hash| self.is_to_be_awaited(n, **hash, header.parent_hash);
         match heard.told.range(header.height..).flat_map(|(_, hashes)| hashes).find(alive) {
             Some(hash) => Err(format!(
                 "was told of {:?}, when {} on {:?} was to be signed",

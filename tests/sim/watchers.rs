@@ -65,24 +65,11 @@ impl World {
             let lags = Watcher { node, from: From::Missed, pace: PACE, ..Watcher::nobody(initial) };
             self.laggards.push(lags);
             for _ in 0..self.plan.watchers {
-                let initial = self.chain.initial_height();
                 let rng = self.dice.of(Purpose::Watch, node);
                 let from = [From::Genesis, From::Tip, From::Newest, From::Everything][rng.usize(0..4)];
                 let filter = if rng.bool() { EventFilter::Soft } else { EventFilter::Hard };
                 let pace = if rng.bool() { 1 } else { PACE };
-                let state = HostState::new(initial);
-                self.watchers.push(Watcher {
-                    node,
-                    from,
-                    filter,
-                    pace,
-                    state,
-                    is_at_tip: false,
-                    stream: None,
-                    told: Told::default(),
-                    sleeps_until: Duration::ZERO,
-                    epoch: Epoch(0),
-                });
+                self.watchers.push(Watcher { node, from, filter, pace, ..Watcher::nobody(initial) });
             }
         }
     }

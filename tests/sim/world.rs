@@ -394,7 +394,7 @@ impl World {
         self.note_who_is_astray(expected);
         match (self.converged(), self.agreed) {
             (Ok(()), _) => {
-                self.was_excused |= self.is_lost(self.publisher) || self.is_named_and_gone();
+                self.was_excused |= self.is_publishers_chain_gone();
                 self.was_excused |=
                     (0..self.nodes.len()).any(|n| self.lacks_what_is_gone(n) || self.waits_for_operator(n));
                 let (_, since) = *self.agreed.get_or_insert((expected, self.now));

@@ -212,6 +212,16 @@ enum ScheduleChange {
     },
 }
 
+impl Verb {
+    /// How long an answer may take where `--timeout` is not given.
+    const fn timeout(&self) -> Duration {
+        match self {
+            Self::Publish(_) => publish::TIMEOUT,
+            _ => Duration::from_secs(10),
+        }
+    }
+}
+
 /// The last signed block, or that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LastSigned(Option<BlockId>);
@@ -222,16 +232,6 @@ fn height(text: &str) -> Result<Height, String> {
 
 fn public_key(text: &str) -> Result<PublicKey, String> {
     PublicKey::from_hex(text).ok_or_else(|| "it must be a public key of 64 hex digits".into())
-}
-
-impl Verb {
-    /// How long an answer may take, if nothing is said.
-    const fn timeout(&self) -> Duration {
-        match self {
-            Self::Publish(_) => publish::TIMEOUT,
-            _ => Duration::from_secs(10),
-        }
-    }
 }
 
 /// As blocks are printed everywhere: `12/9f86d081...`.

@@ -18,8 +18,9 @@ use crate::util::hex;
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 30;
-/// How long the whole call may take, if nothing is said: longer than a sidecar waits for its peers before it signs.
+/// How long the whole call may take where `--timeout` is not given: longer than a sidecar waits for its peers before it signs.
 pub const TIMEOUT: Duration = Duration::from_secs(PATIENCE.as_secs() * 3 / 2);
+const _: () = assert!(TIMEOUT.as_secs() * 4 / 5 > PATIENCE.as_secs(), "a fifth of it is kept to show the last answer");
 
 #[derive(Debug, clap::Args)]
 pub struct PublishArgs {
@@ -39,8 +40,6 @@ pub struct PublishArgs {
     #[arg(long, conflicts_with_all = ["height", "host_id", "time"])]
     signed: bool,
 }
-
-const _: () = assert!(TIMEOUT.as_secs() * 4 / 5 > PATIENCE.as_secs());
 
 fn host_id(text: &str) -> Result<Bytes, String> {
     hex::decode(text.as_bytes()).map(Bytes::from).ok_or_else(|| "it must be an even number of hex digits".into())

@@ -18,14 +18,14 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::da_places::{Named, Names};
 use super::ledger::{Executed, Ledger};
 use crate::atomic_file::{self, DEFAULT_MODE, Durability};
 use crate::block::{BlockId, ChainId, Hash, Height};
-use crate::foreign_file::{self, Unusable};
+use crate::foreign_file;
 use crate::sync::DaPosition;
 
 const MAGIC: &str = "blocksyncd-mock-execution 1";
@@ -206,7 +206,7 @@ impl Journal {
 fn read(path: &Path) -> Result<Option<String>, String> {
     let problem = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
     match foreign_file::read(path, MAX_BYTES) {
-        Err(Unusable::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(why) if why.is_missing() => Ok(None),
         Err(why) => Err(problem(&why)),
         Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| problem(&error)),
     }

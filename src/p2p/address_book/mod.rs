@@ -22,7 +22,7 @@ use super::address;
 use super::gate::{Ban, Bans};
 use super::policy::{self, MAX_PERSISTENT};
 use crate::atomic_file::{self, DEFAULT_MODE, Durability};
-use crate::foreign_file::{self, Unusable};
+use crate::foreign_file;
 use crate::util::printable::{Escape, Limit, printable};
 
 pub use writer::AddressBookWriter;
@@ -238,7 +238,7 @@ impl AddressBook {
     /// What the file says; nothing, when there is none.
     pub fn read(path: &Path, bans: &mut Bans, now: Duration) -> Self {
         let understood = match foreign_file::read(path, MAX_FILE_BYTES) {
-            Err(Unusable::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Self::default(),
+            Err(why) if why.is_missing() => return Self::default(),
             Err(why) => Err(io::Error::from(why).into()),
             Ok(bytes) => Self::from_bytes(&bytes, bans, now),
         };
